@@ -30,17 +30,18 @@ from threadbus.v1.bus_service_pb2 import (
 )
 from threadbus.v1.message_pb2 import Cursor
 
-#: Limits of a frame, in bytes and messages. It always has at least one message.
+#: Limits of a frame, in bytes of messages and in messages. One message is always allowed.
 FRAME_BYTES = 1024 * 1024
 FRAME_MESSAGES = 1_000
-#: Maximum number of messages that a filter parses at a time: half a millisecond of the event loop.
+#: Maximum number of messages that a filter parses at a time, which takes the event loop half a
+#: millisecond.
 FILTER_MESSAGES = 250
 
-#: Seconds to wait for room for a frame before checking whether the wait is over.
+#: Seconds to wait for room for a frame before checking whether the wait must end.
 ROOM_TIMEOUT = 0.25
 
-#: Keepalives are sent at multiples of a tick, of at most this many seconds: with ten thousand idle
-#: waits, a hundred at once cost a quarter of a hundred separate wake-ups of the server.
+#: Keepalives are sent at multiples of a tick, which is at most this many seconds. With ten thousand
+#: idle waits, a hundred keepalives sent at once cost a quarter of a hundred separate wake-ups.
 TICK = 0.5
 
 
@@ -49,24 +50,27 @@ class Frames(Protocol):
 
     @property
     def timeout(self) -> float:
-        """Seconds after which to stop waiting for room."""
+        """The default timeout of `reserve`, in seconds."""
 
     async def reserve(self, size: int, timeout: float | None = None) -> None:
-        """Returns once there is room for a frame of about `size` bytes.
+        """Returns once there is room for a frame of about `size` bytes, which is then reserved.
 
-        Raises StoreBusy if there was none within `timeout` seconds.
+        Raises StoreBusy if there is none within `timeout` seconds; None: within `self.timeout`.
         """
 
     def send(self, frame: bytes) -> Awaitable[None]:
-        """Send a serialised WaitMessagesResponse. Completes when the next one may be sent."""
+        """Send a serialised WaitMessagesResponse. Completes when the next one may be sent.
+
+        Raises StoreBusy if no room was reserved, and there is none in time.
+        """
 
     def release(self) -> None:
-        """Release what was reserved."""
+        """Release the room reserved for a frame that will not be sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitResources:
-    """What all wait loops of a server share."""
+    """The objects that all wait loops of a server share."""
 
     store: Store
     tails: Tails
@@ -77,9 +81,10 @@ class WaitResources:
 
 
 class WaitLoop:
-    """Sends the frames of one wait. It has no task of its own: it runs in the call's.
+    """The loop that sends the frames of one wait. It runs in the task of the call.
 
-    Ten thousand of them may be idle, so each keeps little: of the request only its WaitRequest.
+    There may be ten thousand idle ones, so each holds little memory: of the request, only its
+    WaitRequest.
     """
 
     __slots__ = (
@@ -96,15 +101,15 @@ class WaitLoop:
         self._positions: list[WaitPosition] = []
         #: Number of messages sent.
         self._delivered = 0
-        # All times below are on the event loop's clock.
+        # The times below are on the event loop's clock unless stated otherwise.
         clock = asyncio.get_running_loop().time
         self._clock = clock
         self._max_wait_at = None if request.max_wait is None else clock() + request.max_wait
         self._deadline: float | None = None
-        #: When to abort a pass over the threads: soon after the deadline.
+        #: When to abort a pass over the threads: soon after `_deadline`.
         self._cut = 0.0
         if request.time_remaining is not None:
-            # With many waits that end together, a fixed margin would be too small for some.
+            # Random: many waits may have the same deadline, and they cannot all end at once.
             margin = min(random.uniform(0.2, 1.0), request.time_remaining / 10)  # noqa: S311
             self._deadline = clock() + request.time_remaining - margin
             self._cut = self._deadline + margin / 2
@@ -114,7 +119,7 @@ class WaitLoop:
         self._expire_time = 0
         self._last_pass = False
         self._keepalive_at = 0.0
-        #: Since when there has been no room for a frame; 0: there is room.
+        #: Since when there has been no room for a frame; 0: there was room at the last attempt.
         self._cramped_since = 0.0
 
     async def run(self) -> None:
@@ -123,7 +128,8 @@ class WaitLoop:
         Raises:
             ThreadNotFound: A thread does not exist, or was deleted.
             QuotaExceeded: There are too many open waits.
-            TokenExpired, TokenInvalid: The token that the wait was opened with ended.
+            TokenExpired: The token that the wait was opened with expired.
+            TokenInvalid: The token that the wait was opened with was revoked.
             StoreBusy: There was no room for a frame for too long.
             StoreFailed: The store's file is lost, or cannot be read.
         """
@@ -144,9 +150,10 @@ class WaitLoop:
             resources.participants.wait_closed(self._open)
 
     async def _enter(self, waiter: Waiter) -> bool:
-        """Set the position in each thread. Returns False if one was deleted since: try again.
+        """Set the wait's position in each thread. Raises ThreadNotFound.
 
-        The heads are read after the tails are watched, so that no commit in between is missed.
+        Returns False if a thread was deleted while its head was read: the caller must try again.
+        Call this after the tails are watched, so that no commit after the read is missed.
         """
         store, tails = self._resources.store, self._resources.tails
         heads = await store.heads(waiter.names)
@@ -162,7 +169,7 @@ class WaitLoop:
             WaitPosition(start, tail, heads[start[0]])
             for start, tail in zip(self._request.starts, waiter.tails, strict=True)
         ]
-        # Bound to the positions: bound to the loop, it would be a reference cycle.
+        # Bound to the positions, as a method of the loop would be a reference cycle.
         self._open.cursors = functools.partial(_cursors, self._positions)
         self._open.waiter = waiter
         return True
@@ -208,7 +215,7 @@ class WaitLoop:
                 await waiter.until(self._ready, min(t for t in times if t is not None))
 
     def _ready(self) -> bool:
-        """Returns whether the loop has something to do: the condition that it waits for."""
+        """Returns whether the loop has something to do. `_live` waits for this."""
         wait = self._open
         return (
             self._resources.tails.draining
@@ -222,7 +229,7 @@ class WaitLoop:
         moved = False
         for p in self._positions:
             if p.after < p.target:
-                # Only the frame is kept while it is sent, not what it was made of.
+                # While the frame is sent, the messages that it was made of are not held.
                 before = p.after
                 frame = await self._next_frame(p)
                 if frame is not None:
@@ -238,14 +245,17 @@ class WaitLoop:
         return moved
 
     async def _next_frame(self, p: WaitPosition) -> bytes | None:
-        """Advance in a thread. Returns a frame of the wanted messages, None if there are none."""
+        """Advance in a thread. Returns a frame of the wanted messages.
+
+        None if there are none, or no room. Raises ThreadNotFound, and StoreBusy as `_reserve`.
+        """
         resources, wanted = self._resources, self._request.filter
         most = FILTER_MESSAGES if wanted.parses else FRAME_MESSAGES
         head, upto = p.head, min(p.target, p.after + most)
         rows, size = resources.recent.read(head.epoch, p.after, upto, FRAME_BYTES)
         size = size if rows else MAX_MESSAGE_BYTES
         if size > SMALL:
-            # Reserve room first: a wait that its client does not read must not fill the memory.
+            # Reserve room first: a wait whose client does not read must not fill the memory.
             if not await self._reserve(size):
                 return None
             rows, _ = resources.recent.read(head.epoch, p.after, upto, FRAME_BYTES)
@@ -259,9 +269,10 @@ class WaitLoop:
         return frame
 
     async def _reserve(self, size: int) -> bool:
-        """Wait briefly for room. Returns False without room: the wait may end, or send a keepalive.
+        """Wait briefly for room. Returns False if there is none, and the caller may retry.
 
-        Raises StoreBusy if there has been none for too long.
+        Until then the loop can end the wait or send a keepalive. Raises StoreBusy if there has been
+        no room for too long.
         """
         try:
             await self._frames.reserve(size, ROOM_TIMEOUT)
@@ -270,18 +281,21 @@ class WaitLoop:
             self._cramped_since = self._cramped_since or now
             if now > self._cramped_since + self._frames.timeout:
                 raise
-            await asyncio.sleep(ROOM_TIMEOUT / 10)  # the budget may have refused it at once
+            await asyncio.sleep(ROOM_TIMEOUT / 10)  # `reserve` may have raised without waiting
             return False
         self._cramped_since = 0.0
         return True
 
     def _frame(self, p: WaitPosition, rows: Sequence[Row], wanted: Sequence[int]) -> bytes | None:
-        """Advance past these rows. Returns a frame of those with the `wanted` indices, if any."""
+        """Advance past these rows. Returns a frame of those with the `wanted` indices.
+
+        None if there are none.
+        """
         if self._request.max_messages:
             wanted = wanted[: self._request.max_messages - self._delivered]
         self._delivered += len(wanted)
         start = p.after + 1
-        # A full wait stops at its last message: those after it were not examined.
+        # A full wait stops at its last message: later ones may be wanted by the next wait.
         p.after = start + wanted[-1] if self._full else p.after + len(rows)
         if not wanted:
             return None
@@ -295,7 +309,7 @@ class WaitLoop:
         return self._resources.encoder.encode(p.name, p.after, p.head.epoch, bodies)
 
     async def _send_participants(self) -> None:
-        """Send the changes of participants, thread by thread."""
+        """Send the changes of each thread's participants since the last frame."""
         for p in self._positions:
             if p.cached is not None and p.cached.version != p.sent_version:
                 p.sent_version = p.cached.version
@@ -306,7 +320,7 @@ class WaitLoop:
 
     @property
     def _expires_at(self) -> float | None:
-        """Returns when the token expires, on the event loop's clock; None: never."""
+        """When the token expires, on the event loop's clock; None: never."""
         if not self._open.expire_time:
             return None
         return self._clock() + (self._open.expire_time - self._resources.store.clock.now()) / 1e6
@@ -316,7 +330,10 @@ class WaitLoop:
         return 0 < self._request.max_messages <= self._delivered
 
     async def _limit(self, at: float) -> None:
-        """Once max_wait is over, deliver what was committed until then and nothing later."""
+        """Once max_wait is over, limit delivery to what has been committed. Raises ThreadNotFound.
+
+        `at` is when max_wait is over, on the event loop's clock.
+        """
         if self._clock() < at:
             return
         self._limited = True
@@ -331,7 +348,10 @@ class WaitLoop:
             p.limit = p.head.seq
 
     def _ended(self) -> WaitEnding.Reason.ValueType | None:
-        """Returns why the wait is over, if it is. Called after each pass over the threads."""
+        """Returns why the wait is over; None if it is not. Called after each pass over the threads.
+
+        Raises TokenExpired, ThreadNotFound, and the error with which the wait was ended.
+        """
         positions, now = self._positions, self._clock()
         if self._expires_at is not None and now >= self._expires_at:
             raise TokenExpired
@@ -375,5 +395,5 @@ class WaitLoop:
 
 
 def _cursors(positions: Sequence[WaitPosition]) -> list[Cursor]:
-    """Returns the cursor in each thread that was not deleted."""
+    """Returns the cursor in each thread that has not been deleted."""
     return [p.cursor for p in positions if not p.tail.deleted]

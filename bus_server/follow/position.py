@@ -14,7 +14,7 @@ from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, ThreadPosition
 
 
 class WaitPosition:
-    """The position of a wait in one thread, and the part of it that frames have reported."""
+    """The position of a wait in one thread, and what frames have reported of it."""
 
     __slots__ = (
         *("after", "cached", "caught_up", "limit", "name", "participants"),
@@ -25,19 +25,20 @@ class WaitPosition:
     def __init__(self, start: Start, tail: Tail, head: Head) -> None:
         self.name, self.requested_after, self.requested_epoch = start
         self.tail = tail
-        #: The head when the wait began. The wait has caught up once it gets there.
+        #: Seq of the head when the wait began, at which the wait has caught up.
         self.start_seq = head.seq
         #: The last seq to deliver. None until max_wait is over.
         self.limit: int | None = None
-        #: The last seq that was delivered or skipped by the filter.
+        #: The last seq that was delivered or filtered out.
         self.after = self.requested_after
         #: `after` as reported by the last frame.
         self.sent_after = self.after
         self.caught_up = False
         #: Why the wait cannot continue from the requested cursor; None if it can.
         self.resync: WaitResync.Reason.ValueType | None = None
-        #: The cached participants, if the wait asked for them, and what was last sent.
+        #: The thread's participants in the cache; None if the wait did not ask for them.
         self.cached: CachedParticipants | None = None
+        #: Their version that was last sent, -1: none yet; and the participants in it.
         self.sent_version = -1
         self.participants: Mapping[str, Participant] = {}
         if self.requested_epoch not in ("", head.epoch):
@@ -49,7 +50,7 @@ class WaitPosition:
 
     @property
     def requested(self) -> Cursor:
-        """The cursor that the caller asked for."""
+        """The cursor in the request."""
         return Cursor(thread=self.name, after_seq=self.requested_after, epoch=self.requested_epoch)
 
     @property
@@ -79,11 +80,17 @@ class WaitPosition:
         return self.cached is not None and self.cached.version != self.sent_version
 
     def finished(self) -> bool:
-        """Returns whether the thread accepts no posts and all of it was delivered."""
+        """Returns whether the thread accepts no posts and all of it was delivered.
+
+        Raises ThreadNotFound if the thread was deleted.
+        """
         return self.head.state != THREAD_STATE_OPEN and self.after >= self.head.seq
 
     def to_proto(self, cursor: Cursor | None = None) -> ThreadPosition:
-        """Returns the position for the next frame; `cursor` replaces the current one."""
+        """Returns the position for the next frame, and records it as sent.
+
+        `cursor` replaces the current cursor. Raises ThreadNotFound if the thread was deleted.
+        """
         self.sent_after = self.after
         return ThreadPosition(
             cursor=cursor or self.cursor,

@@ -1,4 +1,4 @@
-"""What the server holds in memory of one agent, and the presence that follows from it.
+"""What the server holds in memory about one agent, and the presence that follows from it.
 
 The rules are those of the enum Presence in agent.proto.
 """
@@ -22,15 +22,15 @@ from threadbus.v1.agent_pb2 import (
 #: The presences that an agent may report in a heartbeat.
 SETTABLE = (PRESENCE_WAITING, PRESENCE_WORKING, PRESENCE_IDLE, PRESENCE_AWAITING_HUMAN)
 
-#: Key in `pending_work` of work whose thread is not known: it was delivered before this server
-#: started. No thread has this name.
+#: Key in `pending_work` for work that was delivered before this server started: its thread is not
+#: known. No thread has this name.
 UNKNOWN_THREAD = ""
 
 
 class AgentState:
-    """The newest evidence of one agent.
+    """The latest evidence about one agent, from which its presence follows.
 
-    Times are seconds on the event loop's clock, except `last_seen_time`. Nothing here is locked:
+    Times are in seconds on the event loop's clock, except `last_seen_time`. Nothing here is locked:
     only the event loop's thread may use it.
     """
 
@@ -50,15 +50,15 @@ class AgentState:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        #: The presence reported by the last heartbeat; UNSPECIFIED: none, or newer evidence
-        #: replaced it.
+        #: The presence reported by the last heartbeat; UNSPECIFIED: none was reported, or newer
+        #: evidence replaced it.
         self.reported: Presence.ValueType = PRESENCE_UNSPECIFIED
-        self.status_text: str | None = None  # None: as stored
+        self.status_text: str | None = None  # None: as in the store
         #: Microseconds on the store's clock.
         self.last_seen_time = 0
         self.lease_end = -math.inf
-        #: Delivered to the agent but not yet read by it, thread → seq. It counts until
-        #: `working_end`.
+        #: By thread: the last seq that was delivered to the agent, while the agent has not read
+        #: that far. Ignored from `working_end` on.
         self.pending_work: dict[str, int] = {}
         self.working_end = -math.inf
         #: How many waits the agent has open on this server.
@@ -67,7 +67,7 @@ class AgentState:
         self.offline = False
         #: Whether its last sign of life came to this server, not to another one on the same store.
         self.local = False
-        #: The presence that was last passed on to `Changes`.
+        #: The presence when `Changes` was last notified.
         self.published: Presence.ValueType = PRESENCE_UNSPECIFIED
         #: Runs at `timer_at` to check whether the passing of time has changed the presence.
         self.timer: asyncio.TimerHandle | None = None
@@ -89,7 +89,7 @@ class AgentState:
     def next_change(self, now: float) -> float:
         """Returns the first time after `now` at which the presence may change without new evidence.
 
-        Infinity if there is none.
+        Infinity if there is none. Both times are on the event loop's clock.
         """
         ends = (self.lease_end, self.working_end if self.pending_work else -math.inf)
         return min((end for end in ends if end > now), default=math.inf)
@@ -104,5 +104,5 @@ class Heartbeat:
     status_text: str
     #: Seconds for which the agent may be silent; None: the server's agent timeout.
     lease: float | None
-    #: How far it has read: (thread, seq, epoch). An empty epoch matches any.
+    #: What it has read: (thread, seq, epoch) for each thread. An empty epoch matches any.
     read_cursors: Sequence[tuple[str, int, str]]

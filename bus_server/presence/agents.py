@@ -1,4 +1,4 @@
-"""Registered agents: registration, sessions, tokens, and each agent's presence now."""
+"""Registered agents: their registration, sessions, tokens and current presence."""
 
 from collections.abc import Collection
 
@@ -17,7 +17,11 @@ PAGE = 1_000
 
 
 class Agents:
-    """Registered agents. Methods that write raise what `Writer.submit` raises, too."""
+    """Registered agents.
+
+    Methods that write also raise what `Writer.submit` raises; those that read, what the store
+    raises.
+    """
 
     def __init__(
         self, store: Store, writer: Writer, presence: Presence, waits: Waits, changes: Changes
@@ -29,16 +33,20 @@ class Agents:
         self._waits = waits
 
     async def register(self, registration: store.RegisterAgent) -> store.Registered:
-        """Register an agent, or return it unchanged if it is registered with the same token.
+        """Register an agent. If it is registered with the same token, return it unchanged.
 
-        Raises AgentExists, TokenExpired, and ValidationFailed if the token is another agent's.
+        Raises:
+            AgentExists: the name is registered with another token or without one, or was
+                unregistered. With `claim`, an agent without a token gets this one.
+            TokenExpired: the token is the agent's, but has expired.
+            ValidationFailed: the token belongs to another agent or an operator.
         """
         registered = await self._writer.submit(registration)
         self.refresh(registered.agent)
         return registered
 
     async def get(self, name: str) -> Agent:
-        """Returns an agent. Raises AgentNotFound."""
+        """Returns a registered agent. Raises AgentNotFound."""
         agent = await self._changes.read_consistently(self._store.agent, name)
         if agent is None:
             raise AgentNotFound([name])
@@ -47,7 +55,7 @@ class Agents:
     async def by_name(self, *, presences: Collection[int], limit: int, after: str) -> list[Agent]:
         """Returns up to `limit` agents with names after `after`, sorted by name.
 
-        Only those whose presence is one of `presences`, unless that is empty.
+        Only those whose current presence is one of `presences`; empty: those of any presence.
         """
         found: list[Agent] = []
         rows = max(limit, PAGE) if presences else limit
@@ -61,13 +69,21 @@ class Agents:
         return found[:limit]
 
     async def update(self, change: store.UpdateAgent) -> Agent:
-        """Change an agent's settings, and return the agent. Raises AgentNotFound."""
+        """Change an agent's settings and return the changed agent. Raises AgentNotFound."""
         return self.refresh(await self._writer.submit(change))
 
     async def rotate_token(self, old_hash: bytes, new_hash: bytes, *, grace: float) -> None:
-        """Replace an agent's tokens with a new one. Raises TokenInvalid and TokenExpired.
+        """Replace all tokens of an agent with a new one.
 
         The old tokens, and the waits opened with them, end `grace` seconds from now at the latest.
+
+        Args:
+            old_hash: the hash of any of the agent's tokens.
+            new_hash: the hash of the new token.
+
+        Raises:
+            TokenInvalid: there is no token with `old_hash`.
+            TokenExpired: that token has expired.
         """
         expire_time = self._store.clock.now() + round(grace * 1e6)
         ends = await self._writer.submit(store.RotateToken(old_hash, new_hash, expire_time))
@@ -81,11 +97,11 @@ class Agents:
         await self._waits.end(error, agent=name)
 
     async def end_session(self, agent: str) -> None:
-        """End an agent's session: it is OFFLINE until its next call, and its waits end."""
+        """End an agent's session: the agent is OFFLINE until its next call, and its waits end."""
         self._presence.end_session(agent)
         await self._waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent)
 
     def refresh(self, agent: Agent) -> Agent:
-        """Update the presence, status text and last seen time of an Agent; returns it."""
+        """Update the presence, status text and last seen time of `agent`, and return it."""
         self._presence.refresh(agent)
         return agent

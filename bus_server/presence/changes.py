@@ -1,6 +1,7 @@
 """Dirty sets: the agents and threads whose presence, participants or positions have changed.
 
-Read by the participant cache, at most once a second, and by the checkpointer.
+The participant cache takes the sets, at most once a second. The checkpointer only waits for
+`unsaved`.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ class Changes:
         self.available.set()
 
     def add_thread(self, name: str) -> None:
-        """Record a change of a thread's participants, or of their waits or positions."""
+        """Record that a thread's participants, or their waits or positions, changed."""
         self._threads.add(name)
         self.available.set()
 
@@ -44,7 +45,7 @@ class Changes:
         return agents, threads
 
     def checkpointed(self) -> None:
-        """Record that a checkpoint was written: what it holds is dropped from memory."""
+        """Record that a checkpoint was written, and that memory no longer holds its content."""
         self._checkpoints += 1
 
     async def read_consistently(

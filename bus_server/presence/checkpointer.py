@@ -1,4 +1,4 @@
-"""Writes presence and positions to the store: for all agents together, every few seconds."""
+"""Writes the presence and positions of all agents to the store, every few seconds."""
 
 import asyncio
 
@@ -9,13 +9,13 @@ from bus_server.presence.presence import Presence
 from bus_server.store import Checkpoint, Position
 from bus_server.writer import Writer
 
-#: Maximum number of agents, and of positions, in one transaction, which takes the writer about 10
-#: ms.
+#: Maximum number of agents, and of positions, in one transaction. Such a transaction keeps the
+#: writer busy for about 10 ms.
 BATCH = 1_000
 
 
 class Checkpointer:
-    """Writes checkpoints: the presence and positions of agents that changed since the last one."""
+    """Writes checkpoints: the presence and positions that changed since the last checkpoint."""
 
     def __init__(
         self, writer: Writer, presence: Presence, positions: UnsavedPositions, changes: Changes
@@ -27,10 +27,11 @@ class Checkpointer:
         self._lock = asyncio.Lock()
 
     async def save(self) -> None:
-        """Write a checkpoint: one transaction for each BATCH. Concurrent calls run in turn.
+        """Write a checkpoint. Concurrent calls run in turn.
 
-        Raises what `Writer.submit` raises. All of the checkpoint is then kept for the next one,
-        including what some of its transactions have written.
+        Each transaction writes at most BATCH agents and BATCH positions. Raises what
+        `Writer.submit` raises. The next checkpoint then contains all of this one, even what some of
+        its transactions have written.
         """
         async with self._lock:
             self._changes.unsaved.clear()
@@ -54,7 +55,7 @@ class Checkpointer:
             self._changes.checkpointed()
 
     async def run(self, interval: float) -> None:
-        """Save every `interval` seconds while there is something to save, until cancelled."""
+        """Save `interval` seconds after the first unsaved change, repeatedly, until cancelled."""
         while True:
             await self._changes.unsaved.wait()
             await asyncio.sleep(interval)

@@ -1,7 +1,6 @@
 """The participants of threads whose waits ask for them: read once for all waits on a thread.
 
-Waits are notified that there is a newer version, at most once a second; they skip the versions in
-between.
+Waits are notified of a newer version at most once a second, and may skip versions.
 """
 
 import asyncio
@@ -15,7 +14,7 @@ from bus_server.tail import Waiter
 from threadbus.v1.agent_pb2 import Participant
 from threadbus.v1.bus_service_pb2 import ParticipantUpdate, WaitMessagesResponse
 
-#: Seconds between two notifications.
+#: Minimum number of seconds between two notifications of a wait.
 NOTIFY_INTERVAL = 1.0
 #: Maximum number of participants in one read of the store, and in one frame.
 PAGE = 1_000
@@ -26,26 +25,27 @@ class CachedParticipants:
 
     def __init__(self, thread: str) -> None:
         self.thread = thread
-        #: Incremented with every change.
+        #: Incremented when the participants may have changed.
         self.version = 0
-        #: The waits to notify of a new version.
+        #: The waits to notify when `version` is incremented.
         self.waiters: set[Waiter] = set()
         self._read_version = -1
         self._participants: Mapping[str, Participant] = {}
-        #: Update frames by the id() of the mapping that they start from, and that mapping, so that
-        #: its id is not reused.
+        #: The frames of `updates`, by the id() of its argument, or 0 for an empty one. The argument
+        #: is kept with its frames, so that its id is not reused.
         self._updates: dict[int, tuple[Mapping[str, Participant], list[bytes]]] = {}
         self._reading = asyncio.Lock()
 
     def has_any(self, agents: set[str]) -> bool:
-        """Returns whether one of these agents was a participant at the last `read`."""
+        """Returns whether any of these agents was a participant at the last `read`."""
         return not agents.isdisjoint(self._participants)
 
     async def read(self, participants: Participants) -> Mapping[str, Participant]:
-        """Returns the participants by name, as of this version or a later one.
+        """Returns the participants by name, as of the current `version` or a later one.
 
-        Reads the store if the version has changed since the last time; of concurrent calls, one
-        does. The mapping never changes. Raises ThreadNotFound.
+        Reads the store only if `version` has changed since the last read; only one of several
+        concurrent calls does. The mapping returned never changes. Raises ThreadNotFound, and what
+        the store raises.
         """
         async with self._reading:
             if self._read_version != self.version:
@@ -60,11 +60,12 @@ class CachedParticipants:
     def updates(self, before: Mapping[str, Participant]) -> Sequence[bytes]:
         """Returns serialised frames with the changes from `before` to the last `read`.
 
-        `before` is what an earlier `read` returned, or empty. Waits that start from the same
-        mapping share the frames: a change costs as much for one wait as for all.
+        `before` is what an earlier `read` returned, or empty: all participants are new. Waits that
+        start from the same mapping share the frames, so a change costs the same for any number of
+        waits.
         """
         key = id(before) if before else 0
-        if key not in self._updates:  # `before` is held with the frames: its id is not reused
+        if key not in self._updates:
             self._updates[key] = before, list(self._frames(before))
         return self._updates[key][1]
 
@@ -85,14 +86,14 @@ class CachedParticipants:
 class ParticipantCacheStatistics:
     """How much ParticipantCache holds in memory."""
 
-    #: Threads with an open wait that asked for participants.
+    #: Number of threads with an open wait that asked for participants.
     threads: int
 
 
 class ParticipantCache:
     """The participants of all threads with a wait that asked for them.
 
-    A thread's entry is dropped with its last wait.
+    A thread is dropped from the cache when its last such wait ends.
     """
 
     def __init__(self, changes: Changes) -> None:
@@ -101,7 +102,10 @@ class ParticipantCache:
 
     @contextlib.contextmanager
     def watch(self, threads: Sequence[str], waiter: Waiter) -> Iterator[list[CachedParticipants]]:
-        """Hold the participants of these threads, and notify `waiter` of new versions."""
+        """Hold these threads' participants within the block, and notify `waiter` of new versions.
+
+        Yields the participants of each thread, in the order of `threads`.
+        """
         entries = [
             self._threads.setdefault(thread, CachedParticipants(thread)) for thread in threads
         ]
@@ -121,7 +125,7 @@ class ParticipantCache:
             self._changes.add_thread(thread)
 
     async def run(self) -> None:
-        """Notify waits of new versions, at most once in NOTIFY_INTERVAL, until cancelled."""
+        """Notify waits of new versions, at most once per NOTIFY_INTERVAL, until cancelled."""
         while True:
             await self._changes.available.wait()
             agents, threads = self._changes.take()

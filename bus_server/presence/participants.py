@@ -1,6 +1,6 @@
 """The participants of threads: the agents, their open waits, and their positions.
 
-Combines what the store has as of the last checkpoint with what is in memory since.
+Combines what the store has as of the last checkpoint with what memory has since then.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 #: Maximum number of recipients in the response to a post.
 MAX_RECIPIENTS = 100
-#: Read cursors of one call that are processed before other tasks get a turn.
+#: Number of a call's read cursors that are processed before other tasks get a turn.
 CURSORS_PER_TURN = 100
 
 
@@ -51,14 +51,17 @@ class Participants:
     # ── Recording ───────────────────────────────────────────────────────────────────────────────
 
     def wait_opened(self, wait: OpenWait) -> None:
-        """Record an open wait, which is a sign of life of its agent. Raises QuotaExceeded."""
+        """Record an open wait, which is a sign of life of its agent.
+
+        Raises QuotaExceeded when there are too many; then nothing is recorded.
+        """
         self._waits.add(wait)
         if wait.agent:
             self._presence.wait_opened(wait.agent, wait.threads)
             self.changed(*wait.threads)
 
     def wait_closed(self, wait: OpenWait) -> None:
-        """Record the end of a wait. Must follow each `wait_opened` that did not raise, once."""
+        """Record the end of a wait. Call it once for each `wait_opened` that did not raise."""
         self._waits.remove(wait)
         if wait.agent:
             self._presence.wait_closed(wait.agent)
@@ -72,7 +75,7 @@ class Participants:
     def delivered(
         self, agent: str, thread: str, head: Head, upto: int, senders: Iterable[str]
     ) -> None:
-        """Record that a wait of `agent` was sent messages up to `upto`.
+        """Record that a wait of `agent` was sent messages, by these senders, up to seq `upto`.
 
         They are work for the agent unless it sent all of them. No-op for anonymous callers
         (`agent` is empty).
@@ -82,7 +85,7 @@ class Participants:
             self._presence.delivered(agent, thread, upto)
 
     def listed(self, agent: str, thread: str, head: Head, upto: int) -> None:
-        """Record that a response to `agent` carried messages up to `upto`.
+        """Record that a response to `agent` carried messages up to seq `upto`.
 
         No-op for anonymous callers (`agent` is empty).
         """
@@ -90,7 +93,7 @@ class Participants:
             self._positions.raise_to(agent, thread, head.epoch, delivered=upto)
 
     def posted(self, *messages: Message) -> None:
-        """Record messages that were committed: their senders' work on the threads is done."""
+        """Record that messages were committed: their senders' work on the threads is done."""
         # The posts of one call mostly have one sender and one thread.
         for thread, sender, by in {(m.thread, m.sender, m.posted_by) for m in messages}:
             self._changes.add_thread(thread)
@@ -103,10 +106,13 @@ class Participants:
         self._changes.add_thread(thread)
 
     async def read(self, agent: str, cursors: Sequence[tuple[str, int, str]]) -> None:
-        """Record how far an agent reports to have read: (thread, seq, epoch).
+        """Record how far an agent reports having read each thread.
 
-        An empty epoch matches any. A cursor is ignored if its thread does not exist, its epoch does
-        not match, or its seq is past the head.
+        A cursor is ignored if its thread does not exist, its epoch does not match, or its seq is
+        past the head. Raises what the store raises; then nothing is recorded.
+
+        Args:
+            cursors: (thread, seq, epoch) for each thread. An empty epoch matches any.
         """
         heads = await self._store.heads([thread for thread, _, _ in cursors])
         for number, (thread, seq, epoch) in enumerate(cursors, start=1):
@@ -120,7 +126,7 @@ class Participants:
     # ── Reading ─────────────────────────────────────────────────────────────────────────────────
 
     async def of(self, thread: str, *, after: str = "", limit: int) -> list[Participant]:
-        """Returns up to `limit` participants with names after `after`, sorted by name.
+        """Returns up to `limit` participants of a thread with names after `after`, sorted by name.
 
         Raises ThreadNotFound.
         """
@@ -131,7 +137,7 @@ class Participants:
         return [self._refresh(participant, thread, head.epoch, waiting) for participant in found]
 
     def waiting_on(self, thread: str) -> dict[str, agent_pb2.Presence.ValueType]:
-        """Returns the presence of each agent that has an open wait on a thread."""
+        """Returns the presence of each agent that has an open wait on a thread, by name."""
         return {
             wait.agent: self._presence.get(wait.agent, PRESENCE_WAITING)
             for wait in self._waits.on(thread)
@@ -142,22 +148,22 @@ class Participants:
     ) -> list[Participant]:
         """Returns the recipients of a message that was just committed, at most MAX_RECIPIENTS.
 
-        Agents in `before` are returned with that presence, not with the one after the message was
-        delivered. Returns [] if the store cannot be read: the message is stored, and an error would
-        say that it is not.
+        Agents in `before` are returned with the presence there, not with the one after the message
+        was delivered. Returns [] if the thread has been deleted or the store cannot be read: an
+        error would say that the message is not stored.
         """
         try:
             return await self._recipients(message, before)
         except ThreadNotFound:
             return []  # the thread has been deleted
         except (BusError, StoreBug) as error:
-            logger.warning("cannot tell who will see a post (%s)", error)
+            logger.warning("cannot read the recipients of a post (%s)", error)
             return []
 
     async def entrance(self, join: JoinThread, joined: Joined) -> Entrance | None:
-        """Returns the thread, its context and participants for the agent that joined it.
+        """Returns the thread, context and participants for the response to `join`.
 
-        None if the thread has been deleted since.
+        None if the thread has been deleted since it was joined.
         """
         thread = join.thread.name
         self._changes.add_thread(thread)
@@ -169,7 +175,10 @@ class Participants:
         return entrance
 
     async def unread(self, agent: str, limit: int) -> list[ThreadUnread]:
-        """Returns up to `limit` threads in which an agent has unread messages, newest first."""
+        """Returns up to `limit` threads in which an agent has unread entries.
+
+        Most recently active first.
+        """
         found = []
         unread = await self._changes.read_consistently(self._store.unread, agent, limit)
         for thread, epoch in unread:
@@ -205,7 +214,7 @@ class Participants:
         return others[:MAX_RECIPIENTS]
 
     async def _replied_to(self, message: Message) -> str:
-        """Returns the sender of the message that this one replies to; "" if there is none."""
+        """Returns the sender of the message that `message` replies to; "" if there is none."""
         if not message.reply_to:
             return ""
         head = (await self._store.heads([message.thread])).get(message.thread)
@@ -216,13 +225,13 @@ class Participants:
         )
 
     def _wait_counts(self, thread: str) -> Mapping[str, int]:
-        """Returns how many waits each agent has open on a thread; only agents that have any."""
+        """Returns the number of open waits of each agent that has any on a thread."""
         return Counter(wait.agent for wait in self._waits.on(thread))
 
     def _refresh(
         self, participant: Participant, thread: str, epoch: str, wait_counts: Mapping[str, int]
     ) -> Participant:
-        """Update a Participant that was read from the store; returns it."""
+        """Update a Participant that was read from the store, and return it."""
         name = participant.agent
         participant.presence = self._presence.get(name, participant.presence)
         participant.wait_count = wait_counts.get(name, 0)

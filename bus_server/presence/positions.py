@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from bus_server.presence.changes import Changes
 from bus_server.store import Position
 
-#: A Position as stored here. The garbage collector does not track plain tuples of strings and
-#: numbers, and there may be hundreds of thousands: if they were objects, it would traverse them for
-#: a second.
+#: A Position as stored here. There may be hundreds of thousands. The garbage collector does not
+#: track plain tuples of strings and numbers; it would take a second to traverse as many Positions.
 _Row = tuple[str, int, int]
 
 
@@ -23,14 +22,14 @@ class PositionStatistics:
 class UnsavedPositions:
     """Delivered and read seqs that are not in the store yet.
 
-    They are lost when the process is killed. That costs an agent repeated messages, never gaps.
+    They are lost when the process is killed. Agents then receive messages again, but miss none.
     Nothing here is locked: only the event loop's thread may use it.
     """
 
     def __init__(self, changes: Changes) -> None:
         self._changes = changes
-        #: By agent and thread. If a thread was deleted and created again, only the position in the
-        #: newer one is kept; the epoch tells them apart.
+        #: By agent and thread. Only the position of the last epoch is kept if a thread was deleted
+        #: and created again.
         self._unsaved: dict[tuple[str, str], _Row] = {}
         #: The positions that a running checkpoint is writing.
         self._saving: dict[tuple[str, str], _Row] = {}
@@ -38,19 +37,28 @@ class UnsavedPositions:
     def raise_to(
         self, agent: str, thread: str, epoch: str, *, delivered: int = 0, read: int = 0
     ) -> None:
-        """Raise the agent's delivered and read seqs in a thread; lower values are ignored."""
+        """Raise the agent's delivered and read seqs in a thread; lower values are ignored.
+
+        A position of another epoch is replaced.
+        """
         _, was_delivered, was_read = _get(self._unsaved, agent, thread, epoch)
         self._unsaved[agent, thread] = epoch, max(delivered, was_delivered), max(read, was_read)
         self._changes.unsaved.set()
         self._changes.add_thread(thread)
 
     def get(self, agent: str, thread: str, epoch: str) -> Position:
-        """Returns the agent's unsaved position in a thread of this epoch; 0 and 0 if none."""
+        """Returns the agent's unsaved position in a thread of this epoch.
+
+        Its seqs are 0 if there is none.
+        """
         saving = _get(self._saving, agent, thread, epoch)
         return _get(self._unsaved, agent, thread, epoch).up_to(saving.delivered, saving.read)
 
     def unwritten(self, agent: str, thread: str) -> Position | None:
-        """Returns the agent's unsaved position in a thread, in its newest epoch; None if none."""
+        """Returns the agent's unsaved position in a thread, in the last epoch recorded.
+
+        None if there is none.
+        """
         newest = self._unsaved.get((agent, thread)) or self._saving.get((agent, thread))
         return self.get(agent, thread, newest[0]) if newest else None
 
@@ -62,18 +70,18 @@ class UnsavedPositions:
     def begin_save(self) -> Mapping[tuple[str, str], _Row]:
         """Returns the positions to write, by agent and thread: (epoch, delivered, read).
 
-        The caller must call `finish_save` or `abort_save` next. Positions that are dropped in
-        between disappear from the mapping.
+        The caller must call `finish_save` or `abort_save` next. A position that is dropped by
+        `forget` before then disappears from the mapping.
         """
         self._saving, self._unsaved = self._unsaved, {}
         return self._saving
 
     def finish_save(self) -> None:
-        """Drop what `begin_save` returned: it is in the store."""
+        """Drop the positions that `begin_save` returned: they are in the store."""
         self._saving = {}
 
     def abort_save(self) -> None:
-        """Keep what `begin_save` returned for the next checkpoint: it could not be written."""
+        """Mark what `begin_save` returned as unsaved again: not all of it could be written."""
         saving, self._saving = self._saving, {}
         for (agent, thread), (epoch, delivered, read) in saving.items():
             newer = self._unsaved.setdefault((agent, thread), (epoch, delivered, read))

@@ -1,9 +1,9 @@
 """The presence of agents, in memory: the newest evidence decides (the rules are in agent.proto).
 
 There are three clocks. Leases run on the event loop's clock, in seconds. Times in the store, which
-also tell the newer of two signs of life, are microseconds of the store's clock. Times in responses
-are microseconds of the wall clock, on which nothing else here depends: no agent may lapse or return
-because that clock was set.
+also decide which of two signs of life is newer, are microseconds of the store's clock. Times in
+responses are microseconds of the wall clock, on which nothing else here depends: setting the wall
+clock must not make an agent lapse or come back.
 """
 
 import asyncio
@@ -32,10 +32,10 @@ from threadbus.v1.agent_pb2 import (
 class PresenceStatistics:
     """How much Presence holds in memory."""
 
-    #: Number of agents in memory by their current presence, 0 for a presence that none has. Agents
+    #: Number of agents in memory by current presence; 0 for a presence that no agent has. Agents
     #: that are only in the store do not count.
     agents: Mapping[agent_pb2.Presence.ValueType, int]
-    #: Agents to be written in the next checkpoint.
+    #: Number of agents that the next checkpoint will write.
     unsaved: int
 
 
@@ -49,7 +49,7 @@ class Presence:
     def __init__(
         self, changes: Changes, clock: StoreClock, *, agent_timeout: float, working_timeout: float
     ) -> None:
-        """The timeouts are in seconds."""
+        """`agent_timeout` and `working_timeout` are in seconds."""
         self._changes = changes
         self._clock = clock
         self._agent_timeout = agent_timeout
@@ -61,16 +61,16 @@ class Presence:
     # ── Evidence ────────────────────────────────────────────────────────────────────────────────
 
     def seen(self, agent: str) -> None:
-        """Record a call by the agent: renews its lease."""
+        """Record a call by the agent, which renews its lease without shortening it."""
         now = self._loop.time()
         state = self._touch(agent, now)
         state.lease_end = max(state.lease_end, now + self._agent_timeout)
         self._publish(agent, state, now)
 
     def heartbeat(self, agent: str, beat: Heartbeat) -> int:
-        """Record a heartbeat: sets the lease, which it may also shorten.
+        """Record a heartbeat, which sets the agent's lease and may shorten it.
 
-        Returns when the lease ends, in microseconds since the epoch.
+        Returns when the lease ends, in microseconds since the Unix epoch on the wall clock.
         """
         now = self._loop.time()
         state = self._touch(agent, now)
@@ -94,7 +94,7 @@ class Presence:
         self._publish(agent, state, now)
 
     def wait_closed(self, agent: str) -> None:
-        """Record that a wait of the agent ended: an open wait is a sign of life."""
+        """Record that a wait of the agent ended. Renews its lease unless the agent is OFFLINE."""
         now, state = self._loop.time(), self._states.get(agent)
         if state is None:
             return  # the agent was unregistered while it waited
@@ -107,7 +107,10 @@ class Presence:
         self._publish(agent, state, now)
 
     def delivered(self, agent: str, thread: str, seq: int) -> None:
-        """Record that a wait of the agent was sent messages up to `seq`: the agent has work."""
+        """Record that a wait of the agent was sent messages up to `seq`: the agent has work.
+
+        No-op if the agent is OFFLINE or not in memory.
+        """
         now, state = self._loop.time(), self._states.get(agent)
         if state is None or state.offline:
             return
@@ -152,14 +155,14 @@ class Presence:
     # ── Presence ────────────────────────────────────────────────────────────────────────────────
 
     def get(self, agent: str, stored: agent_pb2.Presence.ValueType) -> agent_pb2.Presence.ValueType:
-        """Returns the agent's current presence: `stored` if the agent is not in memory."""
+        """Returns the agent's current presence; `stored` if the agent is not in memory."""
         state = self._states.get(agent)
         return stored if state is None else state.presence(self._loop.time())
 
     def refresh(self, agent: Agent) -> None:
         """Update an Agent that was read from the store: presence, status text, last seen time.
 
-        Its last seen time must be on the store's clock; it becomes wall-clock time.
+        Its last seen time must be on the store's clock, and is converted to wall-clock time.
         """
         now, state = self._clock.now(), self._states.get(agent.name)
         seen = agent.last_seen_time.ToMicroseconds()
@@ -182,15 +185,15 @@ class Presence:
     # ── The store ───────────────────────────────────────────────────────────────────────────────
 
     def restore(self, rows: Iterable[PresenceRow]) -> None:
-        """Load what the store knows of agents. Called once, before the first evidence.
+        """Load the stored presence of agents. Call it once, before any evidence is recorded.
 
-        Each lease runs for at least one full agent timeout from now: no agent lapses because the
-        server was down.
+        Each lease is extended to at least one agent timeout from now, so that no agent lapses
+        because the server was down.
         """
         now = self._loop.time()
         for row in rows:
             if row.state not in SETTABLE:
-                continue  # lapsed or offline: the store's row is enough
+                continue  # an agent that is lapsed or offline need not be in memory
             state = self._states[row.agent] = self._from_row(row, now)
             row_is_valid, state.local = not state.local, True
             state.lease_end = max(state.lease_end, now + self._agent_timeout)
@@ -205,8 +208,9 @@ class Presence:
     def merge(self, rows: Iterable[PresenceRow]) -> list[str]:
         """Adopt rows of other servers on the same store that are newer than the state in memory.
 
-        Returns the agents that ended their session there and have waits here: the caller must end
-        those waits.
+        For an agent with a wait on this server, only OFFLINE is adopted. Returns the agents that
+        have ended their session at another server and have waits here: the caller must end these
+        waits.
         """
         now, store_now, ended = self._loop.time(), self._clock.now(), []
         for row in rows:
@@ -215,7 +219,7 @@ class Presence:
                 continue
             if ours is not None and ours.waits:
                 if row.state == PRESENCE_OFFLINE:
-                    ours.last_seen_time = seen  # theirs is the later sign of life
+                    ours.last_seen_time = seen  # the newer sign of life
                     self._set_offline(row.agent, ours, now)
                     ended.append(row.agent)
                 continue
@@ -230,12 +234,12 @@ class Presence:
             self._unsaved.discard(row.agent)
             self._publish(row.agent, state, now)
             if state.published in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
-                del self._states[row.agent]  # the store's row is enough
+                del self._states[row.agent]  # the store has the same state
                 self._unsaved.discard(row.agent)
         return ended
 
     def begin_save(self) -> list[PresenceRow]:
-        """Returns the rows to write. The caller must call `finish_save` or `abort_save` next."""
+        """Returns the rows to write. Call `finish_save` or `abort_save` with these rows next."""
         names, self._unsaved = self._unsaved, set()
         now = self._loop.time()
         return [
@@ -250,7 +254,7 @@ class Presence:
         ]
 
     def finish_save(self, rows: Iterable[PresenceRow]) -> None:
-        """Record that these rows are in the store; drop agents that are lapsed or offline."""
+        """Record that these rows were written; drop agents that are lapsed or offline."""
         for name in (row.agent for row in rows):
             state = self._states.get(name)
             if state is None or name in self._unsaved or state.waits:
@@ -267,14 +271,14 @@ class Presence:
     # ── Private ─────────────────────────────────────────────────────────────────────────────────
 
     def _touch(self, agent: str, now: float) -> AgentState:
-        """Returns the state of an agent that has just given a sign of life here."""
+        """Record a sign of life at this server. Returns the agent's state, created if necessary."""
         state = self._states.get(agent)
         if state is None:
             state = self._states[agent] = AgentState()
         elif state.presence(now) in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
             state.offline, state.reported = False, PRESENCE_UNSPECIFIED
             state.pending_work.clear()
-        elif now >= state.lease_end:  # a new lease must not revive what was reported in the old one
+        elif now >= state.lease_end:  # a new lease must not revive a state reported in the old one
             state.reported = PRESENCE_UNSPECIFIED
         state.local = True
         state.last_seen_time = self._clock.now()
@@ -288,8 +292,8 @@ class Presence:
     def _from_row(self, row: PresenceRow, now: float) -> AgentState:
         """Returns the state in a row of the store; its lease is limited to the longest allowed.
 
-        A last seen time in the future cannot be compared with any other. It becomes the present,
-        and the state is `local`, so that a checkpoint replaces the row.
+        A last seen time in the future is invalid. It is replaced with the current time, and the
+        state is `local`, so that a checkpoint overwrites the row.
         """
         state, store_now = AgentState(), self._clock.now()
         state.status_text = row.status_text
@@ -301,7 +305,7 @@ class Presence:
         return state
 
     def _publish(self, agent: str, state: AgentState, now: float) -> None:
-        """Mark the agent as changed and unsaved if it is, and set its timer.
+        """Mark a `local` state as unsaved, report a changed presence, and set the agent's timer.
 
         Must be called after every change of a state.
         """
@@ -313,7 +317,7 @@ class Presence:
             state.published = presence
             self._changes.add_agent(agent)
         due = state.next_change(now)
-        if due < state.timer_at:  # if it is later, the timer sets itself again when it runs
+        if due < state.timer_at:  # a timer that runs too early sets itself again
             if state.timer is not None:
                 state.timer.cancel()
             self._set_timer(agent, state, due)
@@ -329,12 +333,15 @@ class Presence:
         if state.presence(now) != state.published:
             self._publish(agent, state, now)
             if state.published == PRESENCE_LAPSED and not state.local:
-                del self._states[agent]  # the store's row is enough
+                del self._states[agent]  # the store has the same state
         else:
             due = state.next_change(now)
             if due < math.inf:
                 self._set_timer(agent, state, due)
 
     def _store_time(self, loop_time: float, now: float) -> int:
-        """Converts a time of the event loop's clock to the store's clock."""
+        """Returns a time of the event loop's clock as a time of the store's clock.
+
+        `now` is the current time of the event loop's clock.
+        """
         return self._clock.now() + round(max(loop_time - now, -1e9) * 1e6)

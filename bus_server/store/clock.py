@@ -1,29 +1,29 @@
-"""The store's clock: never adjusted, and shared by all servers on the file, across restarts.
+"""The store's clock: never adjusted, shared by all servers on the file, and kept across restarts.
 
 Wall clocks are adjusted: by NTP, by hand, when a virtual machine resumes. Leases, the expire times
-of rotated tokens and the order of signs of life must not depend on that. They are in microseconds
-of this clock: the system's monotonic clock, which all processes of a machine share, plus a base.
-The base is kept in the store until the machine reboots. Then the clock starts from the
-wall clock, or from the newest sign of life in the store if the wall clock is behind that.
+of rotated tokens and the order of signs of life must not depend on such adjustments. They use this
+clock: the system's monotonic clock, which all processes of a machine share, plus a base, in
+microseconds. The store keeps the base until the machine reboots. After a reboot the clock starts
+from the wall clock, or from the newest sign of life in the store if that is later.
 """
 
 import time
 from pathlib import Path
 
 #: Microseconds. If the difference to the wall clock changes by more than this, the wall clock was
-#: set; less may be the time between two system calls.
+#: set. A smaller change may be the time between two system calls.
 STEP = 100_000
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class StoreClock:
-    """A clock in microseconds that only goes forward."""
+    """A clock in microseconds that never goes back."""
 
     def __init__(self, base: int) -> None:
-        """`base`: microseconds by which it is ahead of the system's monotonic clock."""
+        """`base`: microseconds by which this clock is ahead of the system's monotonic clock."""
         self.base = base
-        #: Microseconds by which the wall clock is ahead; 0 until `wall` is first called.
+        #: Microseconds by which the wall clock is ahead of this one; 0 until `wall` is called.
         self._ahead = 0
 
     @classmethod
@@ -32,11 +32,14 @@ class StoreClock:
         return cls(moment - _monotonic())
 
     def now(self) -> int:
-        """Returns the current time, in microseconds. Safe to call from any thread."""
+        """Returns the current time, in microseconds. Thread-safe."""
         return self.base + _monotonic()
 
     def wall(self, moment: int) -> int:
-        """Converts a time of this clock to microseconds since the epoch on the wall clock."""
+        """Returns a time of this clock as wall-clock time, in microseconds since the Unix epoch.
+
+        Equal times give equal results until the wall clock is set.
+        """
         ahead = wall_time() - self.now()
         if abs(ahead - self._ahead) > STEP:
             self._ahead = ahead
@@ -44,7 +47,7 @@ class StoreClock:
 
 
 def boot_id() -> str:
-    """Returns the system's id of this boot of the machine; empty if it has none."""
+    """Returns the system's id of the machine's current boot; empty if the system has none."""
     try:
         return _BOOT_ID.read_text("ascii").strip()
     except OSError:
@@ -56,5 +59,5 @@ def _monotonic() -> int:
 
 
 def wall_time() -> int:
-    """Returns the wall clock's time in microseconds since the epoch."""
+    """Returns the wall clock's time in microseconds since the Unix epoch."""
     return time.time_ns() // 1000

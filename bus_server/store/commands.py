@@ -1,7 +1,8 @@
 """The commands that a store commits, in batches, and what they return. interface.py has the reads.
 
-The store is the source of truth. It assigns seqs, and it checks a post within its transaction:
-whether the request_id was used, whether the thread is open, whether expected_last_seq holds.
+The store is the source of truth. It assigns seqs, and it checks a post in the transaction that
+appends it: whether the request_id was used, whether the thread is open, whether expected_last_seq
+holds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,42 +24,46 @@ Row = tuple[str, bytes]
 
 
 def with_edit_seq(body: bytes, edit_seq: int) -> bytes:
-    """Returns a serialised message with edit_seq appended: a field's last value counts."""
+    """Returns a serialised message with edit_seq appended. Parsers use a field's last value."""
     return body + Message(edit_seq=edit_seq).SerializeToString()
 
 
-#: Seqs stay below this: a message's id is its thread's id and its seq, 32 bits each.
+#: The highest seq of a thread: a message's id is its thread's id and its seq, of 32 bits each.
 MAX_SEQ = (1 << 32) - 1
 
 
 class Command(Generic[R]):
-    """A write that returns an R, or fails with a BusError and then changes nothing."""
+    """A write that returns an R. If it is refused with a BusError, it changes nothing."""
 
     __slots__ = ()
 
     @property
     def size(self) -> int:
-        """Its approximate size in bytes, by which the writer limits its queue and batches."""
+        """The approximate size in bytes, by which the writer limits its queue and batches."""
         return 256
 
 
-# Not frozen, as one of the next two is created for each post: that would take three times as long.
+# Append and Appended are not frozen: one of each is created for each post, and creating a frozen
+# dataclass takes three times as long.
 @dataclass(slots=True)
 class Append(Command["Appended"]):
     """Append `message` to its thread. The store sets seq and create_time. An edit has edit_of set.
 
     Checked in this order: whether the sender used the request_id before (then nothing else is
-    checked, as it may have changed since), the epoch (unless empty), the thread's state and mode,
-    expected_last_seq (unless None), and whether the messages and agents that it names exist.
+    checked, as it may have changed since), the epoch, the thread's state and sync_mode,
+    expected_last_seq, whether the messages and agents that it names exist, and whether the sender
+    may edit the message.
     """
 
     message: Message
+    #: None: not checked.
     expected_last_seq: int | None = None
+    #: Empty: not checked.
     epoch: str = ""
-    #: Whether to register the sender if needed: an operator posts on its behalf.
+    #: An operator posts on the sender's behalf: register the sender if it is not registered.
     register_sender: bool = False
     size: int = 256
-    #: The sender's position in the thread, if it is newer than the stored one.
+    #: The sender's position in the thread, if it has one that no checkpoint has written.
     position: "Position | None" = None
 
 
@@ -68,8 +73,8 @@ class Appended:
 
     seq: int
     create_time: Timestamp
-    deduplicated: bool
-    last_seq: int
+    deduplicated: bool  # an earlier post appended it
+    last_seq: int  # of the thread, as of this command
     epoch: str
 
 
@@ -86,40 +91,44 @@ class AppendMany(Command["list[Appended | Exception]"]):
 
 @dataclass(frozen=True, slots=True)
 class CreateThread(Command[Thread]):
-    """Create a thread. Its epoch, state and times are set by the store."""
+    """Create a thread and return it. Raises ThreadExists.
+
+    The store sets epoch, state and times.
+    """
 
     thread: Thread
 
 
 @dataclass(frozen=True, slots=True)
 class JoinThread(Command["Joined"]):
-    """Make `agent` (None: an anonymous caller) a participant of a thread.
+    """Make `agent` a participant of a thread. Raises ThreadNotFound unless `create` is set.
 
     The rest of a JoinThread response is read afterwards, by Store.entrance: it may be megabytes.
     """
 
     thread: Thread  # the name, and what the thread is created with
-    create: bool
-    agent: str | None
-    from_first: bool
+    create: bool  # create the thread if it does not exist
+    agent: str | None  # None: an anonymous caller, which does not become a participant
+    from_first: bool  # a new participant starts before the first entry, not at the head
+    #: Limits of the response, for Store.entrance.
     context_limit: int
     context_bytes: int
     participant_limit: int = 0
 
 
 class Joined(NamedTuple):
-    """The thread that was joined, and the seq from which to continue reading."""
+    """The thread that was joined, and the seq after which the agent continues reading."""
 
     thread_id: int
     created: bool
     after_seq: int
-    #: If it was created: threads whose names differ from its name only by case.
+    #: If the thread was created: names of threads that differ from its name only by case.
     similar: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """Thread, context and participants of a JoinThread response, read in one snapshot."""
+    """The thread, context and participants of a JoinThread response, read in one snapshot."""
 
     thread: Thread
     context: Sequence[Message]
@@ -128,20 +137,26 @@ class Entrance:
 
 @dataclass(frozen=True, slots=True)
 class SetThreadState(Command[Thread]):
-    """Set a thread's state, with a THREAD entry if that changes it."""
+    """Set a thread's state and return the thread. Raises ThreadNotFound.
+
+    Appends a THREAD entry if the state changes.
+    """
 
     name: str
     state: ThreadState.ValueType
-    entry: Message  # sender and sender_kind
+    entry: Message  # of the THREAD entry: sender and sender_kind
     position: "Position | None" = None  # as in Append
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateThread(Command[Thread]):
-    """Copy these fields from `settings`, with a THREAD entry if that changes any of them."""
+    """Copy `fields` of a thread from `settings` and return the thread. Raises ThreadNotFound.
+
+    Appends a THREAD entry if any of them changes.
+    """
 
     name: str
-    entry: Message  # sender and sender_kind
+    entry: Message  # of the THREAD entry: sender and sender_kind
     settings: Thread
     fields: Sequence[str]
     position: "Position | None" = None  # as in Append
@@ -149,7 +164,7 @@ class UpdateThread(Command[Thread]):
 
 @dataclass(frozen=True, slots=True)
 class LeaveThread(Command[None]):
-    """Remove an agent from a thread's participants."""
+    """Remove an agent from a thread's participants, if it is one. Raises ThreadNotFound."""
 
     name: str
     agent: str
@@ -157,18 +172,18 @@ class LeaveThread(Command[None]):
 
 @dataclass(frozen=True, slots=True)
 class DeleteThread(Command[None]):
-    """Delete a thread. Purge deletes its messages afterwards."""
+    """Delete a thread. Purge deletes its messages afterwards. Raises ThreadNotFound."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Purge(Command[bool]):
-    """Delete some rows of deleted threads. Returns whether there are more."""
+    """Delete some rows of deleted threads. Returns False if there were none."""
 
 
 class Registered(NamedTuple):
-    """An agent, and whether this call registered it."""
+    """An agent, and whether this command registered it."""
 
     agent: Agent
     created: bool
@@ -176,27 +191,27 @@ class Registered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RegisterAgent(Command[Registered]):
-    """Register an agent with its token's hash, or return it if it is registered with that token.
+    """Register an agent with its token's hash. If it is registered with that token, return it.
 
-    `claim`: whether to allow it for an agent without a token, which a post on its behalf
-    registered.
+    Raises AgentExists, TokenExpired, and ValidationFailed if the token belongs to another agent.
     """
 
     agent: Agent
     token_hash: bytes
+    #: Whether an agent without a token, which a post on its behalf registered, gets this token.
     claim: bool
 
 
 @dataclass(frozen=True, slots=True)
 class SetOperatorToken(Command[None]):
-    """Replace the operator's token."""
+    """Replace the operator's token, unless it is this one already."""
 
     token_hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateAgent(Command[Agent]):
-    """Copy these fields from `settings`."""
+    """Copy `fields` of an agent from `settings` and return the agent. Raises AgentNotFound."""
 
     name: str
     settings: Agent
@@ -205,36 +220,43 @@ class UpdateAgent(Command[Agent]):
 
 @dataclass(frozen=True, slots=True)
 class UnregisterAgent(Command[None]):
-    """Remove an agent, its tokens, and its participation in threads. Its name remains taken."""
+    """Remove an agent, its tokens, and its participation in threads. Raises AgentNotFound.
+
+    Its name remains taken.
+    """
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class RotateToken(Command[dict[bytes, int]]):
-    """Add a token to an agent. Its others expire at `expire_time` at the latest.
+    """Add a token to the agent that has `old_hash`.
 
-    Returns the expire time of each of those, by its hash.
+    The agent's other tokens expire at `expire_time` at the latest. Returns the expire time of each,
+    by hash. Raises TokenInvalid if no token has `old_hash`, TokenExpired if that token has expired.
     """
 
     old_hash: bytes
     new_hash: bytes
-    expire_time: int  # on the store's clock
+    expire_time: int  # in microseconds on the store's clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PresenceRow:
-    """The stored presence of an agent, as of a checkpoint. Times are on the store's clock."""
+    """The stored presence of an agent, as of a checkpoint.
+
+    Times are in microseconds on the store's clock.
+    """
 
     agent: str
     state: Presence.ValueType
-    status_text: str | None  # None: unchanged
+    status_text: str | None  # None: the stored text is kept
     last_seen_time: int
     lease_end_time: int
 
 
 class Position(NamedTuple):
-    """The last seqs that were delivered to an agent and read by it in a thread."""
+    """The last seqs of a thread that were delivered to an agent, and read by it."""
 
     epoch: str
     delivered: int
@@ -246,7 +268,7 @@ class Position(NamedTuple):
 
 
 def read_in(position: Position | None, epoch: str) -> int:
-    """Returns a position's read seq; 0 if there is no position or it is of another epoch."""
+    """Returns a position's read seq; 0 if there is no position or the epochs differ."""
     return position.read if position is not None and position.epoch == epoch else 0
 
 
@@ -254,17 +276,17 @@ def read_in(position: Position | None, epoch: str) -> int:
 class Checkpoint(Command[None]):
     """Store the presence of agents, and raise their positions in threads.
 
-    Positions are by agent and thread. Positions of agents that are not participants are dropped,
-    and so is presence older than the stored one. Its size is 0: all of it is in memory anyway, and
-    a checkpoint that is refused for its size now would be refused every time.
+    Positions of agents that are not participants, or of other epochs, are dropped. So is presence
+    that is older than the stored one.
     """
 
     presence: Sequence[PresenceRow]
+    #: By agent and thread.
     positions: Mapping[tuple[str, str], Position]
 
 
 class Head(NamedTuple):
-    """Where a thread's log begins and ends.
+    """The first and last seq of a thread's log, and its state.
 
     The epoch identifies one thread of this name, and one history of it; it is never reused. Of two
     threads with the same name, the newer one has the greater id.
@@ -272,7 +294,7 @@ class Head(NamedTuple):
 
     thread_id: int
     epoch: str
-    seq: int
+    seq: int  # of the newest entry; 0: there is none
     state: ThreadState.ValueType
     sync_mode: SyncMode.ValueType = SYNC_MODE_OFF
     first_seq: int = 1
@@ -282,21 +304,21 @@ class Head(NamedTuple):
 class Commit:
     """The result of committing a batch of commands."""
 
-    #: The result or error of each command, in order.
+    #: The result or exception of each command, in order.
     outcomes: list[Any | BusError] = field(default_factory=list)
     #: The entries appended to each thread, by seq, ascending.
     entries: dict[str, dict[int, Row]] = field(default_factory=dict)
-    #: Messages of each thread that were edited, by seq: the seq of the newest edit.
+    #: By thread, and by the seq of a message that was edited: the seq of its newest edit.
     edited: dict[str, dict[int, int]] = field(default_factory=dict)
     #: The new heads of threads to which entries were appended.
     heads: dict[str, Head] = field(default_factory=dict)
-    #: Threads deleted: name and epoch.
+    #: The name and epoch of each thread deleted.
     deleted: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, later: "Commit") -> None:
-        """Add the result of a later commit."""
+        """Add what a later commit did to this one."""
         for name, _ in later.deleted:
-            # From now on, the name belongs to another thread.
+            # These changes were made to the deleted thread.
             self.heads.pop(name, None)
             self.entries.pop(name, None)
             self.edited.pop(name, None)
@@ -315,7 +337,7 @@ class Commit:
 
 
 class Excerpt(NamedTuple):
-    """Part of a thread's log, ascending without gaps, and its head in the same snapshot."""
+    """Consecutive rows of a thread's log, ascending, and its head in the same snapshot."""
 
     head: Head
     start: int  # seq of the first row
@@ -325,7 +347,7 @@ class Excerpt(NamedTuple):
 class ThreadPageKey(NamedTuple):
     """A thread's position in the list of threads, which is in descending order of these keys."""
 
-    active: int  # its last activity, an order time (order.py)
+    active: int  # the order time of its last activity: see sqlite/order.py
     thread_id: int
 
 
@@ -333,5 +355,5 @@ class TokenOwner(NamedTuple):
     """The agent that a token belongs to."""
 
     agent: str  # empty: an operator
-    kind: int
-    expire_time: int  # on the store's clock; 0: never
+    kind: int  # an AgentKind; 0: an operator
+    expire_time: int  # in microseconds on the store's clock; 0: never

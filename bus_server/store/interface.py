@@ -25,51 +25,67 @@ from threadbus.v1.thread_pb2 import Thread
 class Store(Protocol):
     """A store. Reads see everything committed before they began.
 
-    Every method raises StoreFailed if the store cannot be read or written, and StoreBusy if another
-    program has locked it.
+    The presence in an Agent or Participant is that of the last checkpoint, or LAPSED if the agent's
+    lease has ended since.
+
+    Every method raises StoreFailed if the store cannot be read or written, StoreBusy if another
+    program has locked it, and StoreBug on an error that the store does not expect.
     """
 
+    #: The store's identity. It changes when the store is recreated.
     epoch: str
     #: The clock of presence and of tokens' expire times.
     clock: StoreClock
 
     async def commit(self, commands: Sequence[Command[Any]]) -> Commit:
-        """Run commands as one transaction, which is durable when this returns.
+        """Run commands in order as one transaction, which is durable when this returns.
 
-        A command that is refused or fails has no effect on the others. Raises StoreBusy when the
-        store is locked for too long, StorageFull when the disk is full, and StoreFailed; then
-        nothing was done. Raises OutcomeUnknown when it is unknown whether anything was stored.
+        Returns the outcomes and what was changed. A command that is refused has no effect on the
+        others: its outcome is its BusError. If a command fails unexpectedly, each is run in a
+        transaction of its own, and has its own outcome: also StoreBug, or any error below.
+
+        Raises:
+            StoreBusy, StorageFull, StoreFailed: the store is locked for too long, the disk is full,
+                or the store cannot be written. Nothing was done.
+            OutcomeUnknown: it is unknown whether anything was stored.
+            StoreBug: the only command failed unexpectedly.
         """
 
     async def foreign_version(self) -> int:
-        """Returns a number that changes when another process wrote to the store."""
+        """Returns a number that changes when another process has written to the store."""
 
     async def heads(self, names: Sequence[str]) -> dict[str, Head]:
         """Returns the heads of threads by name; those that do not exist are left out."""
 
     async def similar(self, names: Sequence[str]) -> list[str]:
-        """Returns a few names of threads that differ from one of these only by case."""
+        """Returns up to five names of threads that differ from one of these only by case."""
 
     async def read(self, thread_id: int, after: int, upto: int, max_bytes: int) -> list[Row]:
-        """Returns messages after < seq <= upto of a thread, ascending; none if it was deleted.
+        """Returns the rows of a thread with after < seq <= upto, ascending and without gaps.
 
-        At most `max_bytes` bytes of them, but always the first one. Without gaps.
+        At most `max_bytes` bytes of them, but always the first one. Returns [] if the thread was
+        deleted.
         """
 
     async def excerpt(
         self, name: str, after: int, before: int, limit: int, max_bytes: int, newest: bool
     ) -> Excerpt:
-        """Returns messages after < seq < before (0: no bound). Raises ThreadNotFound.
+        """Returns the rows of a thread with after < seq < before, and its head.
 
-        At most `limit` messages and `max_bytes` bytes, the newest or the oldest ones, but always
-        one if there is any.
+        Raises ThreadNotFound.
+
+        Args:
+            before: 0: no bound.
+            limit: maximum number of rows.
+            max_bytes: maximum bytes of them; one row is always returned if there is any.
+            newest: whether to keep the newest rows within these limits instead of the oldest.
         """
 
     async def senders(self, thread_id: int, seqs: Sequence[int]) -> dict[int, str]:
-        """Returns the senders of messages, by seq."""
+        """Returns the senders of a thread's messages, by seq; missing messages are left out."""
 
     async def threads(self, names: Sequence[str]) -> list[Thread]:
-        """Returns threads by name; those that do not exist are left out."""
+        """Returns the threads with these names, in any order; missing ones are left out."""
 
     async def list_threads(
         self,
@@ -79,9 +95,17 @@ class Store(Protocol):
         limit: int,
         after: ThreadPageKey | None,
     ) -> list[tuple[Thread, ThreadPageKey]]:
-        """Returns threads after a key, last active first, each with its own key.
+        """Returns threads, most recently active first, each with its own key.
 
         A thread moves to the front when an entry is appended: it may be missing from later pages.
+
+        Args:
+            states: only threads in one of these.
+            prefix: only threads whose names begin with it.
+            participant: only threads of which this agent is a participant; empty: all.
+            limit: maximum number of threads.
+            after: only threads after this key, that of the last thread on the previous page; None:
+                from the first.
         """
 
     async def participants(
@@ -89,32 +113,37 @@ class Store(Protocol):
     ) -> tuple[Head, list[Participant]]:
         """Returns a thread's head and at most `limit` participants.
 
-        Those named in `first` come first, whether or not they are participants; then participants
-        by name, after the name `after`. Their presence is that of the last checkpoint. Raises
-        ThreadNotFound.
+        Those named in `first` come first, in this order, whether or not they are participants; then
+        participants with names after `after`, sorted by name. Raises ThreadNotFound.
         """
 
     async def entrance(self, join: JoinThread, joined: Joined) -> Entrance | None:
-        """Returns the rest of a JoinThread response, or None if the thread has been deleted since.
+        """Returns the rest of a JoinThread response; None if the thread has been deleted since.
 
-        The context is the newest messages up to `joined.after_seq`. The participants are
-        sorted by name and include the caller; their presence is that of the last checkpoint.
+        The context is the newest messages up to `joined.after_seq`. The participants are sorted by
+        name and include `join.agent`.
         """
 
     async def unread(self, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
-        """Returns threads in which an agent has unread entries, newest first, with their epochs."""
+        """Returns up to `limit` threads in which an agent has unread entries, with their epochs.
+
+        Most recently active first. Read positions are as stored, without unsaved ones.
+        """
 
     async def presence_rows(self, since: int) -> list[PresenceRow]:
-        """Returns the stored presence of agents seen after `since`, on the store's clock."""
+        """Returns the presence rows of agents last seen after `since`, on the store's clock."""
 
     async def agent(self, name: str) -> Agent | None:
-        """Returns a registered agent, or None. Its presence is that of the last checkpoint."""
+        """Returns a registered agent; None if there is none of this name."""
 
     async def list_agents(self, limit: int, after: str) -> list[Agent]:
-        """Returns up to `limit` registered agents, sorted by name, after the name `after`."""
+        """Returns up to `limit` registered agents with names after `after`, sorted by name."""
 
     async def owner(self, token_hash: bytes) -> TokenOwner | None:
-        """Returns the owner of the token with this hash, or None."""
+        """Returns the owner of the token with this hash, even if expired; None if there is none."""
 
     async def expire_times(self, token_hashes: Collection[bytes]) -> dict[bytes, int]:
-        """Returns when tokens expire (0: never); those that do not exist are left out."""
+        """Returns when tokens expire, on the store's clock (0: never), by hash.
+
+        Tokens that do not exist are left out.
+        """

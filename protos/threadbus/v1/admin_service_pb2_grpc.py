@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub(object):
-    """For operators.
+    """Shows operators what a server is doing.
     """
 
     def __init__(self, channel):
@@ -43,7 +43,7 @@ class AdminServiceStub(object):
 
 
 class AdminServiceServicer(object):
-    """For operators.
+    """Shows operators what a server is doing.
     """
 
     def ListWaits(self, request, context):
@@ -71,7 +71,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
-    """For operators.
+    """Shows operators what a server is doing.
     """
 
     @staticmethod

@@ -27,29 +27,29 @@ class _AgentKind:
 class _AgentKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AgentKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     AGENT_KIND_UNSPECIFIED: _AgentKind.ValueType  # 0
-    """In RegisterAgent: AGENT. In Participant: the name is not registered."""
+    """In RegisterAgentRequest: AGENT. In Participant: the name is not registered."""
     AGENT_KIND_AGENT: _AgentKind.ValueType  # 1
     """A program."""
     AGENT_KIND_HUMAN: _AgentKind.ValueType  # 2
-    """A person. Where tokens are required, only an operator registers one."""
+    """A person."""
     AGENT_KIND_ANONYMOUS: _AgentKind.ValueType  # 3
     """A call without a token, in open mode."""
     AGENT_KIND_SYSTEM: _AgentKind.ValueType  # 4
-    """The server itself."""
+    """The server itself. Reserved: not sent by this version."""
 
 class AgentKind(_AgentKind, metaclass=_AgentKindEnumTypeWrapper):
-    """What a sender is."""
+    """The kind of a sender."""
 
 AGENT_KIND_UNSPECIFIED: AgentKind.ValueType  # 0
-"""In RegisterAgent: AGENT. In Participant: the name is not registered."""
+"""In RegisterAgentRequest: AGENT. In Participant: the name is not registered."""
 AGENT_KIND_AGENT: AgentKind.ValueType  # 1
 """A program."""
 AGENT_KIND_HUMAN: AgentKind.ValueType  # 2
-"""A person. Where tokens are required, only an operator registers one."""
+"""A person."""
 AGENT_KIND_ANONYMOUS: AgentKind.ValueType  # 3
 """A call without a token, in open mode."""
 AGENT_KIND_SYSTEM: AgentKind.ValueType  # 4
-"""The server itself."""
+"""The server itself. Reserved: not sent by this version."""
 Global___AgentKind: _TypeAlias = AgentKind  # noqa: Y015
 
 class _Presence:
@@ -61,42 +61,52 @@ class _PresenceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Presence.Val
     PRESENCE_UNSPECIFIED: _Presence.ValueType  # 0
     """In a heartbeat: leave it unchanged. Elsewhere: the agent has never been seen."""
     PRESENCE_WAITING: _Presence.ValueType  # 1
-    """It has an open wait and has read what was delivered to it; or a heartbeat reported this state."""
+    """It has an open wait, and is not WORKING; or a heartbeat reported this state."""
     PRESENCE_WORKING: _Presence.ValueType  # 2
-    """It has not yet reported as read what was delivered to it; or a heartbeat reported this state."""
+    """Messages were delivered to it within working_timeout, and it has not reported them as read; or
+    a heartbeat reported this state.
+    """
     PRESENCE_IDLE: _Presence.ValueType  # 3
-    """It called within its lease, and neither waits nor works."""
+    """Its lease has not ended, and it is neither WAITING nor WORKING; or a heartbeat reported this
+    state.
+    """
     PRESENCE_AWAITING_HUMAN: _Presence.ValueType  # 4
     """A heartbeat reported that it needs a person to continue."""
     PRESENCE_LAPSED: _Presence.ValueType  # 5
-    """Its lease has expired; nothing else is known. Not allowed in a heartbeat."""
+    """Its lease has ended, and it has no open wait. Not allowed in a heartbeat."""
     PRESENCE_OFFLINE: _Presence.ValueType  # 6
     """It ended its session (EndSession); its next call ends this state. Not allowed in a heartbeat."""
 
 class Presence(_Presence, metaclass=_PresenceEnumTypeWrapper):
     """An agent's presence. The newest evidence decides:
       * A heartbeat sets the state and the lease that it carries.
-      * Opening a wait sets WAITING.
-      * Delivering messages of others to a wait sets WORKING, for working_timeout at most. It ends when
-        the agent has read them, posts to the thread, or waits on it again: then WAITING, or IDLE for
-        agent_timeout without an open wait.
-      * Any other call, and the end of a wait, renews but never shortens the lease, and turns LAPSED
-        and OFFLINE into IDLE.
-      * When the lease runs out: WAITING if a wait is open, else LAPSED.
+      * Opening a wait sets WAITING, unless the agent is still WORKING on other threads.
+      * Delivering messages of other senders to a wait sets WORKING, for working_timeout at most.
+        WORKING ends when the agent has read the messages, posts to their thread, or waits on it
+        again. Then it is WAITING if a wait is open, else IDLE until agent_timeout, or a longer
+        lease, ends.
+      * Any other call renews the lease without shortening it, and turns LAPSED and OFFLINE into
+        IDLE. The end of a wait renews the lease, too, but does not end OFFLINE.
+      * When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open.
+      * EndSession sets OFFLINE.
     """
 
 PRESENCE_UNSPECIFIED: Presence.ValueType  # 0
 """In a heartbeat: leave it unchanged. Elsewhere: the agent has never been seen."""
 PRESENCE_WAITING: Presence.ValueType  # 1
-"""It has an open wait and has read what was delivered to it; or a heartbeat reported this state."""
+"""It has an open wait, and is not WORKING; or a heartbeat reported this state."""
 PRESENCE_WORKING: Presence.ValueType  # 2
-"""It has not yet reported as read what was delivered to it; or a heartbeat reported this state."""
+"""Messages were delivered to it within working_timeout, and it has not reported them as read; or
+a heartbeat reported this state.
+"""
 PRESENCE_IDLE: Presence.ValueType  # 3
-"""It called within its lease, and neither waits nor works."""
+"""Its lease has not ended, and it is neither WAITING nor WORKING; or a heartbeat reported this
+state.
+"""
 PRESENCE_AWAITING_HUMAN: Presence.ValueType  # 4
 """A heartbeat reported that it needs a person to continue."""
 PRESENCE_LAPSED: Presence.ValueType  # 5
-"""Its lease has expired; nothing else is known. Not allowed in a heartbeat."""
+"""Its lease has ended, and it has no open wait. Not allowed in a heartbeat."""
 PRESENCE_OFFLINE: Presence.ValueType  # 6
 """It ended its session (EndSession); its next call ends this state. Not allowed in a heartbeat."""
 Global___Presence: _TypeAlias = Presence  # noqa: Y015
@@ -137,12 +147,12 @@ class Agent(_message.Message):
     LAST_SEEN_TIME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
-    `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
-    is never given to another agent.
+    """Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
+    `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
+    registered is never given to another agent.
     """
     kind: Global___AgentKind.ValueType
-    """What it is. Fixed at registration."""
+    """What kind of sender it is. Fixed at registration."""
     display_name: _builtins.str
     """A name to show to people, up to 128 bytes. Empty = show `name`."""
     description: _builtins.str
@@ -153,15 +163,17 @@ class Agent(_message.Message):
     """What it is doing, in its own words, from its last heartbeat. Up to 256 bytes."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Free labels; limits as in Message.labels."""
+        """Labels, which the server does not interpret; limits as in Message.labels."""
 
     @_builtins.property
     def last_seen_time(self) -> _timestamp_pb2.Timestamp:
-        """Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet."""
+        """Its last sign of life, on the server's clock: a call, a heartbeat, or the end of a wait; the
+        current time while it has an open wait. Unset = none yet.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was registered. Server clock."""
+        """When it was registered, on the server's clock."""
 
     def __init__(
         self,
@@ -186,7 +198,7 @@ Global___Agent: _TypeAlias = Agent  # noqa: Y015
 
 @_typing.final
 class Participant(_message.Message):
-    """An agent as seen from one thread: its presence, and how far it has received and read the thread."""
+    """An agent in one thread: its presence, and what it has received and read of the thread."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -201,27 +213,31 @@ class Participant(_message.Message):
     agent: _builtins.str
     """Its name."""
     kind: Global___AgentKind.ValueType
-    """What it is. UNSPECIFIED if the name is not registered."""
+    """What kind of sender it is. UNSPECIFIED if the name is not registered."""
     presence: Global___Presence.ValueType
-    """Its current presence, which is the same for all threads."""
+    """Its current presence, which is the same in all threads."""
     waiting: _builtins.bool
-    """Whether it has an open wait on this thread. In a response to a post: one whose filter matches
-    the message.
+    """Whether it has an open wait on this thread; in a response to a post, a wait whose filter
+    matches the message. Waits on other servers of the same store do not count.
     """
     delivered_seq: _builtins.int
     """Highest seq of this thread that was sent to the agent by a wait or by ListMessages."""
     read_seq: _builtins.int
-    """Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
-    PostMessage.based_on_seq), or its starting position when it joined. An entry of the agent's own
-    directly after it counts as read. Never above head_seq; never decreases within an epoch.
+    """Highest seq of this thread that the agent reported as read (HeartbeatRequest.read_cursors,
+    PostMessageRequest.based_on_seq), or its starting position when it joined. If the next entry is
+    the agent's own, it counts as read, too. Never above head_seq; within an epoch, decreases only
+    if the agent leaves the thread.
     """
     wait_count: _builtins.int
-    """Number of waits it has open on this thread, counted as for `waiting`. More than one: several
-    processes run as this agent, or one waits more than once. ListWaits returns their addresses.
+    """Number of waits it has open on this thread, counted as for `waiting`. If it is more than one,
+    several processes run as this agent, or one waits more than once. ListWaits returns their
+    addresses.
     """
     @_builtins.property
     def join_time(self) -> _timestamp_pb2.Timestamp:
-        """When it became a participant: by JoinThread, by posting, or by being mentioned or handed to."""
+        """When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
+        it is not a participant, but has an open wait on the thread.
+        """
 
     def __init__(
         self,

@@ -68,7 +68,7 @@ class RegisterAgentRequest(_message.Message):
     """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Free labels; limits as in Message.labels."""
+        """Labels, which the server does not interpret; limits as in Message.labels."""
 
     def __init__(
         self,
@@ -98,9 +98,9 @@ class RegisterAgentResponse(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """Its token. Returned only here: the server keeps a hash."""
+    """Its token. Returned only here: the server stores only a hash."""
     created: _builtins.bool
-    """Whether this call registered it: the name was new."""
+    """Whether this call registered it, as the name was new."""
     @_builtins.property
     def agent(self) -> _agent_pb2.Agent:
         """The registered agent. If it was registered before this call, its kind, display name,
@@ -130,7 +130,9 @@ class GetAgentRequest(_message.Message):
 
     AGENT_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
-    """Its name. Empty = the caller."""
+    """Its name. Empty = the caller; for an anonymous caller or an operator, who are not registered,
+    the response then has only name and kind.
+    """
     def __init__(
         self,
         *,
@@ -179,13 +181,15 @@ class ListAgentsRequest(_message.Message):
     PRESENCES_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Maximum number of agents to return; a page holds about 3 MiB at most. 0 = 100. Values above
-    1,000 are lowered to it.
+    1,000 are lowered to 1,000.
     """
     page_token: _builtins.str
     """next_page_token of the previous page. Empty = the first page."""
     @_builtins.property
     def presences(self) -> _containers.RepeatedScalarFieldContainer[_agent_pb2.Presence.ValueType]:
-        """Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents."""
+        """Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+        all agents.
+        """
 
     def __init__(
         self,
@@ -214,7 +218,7 @@ class ListAgentsResponse(_message.Message):
     """The page_token of the next page. Empty = this is the last page."""
     @_builtins.property
     def agents(self) -> _containers.RepeatedCompositeFieldContainer[_agent_pb2.Agent]:
-        """By name."""
+        """The agents, sorted by name."""
 
     def __init__(
         self,
@@ -269,7 +273,7 @@ class UpdateAgentRequest(_message.Message):
     """New description, up to 1,024 bytes."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """New labels; they replace all old ones."""
+        """New labels, which replace all old ones."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
@@ -398,8 +402,8 @@ class RotateTokenRequest(_message.Message):
     GRACE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def grace(self) -> _duration_pb2.Duration:
-        """How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
-        above 1 h are lowered to it.
+        """How long the old tokens remain valid, so that the call can be repeated if its response is lost.
+        Unset = 0. Values above 1 h are lowered to 1 h.
         """
 
     def __init__(
@@ -423,7 +427,7 @@ class RotateTokenResponse(_message.Message):
 
     TOKEN_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """The new token. Returned only here."""
+    """The new token. Returned only here: the server stores only a hash."""
     def __init__(
         self,
         *,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AgentServiceStub(object):
-    """Agents: registration and sessions.
+    """Registers agents, and manages their settings, sessions and tokens.
     """
 
     def __init__(self, channel):
@@ -73,13 +73,14 @@ class AgentServiceStub(object):
 
 
 class AgentServiceServicer(object):
-    """Agents: registration and sessions.
+    """Registers agents, and manages their settings, sessions and tokens.
     """
 
     def RegisterAgent(self, request, context):
         """Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
         are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-        AGENT_EXISTS if the name is registered with another token, or was unregistered.
+        AGENT_EXISTS if the name is registered with another token, or was unregistered. An agent that a
+        post with on_behalf_of registered has no token: only an operator can give it one here.
 
         Idempotent: a second call with the same name and token returns the registered agent. Without
         `token` in the request, a lost response loses the token, and the next call returns
@@ -90,33 +91,35 @@ class AgentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetAgent(self, request, context):
-        """Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+        """Returns an agent, or NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAgents(self, request, context):
-        """Returns a page of agents, by name.
+        """Returns a page of agents, sorted by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAgent(self, request, context):
-        """Changes display name, description or labels of the caller; operators may change any agent.
-        Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
-        not registered.
+        """Changes the caller's display name, description or labels, and returns the agent. Operators may
+        change any agent; other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED.
+        Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is not registered.
 
-        Idempotent: it sets values, and only the agent itself and operators set them.
+        Idempotent: a second call sets the same values, which only the agent itself and operators
+        change.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EndSession(self, request, context):
-        """Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
-        Any later call of the agent starts a new session. Does nothing for anonymous callers.
+        """Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
+        SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
+        callers.
 
         Idempotent: the agent is OFFLINE either way.
         """
@@ -125,10 +128,11 @@ class AgentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UnregisterAgent(self, request, context):
-        """Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
-        ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
-        keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
-        for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+        """Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
+        which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
+        messages keep its name, which is never given to another agent. Callers that are not operators
+        and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+        AGENT_NOT_FOUND if the agent is not registered.
 
         Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
         """
@@ -137,13 +141,14 @@ class AgentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RotateToken(self, request, context):
-        """Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
-        with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-        PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+        """Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
+        opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+        UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
+        operators, whose token is in a file.
 
-        Not idempotent: each call creates a token. Without `grace`, the first call expires the token
-        that a second call would need. With it, call again within `grace`: the last token returned is
-        valid.
+        Not idempotent: each call creates a token. Without `grace`, the token that a second call would
+        need expires with the first. With `grace`, call again before it is over: the last token
+        returned is valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -196,7 +201,7 @@ def add_AgentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AgentService(object):
-    """Agents: registration and sessions.
+    """Registers agents, and manages their settings, sessions and tokens.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AgentServiceStub:
-    """Agents: registration and sessions."""
+    """Registers agents, and manages their settings, sessions and tokens."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -36,98 +36,108 @@ class AgentServiceStub:
     RegisterAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RegisterAgentRequest, _agent_service_pb2.RegisterAgentResponse]
     """Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
     are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-    AGENT_EXISTS if the name is registered with another token, or was unregistered.
+    AGENT_EXISTS if the name is registered with another token, or was unregistered. An agent that a
+    post with on_behalf_of registered has no token: only an operator can give it one here.
 
     Idempotent: a second call with the same name and token returns the registered agent. Without
     `token` in the request, a lost response loses the token, and the next call returns
     AGENT_EXISTS: send a token.
     """
     GetAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_service_pb2.GetAgentResponse]
-    """Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered."""
+    """Returns an agent, or NOT_FOUND / AGENT_NOT_FOUND if it is not registered."""
     ListAgents: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]
-    """Returns a page of agents, by name."""
+    """Returns a page of agents, sorted by name."""
     UpdateAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]
-    """Changes display name, description or labels of the caller; operators may change any agent.
-    Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
-    not registered.
+    """Changes the caller's display name, description or labels, and returns the agent. Operators may
+    change any agent; other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED.
+    Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is not registered.
 
-    Idempotent: it sets values, and only the agent itself and operators set them.
+    Idempotent: a second call sets the same values, which only the agent itself and operators
+    change.
     """
     EndSession: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.EndSessionRequest, _agent_service_pb2.EndSessionResponse]
-    """Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
-    Any later call of the agent starts a new session. Does nothing for anonymous callers.
+    """Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
+    SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
+    callers.
 
     Idempotent: the agent is OFFLINE either way.
     """
     UnregisterAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UnregisterAgentRequest, _agent_service_pb2.UnregisterAgentResponse]
-    """Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
-    ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
-    keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
-    for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+    """Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
+    which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
+    messages keep its name, which is never given to another agent. Callers that are not operators
+    and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+    AGENT_NOT_FOUND if the agent is not registered.
 
     Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
     """
     RotateToken: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RotateTokenRequest, _agent_service_pb2.RotateTokenResponse]
-    """Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
-    with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-    PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+    """Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
+    opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+    UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
+    operators, whose token is in a file.
 
-    Not idempotent: each call creates a token. Without `grace`, the first call expires the token
-    that a second call would need. With it, call again within `grace`: the last token returned is
-    valid.
+    Not idempotent: each call creates a token. Without `grace`, the token that a second call would
+    need expires with the first. With `grace`, call again before it is over: the last token
+    returned is valid.
     """
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
-    """Agents: registration and sessions."""
+    """Registers agents, and manages their settings, sessions and tokens."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RegisterAgentRequest, _agent_service_pb2.RegisterAgentResponse]  # type: ignore[assignment]
     """Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
     are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-    AGENT_EXISTS if the name is registered with another token, or was unregistered.
+    AGENT_EXISTS if the name is registered with another token, or was unregistered. An agent that a
+    post with on_behalf_of registered has no token: only an operator can give it one here.
 
     Idempotent: a second call with the same name and token returns the registered agent. Without
     `token` in the request, a lost response loses the token, and the next call returns
     AGENT_EXISTS: send a token.
     """
     GetAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_service_pb2.GetAgentResponse]  # type: ignore[assignment]
-    """Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered."""
+    """Returns an agent, or NOT_FOUND / AGENT_NOT_FOUND if it is not registered."""
     ListAgents: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]  # type: ignore[assignment]
-    """Returns a page of agents, by name."""
+    """Returns a page of agents, sorted by name."""
     UpdateAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]  # type: ignore[assignment]
-    """Changes display name, description or labels of the caller; operators may change any agent.
-    Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
-    not registered.
+    """Changes the caller's display name, description or labels, and returns the agent. Operators may
+    change any agent; other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED.
+    Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is not registered.
 
-    Idempotent: it sets values, and only the agent itself and operators set them.
+    Idempotent: a second call sets the same values, which only the agent itself and operators
+    change.
     """
     EndSession: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.EndSessionRequest, _agent_service_pb2.EndSessionResponse]  # type: ignore[assignment]
-    """Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
-    Any later call of the agent starts a new session. Does nothing for anonymous callers.
+    """Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
+    SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
+    callers.
 
     Idempotent: the agent is OFFLINE either way.
     """
     UnregisterAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UnregisterAgentRequest, _agent_service_pb2.UnregisterAgentResponse]  # type: ignore[assignment]
-    """Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
-    ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
-    keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
-    for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+    """Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
+    which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
+    messages keep its name, which is never given to another agent. Callers that are not operators
+    and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+    AGENT_NOT_FOUND if the agent is not registered.
 
     Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
     """
     RotateToken: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RotateTokenRequest, _agent_service_pb2.RotateTokenResponse]  # type: ignore[assignment]
-    """Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
-    with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-    PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+    """Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
+    opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+    UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
+    operators, whose token is in a file.
 
-    Not idempotent: each call creates a token. Without `grace`, the first call expires the token
-    that a second call would need. With it, call again within `grace`: the last token returned is
-    valid.
+    Not idempotent: each call creates a token. Without `grace`, the token that a second call would
+    need expires with the first. With `grace`, call again before it is over: the last token
+    returned is valid.
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Agents: registration and sessions."""
+    """Registers agents, and manages their settings, sessions and tokens."""
 
     @_abc_1.abstractmethod
     def RegisterAgent(
@@ -137,7 +147,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_agent_service_pb2.RegisterAgentResponse, _abc.Awaitable[_agent_service_pb2.RegisterAgentResponse]]:
         """Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
         are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-        AGENT_EXISTS if the name is registered with another token, or was unregistered.
+        AGENT_EXISTS if the name is registered with another token, or was unregistered. An agent that a
+        post with on_behalf_of registered has no token: only an operator can give it one here.
 
         Idempotent: a second call with the same name and token returns the registered agent. Without
         `token` in the request, a lost response loses the token, and the next call returns
@@ -150,7 +161,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.GetAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.GetAgentResponse, _abc.Awaitable[_agent_service_pb2.GetAgentResponse]]:
-        """Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered."""
+        """Returns an agent, or NOT_FOUND / AGENT_NOT_FOUND if it is not registered."""
 
     @_abc_1.abstractmethod
     def ListAgents(
@@ -158,7 +169,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.ListAgentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.ListAgentsResponse, _abc.Awaitable[_agent_service_pb2.ListAgentsResponse]]:
-        """Returns a page of agents, by name."""
+        """Returns a page of agents, sorted by name."""
 
     @_abc_1.abstractmethod
     def UpdateAgent(
@@ -166,11 +177,12 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.UpdateAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.UpdateAgentResponse, _abc.Awaitable[_agent_service_pb2.UpdateAgentResponse]]:
-        """Changes display name, description or labels of the caller; operators may change any agent.
-        Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
-        not registered.
+        """Changes the caller's display name, description or labels, and returns the agent. Operators may
+        change any agent; other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED.
+        Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is not registered.
 
-        Idempotent: it sets values, and only the agent itself and operators set them.
+        Idempotent: a second call sets the same values, which only the agent itself and operators
+        change.
         """
 
     @_abc_1.abstractmethod
@@ -179,8 +191,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.EndSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.EndSessionResponse, _abc.Awaitable[_agent_service_pb2.EndSessionResponse]]:
-        """Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
-        Any later call of the agent starts a new session. Does nothing for anonymous callers.
+        """Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
+        SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
+        callers.
 
         Idempotent: the agent is OFFLINE either way.
         """
@@ -191,10 +204,11 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.UnregisterAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.UnregisterAgentResponse, _abc.Awaitable[_agent_service_pb2.UnregisterAgentResponse]]:
-        """Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
-        ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
-        keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
-        for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+        """Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
+        which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
+        messages keep its name, which is never given to another agent. Callers that are not operators
+        and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+        AGENT_NOT_FOUND if the agent is not registered.
 
         Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
         """
@@ -205,13 +219,14 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.RotateTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.RotateTokenResponse, _abc.Awaitable[_agent_service_pb2.RotateTokenResponse]]:
-        """Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
-        with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-        PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+        """Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
+        opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+        UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
+        operators, whose token is in a file.
 
-        Not idempotent: each call creates a token. Without `grace`, the first call expires the token
-        that a second call would need. With it, call again within `grace`: the last token returned is
-        valid.
+        Not idempotent: each call creates a token. Without `grace`, the token that a second call would
+        need expires with the first. With `grace`, call again before it is over: the last token
+        returned is valid.
         """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -69,27 +69,29 @@ class PostMessageRequest(_message.Message):
     thread: _builtins.str
     """The thread. Required."""
     content: _builtins.str
-    """The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
-    attachment.
+    """The text, UTF-8, at most ServerLimits.max_content_bytes (1 MiB by default). Required in an
+    edit, and in a message without attachments.
     """
     request_id: _builtins.str
-    """Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
-    as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
-    for as long as the message is kept. A repeated post returns the first one's seq; the bodies
-    compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-    include_recipients. A refused post does not use up its id. Empty = a retry may store the
-    message twice.
+    """Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids,
+    such as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one
+    sender) for as long as the message is kept. A repeated post returns the seq of the first. It
+    must be equal to the first in all fields except expected_last_seq, epoch, based_on_seq and
+    include_recipients: otherwise it is refused with REQUEST_ID_REUSED. A refused post does not use
+    up its id. Empty = a retry may store the message twice.
     """
     expected_last_seq: _builtins.int
-    """Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
-    of posts use `seq` of the previous response, not its last_seq.
+    """Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a
+    chain of posts, send the `seq` of the previous response, not its last_seq.
     """
     reply_to: _builtins.int
-    """Seq of the message this one replies to. 0 = none. Above head_seq: MESSAGE_NOT_FOUND. A message that
-    is no longer kept is accepted.
+    """Seq of the message that this one replies to, which need not be kept any more. 0 = none. Above
+    head_seq: MESSAGE_NOT_FOUND.
     """
     handoff_to: _builtins.str
-    """The registered agent whose turn it is now. It becomes a participant, as with a mention."""
+    """The registered agent whose turn it is now. It becomes a participant, as with a mention. Empty =
+    no agent in particular.
+    """
     priority: _message_pb2.Priority.ValueType
     """How urgent it is. UNSPECIFIED = NORMAL."""
     based_on_seq: _builtins.int
@@ -97,26 +99,29 @@ class PostMessageRequest(_message.Message):
     INVALID_ARGUMENT. Unset = unknown.
     """
     include_recipients: _builtins.bool
-    """Return `recipients`."""
+    """Whether to return `recipients`."""
     edit_of: _builtins.int
-    """Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT.
-    0 = a new message. Messages of `anonymous` cannot be edited.
+    """Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT. 0 =
+    a new message. Messages of `anonymous` cannot be edited. The seq of an EDIT or THREAD entry is
+    INVALID_ARGUMENT.
     """
     epoch: _builtins.str
     """The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
     is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
     """
     on_behalf_of: _builtins.str
-    """The agent to post as; registered if needed. Only for operators. Message.posted_by shows it."""
+    """The agent in whose name to post. It is registered if its name is new. Only operators may set
+    this; Message.posted_by names the operator. Empty = the caller.
+    """
     @_builtins.property
     def mentions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Registered agents to mention, at most 32. They become participants. The content is not searched
-        for @names: `threadbus post` does that, and lists here what it found.
+        """Registered agents to mention, at most 32. They become participants. The server does not search
+        the content for @names; the client `threadbus post` does, and sends those that it finds here.
         """
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Free labels; limits as in Message.labels."""
+        """Labels, which the server does not interpret; limits as in Message.labels."""
 
     @_builtins.property
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Attachment]:
@@ -174,23 +179,24 @@ class PostMessageResponse(_message.Message):
     seq: _builtins.int
     """The message's seq."""
     deduplicated: _builtins.bool
-    """Whether it had been posted before with this request_id: seq and create_time are those of the
-    first post.
+    """Whether it had been posted before with this request_id. If so, seq and create_time are those of
+    the first post.
     """
     last_seq: _builtins.int
-    """The thread's newest seq when this response was built; `seq` or later."""
+    """The thread's head_seq when this post was processed: `seq`, or possibly higher if deduplicated."""
     epoch: _builtins.str
     """The thread's epoch."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was committed. Server clock."""
+        """When it was committed, on the server's clock."""
 
     @_builtins.property
     def recipients(self) -> _containers.RepeatedCompositeFieldContainer[_agent_pb2.Participant]:
-        """With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-        the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-        presence that they had before this message reached them. In a response to a batch, recipients
-        beyond 3 MiB are omitted.
+        """With include_recipients: first the agents mentioned or handed off to, then those with an open
+        wait whose filter matches the message, then the other participants; never the sender. At most
+        100. Waiting agents have the presence that they had before this message reached them. In a
+        response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+        the commit.
         """
 
     def __init__(
@@ -221,7 +227,7 @@ class PostMessagesRequest(_message.Message):
     POSTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def posts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PostMessageRequest]:
-        """1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT."""
+        """1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT."""
 
     def __init__(
         self,
@@ -275,7 +281,7 @@ class PostResult(_message.Message):
     @_builtins.property
     def status(self) -> _status_pb2.Status:
         """It was refused: the status that PostMessage would return, with its details. Once the details
-        in a response exceed 3 MiB, further statuses carry only ErrorInfo.
+        and recipients in a response exceed 3 MiB, further statuses carry only ErrorInfo.
         """
 
     def __init__(
@@ -308,17 +314,17 @@ class WaitMessagesRequest(_message.Message):
     MIN_MESSAGES_FIELD_NUMBER: _builtins.int
     INCLUDE_PARTICIPANTS_FIELD_NUMBER: _builtins.int
     max_messages: _builtins.int
-    """End when this many messages were delivered, counted after filtering. 0 = no limit."""
+    """End when this many messages were delivered, not counting those filtered out. 0 = no limit."""
     min_messages: _builtins.int
     """End when at least this many messages were delivered and every thread is caught up. 0 = do not
     end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
     first message that arrives.
     """
     include_participants: _builtins.bool
-    """Send `participants` frames."""
+    """Whether to send `participants` frames."""
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Cursor]:
-        """1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)"""
+        """1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT."""
 
     @_builtins.property
     def filter(self) -> _message_pb2.MessageFilter:
@@ -327,13 +333,13 @@ class WaitMessagesRequest(_message.Message):
     @_builtins.property
     def max_wait(self) -> _duration_pb2.Duration:
         """End this long after the start, once everything committed by then has been delivered. Limits
-        waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
+        waiting, not delivery: with 0 s, a wait delivers what is there and ends. Unset = no limit.
         """
 
     @_builtins.property
     def keepalive_interval(self) -> _duration_pb2.Duration:
         """Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
-        nearest bound. Unset = 45 s.
+        nearer bound. Unset = 45 s.
         """
 
     def __init__(
@@ -378,11 +384,13 @@ class WaitMessagesResponse(_message.Message):
 
     @_builtins.property
     def caught_up(self) -> _thread_pb2.ThreadPosition:
-        """A thread's history has been delivered; what follows is live. Sent once per thread."""
+        """What a thread held when the wait started has been delivered; what follows is new. Sent once
+        for each thread.
+        """
 
     @_builtins.property
     def keepalive(self) -> Global___WaitKeepalive:
-        """No other frame was sent for keepalive_interval."""
+        """No other frame was sent for about keepalive_interval."""
 
     @_builtins.property
     def resync(self) -> Global___WaitResync:
@@ -394,7 +402,7 @@ class WaitMessagesResponse(_message.Message):
 
     @_builtins.property
     def participants(self) -> Global___ParticipantUpdate:
-        """With include_participants: participants of one thread."""
+        """Participants of one thread. Sent only with include_participants."""
 
     def __init__(
         self,
@@ -419,7 +427,7 @@ Global___WaitMessagesResponse: _TypeAlias = WaitMessagesResponse  # noqa: Y015
 
 @_typing.final
 class WaitStarted(_message.Message):
-    """The wait is open."""
+    """The wait has started."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -428,7 +436,7 @@ class WaitStarted(_message.Message):
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[_thread_pb2.ThreadPosition]:
         """One for each requested thread, in the order requested. A cursor that is not valid is returned
-        as requested, and corrected by the `resync` that follows: do not resume from these.
+        as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
         """
 
     @_builtins.property
@@ -453,7 +461,7 @@ Global___WaitStarted: _TypeAlias = WaitStarted  # noqa: Y015
 
 @_typing.final
 class MessageBatch(_message.Message):
-    """Messages of one thread, in ascending order: what is ready, split at about 1 MiB."""
+    """Messages of one thread, in ascending order: all that are ready, split at about 1 MiB."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -461,8 +469,8 @@ class MessageBatch(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def cursor(self) -> _message_pb2.Cursor:
-        """The thread, and the position to resume from once these messages are handled. It covers messages
-        that were filtered out.
+        """The thread, and the position to resume from once these messages are handled. It is past
+        messages that were filtered out.
         """
 
     @_builtins.property
@@ -509,7 +517,9 @@ Global___WaitKeepalive: _TypeAlias = WaitKeepalive  # noqa: Y015
 
 @_typing.final
 class WaitResync(_message.Message):
-    """A cursor was not valid. The wait continues from `position.cursor`: messages may be missing."""
+    """A cursor was not valid. The wait continues from `position.cursor`: messages may be missing or
+    repeated.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -589,11 +599,11 @@ class WaitEnding(_message.Message):
         REASON_MAX_WAIT: WaitEnding._Reason.ValueType  # 3
         """max_wait is over."""
         REASON_DEADLINE: WaitEnding._Reason.ValueType  # 4
-        """The RPC's deadline is near: 0.2–1 s away, and at most a tenth of the whole."""
+        """The call's deadline is near: 0.2–1 s away, or a tenth of the call's timeout if that is less."""
         REASON_DRAINING: WaitEnding._Reason.ValueType  # 5
         """The server is shutting down. Wait again after retry_delay."""
         REASON_THREADS_CLOSED: WaitEnding._Reason.ValueType  # 7
-        """Every thread is closed or archived, and everything in them was delivered. Do not wait again."""
+        """Every thread is closed or archived, and all entries were delivered. Do not wait again."""
         REASON_SESSION_ENDED: WaitEnding._Reason.ValueType  # 8
         """The agent ended its session (EndSession). Do not wait again."""
 
@@ -609,11 +619,11 @@ class WaitEnding(_message.Message):
     REASON_MAX_WAIT: WaitEnding.Reason.ValueType  # 3
     """max_wait is over."""
     REASON_DEADLINE: WaitEnding.Reason.ValueType  # 4
-    """The RPC's deadline is near: 0.2–1 s away, and at most a tenth of the whole."""
+    """The call's deadline is near: 0.2–1 s away, or a tenth of the call's timeout if that is less."""
     REASON_DRAINING: WaitEnding.Reason.ValueType  # 5
     """The server is shutting down. Wait again after retry_delay."""
     REASON_THREADS_CLOSED: WaitEnding.Reason.ValueType  # 7
-    """Every thread is closed or archived, and everything in them was delivered. Do not wait again."""
+    """Every thread is closed or archived, and all entries were delivered. Do not wait again."""
     REASON_SESSION_ENDED: WaitEnding.Reason.ValueType  # 8
     """The agent ended its session (EndSession). Do not wait again."""
 
@@ -650,8 +660,8 @@ Global___WaitEnding: _TypeAlias = WaitEnding  # noqa: Y015
 
 @_typing.final
 class ParticipantUpdate(_message.Message):
-    """Participants of a thread: all of them after `started`, then those that changed. Intermediate
-    states may be skipped. Sent at most once a second for each thread.
+    """Participants of a thread: all of them after `started`, then those that changed, at most once a
+    second. Intermediate states may be skipped. More than 1,000 participants come in several frames.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -667,7 +677,7 @@ class ParticipantUpdate(_message.Message):
 
     @_builtins.property
     def left(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of agents that left the thread."""
+        """Names of agents that are no longer participants."""
 
     def __init__(
         self,
@@ -697,19 +707,21 @@ class HeartbeatRequest(_message.Message):
     state: _agent_pb2.Presence.ValueType
     """The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged."""
     status_text: _builtins.str
-    """What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it."""
+    """What the caller is doing, for people, up to 256 bytes. Replaces the previous text; empty clears
+    it.
+    """
     @_builtins.property
     def read_cursors(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Cursor]:
-        """What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-        Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-        positions past the head.
+        """What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+        it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+        thread, if the epochs differ, or if the cursor is past the head.
         """
 
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
         """How long the caller may be silent from now on, for example during a long model turn. Replaces
-        the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
-        it.
+        the current lease. Unset = agent_timeout. Values above ServerLimits.max_lease (1 h) are lowered
+        to that limit.
         """
 
     def __init__(
@@ -748,17 +760,19 @@ class HeartbeatResponse(_message.Message):
 
     @_builtins.property
     def agent_timeout(self) -> _duration_pb2.Duration:
-        """An agent without a sign of life for this long is LAPSED; 60 s by default."""
+        """The lease that a call grants; 60 s by default. An agent without a sign of life for this long is
+        LAPSED, unless a heartbeat set a longer lease.
+        """
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the lease ends. Server clock. Unset for anonymous callers."""
+        """When the lease ends, on the server's clock. Unset for anonymous callers."""
 
     @_builtins.property
     def unread(self) -> _containers.RepeatedCompositeFieldContainer[Global___ThreadUnread]:
-        """Threads in which the caller participates and whose head_seq is above its read_seq, last active
-        first. At most 100. An entry that the caller wrote after reading everything before it counts as
-        read.
+        """Threads in which the caller participates and whose head_seq is above its read_seq, most
+        recently active first. At most 100. An entry that the caller appended after reading everything
+        before it counts as read.
         """
 
     def __init__(
@@ -828,14 +842,14 @@ class ListMessagesRequest(_message.Message):
     """Upper bound, exclusive. 0 = up to the head."""
     limit: _builtins.int
     """Maximum number of messages to return; a page holds about 3 MiB at most. 0 = 100. Values above
-    1,000 are lowered to it.
+    1,000 are lowered to 1,000.
     """
     newest: _builtins.bool
-    """Return the newest `limit` messages of the range, not the oldest. (For the last page, set only
-    this.)
+    """Return the newest `limit` messages of the range, not the oldest. For the newest page of the
+    thread, set neither bound.
     """
     epoch: _builtins.str
-    """The epoch of the seqs. Empty = not checked."""
+    """The epoch of after_seq and before_seq. Empty = not checked."""
     @_builtins.property
     def filter(self) -> _message_pb2.MessageFilter:
         """Which messages to return. Unset = all."""
@@ -873,7 +887,7 @@ class ListMessagesResponse(_message.Message):
     NEXT_BEFORE_SEQ_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     head_seq: _builtins.int
-    """Seq of the newest entry, read in the same snapshot."""
+    """Seq of the newest entry when the page was read."""
     first_seq: _builtins.int
     """Seq of the oldest entry kept. If it is above after_seq + 1, the entries in between no longer
     exist.
@@ -892,7 +906,7 @@ class ListMessagesResponse(_message.Message):
     """The thread's epoch."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """In ascending order, even with `newest`."""
+        """The messages, in ascending order, even with `newest`."""
 
     def __init__(
         self,
@@ -1002,7 +1016,9 @@ class GetServerInfoResponse(_message.Message):
     epoch: _builtins.str
     """The identity of its store. Changes when the store is recreated."""
     durability: _builtins.str
-    """`full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails."""
+    """`full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine
+    fails.
+    """
     auth: _builtins.str
     """`open` or `required`: whether calls need a token."""
     agent: _builtins.str
@@ -1013,7 +1029,7 @@ class GetServerInfoResponse(_message.Message):
 
     @_builtins.property
     def limits(self) -> Global___ServerLimits:
-        """The server's limits."""
+        """The server's limits. Unset for a call without a token where tokens are required."""
 
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
@@ -1025,11 +1041,13 @@ class GetServerInfoResponse(_message.Message):
 
     @_builtins.property
     def working_timeout(self) -> _duration_pb2.Duration:
-        """How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default."""
+        """How long an agent counts as WORKING on messages that it does not report as read; 15 min by
+        default.
+        """
 
     @_builtins.property
     def server_time(self) -> _timestamp_pb2.Timestamp:
-        """The server's clock."""
+        """The current time on the server's clock."""
 
     def __init__(
         self,
@@ -1056,7 +1074,7 @@ Global___GetServerInfoResponse: _TypeAlias = GetServerInfoResponse  # noqa: Y015
 
 @_typing.final
 class ServerLimits(_message.Message):
-    """Limits that a client may reach."""
+    """Limits of a server that its clients may reach."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1074,7 +1092,7 @@ class ServerLimits(_message.Message):
     max_content_bytes: _builtins.int
     """Maximum bytes of Message.content."""
     max_message_bytes: _builtins.int
-    """Maximum bytes of a whole message."""
+    """Maximum bytes of a serialised Message."""
     max_batch_posts: _builtins.int
     """Maximum number of posts in one PostMessagesRequest."""
     max_wait_threads: _builtins.int
@@ -1091,7 +1109,8 @@ class ServerLimits(_message.Message):
     """
     max_frame_bytes: _builtins.int
     """Maximum bytes of responses and frames that callers have not read, over all callers. Further
-    large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
+    large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY;
+    those of PostMessages wait without limit.
     """
     max_anonymous_waits: _builtins.int
     """Maximum number of open waits of all anonymous callers together."""
@@ -1101,7 +1120,9 @@ class ServerLimits(_message.Message):
 
     @_builtins.property
     def request_timeout(self) -> _duration_pb2.Duration:
-        """Time in which a request must arrive, from the headers of its call to its last byte."""
+        """How long the request of a call may take to arrive once the server begins to read it. Does not
+        apply to the requests of a PostMessages stream.
+        """
 
     def __init__(
         self,

@@ -34,16 +34,19 @@ class BusServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> BusServiceAsyncStub: ...
     PostMessage: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.PostMessageRequest, _bus_service_pb2.PostMessageResponse]
-    """Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-    sender need not have joined it, and becomes a participant. Returns:
+    """Posts one message, and returns its seq once it is committed (GetServerInfoResponse.durability
+    says how durably). The thread must exist. The sender need not have joined it, and becomes a
+    participant unless it is anonymous. Returns:
       * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
         (mentions, handoff_to).
       * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
       * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-      * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
-      * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-      * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
-        set by a caller that is not an operator.
+      * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
+        AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
+      * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+      * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+      * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
+        `anonymous`; or on_behalf_of is set by a caller that is not an operator.
       * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
 
     Has no idempotency_level: it may be repeated only with a request_id.
@@ -59,36 +62,37 @@ class BusServiceStub:
     result is unknown; each may be repeated with its request_id.
     """
     WaitMessages: _grpc.UnaryStreamMultiCallable[_bus_service_pb2.WaitMessagesRequest, _bus_service_pb2.WaitMessagesResponse]
-    """Replays what was posted after the cursors, then streams what is posted. Messages of one thread
-    come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
-    not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+    """Replays the entries after the cursors, then streams new ones. Messages of one thread come in
+    order. Waiting consumes nothing: two waits of one agent both get every message. Nor does it
+    change read_seq: the agent reports what it has read with Heartbeat or based_on_seq, and
     continues from there when it joins again. The stream ends with an `ending` frame and OK, or
     with an error. Returns:
       * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
-      * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+      * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: the agent has max_open_waits open, or all anonymous
+        callers together have max_anonymous_waits open.
       * UNAUTHENTICATED: the token expired or was revoked during the wait.
-    A cursor that is not valid is not an error: see `resync`.
+    A cursor that is not valid is not an error: see WaitResync.
 
     Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
     """
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.HeartbeatRequest, _bus_service_pb2.HeartbeatResponse]
-    """Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
-    not read. Does nothing for anonymous callers.
+    """Renews the caller's lease, records its state and what it has read, and returns the threads that
+    it has not read to their heads. Records and renews nothing for anonymous callers.
 
     Idempotent: state and lease are replaced, and read positions never decrease.
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.ListMessagesRequest, _bus_service_pb2.ListMessagesResponse]
-    """Returns a page of a thread, in ascending order. Does not change what the caller has read.
-    Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
-    the head or the epoch does not match.
+    """Returns a page of a thread, in ascending order. Does not change the caller's read_seq. Returns
+    NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head
+    or the epoch does not match.
 
     Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
     """
     GetMessage: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.GetMessageRequest, _bus_service_pb2.GetMessageResponse]
-    """Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND."""
+    """Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND."""
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.GetServerInfoRequest, _bus_service_pb2.GetServerInfoResponse]
     """Returns the server's version and settings, and the caller's identity. Requires no token; where
-    tokens are required, `limits` is set only for calls with one.
+    tokens are required, `limits` is set only for calls with a token.
     """
 
 @_typing.type_check_only
@@ -97,16 +101,19 @@ class BusServiceAsyncStub(BusServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     PostMessage: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.PostMessageRequest, _bus_service_pb2.PostMessageResponse]  # type: ignore[assignment]
-    """Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-    sender need not have joined it, and becomes a participant. Returns:
+    """Posts one message, and returns its seq once it is committed (GetServerInfoResponse.durability
+    says how durably). The thread must exist. The sender need not have joined it, and becomes a
+    participant unless it is anonymous. Returns:
       * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
         (mentions, handoff_to).
       * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
       * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-      * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
-      * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-      * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
-        set by a caller that is not an operator.
+      * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
+        AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
+      * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+      * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+      * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
+        `anonymous`; or on_behalf_of is set by a caller that is not an operator.
       * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
 
     Has no idempotency_level: it may be repeated only with a request_id.
@@ -122,36 +129,37 @@ class BusServiceAsyncStub(BusServiceStub):
     result is unknown; each may be repeated with its request_id.
     """
     WaitMessages: _aio.UnaryStreamMultiCallable[_bus_service_pb2.WaitMessagesRequest, _bus_service_pb2.WaitMessagesResponse]  # type: ignore[assignment]
-    """Replays what was posted after the cursors, then streams what is posted. Messages of one thread
-    come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
-    not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+    """Replays the entries after the cursors, then streams new ones. Messages of one thread come in
+    order. Waiting consumes nothing: two waits of one agent both get every message. Nor does it
+    change read_seq: the agent reports what it has read with Heartbeat or based_on_seq, and
     continues from there when it joins again. The stream ends with an `ending` frame and OK, or
     with an error. Returns:
       * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
-      * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+      * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: the agent has max_open_waits open, or all anonymous
+        callers together have max_anonymous_waits open.
       * UNAUTHENTICATED: the token expired or was revoked during the wait.
-    A cursor that is not valid is not an error: see `resync`.
+    A cursor that is not valid is not an error: see WaitResync.
 
     Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
     """
     Heartbeat: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.HeartbeatRequest, _bus_service_pb2.HeartbeatResponse]  # type: ignore[assignment]
-    """Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
-    not read. Does nothing for anonymous callers.
+    """Renews the caller's lease, records its state and what it has read, and returns the threads that
+    it has not read to their heads. Records and renews nothing for anonymous callers.
 
     Idempotent: state and lease are replaced, and read positions never decrease.
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.ListMessagesRequest, _bus_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
-    """Returns a page of a thread, in ascending order. Does not change what the caller has read.
-    Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
-    the head or the epoch does not match.
+    """Returns a page of a thread, in ascending order. Does not change the caller's read_seq. Returns
+    NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head
+    or the epoch does not match.
 
     Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
     """
     GetMessage: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.GetMessageRequest, _bus_service_pb2.GetMessageResponse]  # type: ignore[assignment]
-    """Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND."""
+    """Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND."""
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.GetServerInfoRequest, _bus_service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """Returns the server's version and settings, and the caller's identity. Requires no token; where
-    tokens are required, `limits` is set only for calls with one.
+    tokens are required, `limits` is set only for calls with a token.
     """
 
 class BusServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -163,16 +171,19 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bus_service_pb2.PostMessageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bus_service_pb2.PostMessageResponse, _abc.Awaitable[_bus_service_pb2.PostMessageResponse]]:
-        """Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-        sender need not have joined it, and becomes a participant. Returns:
+        """Posts one message, and returns its seq once it is committed (GetServerInfoResponse.durability
+        says how durably). The thread must exist. The sender need not have joined it, and becomes a
+        participant unless it is anonymous. Returns:
           * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
             (mentions, handoff_to).
           * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
           * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-          * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
-          * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-          * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
-            set by a caller that is not an operator.
+          * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
+            AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
+          * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+          * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+          * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
+            `anonymous`; or on_behalf_of is set by a caller that is not an operator.
           * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
 
         Has no idempotency_level: it may be repeated only with a request_id.
@@ -200,15 +211,16 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bus_service_pb2.WaitMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_bus_service_pb2.WaitMessagesResponse], _abc.AsyncIterator[_bus_service_pb2.WaitMessagesResponse]]:
-        """Replays what was posted after the cursors, then streams what is posted. Messages of one thread
-        come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
-        not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+        """Replays the entries after the cursors, then streams new ones. Messages of one thread come in
+        order. Waiting consumes nothing: two waits of one agent both get every message. Nor does it
+        change read_seq: the agent reports what it has read with Heartbeat or based_on_seq, and
         continues from there when it joins again. The stream ends with an `ending` frame and OK, or
         with an error. Returns:
           * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
-          * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+          * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: the agent has max_open_waits open, or all anonymous
+            callers together have max_anonymous_waits open.
           * UNAUTHENTICATED: the token expired or was revoked during the wait.
-        A cursor that is not valid is not an error: see `resync`.
+        A cursor that is not valid is not an error: see WaitResync.
 
         Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
         """
@@ -219,8 +231,8 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bus_service_pb2.HeartbeatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bus_service_pb2.HeartbeatResponse, _abc.Awaitable[_bus_service_pb2.HeartbeatResponse]]:
-        """Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
-        not read. Does nothing for anonymous callers.
+        """Renews the caller's lease, records its state and what it has read, and returns the threads that
+        it has not read to their heads. Records and renews nothing for anonymous callers.
 
         Idempotent: state and lease are replaced, and read positions never decrease.
         """
@@ -231,9 +243,9 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bus_service_pb2.ListMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bus_service_pb2.ListMessagesResponse, _abc.Awaitable[_bus_service_pb2.ListMessagesResponse]]:
-        """Returns a page of a thread, in ascending order. Does not change what the caller has read.
-        Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
-        the head or the epoch does not match.
+        """Returns a page of a thread, in ascending order. Does not change the caller's read_seq. Returns
+        NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head
+        or the epoch does not match.
 
         Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
         """
@@ -244,7 +256,7 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bus_service_pb2.GetMessageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bus_service_pb2.GetMessageResponse, _abc.Awaitable[_bus_service_pb2.GetMessageResponse]]:
-        """Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND."""
+        """Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def GetServerInfo(
@@ -253,7 +265,7 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_bus_service_pb2.GetServerInfoResponse, _abc.Awaitable[_bus_service_pb2.GetServerInfoResponse]]:
         """Returns the server's version and settings, and the caller's identity. Requires no token; where
-        tokens are required, `limits` is set only for calls with one.
+        tokens are required, `limits` is set only for calls with a token.
         """
 
 def add_BusServiceServicer_to_server(servicer: BusServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

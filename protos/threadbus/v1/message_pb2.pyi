@@ -11,13 +11,13 @@ Rules for the whole package:
     cursor from the frame; never count.
   * Clients ignore fields, frames, enum values and message kinds that they do not know. The
     server refuses enum values that it does not know: INVALID_ARGUMENT.
-  * Negative numbers and durations are INVALID_ARGUMENT. So are sizes above a limit; page sizes,
+  * Negative numbers and durations are INVALID_ARGUMENT. So are sizes above a limit. Page sizes,
     intervals and leases above a limit are lowered to it.
   * Times are on the server's clock, with microsecond precision.
   * idempotency_level says which calls a client may repeat when it does not know the outcome.
-    Calling a method that has one twice has the same effect as calling it once, or no effect
-    (NO_SIDE_EFFECTS; that every call of an agent renews its lease does not count). A method
-    without one may be repeated only if the request has a request_id, or after an error that
+    Calling an IDEMPOTENT method twice has the same effect as calling it once. A method with
+    NO_SIDE_EFFECTS has none, except that every call of an agent renews its lease. A method
+    without a level may be repeated only if the request has a request_id, or after an error that
     means that nothing was done (UNAVAILABLE with ErrorInfo).
 """
 
@@ -48,11 +48,13 @@ class _MessageKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageKi
     MESSAGE_KIND_UNSPECIFIED: _MessageKind.ValueType  # 0
     """Never sent. Clients skip entries of a kind that they do not know."""
     MESSAGE_KIND_CHAT: _MessageKind.ValueType  # 1
-    """Posted by an agent or a person."""
+    """Posted by an agent, a person or an anonymous caller."""
     MESSAGE_KIND_EDIT: _MessageKind.ValueType  # 2
-    """New content for the message `edit_of`, by its sender."""
+    """New content for the message with the seq `edit_of`, by its sender."""
     MESSAGE_KIND_THREAD: _MessageKind.ValueType  # 3
-    """The thread's state or settings were changed by `sender`. `content` describes the change for people."""
+    """The thread's state or settings were changed by `sender`. `content` describes the change for
+    people.
+    """
 
 class MessageKind(_MessageKind, metaclass=_MessageKindEnumTypeWrapper):
     """What kind of log entry a message is."""
@@ -60,11 +62,13 @@ class MessageKind(_MessageKind, metaclass=_MessageKindEnumTypeWrapper):
 MESSAGE_KIND_UNSPECIFIED: MessageKind.ValueType  # 0
 """Never sent. Clients skip entries of a kind that they do not know."""
 MESSAGE_KIND_CHAT: MessageKind.ValueType  # 1
-"""Posted by an agent or a person."""
+"""Posted by an agent, a person or an anonymous caller."""
 MESSAGE_KIND_EDIT: MessageKind.ValueType  # 2
-"""New content for the message `edit_of`, by its sender."""
+"""New content for the message with the seq `edit_of`, by its sender."""
 MESSAGE_KIND_THREAD: MessageKind.ValueType  # 3
-"""The thread's state or settings were changed by `sender`. `content` describes the change for people."""
+"""The thread's state or settings were changed by `sender`. `content` describes the change for
+people.
+"""
 Global___MessageKind: _TypeAlias = MessageKind  # noqa: Y015
 
 class _Priority:
@@ -148,9 +152,11 @@ class Message(_message.Message):
     seq: _builtins.int
     """Its position in the thread, from 1."""
     sender: _builtins.str
-    """The agent that wrote it, identified by its token. `anonymous` for calls without one."""
+    """The agent that wrote it, identified by its token; `anonymous` for calls without a token."""
     content: _builtins.str
-    """The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it."""
+    """The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
+    parse it.
+    """
     sender_kind: _agent_pb2.AgentKind.ValueType
     """The sender's kind when it posted."""
     kind: Global___MessageKind.ValueType
@@ -164,12 +170,12 @@ class Message(_message.Message):
     request_id: _builtins.str
     """The request_id of the post. Empty = it had none."""
     based_on_seq: _builtins.int
-    """Seq up to which the sender reported to have read the thread. Unset = unknown."""
+    """Seq up to which the sender reported having read the thread. Unset = unknown."""
     edit_of: _builtins.int
     """In an EDIT: seq of the message whose content this entry replaces. Otherwise 0."""
     edit_seq: _builtins.int
-    """Seq of the newest EDIT of this message at the time of reading: that entry's `content` is the
-    current one. 0 = never edited.
+    """Seq of the newest EDIT of this message when it was read from the store. The `content` of the
+    EDIT is the current one. 0 = never edited.
     """
     posted_by: _builtins.str
     """The operator that posted it on the sender's behalf. Empty = the sender posted it."""
@@ -183,7 +189,9 @@ class Message(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes."""
+        """Labels, which the server does not interpret. At most 32; keys of 1–63 bytes, values of up to
+        256 bytes.
+        """
 
     @_builtins.property
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attachment]:
@@ -236,11 +244,11 @@ class Attachment(_message.Message):
     media_type: _builtins.str
     """Media type, for example `text/x-diff`. Empty = application/octet-stream."""
     raw: _builtins.bytes
-    """The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
-    4 MiB.
+    """The file's bytes. The whole message is at most 3 MiB, so that every frame is within gRPC's
+    default limit of 4 MiB.
     """
     url: _builtins.str
-    """An absolute URL of at most 2,048 bytes. The server does not open it."""
+    """An absolute URL of at most 2,048 bytes. The server does not fetch it."""
     def __init__(
         self,
         *,
@@ -271,7 +279,7 @@ class Cursor(_message.Message):
     thread: _builtins.str
     """The thread."""
     after_seq: _builtins.int
-    """Seq of the last entry delivered; the next one is after it. 0 = from the start."""
+    """Seq of the last entry that was delivered or filtered out. 0 = from the start."""
     epoch: _builtins.str
     """The epoch of after_seq (Thread.epoch). In a request, empty = not checked."""
     def __init__(
@@ -303,20 +311,20 @@ class MessageFilter(_message.Message):
     MIN_PRIORITY_FIELD_NUMBER: _builtins.int
     KINDS_FIELD_NUMBER: _builtins.int
     addressed_to_me: _builtins.bool
-    """Only messages that mention the caller, are handed to it, or reply to one of its messages.
+    """Only messages that mention the caller, hand off to it, or reply to one of its messages.
     INVALID_ARGUMENT for anonymous callers.
     """
     exclude_own: _builtins.bool
-    """Not the caller's own messages. No effect for anonymous callers."""
+    """No messages of the caller itself. Has no effect for anonymous callers."""
     min_priority: Global___Priority.ValueType
-    """Only messages of this priority or higher."""
+    """Only messages of this priority or higher. UNSPECIFIED = of any."""
     @_builtins.property
     def senders(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only messages from these agents, at most 100. Empty = from all."""
 
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___MessageKind.ValueType]:
-        """Only messages of these kinds, at most 100. Empty = of all."""
+        """Only messages of these kinds; at most 100 values. Empty = of all."""
 
     def __init__(
         self,

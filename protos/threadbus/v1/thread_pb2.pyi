@@ -34,7 +34,7 @@ class _ThreadStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ThreadSta
     THREAD_STATE_CLOSED: _ThreadState.ValueType  # 2
     """It can be read but refuses posts. It can be reopened."""
     THREAD_STATE_ARCHIVED: _ThreadState.ValueType  # 3
-    """As CLOSED, and omitted by ListThreads unless requested."""
+    """As CLOSED, and listed by ListThreads only if requested."""
 
 class ThreadState(_ThreadState, metaclass=_ThreadStateEnumTypeWrapper):
     """Whether a thread accepts posts."""
@@ -46,7 +46,7 @@ THREAD_STATE_OPEN: ThreadState.ValueType  # 1
 THREAD_STATE_CLOSED: ThreadState.ValueType  # 2
 """It can be read but refuses posts. It can be reopened."""
 THREAD_STATE_ARCHIVED: ThreadState.ValueType  # 3
-"""As CLOSED, and omitted by ListThreads unless requested."""
+"""As CLOSED, and listed by ListThreads only if requested."""
 Global___ThreadState: _TypeAlias = ThreadState  # noqa: Y015
 
 class _SyncMode:
@@ -58,10 +58,10 @@ class _SyncModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SyncMode.Val
     SYNC_MODE_UNSPECIFIED: _SyncMode.ValueType  # 0
     """In a request: OFF."""
     SYNC_MODE_OFF: _SyncMode.ValueType  # 1
-    """Posts may carry it."""
+    """Posts may carry expected_last_seq."""
     SYNC_MODE_STRICT: _SyncMode.ValueType  # 2
-    """Posts must carry it, except those of HUMAN senders. Posts without it are refused:
-    FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
+    """Posts must carry expected_last_seq, except those of HUMAN senders. Posts without it are
+    refused: FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
     """
 
 class SyncMode(_SyncMode, metaclass=_SyncModeEnumTypeWrapper):
@@ -70,10 +70,10 @@ class SyncMode(_SyncMode, metaclass=_SyncModeEnumTypeWrapper):
 SYNC_MODE_UNSPECIFIED: SyncMode.ValueType  # 0
 """In a request: OFF."""
 SYNC_MODE_OFF: SyncMode.ValueType  # 1
-"""Posts may carry it."""
+"""Posts may carry expected_last_seq."""
 SYNC_MODE_STRICT: SyncMode.ValueType  # 2
-"""Posts must carry it, except those of HUMAN senders. Posts without it are refused:
-FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
+"""Posts must carry expected_last_seq, except those of HUMAN senders. Posts without it are
+refused: FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
 """
 Global___SyncMode: _TypeAlias = SyncMode  # noqa: Y015
 
@@ -119,10 +119,10 @@ class Thread(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
-    the first a letter or digit. Other messages call it `thread`.
+    the first a letter or digit. In other proto messages this field is called `thread`.
     """
     epoch: _builtins.str
-    """The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+    """Identifies its history: opaque, up to 32 bytes. Changes when the store is recreated, and when
     the thread is deleted and created again. Seqs are comparable only within one epoch.
     """
     head_seq: _builtins.int
@@ -132,16 +132,18 @@ class Thread(_message.Message):
     state: Global___ThreadState.ValueType
     """Whether it accepts posts."""
     stage: _builtins.str
-    """The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted."""
+    """The stage of the work, in the users' own words, for example `review`. Up to 63 bytes. The
+    server does not interpret it.
+    """
     topic: _builtins.str
     """What it is about, up to 1,024 bytes."""
     sync_mode: Global___SyncMode.ValueType
     """Whether posts must carry expected_last_seq."""
     creator: _builtins.str
-    """The agent that created it."""
+    """The agent that created it; `anonymous` for a call without a token."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Free labels; limits as in Message.labels."""
+        """Labels, which the server does not interpret; limits as in Message.labels."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -186,14 +188,14 @@ class ThreadPosition(_message.Message):
     FIRST_SEQ_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     head_seq: _builtins.int
-    """Current seq of the newest entry."""
+    """Seq of the newest entry, as of this frame."""
     first_seq: _builtins.int
     """Seq of the oldest entry still kept. head_seq + 1 if none is."""
     state: Global___ThreadState.ValueType
-    """Whether the thread currently accepts posts."""
+    """Whether the thread accepts posts, as of this frame."""
     @_builtins.property
     def cursor(self) -> _message_pb2.Cursor:
-        """Resume from here. Everything up to this cursor was sent before this frame, or filtered out."""
+        """Where to resume. Everything up to this cursor was sent before this frame, or filtered out."""
 
     def __init__(
         self,

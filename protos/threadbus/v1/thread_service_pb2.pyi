@@ -37,7 +37,7 @@ class _JoinStartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JoinStart.V
     """Before the oldest entry still kept: all entries are new."""
 
 class JoinStart(_JoinStart, metaclass=_JoinStartEnumTypeWrapper):
-    """Where a newcomer starts."""
+    """Where a new participant starts."""
 
 JOIN_START_UNSPECIFIED: JoinStart.ValueType  # 0
 """As HEAD."""
@@ -85,7 +85,7 @@ class CreateThreadRequest(_message.Message):
     """Whether posts must carry expected_last_seq. UNSPECIFIED = OFF."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Free labels; limits as in Message.labels."""
+        """Labels, which the server does not interpret; limits as in Message.labels."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class ListThreadsRequest(_message.Message):
     PARTICIPANT_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Maximum number of threads to return; a page holds about 3 MiB at most. 0 = 100. Values above
-    1,000 are lowered to it.
+    1,000 are lowered to 1,000.
     """
     page_token: _builtins.str
     """next_page_token of the previous page. Empty = the first page."""
@@ -196,7 +196,9 @@ class ListThreadsRequest(_message.Message):
     """Only threads of which this agent is a participant. Empty = all."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_thread_pb2.ThreadState.ValueType]:
-        """Only threads in these states, at most 100. Empty = OPEN and CLOSED."""
+        """Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+        CLOSED.
+        """
 
     def __init__(
         self,
@@ -227,7 +229,7 @@ class ListThreadsResponse(_message.Message):
     """The page_token of the next page. Empty = this is the last page."""
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[_thread_pb2.Thread]:
-        """Last active first."""
+        """The threads, most recently active first."""
 
     def __init__(
         self,
@@ -261,12 +263,13 @@ class JoinThreadRequest(_message.Message):
     topic: _builtins.str
     """What it is about, if it is created. Up to 1,024 bytes."""
     context_limit: _builtins.int
-    """Maximum number of messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB
-    in all.
+    """Maximum number of messages to return as context, which holds about 1 MiB at most. 0 = none.
+    Values above 100 are lowered to 100.
     """
     start: Global___JoinStart.ValueType
-    """Where a new participant starts. An existing participant, which joined, posted, or was mentioned
-    or handed to, continues from its read_seq, which is 0 until it reports one.
+    """Where a new participant starts, or an anonymous caller. An existing participant (which has
+    joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
+    still be 0.
     """
     def __init__(
         self,
@@ -287,7 +290,7 @@ Global___JoinThreadRequest: _TypeAlias = JoinThreadRequest  # noqa: Y015
 
 @_typing.final
 class JoinThreadResponse(_message.Message):
-    """A thread when the caller joins it."""
+    """A thread that the caller joined."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -311,16 +314,18 @@ class JoinThreadResponse(_message.Message):
 
     @_builtins.property
     def context(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them."""
+        """The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+        them.
+        """
 
     @_builtins.property
     def participants(self) -> _containers.RepeatedCompositeFieldContainer[_agent_pb2.Participant]:
-        """Participants, the caller among them. At most 100."""
+        """Participants, sorted by name, at most 100. A caller that is not anonymous is among them."""
 
     @_builtins.property
     def similar(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """If this call created the thread: existing threads whose names differ from its name only by case.
-        At most 5.
+        """If this call created the thread: existing threads whose names differ from its name only by
+        case. At most 5.
         """
 
     def __init__(
@@ -392,7 +397,7 @@ class ListParticipantsRequest(_message.Message):
     thread: _builtins.str
     """The thread. Required."""
     page_size: _builtins.int
-    """Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to it."""
+    """Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to 1,000."""
     page_token: _builtins.str
     """next_page_token of the previous page. Empty = the first page."""
     def __init__(
@@ -422,7 +427,7 @@ class ListParticipantsResponse(_message.Message):
     """The page_token of the next page. Empty = this is the last page."""
     @_builtins.property
     def participants(self) -> _containers.RepeatedCompositeFieldContainer[_agent_pb2.Participant]:
-        """By name."""
+        """The participants, sorted by name."""
 
     def __init__(
         self,
@@ -477,10 +482,10 @@ class UpdateThreadRequest(_message.Message):
     stage: _builtins.str
     """New stage, up to 63 bytes."""
     sync_mode: _thread_pb2.SyncMode.ValueType
-    """New mode. UNSPECIFIED = OFF."""
+    """New sync_mode. UNSPECIFIED = OFF."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """New labels; they replace all old ones."""
+        """New labels, which replace all old ones."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:

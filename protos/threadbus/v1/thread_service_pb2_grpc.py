@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ThreadServiceStub(object):
-    """Threads and their participants.
+    """Creates, lists, changes and deletes threads, and manages their participants.
     """
 
     def __init__(self, channel):
@@ -83,11 +83,11 @@ class ThreadServiceStub(object):
 
 
 class ThreadServiceServicer(object):
-    """Threads and their participants.
+    """Creates, lists, changes and deletes threads, and manages their participants.
     """
 
     def CreateThread(self, request, context):
-        """Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+        """Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
 
         Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
         who created the thread. JoinThread with `create` is idempotent.
@@ -97,35 +97,38 @@ class ThreadServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetThread(self, request, context):
-        """Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+        """Returns a thread, or NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListThreads(self, request, context):
-        """Lists threads, last active first. A thread to which an entry is appended between two pages
-        moves: it may be missing, or listed twice.
+        """Returns a page of threads, most recently active first. A thread to which an entry is appended
+        while a client pages through the list may be missing from later pages. No thread is listed
+        twice.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def JoinThread(self, request, context):
-        """Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
-        position, the latest messages and the participants. Anonymous callers do not become participants.
-        NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+        """Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
+        snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
+        callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+        exist and `create` is not set.
 
-        Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
+        Idempotent: a participant keeps its position. Only the first response has `created` and
+        `similar`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LeaveThread(self, request, context):
-        """Removes the caller from a thread's participants, and drops its positions. Its messages remain.
-        Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-        exist.
+        """Removes the caller from a thread's participants, and drops its delivered_seq and read_seq. Its
+        messages remain. Does nothing if it is not a participant. Returns NOT_FOUND / THREAD_NOT_FOUND
+        if the thread does not exist.
 
         Idempotent: leaving again changes nothing.
         """
@@ -134,7 +137,7 @@ class ThreadServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListParticipants(self, request, context):
-        """Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+        """Returns a page of a thread's participants, with what each has received and read, or NOT_FOUND /
         THREAD_NOT_FOUND if the thread does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -142,8 +145,9 @@ class ThreadServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateThread(self, request, context):
-        """Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
-        changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+        """Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+        entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
+        and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
 
         Not idempotent: a second call would undo what another agent changed in between, perhaps in
         response to the first, and append a second entry. After an unknown outcome, read the thread.
@@ -153,8 +157,9 @@ class ThreadServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SetThreadState(self, request, context):
-        """Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
-        state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+        """Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
+        changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
+        thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
 
         Not idempotent, for the same reason as UpdateThread.
         """
@@ -163,9 +168,9 @@ class ThreadServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteThread(self, request, context):
-        """Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
-        thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
-        the thread does not exist.
+        """Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
+        THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
+        NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
 
         Not idempotent: a second call could delete a thread created in between.
         """
@@ -230,7 +235,7 @@ def add_ThreadServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ThreadService(object):
-    """Threads and their participants.
+    """Creates, lists, changes and deletes threads, and manages their participants.
     """
 
     @staticmethod

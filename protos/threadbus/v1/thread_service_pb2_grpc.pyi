@@ -27,121 +27,131 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ThreadServiceStub:
-    """Threads and their participants."""
+    """Creates, lists, changes and deletes threads, and manages their participants."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ThreadServiceAsyncStub: ...
     CreateThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.CreateThreadRequest, _thread_service_pb2.CreateThreadResponse]
-    """Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+    """Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
 
     Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
     who created the thread. JoinThread with `create` is idempotent.
     """
     GetThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.GetThreadRequest, _thread_service_pb2.GetThreadResponse]
-    """Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist."""
+    """Returns a thread, or NOT_FOUND / THREAD_NOT_FOUND if it does not exist."""
     ListThreads: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.ListThreadsRequest, _thread_service_pb2.ListThreadsResponse]
-    """Lists threads, last active first. A thread to which an entry is appended between two pages
-    moves: it may be missing, or listed twice.
+    """Returns a page of threads, most recently active first. A thread to which an entry is appended
+    while a client pages through the list may be missing from later pages. No thread is listed
+    twice.
     """
     JoinThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.JoinThreadRequest, _thread_service_pb2.JoinThreadResponse]
-    """Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
-    position, the latest messages and the participants. Anonymous callers do not become participants.
-    NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+    """Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
+    snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
+    callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+    exist and `create` is not set.
 
-    Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
+    Idempotent: a participant keeps its position. Only the first response has `created` and
+    `similar`.
     """
     LeaveThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.LeaveThreadRequest, _thread_service_pb2.LeaveThreadResponse]
-    """Removes the caller from a thread's participants, and drops its positions. Its messages remain.
-    Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-    exist.
+    """Removes the caller from a thread's participants, and drops its delivered_seq and read_seq. Its
+    messages remain. Does nothing if it is not a participant. Returns NOT_FOUND / THREAD_NOT_FOUND
+    if the thread does not exist.
 
     Idempotent: leaving again changes nothing.
     """
     ListParticipants: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.ListParticipantsRequest, _thread_service_pb2.ListParticipantsResponse]
-    """Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+    """Returns a page of a thread's participants, with what each has received and read, or NOT_FOUND /
     THREAD_NOT_FOUND if the thread does not exist.
     """
     UpdateThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.UpdateThreadRequest, _thread_service_pb2.UpdateThreadResponse]
-    """Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
-    changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+    """Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+    entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
+    and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
 
     Not idempotent: a second call would undo what another agent changed in between, perhaps in
     response to the first, and append a second entry. After an unknown outcome, read the thread.
     """
     SetThreadState: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.SetThreadStateRequest, _thread_service_pb2.SetThreadStateResponse]
-    """Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
-    state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+    """Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
+    changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
+    thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
 
     Not idempotent, for the same reason as UpdateThread.
     """
     DeleteThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.DeleteThreadRequest, _thread_service_pb2.DeleteThreadResponse]
-    """Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
-    thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
-    the thread does not exist.
+    """Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
+    THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
+    NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
 
     Not idempotent: a second call could delete a thread created in between.
     """
 
 @_typing.type_check_only
 class ThreadServiceAsyncStub(ThreadServiceStub):
-    """Threads and their participants."""
+    """Creates, lists, changes and deletes threads, and manages their participants."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.CreateThreadRequest, _thread_service_pb2.CreateThreadResponse]  # type: ignore[assignment]
-    """Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+    """Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
 
     Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
     who created the thread. JoinThread with `create` is idempotent.
     """
     GetThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.GetThreadRequest, _thread_service_pb2.GetThreadResponse]  # type: ignore[assignment]
-    """Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist."""
+    """Returns a thread, or NOT_FOUND / THREAD_NOT_FOUND if it does not exist."""
     ListThreads: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.ListThreadsRequest, _thread_service_pb2.ListThreadsResponse]  # type: ignore[assignment]
-    """Lists threads, last active first. A thread to which an entry is appended between two pages
-    moves: it may be missing, or listed twice.
+    """Returns a page of threads, most recently active first. A thread to which an entry is appended
+    while a client pages through the list may be missing from later pages. No thread is listed
+    twice.
     """
     JoinThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.JoinThreadRequest, _thread_service_pb2.JoinThreadResponse]  # type: ignore[assignment]
-    """Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
-    position, the latest messages and the participants. Anonymous callers do not become participants.
-    NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+    """Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
+    snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
+    callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+    exist and `create` is not set.
 
-    Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
+    Idempotent: a participant keeps its position. Only the first response has `created` and
+    `similar`.
     """
     LeaveThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.LeaveThreadRequest, _thread_service_pb2.LeaveThreadResponse]  # type: ignore[assignment]
-    """Removes the caller from a thread's participants, and drops its positions. Its messages remain.
-    Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-    exist.
+    """Removes the caller from a thread's participants, and drops its delivered_seq and read_seq. Its
+    messages remain. Does nothing if it is not a participant. Returns NOT_FOUND / THREAD_NOT_FOUND
+    if the thread does not exist.
 
     Idempotent: leaving again changes nothing.
     """
     ListParticipants: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.ListParticipantsRequest, _thread_service_pb2.ListParticipantsResponse]  # type: ignore[assignment]
-    """Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+    """Returns a page of a thread's participants, with what each has received and read, or NOT_FOUND /
     THREAD_NOT_FOUND if the thread does not exist.
     """
     UpdateThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.UpdateThreadRequest, _thread_service_pb2.UpdateThreadResponse]  # type: ignore[assignment]
-    """Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
-    changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+    """Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+    entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
+    and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
 
     Not idempotent: a second call would undo what another agent changed in between, perhaps in
     response to the first, and append a second entry. After an unknown outcome, read the thread.
     """
     SetThreadState: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.SetThreadStateRequest, _thread_service_pb2.SetThreadStateResponse]  # type: ignore[assignment]
-    """Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
-    state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+    """Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
+    changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
+    thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
 
     Not idempotent, for the same reason as UpdateThread.
     """
     DeleteThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.DeleteThreadRequest, _thread_service_pb2.DeleteThreadResponse]  # type: ignore[assignment]
-    """Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
-    thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
-    the thread does not exist.
+    """Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
+    THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
+    NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
 
     Not idempotent: a second call could delete a thread created in between.
     """
 
 class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Threads and their participants."""
+    """Creates, lists, changes and deletes threads, and manages their participants."""
 
     @_abc_1.abstractmethod
     def CreateThread(
@@ -149,7 +159,7 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.CreateThreadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.CreateThreadResponse, _abc.Awaitable[_thread_service_pb2.CreateThreadResponse]]:
-        """Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+        """Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
 
         Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
         who created the thread. JoinThread with `create` is idempotent.
@@ -161,7 +171,7 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.GetThreadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.GetThreadResponse, _abc.Awaitable[_thread_service_pb2.GetThreadResponse]]:
-        """Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist."""
+        """Returns a thread, or NOT_FOUND / THREAD_NOT_FOUND if it does not exist."""
 
     @_abc_1.abstractmethod
     def ListThreads(
@@ -169,8 +179,9 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.ListThreadsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.ListThreadsResponse, _abc.Awaitable[_thread_service_pb2.ListThreadsResponse]]:
-        """Lists threads, last active first. A thread to which an entry is appended between two pages
-        moves: it may be missing, or listed twice.
+        """Returns a page of threads, most recently active first. A thread to which an entry is appended
+        while a client pages through the list may be missing from later pages. No thread is listed
+        twice.
         """
 
     @_abc_1.abstractmethod
@@ -179,11 +190,13 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.JoinThreadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.JoinThreadResponse, _abc.Awaitable[_thread_service_pb2.JoinThreadResponse]]:
-        """Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
-        position, the latest messages and the participants. Anonymous callers do not become participants.
-        NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+        """Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
+        snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
+        callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+        exist and `create` is not set.
 
-        Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
+        Idempotent: a participant keeps its position. Only the first response has `created` and
+        `similar`.
         """
 
     @_abc_1.abstractmethod
@@ -192,9 +205,9 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.LeaveThreadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.LeaveThreadResponse, _abc.Awaitable[_thread_service_pb2.LeaveThreadResponse]]:
-        """Removes the caller from a thread's participants, and drops its positions. Its messages remain.
-        Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-        exist.
+        """Removes the caller from a thread's participants, and drops its delivered_seq and read_seq. Its
+        messages remain. Does nothing if it is not a participant. Returns NOT_FOUND / THREAD_NOT_FOUND
+        if the thread does not exist.
 
         Idempotent: leaving again changes nothing.
         """
@@ -205,7 +218,7 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.ListParticipantsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.ListParticipantsResponse, _abc.Awaitable[_thread_service_pb2.ListParticipantsResponse]]:
-        """Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+        """Returns a page of a thread's participants, with what each has received and read, or NOT_FOUND /
         THREAD_NOT_FOUND if the thread does not exist.
         """
 
@@ -215,8 +228,9 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.UpdateThreadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.UpdateThreadResponse, _abc.Awaitable[_thread_service_pb2.UpdateThreadResponse]]:
-        """Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
-        changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+        """Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+        entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
+        and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
 
         Not idempotent: a second call would undo what another agent changed in between, perhaps in
         response to the first, and append a second entry. After an unknown outcome, read the thread.
@@ -228,8 +242,9 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.SetThreadStateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.SetThreadStateResponse, _abc.Awaitable[_thread_service_pb2.SetThreadStateResponse]]:
-        """Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
-        state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+        """Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
+        changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
+        thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
 
         Not idempotent, for the same reason as UpdateThread.
         """
@@ -240,9 +255,9 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.DeleteThreadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.DeleteThreadResponse, _abc.Awaitable[_thread_service_pb2.DeleteThreadResponse]]:
-        """Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
-        thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
-        the thread does not exist.
+        """Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
+        THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
+        NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
 
         Not idempotent: a second call could delete a thread created in between.
         """

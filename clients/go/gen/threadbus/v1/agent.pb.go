@@ -24,19 +24,19 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What a sender is.
+// The kind of a sender.
 type AgentKind int32
 
 const (
-	// In RegisterAgent: AGENT. In Participant: the name is not registered.
+	// In RegisterAgentRequest: AGENT. In Participant: the name is not registered.
 	AgentKind_AGENT_KIND_UNSPECIFIED AgentKind = 0
 	// A program.
 	AgentKind_AGENT_KIND_AGENT AgentKind = 1
-	// A person. Where tokens are required, only an operator registers one.
+	// A person.
 	AgentKind_AGENT_KIND_HUMAN AgentKind = 2
 	// A call without a token, in open mode.
 	AgentKind_AGENT_KIND_ANONYMOUS AgentKind = 3
-	// The server itself.
+	// The server itself. Reserved: not sent by this version.
 	AgentKind_AGENT_KIND_SYSTEM AgentKind = 4
 )
 
@@ -87,27 +87,31 @@ func (AgentKind) EnumDescriptor() ([]byte, []int) {
 
 // An agent's presence. The newest evidence decides:
 //   - A heartbeat sets the state and the lease that it carries.
-//   - Opening a wait sets WAITING.
-//   - Delivering messages of others to a wait sets WORKING, for working_timeout at most. It ends when
-//     the agent has read them, posts to the thread, or waits on it again: then WAITING, or IDLE for
-//     agent_timeout without an open wait.
-//   - Any other call, and the end of a wait, renews but never shortens the lease, and turns LAPSED
-//     and OFFLINE into IDLE.
-//   - When the lease runs out: WAITING if a wait is open, else LAPSED.
+//   - Opening a wait sets WAITING, unless the agent is still WORKING on other threads.
+//   - Delivering messages of other senders to a wait sets WORKING, for working_timeout at most.
+//     WORKING ends when the agent has read the messages, posts to their thread, or waits on it
+//     again. Then it is WAITING if a wait is open, else IDLE until agent_timeout, or a longer
+//     lease, ends.
+//   - Any other call renews the lease without shortening it, and turns LAPSED and OFFLINE into
+//     IDLE. The end of a wait renews the lease, too, but does not end OFFLINE.
+//   - When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open.
+//   - EndSession sets OFFLINE.
 type Presence int32
 
 const (
 	// In a heartbeat: leave it unchanged. Elsewhere: the agent has never been seen.
 	Presence_PRESENCE_UNSPECIFIED Presence = 0
-	// It has an open wait and has read what was delivered to it; or a heartbeat reported this state.
+	// It has an open wait, and is not WORKING; or a heartbeat reported this state.
 	Presence_PRESENCE_WAITING Presence = 1
-	// It has not yet reported as read what was delivered to it; or a heartbeat reported this state.
+	// Messages were delivered to it within working_timeout, and it has not reported them as read; or
+	// a heartbeat reported this state.
 	Presence_PRESENCE_WORKING Presence = 2
-	// It called within its lease, and neither waits nor works.
+	// Its lease has not ended, and it is neither WAITING nor WORKING; or a heartbeat reported this
+	// state.
 	Presence_PRESENCE_IDLE Presence = 3
 	// A heartbeat reported that it needs a person to continue.
 	Presence_PRESENCE_AWAITING_HUMAN Presence = 4
-	// Its lease has expired; nothing else is known. Not allowed in a heartbeat.
+	// Its lease has ended, and it has no open wait. Not allowed in a heartbeat.
 	Presence_PRESENCE_LAPSED Presence = 5
 	// It ended its session (EndSession); its next call ends this state. Not allowed in a heartbeat.
 	Presence_PRESENCE_OFFLINE Presence = 6
@@ -165,25 +169,26 @@ func (Presence) EnumDescriptor() ([]byte, []int) {
 // A named participant.
 type Agent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
-	// `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
-	// is never given to another agent.
+	// Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
+	// `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
+	// registered is never given to another agent.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// What it is. Fixed at registration.
+	// What kind of sender it is. Fixed at registration.
 	Kind AgentKind `protobuf:"varint,2,opt,name=kind,proto3,enum=threadbus.v1.AgentKind" json:"kind,omitempty"`
 	// A name to show to people, up to 128 bytes. Empty = show `name`.
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// What it does, for other agents and people, up to 1,024 bytes.
 	Description string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
-	// Free labels; limits as in Message.labels.
+	// Labels, which the server does not interpret; limits as in Message.labels.
 	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Its current presence.
 	Presence Presence `protobuf:"varint,6,opt,name=presence,proto3,enum=threadbus.v1.Presence" json:"presence,omitempty"`
 	// What it is doing, in its own words, from its last heartbeat. Up to 256 bytes.
 	StatusText string `protobuf:"bytes,7,opt,name=status_text,json=statusText,proto3" json:"status_text,omitempty"`
-	// Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
+	// Its last sign of life, on the server's clock: a call, a heartbeat, or the end of a wait; the
+	// current time while it has an open wait. Unset = none yet.
 	LastSeenTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=last_seen_time,json=lastSeenTime,proto3" json:"last_seen_time,omitempty"`
-	// When it was registered. Server clock.
+	// When it was registered, on the server's clock.
 	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -282,28 +287,31 @@ func (x *Agent) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// An agent as seen from one thread: its presence, and how far it has received and read the thread.
+// An agent in one thread: its presence, and what it has received and read of the thread.
 type Participant struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
 	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
-	// What it is. UNSPECIFIED if the name is not registered.
+	// What kind of sender it is. UNSPECIFIED if the name is not registered.
 	Kind AgentKind `protobuf:"varint,2,opt,name=kind,proto3,enum=threadbus.v1.AgentKind" json:"kind,omitempty"`
-	// Its current presence, which is the same for all threads.
+	// Its current presence, which is the same in all threads.
 	Presence Presence `protobuf:"varint,3,opt,name=presence,proto3,enum=threadbus.v1.Presence" json:"presence,omitempty"`
-	// Whether it has an open wait on this thread. In a response to a post: one whose filter matches
-	// the message.
+	// Whether it has an open wait on this thread; in a response to a post, a wait whose filter
+	// matches the message. Waits on other servers of the same store do not count.
 	Waiting bool `protobuf:"varint,4,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	// Highest seq of this thread that was sent to the agent by a wait or by ListMessages.
 	DeliveredSeq int64 `protobuf:"varint,5,opt,name=delivered_seq,json=deliveredSeq,proto3" json:"delivered_seq,omitempty"`
-	// Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
-	// PostMessage.based_on_seq), or its starting position when it joined. An entry of the agent's own
-	// directly after it counts as read. Never above head_seq; never decreases within an epoch.
+	// Highest seq of this thread that the agent reported as read (HeartbeatRequest.read_cursors,
+	// PostMessageRequest.based_on_seq), or its starting position when it joined. If the next entry is
+	// the agent's own, it counts as read, too. Never above head_seq; within an epoch, decreases only
+	// if the agent leaves the thread.
 	ReadSeq int64 `protobuf:"varint,6,opt,name=read_seq,json=readSeq,proto3" json:"read_seq,omitempty"`
-	// When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
+	// When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
+	// it is not a participant, but has an open wait on the thread.
 	JoinTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=join_time,json=joinTime,proto3" json:"join_time,omitempty"`
-	// Number of waits it has open on this thread, counted as for `waiting`. More than one: several
-	// processes run as this agent, or one waits more than once. ListWaits returns their addresses.
+	// Number of waits it has open on this thread, counted as for `waiting`. If it is more than one,
+	// several processes run as this agent, or one waits more than once. ListWaits returns their
+	// addresses.
 	WaitCount     int32 `protobuf:"varint,8,opt,name=wait_count,json=waitCount,proto3" json:"wait_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

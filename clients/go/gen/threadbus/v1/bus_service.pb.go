@@ -92,11 +92,11 @@ const (
 	WaitEnding_REASON_MIN_MESSAGES WaitEnding_Reason = 2
 	// max_wait is over.
 	WaitEnding_REASON_MAX_WAIT WaitEnding_Reason = 3
-	// The RPC's deadline is near: 0.2–1 s away, and at most a tenth of the whole.
+	// The call's deadline is near: 0.2–1 s away, or a tenth of the call's timeout if that is less.
 	WaitEnding_REASON_DEADLINE WaitEnding_Reason = 4
 	// The server is shutting down. Wait again after retry_delay.
 	WaitEnding_REASON_DRAINING WaitEnding_Reason = 5
-	// Every thread is closed or archived, and everything in them was delivered. Do not wait again.
+	// Every thread is closed or archived, and all entries were delivered. Do not wait again.
 	WaitEnding_REASON_THREADS_CLOSED WaitEnding_Reason = 7
 	// The agent ended its session (EndSession). Do not wait again.
 	WaitEnding_REASON_SESSION_ENDED WaitEnding_Reason = 8
@@ -158,45 +158,48 @@ type PostMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The thread. Required.
 	Thread string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
-	// The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
-	// attachment.
+	// The text, UTF-8, at most ServerLimits.max_content_bytes (1 MiB by default). Required in an
+	// edit, and in a message without attachments.
 	Content string `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
-	// Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
-	// as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
-	// for as long as the message is kept. A repeated post returns the first one's seq; the bodies
-	// compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-	// include_recipients. A refused post does not use up its id. Empty = a retry may store the
-	// message twice.
+	// Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids,
+	// such as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one
+	// sender) for as long as the message is kept. A repeated post returns the seq of the first. It
+	// must be equal to the first in all fields except expected_last_seq, epoch, based_on_seq and
+	// include_recipients: otherwise it is refused with REQUEST_ID_REUSED. A refused post does not use
+	// up its id. Empty = a retry may store the message twice.
 	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
-	// of posts use `seq` of the previous response, not its last_seq.
+	// Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a
+	// chain of posts, send the `seq` of the previous response, not its last_seq.
 	ExpectedLastSeq *int64 `protobuf:"varint,4,opt,name=expected_last_seq,json=expectedLastSeq,proto3,oneof" json:"expected_last_seq,omitempty"`
-	// Seq of the message this one replies to. 0 = none. Above head_seq: MESSAGE_NOT_FOUND. A message that
-	// is no longer kept is accepted.
+	// Seq of the message that this one replies to, which need not be kept any more. 0 = none. Above
+	// head_seq: MESSAGE_NOT_FOUND.
 	ReplyTo int64 `protobuf:"varint,5,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`
-	// Registered agents to mention, at most 32. They become participants. The content is not searched
-	// for @names: `threadbus post` does that, and lists here what it found.
+	// Registered agents to mention, at most 32. They become participants. The server does not search
+	// the content for @names; the client `threadbus post` does, and sends those that it finds here.
 	Mentions []string `protobuf:"bytes,6,rep,name=mentions,proto3" json:"mentions,omitempty"`
-	// The registered agent whose turn it is now. It becomes a participant, as with a mention.
+	// The registered agent whose turn it is now. It becomes a participant, as with a mention. Empty =
+	// no agent in particular.
 	HandoffTo string `protobuf:"bytes,7,opt,name=handoff_to,json=handoffTo,proto3" json:"handoff_to,omitempty"`
 	// How urgent it is. UNSPECIFIED = NORMAL.
 	Priority Priority `protobuf:"varint,8,opt,name=priority,proto3,enum=threadbus.v1.Priority" json:"priority,omitempty"`
-	// Free labels; limits as in Message.labels.
+	// Labels, which the server does not interpret; limits as in Message.labels.
 	Labels map[string]string `protobuf:"bytes,9,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Attached files, at most 16. The whole message is at most 3 MiB.
 	Attachments []*Attachment `protobuf:"bytes,10,rep,name=attachments,proto3" json:"attachments,omitempty"`
 	// Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
 	// INVALID_ARGUMENT. Unset = unknown.
 	BasedOnSeq *int64 `protobuf:"varint,11,opt,name=based_on_seq,json=basedOnSeq,proto3,oneof" json:"based_on_seq,omitempty"`
-	// Return `recipients`.
+	// Whether to return `recipients`.
 	IncludeRecipients bool `protobuf:"varint,12,opt,name=include_recipients,json=includeRecipients,proto3" json:"include_recipients,omitempty"`
-	// Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT.
-	// 0 = a new message. Messages of `anonymous` cannot be edited.
+	// Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT. 0 =
+	// a new message. Messages of `anonymous` cannot be edited. The seq of an EDIT or THREAD entry is
+	// INVALID_ARGUMENT.
 	EditOf int64 `protobuf:"varint,13,opt,name=edit_of,json=editOf,proto3" json:"edit_of,omitempty"`
 	// The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
 	// is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
 	Epoch string `protobuf:"bytes,14,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
+	// The agent in whose name to post. It is registered if its name is new. Only operators may set
+	// this; Message.posted_by names the operator. Empty = the caller.
 	OnBehalfOf    string `protobuf:"bytes,15,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -344,17 +347,18 @@ type PostMessageResponse struct {
 	Thread string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
 	// The message's seq.
 	Seq int64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
-	// When it was committed. Server clock.
+	// When it was committed, on the server's clock.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// Whether it had been posted before with this request_id: seq and create_time are those of the
-	// first post.
+	// Whether it had been posted before with this request_id. If so, seq and create_time are those of
+	// the first post.
 	Deduplicated bool `protobuf:"varint,4,opt,name=deduplicated,proto3" json:"deduplicated,omitempty"`
-	// The thread's newest seq when this response was built; `seq` or later.
+	// The thread's head_seq when this post was processed: `seq`, or possibly higher if deduplicated.
 	LastSeq int64 `protobuf:"varint,5,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
-	// With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-	// the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-	// presence that they had before this message reached them. In a response to a batch, recipients
-	// beyond 3 MiB are omitted.
+	// With include_recipients: first the agents mentioned or handed off to, then those with an open
+	// wait whose filter matches the message, then the other participants; never the sender. At most
+	// 100. Waiting agents have the presence that they had before this message reached them. In a
+	// response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+	// the commit.
 	Recipients []*Participant `protobuf:"bytes,6,rep,name=recipients,proto3" json:"recipients,omitempty"`
 	// The thread's epoch.
 	Epoch         string `protobuf:"bytes,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
@@ -444,7 +448,7 @@ func (x *PostMessageResponse) GetEpoch() string {
 // A batch of posts.
 type PostMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+	// 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
 	Posts         []*PostMessageRequest `protobuf:"bytes,1,rep,name=posts,proto3" json:"posts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -613,7 +617,7 @@ type PostResult_Response struct {
 
 type PostResult_Status struct {
 	// It was refused: the status that PostMessage would return, with its details. Once the details
-	// in a response exceed 3 MiB, further statuses carry only ErrorInfo.
+	// and recipients in a response exceed 3 MiB, further statuses carry only ErrorInfo.
 	Status *status.Status `protobuf:"bytes,2,opt,name=status,proto3,oneof"`
 }
 
@@ -624,23 +628,23 @@ func (*PostResult_Status) isPostResult_Result() {}
 // A wait: what to wait for, and when to end.
 type WaitMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+	// 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
 	Threads []*Cursor `protobuf:"bytes,1,rep,name=threads,proto3" json:"threads,omitempty"`
 	// Which messages to deliver. Unset = all.
 	Filter *MessageFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
-	// End when this many messages were delivered, counted after filtering. 0 = no limit.
+	// End when this many messages were delivered, not counting those filtered out. 0 = no limit.
 	MaxMessages int32 `protobuf:"varint,3,opt,name=max_messages,json=maxMessages,proto3" json:"max_messages,omitempty"`
 	// End this long after the start, once everything committed by then has been delivered. Limits
-	// waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
+	// waiting, not delivery: with 0 s, a wait delivers what is there and ends. Unset = no limit.
 	MaxWait *durationpb.Duration `protobuf:"bytes,4,opt,name=max_wait,json=maxWait,proto3" json:"max_wait,omitempty"`
 	// Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
-	// nearest bound. Unset = 45 s.
+	// nearer bound. Unset = 45 s.
 	KeepaliveInterval *durationpb.Duration `protobuf:"bytes,5,opt,name=keepalive_interval,json=keepaliveInterval,proto3" json:"keepalive_interval,omitempty"`
 	// End when at least this many messages were delivered and every thread is caught up. 0 = do not
 	// end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
 	// first message that arrives.
 	MinMessages int32 `protobuf:"varint,6,opt,name=min_messages,json=minMessages,proto3" json:"min_messages,omitempty"`
-	// Send `participants` frames.
+	// Whether to send `participants` frames.
 	IncludeParticipants bool `protobuf:"varint,7,opt,name=include_participants,json=includeParticipants,proto3" json:"include_participants,omitempty"`
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
@@ -859,12 +863,13 @@ type WaitMessagesResponse_Messages struct {
 }
 
 type WaitMessagesResponse_CaughtUp struct {
-	// A thread's history has been delivered; what follows is live. Sent once per thread.
+	// What a thread held when the wait started has been delivered; what follows is new. Sent once
+	// for each thread.
 	CaughtUp *ThreadPosition `protobuf:"bytes,3,opt,name=caught_up,json=caughtUp,proto3,oneof"`
 }
 
 type WaitMessagesResponse_Keepalive struct {
-	// No other frame was sent for keepalive_interval.
+	// No other frame was sent for about keepalive_interval.
 	Keepalive *WaitKeepalive `protobuf:"bytes,4,opt,name=keepalive,proto3,oneof"`
 }
 
@@ -879,7 +884,7 @@ type WaitMessagesResponse_Ending struct {
 }
 
 type WaitMessagesResponse_Participants struct {
-	// With include_participants: participants of one thread.
+	// Participants of one thread. Sent only with include_participants.
 	Participants *ParticipantUpdate `protobuf:"bytes,7,opt,name=participants,proto3,oneof"`
 }
 
@@ -897,11 +902,11 @@ func (*WaitMessagesResponse_Ending) isWaitMessagesResponse_Frame() {}
 
 func (*WaitMessagesResponse_Participants) isWaitMessagesResponse_Frame() {}
 
-// The wait is open.
+// The wait has started.
 type WaitStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One for each requested thread, in the order requested. A cursor that is not valid is returned
-	// as requested, and corrected by the `resync` that follows: do not resume from these.
+	// as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
 	Threads []*ThreadPosition `protobuf:"bytes,1,rep,name=threads,proto3" json:"threads,omitempty"`
 	// The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
 	// dead.
@@ -954,11 +959,11 @@ func (x *WaitStarted) GetKeepaliveInterval() *durationpb.Duration {
 	return nil
 }
 
-// Messages of one thread, in ascending order: what is ready, split at about 1 MiB.
+// Messages of one thread, in ascending order: all that are ready, split at about 1 MiB.
 type MessageBatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The thread, and the position to resume from once these messages are handled. It covers messages
-	// that were filtered out.
+	// The thread, and the position to resume from once these messages are handled. It is past
+	// messages that were filtered out.
 	Cursor *Cursor `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// At least one. Their seqs belong to the epoch of `cursor`.
 	Messages      []*Message `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
@@ -1056,7 +1061,8 @@ func (x *WaitKeepalive) GetThreads() []*ThreadPosition {
 	return nil
 }
 
-// A cursor was not valid. The wait continues from `position.cursor`: messages may be missing.
+// A cursor was not valid. The wait continues from `position.cursor`: messages may be missing or
+// repeated.
 type WaitResync struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The reason.
@@ -1186,15 +1192,15 @@ func (x *WaitEnding) GetThreads() []*ThreadPosition {
 	return nil
 }
 
-// Participants of a thread: all of them after `started`, then those that changed. Intermediate
-// states may be skipped. Sent at most once a second for each thread.
+// Participants of a thread: all of them after `started`, then those that changed, at most once a
+// second. Intermediate states may be skipped. More than 1,000 participants come in several frames.
 type ParticipantUpdate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The thread.
 	Thread string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
 	// Participants that are new or changed.
 	Participants []*Participant `protobuf:"bytes,2,rep,name=participants,proto3" json:"participants,omitempty"`
-	// Names of agents that left the thread.
+	// Names of agents that are no longer participants.
 	Left          []string `protobuf:"bytes,3,rep,name=left,proto3" json:"left,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1256,15 +1262,16 @@ type HeartbeatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged.
 	State Presence `protobuf:"varint,1,opt,name=state,proto3,enum=threadbus.v1.Presence" json:"state,omitempty"`
-	// What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
+	// What the caller is doing, for people, up to 256 bytes. Replaces the previous text; empty clears
+	// it.
 	StatusText string `protobuf:"bytes,2,opt,name=status_text,json=statusText,proto3" json:"status_text,omitempty"`
-	// What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-	// Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-	// positions past the head.
+	// What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+	// it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+	// thread, if the epochs differ, or if the cursor is past the head.
 	ReadCursors []*Cursor `protobuf:"bytes,3,rep,name=read_cursors,json=readCursors,proto3" json:"read_cursors,omitempty"`
 	// How long the caller may be silent from now on, for example during a long model turn. Replaces
-	// the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
-	// it.
+	// the current lease. Unset = agent_timeout. Values above ServerLimits.max_lease (1 h) are lowered
+	// to that limit.
 	Lease         *durationpb.Duration `protobuf:"bytes,4,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1335,13 +1342,14 @@ type HeartbeatResponse struct {
 	// Send the next heartbeat after this time; 40 s by default. This also applies during a longer
 	// lease.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,1,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
-	// An agent without a sign of life for this long is LAPSED; 60 s by default.
+	// The lease that a call grants; 60 s by default. An agent without a sign of life for this long is
+	// LAPSED, unless a heartbeat set a longer lease.
 	AgentTimeout *durationpb.Duration `protobuf:"bytes,2,opt,name=agent_timeout,json=agentTimeout,proto3" json:"agent_timeout,omitempty"`
-	// When the lease ends. Server clock. Unset for anonymous callers.
+	// When the lease ends, on the server's clock. Unset for anonymous callers.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// Threads in which the caller participates and whose head_seq is above its read_seq, last active
-	// first. At most 100. An entry that the caller wrote after reading everything before it counts as
-	// read.
+	// Threads in which the caller participates and whose head_seq is above its read_seq, most
+	// recently active first. At most 100. An entry that the caller appended after reading everything
+	// before it counts as read.
 	Unread        []*ThreadUnread `protobuf:"bytes,5,rep,name=unread,proto3" json:"unread,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1479,14 +1487,14 @@ type ListMessagesRequest struct {
 	// Upper bound, exclusive. 0 = up to the head.
 	BeforeSeq int64 `protobuf:"varint,3,opt,name=before_seq,json=beforeSeq,proto3" json:"before_seq,omitempty"`
 	// Maximum number of messages to return; a page holds about 3 MiB at most. 0 = 100. Values above
-	// 1,000 are lowered to it.
+	// 1,000 are lowered to 1,000.
 	Limit int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Which messages to return. Unset = all.
 	Filter *MessageFilter `protobuf:"bytes,5,opt,name=filter,proto3" json:"filter,omitempty"`
-	// Return the newest `limit` messages of the range, not the oldest. (For the last page, set only
-	// this.)
+	// Return the newest `limit` messages of the range, not the oldest. For the newest page of the
+	// thread, set neither bound.
 	Newest bool `protobuf:"varint,6,opt,name=newest,proto3" json:"newest,omitempty"`
-	// The epoch of the seqs. Empty = not checked.
+	// The epoch of after_seq and before_seq. Empty = not checked.
 	Epoch         string `protobuf:"bytes,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1574,9 +1582,9 @@ func (x *ListMessagesRequest) GetEpoch() string {
 // A page of a thread.
 type ListMessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In ascending order, even with `newest`.
+	// The messages, in ascending order, even with `newest`.
 	Messages []*Message `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
-	// Seq of the newest entry, read in the same snapshot.
+	// Seq of the newest entry when the page was read.
 	HeadSeq int64 `protobuf:"varint,2,opt,name=head_seq,json=headSeq,proto3" json:"head_seq,omitempty"`
 	// Seq of the oldest entry kept. If it is above after_seq + 1, the entries in between no longer
 	// exist.
@@ -1819,7 +1827,8 @@ type GetServerInfoResponse struct {
 	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// The identity of its store. Changes when the store is recreated.
 	Epoch string `protobuf:"bytes,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
+	// `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine
+	// fails.
 	Durability string `protobuf:"bytes,3,opt,name=durability,proto3" json:"durability,omitempty"`
 	// `open` or `required`: whether calls need a token.
 	Auth string `protobuf:"bytes,4,opt,name=auth,proto3" json:"auth,omitempty"`
@@ -1827,15 +1836,16 @@ type GetServerInfoResponse struct {
 	Agent string `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
 	// What the caller may do: post, read, admin.
 	Scopes []string `protobuf:"bytes,6,rep,name=scopes,proto3" json:"scopes,omitempty"`
-	// The server's limits.
+	// The server's limits. Unset for a call without a token where tokens are required.
 	Limits *ServerLimits `protobuf:"bytes,8,opt,name=limits,proto3" json:"limits,omitempty"`
 	// As in HeartbeatResponse.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,9,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
 	// As in HeartbeatResponse.
 	AgentTimeout *durationpb.Duration `protobuf:"bytes,10,opt,name=agent_timeout,json=agentTimeout,proto3" json:"agent_timeout,omitempty"`
-	// How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
+	// How long an agent counts as WORKING on messages that it does not report as read; 15 min by
+	// default.
 	WorkingTimeout *durationpb.Duration `protobuf:"bytes,11,opt,name=working_timeout,json=workingTimeout,proto3" json:"working_timeout,omitempty"`
-	// The server's clock.
+	// The current time on the server's clock.
 	ServerTime    *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=server_time,json=serverTime,proto3" json:"server_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1948,12 +1958,12 @@ func (x *GetServerInfoResponse) GetServerTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// Limits that a client may reach.
+// Limits of a server that its clients may reach.
 type ServerLimits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Maximum bytes of Message.content.
 	MaxContentBytes int32 `protobuf:"varint,1,opt,name=max_content_bytes,json=maxContentBytes,proto3" json:"max_content_bytes,omitempty"`
-	// Maximum bytes of a whole message.
+	// Maximum bytes of a serialised Message.
 	MaxMessageBytes int32 `protobuf:"varint,2,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
 	// Maximum number of posts in one PostMessagesRequest.
 	MaxBatchPosts int32 `protobuf:"varint,3,opt,name=max_batch_posts,json=maxBatchPosts,proto3" json:"max_batch_posts,omitempty"`
@@ -1970,11 +1980,13 @@ type ServerLimits struct {
 	// wait for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
 	MaxRequestBytes int64 `protobuf:"varint,8,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
 	// Maximum bytes of responses and frames that callers have not read, over all callers. Further
-	// large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
+	// large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY;
+	// those of PostMessages wait without limit.
 	MaxFrameBytes int64 `protobuf:"varint,9,opt,name=max_frame_bytes,json=maxFrameBytes,proto3" json:"max_frame_bytes,omitempty"`
 	// Maximum number of open waits of all anonymous callers together.
 	MaxAnonymousWaits int32 `protobuf:"varint,10,opt,name=max_anonymous_waits,json=maxAnonymousWaits,proto3" json:"max_anonymous_waits,omitempty"`
-	// Time in which a request must arrive, from the headers of its call to its last byte.
+	// How long the request of a call may take to arrive once the server begins to read it. Does not
+	// apply to the requests of a PostMessages stream.
 	RequestTimeout *durationpb.Duration `protobuf:"bytes,11,opt,name=request_timeout,json=requestTimeout,proto3" json:"request_timeout,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache

@@ -36,16 +36,19 @@ const (
 //
 // Posts messages, waits for them, reads them, and renews an agent's lease.
 type BusServiceClient interface {
-	// Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-	// sender need not have joined it, and becomes a participant. Returns:
+	// Posts one message, and returns its seq once it is committed (GetServerInfoResponse.durability
+	// says how durably). The thread must exist. The sender need not have joined it, and becomes a
+	// participant unless it is anonymous. Returns:
 	//   - NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
 	//     (mentions, handoff_to).
 	//   - FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
 	//   - ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-	//   - ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
-	//   - INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-	//   - PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
-	//     set by a caller that is not an operator.
+	//   - ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
+	//     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
+	//   - INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+	//   - OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+	//   - PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
+	//     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
 	//   - RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
 	//
 	// Has no idempotency_level: it may be repeated only with a request_id.
@@ -59,34 +62,35 @@ type BusServiceClient interface {
 	// Has no idempotency_level: if the stream ends in any other way, the outcome of posts without a
 	// result is unknown; each may be repeated with its request_id.
 	PostMessages(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PostMessagesRequest, PostMessagesResponse], error)
-	// Replays what was posted after the cursors, then streams what is posted. Messages of one thread
-	// come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
-	// not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+	// Replays the entries after the cursors, then streams new ones. Messages of one thread come in
+	// order. Waiting consumes nothing: two waits of one agent both get every message. Nor does it
+	// change read_seq: the agent reports what it has read with Heartbeat or based_on_seq, and
 	// continues from there when it joins again. The stream ends with an `ending` frame and OK, or
 	// with an error. Returns:
 	//   - NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
-	//   - RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+	//   - RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: the agent has max_open_waits open, or all anonymous
+	//     callers together have max_anonymous_waits open.
 	//   - UNAUTHENTICATED: the token expired or was revoked during the wait.
 	//
-	// A cursor that is not valid is not an error: see `resync`.
+	// A cursor that is not valid is not an error: see WaitResync.
 	//
 	// Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
 	WaitMessages(ctx context.Context, in *WaitMessagesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WaitMessagesResponse], error)
-	// Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
-	// not read. Does nothing for anonymous callers.
+	// Renews the caller's lease, records its state and what it has read, and returns the threads that
+	// it has not read to their heads. Records and renews nothing for anonymous callers.
 	//
 	// Idempotent: state and lease are replaced, and read positions never decrease.
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error)
-	// Returns a page of a thread, in ascending order. Does not change what the caller has read.
-	// Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
-	// the head or the epoch does not match.
+	// Returns a page of a thread, in ascending order. Does not change the caller's read_seq. Returns
+	// NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head
+	// or the epoch does not match.
 	//
 	// Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
 	ListMessages(ctx context.Context, in *ListMessagesRequest, opts ...grpc.CallOption) (*ListMessagesResponse, error)
-	// Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
+	// Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
 	GetMessage(ctx context.Context, in *GetMessageRequest, opts ...grpc.CallOption) (*GetMessageResponse, error)
 	// Returns the server's version and settings, and the caller's identity. Requires no token; where
-	// tokens are required, `limits` is set only for calls with one.
+	// tokens are required, `limits` is set only for calls with a token.
 	GetServerInfo(ctx context.Context, in *GetServerInfoRequest, opts ...grpc.CallOption) (*GetServerInfoResponse, error)
 }
 
@@ -186,16 +190,19 @@ func (c *busServiceClient) GetServerInfo(ctx context.Context, in *GetServerInfoR
 //
 // Posts messages, waits for them, reads them, and renews an agent's lease.
 type BusServiceServer interface {
-	// Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-	// sender need not have joined it, and becomes a participant. Returns:
+	// Posts one message, and returns its seq once it is committed (GetServerInfoResponse.durability
+	// says how durably). The thread must exist. The sender need not have joined it, and becomes a
+	// participant unless it is anonymous. Returns:
 	//   - NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
 	//     (mentions, handoff_to).
 	//   - FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
 	//   - ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-	//   - ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
-	//   - INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-	//   - PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
-	//     set by a caller that is not an operator.
+	//   - ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
+	//     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
+	//   - INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+	//   - OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+	//   - PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
+	//     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
 	//   - RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
 	//
 	// Has no idempotency_level: it may be repeated only with a request_id.
@@ -209,34 +216,35 @@ type BusServiceServer interface {
 	// Has no idempotency_level: if the stream ends in any other way, the outcome of posts without a
 	// result is unknown; each may be repeated with its request_id.
 	PostMessages(grpc.BidiStreamingServer[PostMessagesRequest, PostMessagesResponse]) error
-	// Replays what was posted after the cursors, then streams what is posted. Messages of one thread
-	// come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
-	// not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+	// Replays the entries after the cursors, then streams new ones. Messages of one thread come in
+	// order. Waiting consumes nothing: two waits of one agent both get every message. Nor does it
+	// change read_seq: the agent reports what it has read with Heartbeat or based_on_seq, and
 	// continues from there when it joins again. The stream ends with an `ending` frame and OK, or
 	// with an error. Returns:
 	//   - NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
-	//   - RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+	//   - RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: the agent has max_open_waits open, or all anonymous
+	//     callers together have max_anonymous_waits open.
 	//   - UNAUTHENTICATED: the token expired or was revoked during the wait.
 	//
-	// A cursor that is not valid is not an error: see `resync`.
+	// A cursor that is not valid is not an error: see WaitResync.
 	//
 	// Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
 	WaitMessages(*WaitMessagesRequest, grpc.ServerStreamingServer[WaitMessagesResponse]) error
-	// Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
-	// not read. Does nothing for anonymous callers.
+	// Renews the caller's lease, records its state and what it has read, and returns the threads that
+	// it has not read to their heads. Records and renews nothing for anonymous callers.
 	//
 	// Idempotent: state and lease are replaced, and read positions never decrease.
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error)
-	// Returns a page of a thread, in ascending order. Does not change what the caller has read.
-	// Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
-	// the head or the epoch does not match.
+	// Returns a page of a thread, in ascending order. Does not change the caller's read_seq. Returns
+	// NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head
+	// or the epoch does not match.
 	//
 	// Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
 	ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error)
-	// Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
+	// Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
 	GetMessage(context.Context, *GetMessageRequest) (*GetMessageResponse, error)
 	// Returns the server's version and settings, and the caller's identity. Requires no token; where
-	// tokens are required, `limits` is set only for calls with one.
+	// tokens are required, `limits` is set only for calls with a token.
 	GetServerInfo(context.Context, *GetServerInfoRequest) (*GetServerInfoResponse, error)
 	mustEmbedUnimplementedBusServiceServer()
 }

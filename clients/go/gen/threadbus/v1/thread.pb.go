@@ -34,7 +34,7 @@ const (
 	ThreadState_THREAD_STATE_OPEN ThreadState = 1
 	// It can be read but refuses posts. It can be reopened.
 	ThreadState_THREAD_STATE_CLOSED ThreadState = 2
-	// As CLOSED, and omitted by ListThreads unless requested.
+	// As CLOSED, and listed by ListThreads only if requested.
 	ThreadState_THREAD_STATE_ARCHIVED ThreadState = 3
 )
 
@@ -87,10 +87,10 @@ type SyncMode int32
 const (
 	// In a request: OFF.
 	SyncMode_SYNC_MODE_UNSPECIFIED SyncMode = 0
-	// Posts may carry it.
+	// Posts may carry expected_last_seq.
 	SyncMode_SYNC_MODE_OFF SyncMode = 1
-	// Posts must carry it, except those of HUMAN senders. Posts without it are refused:
-	// FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
+	// Posts must carry expected_last_seq, except those of HUMAN senders. Posts without it are
+	// refused: FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
 	SyncMode_SYNC_MODE_STRICT SyncMode = 2
 )
 
@@ -140,9 +140,9 @@ func (SyncMode) EnumDescriptor() ([]byte, []int) {
 type Thread struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
-	// the first a letter or digit. Other messages call it `thread`.
+	// the first a letter or digit. In other proto messages this field is called `thread`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+	// Identifies its history: opaque, up to 32 bytes. Changes when the store is recreated, and when
 	// the thread is deleted and created again. Seqs are comparable only within one epoch.
 	Epoch string `protobuf:"bytes,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// Seq of the newest entry. 0 = there is none yet.
@@ -151,15 +151,16 @@ type Thread struct {
 	FirstSeq int64 `protobuf:"varint,4,opt,name=first_seq,json=firstSeq,proto3" json:"first_seq,omitempty"`
 	// Whether it accepts posts.
 	State ThreadState `protobuf:"varint,5,opt,name=state,proto3,enum=threadbus.v1.ThreadState" json:"state,omitempty"`
-	// The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
+	// The stage of the work, in the users' own words, for example `review`. Up to 63 bytes. The
+	// server does not interpret it.
 	Stage string `protobuf:"bytes,6,opt,name=stage,proto3" json:"stage,omitempty"`
 	// What it is about, up to 1,024 bytes.
 	Topic string `protobuf:"bytes,7,opt,name=topic,proto3" json:"topic,omitempty"`
-	// Free labels; limits as in Message.labels.
+	// Labels, which the server does not interpret; limits as in Message.labels.
 	Labels map[string]string `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Whether posts must carry expected_last_seq.
 	SyncMode SyncMode `protobuf:"varint,9,opt,name=sync_mode,json=syncMode,proto3,enum=threadbus.v1.SyncMode" json:"sync_mode,omitempty"`
-	// The agent that created it.
+	// The agent that created it; `anonymous` for a call without a token.
 	Creator string `protobuf:"bytes,10,opt,name=creator,proto3" json:"creator,omitempty"`
 	// When it was created.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
@@ -286,13 +287,13 @@ func (x *Thread) GetUpdateTime() *timestamppb.Timestamp {
 // The position of a wait in one thread.
 type ThreadPosition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Resume from here. Everything up to this cursor was sent before this frame, or filtered out.
+	// Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
 	Cursor *Cursor `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
-	// Current seq of the newest entry.
+	// Seq of the newest entry, as of this frame.
 	HeadSeq int64 `protobuf:"varint,2,opt,name=head_seq,json=headSeq,proto3" json:"head_seq,omitempty"`
 	// Seq of the oldest entry still kept. head_seq + 1 if none is.
 	FirstSeq int64 `protobuf:"varint,3,opt,name=first_seq,json=firstSeq,proto3" json:"first_seq,omitempty"`
-	// Whether the thread currently accepts posts.
+	// Whether the thread accepts posts, as of this frame.
 	State         ThreadState `protobuf:"varint,4,opt,name=state,proto3,enum=threadbus.v1.ThreadState" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

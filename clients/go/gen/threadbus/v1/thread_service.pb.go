@@ -24,7 +24,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Where a newcomer starts.
+// Where a new participant starts.
 type JoinStart int32
 
 const (
@@ -84,7 +84,7 @@ type CreateThreadRequest struct {
 	Thread string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
 	// What it is about, up to 1,024 bytes.
 	Topic string `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
-	// Free labels; limits as in Message.labels.
+	// Labels, which the server does not interpret; limits as in Message.labels.
 	Labels map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Whether posts must carry expected_last_seq. UNSPECIFIED = OFF.
 	SyncMode      SyncMode `protobuf:"varint,4,opt,name=sync_mode,json=syncMode,proto3,enum=threadbus.v1.SyncMode" json:"sync_mode,omitempty"`
@@ -292,11 +292,12 @@ func (x *GetThreadResponse) GetThread() *Thread {
 type ListThreadsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Maximum number of threads to return; a page holds about 3 MiB at most. 0 = 100. Values above
-	// 1,000 are lowered to it.
+	// 1,000 are lowered to 1,000.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the previous page. Empty = the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+	// Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+	// CLOSED.
 	States []ThreadState `protobuf:"varint,3,rep,packed,name=states,proto3,enum=threadbus.v1.ThreadState" json:"states,omitempty"`
 	// Only threads whose names begin with this, up to 128 bytes. Empty = all.
 	Prefix string `protobuf:"bytes,4,opt,name=prefix,proto3" json:"prefix,omitempty"`
@@ -374,7 +375,7 @@ func (x *ListThreadsRequest) GetParticipant() string {
 // A page of threads.
 type ListThreadsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Last active first.
+	// The threads, most recently active first.
 	Threads []*Thread `protobuf:"bytes,1,rep,name=threads,proto3" json:"threads,omitempty"`
 	// The page_token of the next page. Empty = this is the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -435,11 +436,12 @@ type JoinThreadRequest struct {
 	Create bool `protobuf:"varint,2,opt,name=create,proto3" json:"create,omitempty"`
 	// What it is about, if it is created. Up to 1,024 bytes.
 	Topic string `protobuf:"bytes,3,opt,name=topic,proto3" json:"topic,omitempty"`
-	// Maximum number of messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB
-	// in all.
+	// Maximum number of messages to return as context, which holds about 1 MiB at most. 0 = none.
+	// Values above 100 are lowered to 100.
 	ContextLimit int32 `protobuf:"varint,4,opt,name=context_limit,json=contextLimit,proto3" json:"context_limit,omitempty"`
-	// Where a new participant starts. An existing participant, which joined, posted, or was mentioned
-	// or handed to, continues from its read_seq, which is 0 until it reports one.
+	// Where a new participant starts, or an anonymous caller. An existing participant (which has
+	// joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
+	// still be 0.
 	Start         JoinStart `protobuf:"varint,5,opt,name=start,proto3,enum=threadbus.v1.JoinStart" json:"start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -510,7 +512,7 @@ func (x *JoinThreadRequest) GetStart() JoinStart {
 	return JoinStart_JOIN_START_UNSPECIFIED
 }
 
-// A thread when the caller joins it.
+// A thread that the caller joined.
 type JoinThreadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The thread.
@@ -520,12 +522,13 @@ type JoinThreadResponse struct {
 	// Wait from here: the caller's read_seq if it was already a participant, or else as `start`
 	// specifies.
 	Cursor *Cursor `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
-	// The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+	// The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+	// them.
 	Context []*Message `protobuf:"bytes,4,rep,name=context,proto3" json:"context,omitempty"`
-	// Participants, the caller among them. At most 100.
+	// Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
 	Participants []*Participant `protobuf:"bytes,5,rep,name=participants,proto3" json:"participants,omitempty"`
-	// If this call created the thread: existing threads whose names differ from its name only by case.
-	// At most 5.
+	// If this call created the thread: existing threads whose names differ from its name only by
+	// case. At most 5.
 	Similar       []string `protobuf:"bytes,6,rep,name=similar,proto3" json:"similar,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -691,7 +694,7 @@ type ListParticipantsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The thread. Required.
 	Thread string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
-	// Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to it.
+	// Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to 1,000.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the previous page. Empty = the first page.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -753,7 +756,7 @@ func (x *ListParticipantsRequest) GetPageToken() string {
 // A page of participants.
 type ListParticipantsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// By name.
+	// The participants, sorted by name.
 	Participants []*Participant `protobuf:"bytes,1,rep,name=participants,proto3" json:"participants,omitempty"`
 	// The page_token of the next page. Empty = this is the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -814,9 +817,9 @@ type UpdateThreadRequest struct {
 	Topic string `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
 	// New stage, up to 63 bytes.
 	Stage string `protobuf:"bytes,3,opt,name=stage,proto3" json:"stage,omitempty"`
-	// New labels; they replace all old ones.
+	// New labels, which replace all old ones.
 	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// New mode. UNSPECIFIED = OFF.
+	// New sync_mode. UNSPECIFIED = OFF.
 	SyncMode SyncMode `protobuf:"varint,5,opt,name=sync_mode,json=syncMode,proto3,enum=threadbus.v1.SyncMode" json:"sync_mode,omitempty"`
 	// The fields to set: some of topic, stage, labels, sync_mode. Required.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,6,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`

@@ -36,47 +36,52 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Threads and their participants.
+// Creates, lists, changes and deletes threads, and manages their participants.
 type ThreadServiceClient interface {
-	// Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+	// Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
 	//
 	// Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
 	// who created the thread. JoinThread with `create` is idempotent.
 	CreateThread(ctx context.Context, in *CreateThreadRequest, opts ...grpc.CallOption) (*CreateThreadResponse, error)
-	// Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+	// Returns a thread, or NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
 	GetThread(ctx context.Context, in *GetThreadRequest, opts ...grpc.CallOption) (*GetThreadResponse, error)
-	// Lists threads, last active first. A thread to which an entry is appended between two pages
-	// moves: it may be missing, or listed twice.
+	// Returns a page of threads, most recently active first. A thread to which an entry is appended
+	// while a client pages through the list may be missing from later pages. No thread is listed
+	// twice.
 	ListThreads(ctx context.Context, in *ListThreadsRequest, opts ...grpc.CallOption) (*ListThreadsResponse, error)
-	// Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
-	// position, the latest messages and the participants. Anonymous callers do not become participants.
-	// NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+	// Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
+	// snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
+	// callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+	// exist and `create` is not set.
 	//
-	// Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
+	// Idempotent: a participant keeps its position. Only the first response has `created` and
+	// `similar`.
 	JoinThread(ctx context.Context, in *JoinThreadRequest, opts ...grpc.CallOption) (*JoinThreadResponse, error)
-	// Removes the caller from a thread's participants, and drops its positions. Its messages remain.
-	// Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-	// exist.
+	// Removes the caller from a thread's participants, and drops its delivered_seq and read_seq. Its
+	// messages remain. Does nothing if it is not a participant. Returns NOT_FOUND / THREAD_NOT_FOUND
+	// if the thread does not exist.
 	//
 	// Idempotent: leaving again changes nothing.
 	LeaveThread(ctx context.Context, in *LeaveThreadRequest, opts ...grpc.CallOption) (*LeaveThreadResponse, error)
-	// Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+	// Returns a page of a thread's participants, with what each has received and read, or NOT_FOUND /
 	// THREAD_NOT_FOUND if the thread does not exist.
 	ListParticipants(ctx context.Context, in *ListParticipantsRequest, opts ...grpc.CallOption) (*ListParticipantsResponse, error)
-	// Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
-	// changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+	// Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+	// entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
+	// and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
 	//
 	// Not idempotent: a second call would undo what another agent changed in between, perhaps in
 	// response to the first, and append a second entry. After an unknown outcome, read the thread.
 	UpdateThread(ctx context.Context, in *UpdateThreadRequest, opts ...grpc.CallOption) (*UpdateThreadResponse, error)
-	// Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
-	// state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+	// Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
+	// changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
+	// thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
 	//
 	// Not idempotent, for the same reason as UpdateThread.
 	SetThreadState(ctx context.Context, in *SetThreadStateRequest, opts ...grpc.CallOption) (*SetThreadStateResponse, error)
-	// Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
-	// thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
-	// the thread does not exist.
+	// Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
+	// THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
+	// NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
 	//
 	// Not idempotent: a second call could delete a thread created in between.
 	DeleteThread(ctx context.Context, in *DeleteThreadRequest, opts ...grpc.CallOption) (*DeleteThreadResponse, error)
@@ -184,47 +189,52 @@ func (c *threadServiceClient) DeleteThread(ctx context.Context, in *DeleteThread
 // All implementations must embed UnimplementedThreadServiceServer
 // for forward compatibility.
 //
-// Threads and their participants.
+// Creates, lists, changes and deletes threads, and manages their participants.
 type ThreadServiceServer interface {
-	// Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+	// Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
 	//
 	// Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
 	// who created the thread. JoinThread with `create` is idempotent.
 	CreateThread(context.Context, *CreateThreadRequest) (*CreateThreadResponse, error)
-	// Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+	// Returns a thread, or NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
 	GetThread(context.Context, *GetThreadRequest) (*GetThreadResponse, error)
-	// Lists threads, last active first. A thread to which an entry is appended between two pages
-	// moves: it may be missing, or listed twice.
+	// Returns a page of threads, most recently active first. A thread to which an entry is appended
+	// while a client pages through the list may be missing from later pages. No thread is listed
+	// twice.
 	ListThreads(context.Context, *ListThreadsRequest) (*ListThreadsResponse, error)
-	// Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
-	// position, the latest messages and the participants. Anonymous callers do not become participants.
-	// NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+	// Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
+	// snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
+	// callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+	// exist and `create` is not set.
 	//
-	// Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
+	// Idempotent: a participant keeps its position. Only the first response has `created` and
+	// `similar`.
 	JoinThread(context.Context, *JoinThreadRequest) (*JoinThreadResponse, error)
-	// Removes the caller from a thread's participants, and drops its positions. Its messages remain.
-	// Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-	// exist.
+	// Removes the caller from a thread's participants, and drops its delivered_seq and read_seq. Its
+	// messages remain. Does nothing if it is not a participant. Returns NOT_FOUND / THREAD_NOT_FOUND
+	// if the thread does not exist.
 	//
 	// Idempotent: leaving again changes nothing.
 	LeaveThread(context.Context, *LeaveThreadRequest) (*LeaveThreadResponse, error)
-	// Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+	// Returns a page of a thread's participants, with what each has received and read, or NOT_FOUND /
 	// THREAD_NOT_FOUND if the thread does not exist.
 	ListParticipants(context.Context, *ListParticipantsRequest) (*ListParticipantsResponse, error)
-	// Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
-	// changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+	// Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+	// entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
+	// and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
 	//
 	// Not idempotent: a second call would undo what another agent changed in between, perhaps in
 	// response to the first, and append a second entry. After an unknown outcome, read the thread.
 	UpdateThread(context.Context, *UpdateThreadRequest) (*UpdateThreadResponse, error)
-	// Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
-	// state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+	// Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
+	// changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
+	// thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
 	//
 	// Not idempotent, for the same reason as UpdateThread.
 	SetThreadState(context.Context, *SetThreadStateRequest) (*SetThreadStateResponse, error)
-	// Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
-	// thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
-	// the thread does not exist.
+	// Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
+	// THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
+	// NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
 	//
 	// Not idempotent: a second call could delete a thread created in between.
 	DeleteThread(context.Context, *DeleteThreadRequest) (*DeleteThreadResponse, error)

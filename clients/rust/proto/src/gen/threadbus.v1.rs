@@ -2,12 +2,12 @@
 /// A named participant.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Agent {
-    /// Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
-    /// `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
-    /// is never given to another agent.
+    /// Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
+    /// `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
+    /// registered is never given to another agent.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// What it is. Fixed at registration.
+    /// What kind of sender it is. Fixed at registration.
     #[prost(enumeration = "AgentKind", tag = "2")]
     pub kind: i32,
     /// A name to show to people, up to 128 bytes. Empty = show `name`.
@@ -16,7 +16,7 @@ pub struct Agent {
     /// What it does, for other agents and people, up to 1,024 bytes.
     #[prost(string, tag = "4")]
     pub description: ::prost::alloc::string::String,
-    /// Free labels; limits as in Message.labels.
+    /// Labels, which the server does not interpret; limits as in Message.labels.
     #[prost(map = "string, string", tag = "5")]
     pub labels: ::std::collections::HashMap<
         ::prost::alloc::string::String,
@@ -28,10 +28,11 @@ pub struct Agent {
     /// What it is doing, in its own words, from its last heartbeat. Up to 256 bytes.
     #[prost(string, tag = "7")]
     pub status_text: ::prost::alloc::string::String,
-    /// Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
+    /// Its last sign of life, on the server's clock: a call, a heartbeat, or the end of a wait; the
+    /// current time while it has an open wait. Unset = none yet.
     #[prost(message, optional, tag = "8")]
     pub last_seen_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// When it was registered. Server clock.
+    /// When it was registered, on the server's clock.
     #[prost(message, optional, tag = "9")]
     pub create_time: ::core::option::Option<::prost_types::Timestamp>,
 }
@@ -45,35 +46,38 @@ impl ::prost::Name for Agent {
         "/threadbus.v1.Agent".into()
     }
 }
-/// An agent as seen from one thread: its presence, and how far it has received and read the thread.
+/// An agent in one thread: its presence, and what it has received and read of the thread.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Participant {
     /// Its name.
     #[prost(string, tag = "1")]
     pub agent: ::prost::alloc::string::String,
-    /// What it is. UNSPECIFIED if the name is not registered.
+    /// What kind of sender it is. UNSPECIFIED if the name is not registered.
     #[prost(enumeration = "AgentKind", tag = "2")]
     pub kind: i32,
-    /// Its current presence, which is the same for all threads.
+    /// Its current presence, which is the same in all threads.
     #[prost(enumeration = "Presence", tag = "3")]
     pub presence: i32,
-    /// Whether it has an open wait on this thread. In a response to a post: one whose filter matches
-    /// the message.
+    /// Whether it has an open wait on this thread; in a response to a post, a wait whose filter
+    /// matches the message. Waits on other servers of the same store do not count.
     #[prost(bool, tag = "4")]
     pub waiting: bool,
     /// Highest seq of this thread that was sent to the agent by a wait or by ListMessages.
     #[prost(int64, tag = "5")]
     pub delivered_seq: i64,
-    /// Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
-    /// PostMessage.based_on_seq), or its starting position when it joined. An entry of the agent's own
-    /// directly after it counts as read. Never above head_seq; never decreases within an epoch.
+    /// Highest seq of this thread that the agent reported as read (HeartbeatRequest.read_cursors,
+    /// PostMessageRequest.based_on_seq), or its starting position when it joined. If the next entry is
+    /// the agent's own, it counts as read, too. Never above head_seq; within an epoch, decreases only
+    /// if the agent leaves the thread.
     #[prost(int64, tag = "6")]
     pub read_seq: i64,
-    /// When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
+    /// When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
+    /// it is not a participant, but has an open wait on the thread.
     #[prost(message, optional, tag = "7")]
     pub join_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Number of waits it has open on this thread, counted as for `waiting`. More than one: several
-    /// processes run as this agent, or one waits more than once. ListWaits returns their addresses.
+    /// Number of waits it has open on this thread, counted as for `waiting`. If it is more than one,
+    /// several processes run as this agent, or one waits more than once. ListWaits returns their
+    /// addresses.
     #[prost(int32, tag = "8")]
     pub wait_count: i32,
 }
@@ -87,19 +91,19 @@ impl ::prost::Name for Participant {
         "/threadbus.v1.Participant".into()
     }
 }
-/// What a sender is.
+/// The kind of a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum AgentKind {
-    /// In RegisterAgent: AGENT. In Participant: the name is not registered.
+    /// In RegisterAgentRequest: AGENT. In Participant: the name is not registered.
     Unspecified = 0,
     /// A program.
     Agent = 1,
-    /// A person. Where tokens are required, only an operator registers one.
+    /// A person.
     Human = 2,
     /// A call without a token, in open mode.
     Anonymous = 3,
-    /// The server itself.
+    /// The server itself. Reserved: not sent by this version.
     System = 4,
 }
 impl AgentKind {
@@ -130,27 +134,31 @@ impl AgentKind {
 }
 /// An agent's presence. The newest evidence decides:
 ///    * A heartbeat sets the state and the lease that it carries.
-///    * Opening a wait sets WAITING.
-///    * Delivering messages of others to a wait sets WORKING, for working_timeout at most. It ends when
-///      the agent has read them, posts to the thread, or waits on it again: then WAITING, or IDLE for
-///      agent_timeout without an open wait.
-///    * Any other call, and the end of a wait, renews but never shortens the lease, and turns LAPSED
-///      and OFFLINE into IDLE.
-///    * When the lease runs out: WAITING if a wait is open, else LAPSED.
+///    * Opening a wait sets WAITING, unless the agent is still WORKING on other threads.
+///    * Delivering messages of other senders to a wait sets WORKING, for working_timeout at most.
+///      WORKING ends when the agent has read the messages, posts to their thread, or waits on it
+///      again. Then it is WAITING if a wait is open, else IDLE until agent_timeout, or a longer
+///      lease, ends.
+///    * Any other call renews the lease without shortening it, and turns LAPSED and OFFLINE into
+///      IDLE. The end of a wait renews the lease, too, but does not end OFFLINE.
+///    * When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open.
+///    * EndSession sets OFFLINE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Presence {
     /// In a heartbeat: leave it unchanged. Elsewhere: the agent has never been seen.
     Unspecified = 0,
-    /// It has an open wait and has read what was delivered to it; or a heartbeat reported this state.
+    /// It has an open wait, and is not WORKING; or a heartbeat reported this state.
     Waiting = 1,
-    /// It has not yet reported as read what was delivered to it; or a heartbeat reported this state.
+    /// Messages were delivered to it within working_timeout, and it has not reported them as read; or
+    /// a heartbeat reported this state.
     Working = 2,
-    /// It called within its lease, and neither waits nor works.
+    /// Its lease has not ended, and it is neither WAITING nor WORKING; or a heartbeat reported this
+    /// state.
     Idle = 3,
     /// A heartbeat reported that it needs a person to continue.
     AwaitingHuman = 4,
-    /// Its lease has expired; nothing else is known. Not allowed in a heartbeat.
+    /// Its lease has ended, and it has no open wait. Not allowed in a heartbeat.
     Lapsed = 5,
     /// It ended its session (EndSession); its next call ends this state. Not allowed in a heartbeat.
     Offline = 6,
@@ -194,10 +202,11 @@ pub struct Message {
     /// Its position in the thread, from 1.
     #[prost(int64, tag = "2")]
     pub seq: i64,
-    /// The agent that wrote it, identified by its token. `anonymous` for calls without one.
+    /// The agent that wrote it, identified by its token; `anonymous` for calls without a token.
     #[prost(string, tag = "3")]
     pub sender: ::prost::alloc::string::String,
-    /// The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
+    /// The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
+    /// parse it.
     #[prost(string, tag = "4")]
     pub content: ::prost::alloc::string::String,
     /// When it was committed. Order messages by seq, not by time.
@@ -221,7 +230,8 @@ pub struct Message {
     /// How urgent it is. The server never sends PRIORITY_UNSPECIFIED.
     #[prost(enumeration = "Priority", tag = "11")]
     pub priority: i32,
-    /// Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
+    /// Labels, which the server does not interpret. At most 32; keys of 1–63 bytes, values of up to
+    /// 256 bytes.
     #[prost(map = "string, string", tag = "12")]
     pub labels: ::std::collections::HashMap<
         ::prost::alloc::string::String,
@@ -233,14 +243,14 @@ pub struct Message {
     /// The request_id of the post. Empty = it had none.
     #[prost(string, tag = "14")]
     pub request_id: ::prost::alloc::string::String,
-    /// Seq up to which the sender reported to have read the thread. Unset = unknown.
+    /// Seq up to which the sender reported having read the thread. Unset = unknown.
     #[prost(int64, optional, tag = "15")]
     pub based_on_seq: ::core::option::Option<i64>,
     /// In an EDIT: seq of the message whose content this entry replaces. Otherwise 0.
     #[prost(int64, tag = "16")]
     pub edit_of: i64,
-    /// Seq of the newest EDIT of this message at the time of reading: that entry's `content` is the
-    /// current one. 0 = never edited.
+    /// Seq of the newest EDIT of this message when it was read from the store. The `content` of the
+    /// EDIT is the current one. 0 = never edited.
     #[prost(int64, tag = "17")]
     pub edit_seq: i64,
     /// The operator that posted it on the sender's behalf. Empty = the sender posted it.
@@ -275,11 +285,11 @@ pub mod attachment {
     /// Exactly one is set.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Content {
-        /// The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
-        /// 4 MiB.
+        /// The file's bytes. The whole message is at most 3 MiB, so that every frame is within gRPC's
+        /// default limit of 4 MiB.
         #[prost(bytes, tag = "3")]
         Raw(::prost::alloc::vec::Vec<u8>),
-        /// An absolute URL of at most 2,048 bytes. The server does not open it.
+        /// An absolute URL of at most 2,048 bytes. The server does not fetch it.
         #[prost(string, tag = "4")]
         Url(::prost::alloc::string::String),
     }
@@ -300,7 +310,7 @@ pub struct Cursor {
     /// The thread.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
-    /// Seq of the last entry delivered; the next one is after it. 0 = from the start.
+    /// Seq of the last entry that was delivered or filtered out. 0 = from the start.
     #[prost(int64, tag = "2")]
     pub after_seq: i64,
     /// The epoch of after_seq (Thread.epoch). In a request, empty = not checked.
@@ -324,17 +334,17 @@ pub struct MessageFilter {
     /// Only messages from these agents, at most 100. Empty = from all.
     #[prost(string, repeated, tag = "1")]
     pub senders: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Only messages that mention the caller, are handed to it, or reply to one of its messages.
+    /// Only messages that mention the caller, hand off to it, or reply to one of its messages.
     /// INVALID_ARGUMENT for anonymous callers.
     #[prost(bool, tag = "2")]
     pub addressed_to_me: bool,
-    /// Not the caller's own messages. No effect for anonymous callers.
+    /// No messages of the caller itself. Has no effect for anonymous callers.
     #[prost(bool, tag = "3")]
     pub exclude_own: bool,
-    /// Only messages of this priority or higher.
+    /// Only messages of this priority or higher. UNSPECIFIED = of any.
     #[prost(enumeration = "Priority", tag = "4")]
     pub min_priority: i32,
-    /// Only messages of these kinds, at most 100. Empty = of all.
+    /// Only messages of these kinds; at most 100 values. Empty = of all.
     #[prost(enumeration = "MessageKind", repeated, tag = "5")]
     pub kinds: ::prost::alloc::vec::Vec<i32>,
 }
@@ -354,11 +364,12 @@ impl ::prost::Name for MessageFilter {
 pub enum MessageKind {
     /// Never sent. Clients skip entries of a kind that they do not know.
     Unspecified = 0,
-    /// Posted by an agent or a person.
+    /// Posted by an agent, a person or an anonymous caller.
     Chat = 1,
-    /// New content for the message `edit_of`, by its sender.
+    /// New content for the message with the seq `edit_of`, by its sender.
     Edit = 2,
-    /// The thread's state or settings were changed by `sender`. `content` describes the change for people.
+    /// The thread's state or settings were changed by `sender`. `content` describes the change for
+    /// people.
     Thread = 3,
 }
 impl MessageKind {
@@ -429,13 +440,14 @@ impl Priority {
 /// Selects open waits.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListWaitsRequest {
-    /// Only waits of this agent. Empty = of all agents.
+    /// Only waits of this agent; `anonymous` = of callers without a token. Empty = of all callers.
     #[prost(string, tag = "1")]
     pub agent: ::prost::alloc::string::String,
-    /// Only waits on this thread. Empty = on all threads.
+    /// Only waits on this thread. Empty = on any thread.
     #[prost(string, tag = "2")]
     pub thread: ::prost::alloc::string::String,
-    /// Maximum number of waits to return. 0 = 100. Values above 1,000 are lowered to it.
+    /// Maximum number of waits to return; a page holds about 3 MiB at most. 0 = 100. Values above
+    /// 1,000 are lowered to 1,000.
     #[prost(int32, tag = "3")]
     pub page_size: i32,
     /// next_page_token of the previous page. Empty = the first page.
@@ -455,7 +467,7 @@ impl ::prost::Name for ListWaitsRequest {
 /// A page of open waits.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListWaitsResponse {
-    /// Longest open first.
+    /// The waits, longest open first.
     #[prost(message, repeated, tag = "1")]
     pub waits: ::prost::alloc::vec::Vec<Wait>,
     /// The page_token of the next page. Empty = this is the last page.
@@ -475,17 +487,17 @@ impl ::prost::Name for ListWaitsResponse {
 /// An open wait.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Wait {
-    /// The agent that waits. `anonymous` for a call without a token.
+    /// The agent that waits; `anonymous` for a call without a token.
     #[prost(string, tag = "1")]
     pub agent: ::prost::alloc::string::String,
-    /// The threads it waits on, and its position in each.
+    /// Its position in each of its threads. Empty while the wait is starting.
     #[prost(message, repeated, tag = "2")]
     pub threads: ::prost::alloc::vec::Vec<Cursor>,
-    /// When it was opened. Server clock.
+    /// When it was opened, on the server's clock.
     #[prost(message, optional, tag = "3")]
     pub start_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// The remote address of its connection: `127.0.0.1:40312`, `\[::1\]:40312`, or `unix`. Several waits
-    /// of a client may share a connection. Behind a proxy it is the proxy's address.
+    /// The remote address of its connection: `127.0.0.1:40312`, `\[::1\]:40312`, or `unix`. Several
+    /// waits of a client may share a connection. Behind a proxy, this is the proxy's address.
     #[prost(string, tag = "4")]
     pub peer: ::prost::alloc::string::String,
 }
@@ -510,7 +522,7 @@ pub mod admin_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// For operators.
+    /// Shows operators what a server is doing.
     #[derive(Debug, Clone)]
     pub struct AdminServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -634,7 +646,7 @@ pub struct RegisterAgentRequest {
     /// What it does, up to 1,024 bytes.
     #[prost(string, tag = "4")]
     pub description: ::prost::alloc::string::String,
-    /// Free labels; limits as in Message.labels.
+    /// Labels, which the server does not interpret; limits as in Message.labels.
     #[prost(map = "string, string", tag = "5")]
     pub labels: ::std::collections::HashMap<
         ::prost::alloc::string::String,
@@ -663,10 +675,10 @@ pub struct RegisterAgentResponse {
     /// description and labels are unchanged.
     #[prost(message, optional, tag = "1")]
     pub agent: ::core::option::Option<Agent>,
-    /// Its token. Returned only here: the server keeps a hash.
+    /// Its token. Returned only here: the server stores only a hash.
     #[prost(string, tag = "2")]
     pub token: ::prost::alloc::string::String,
-    /// Whether this call registered it: the name was new.
+    /// Whether this call registered it, as the name was new.
     #[prost(bool, tag = "3")]
     pub created: bool,
 }
@@ -683,7 +695,8 @@ impl ::prost::Name for RegisterAgentResponse {
 /// Selects an agent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetAgentRequest {
-    /// Its name. Empty = the caller.
+    /// Its name. Empty = the caller; for an anonymous caller or an operator, who are not registered,
+    /// the response then has only name and kind.
     #[prost(string, tag = "1")]
     pub agent: ::prost::alloc::string::String,
 }
@@ -718,13 +731,14 @@ impl ::prost::Name for GetAgentResponse {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAgentsRequest {
     /// Maximum number of agents to return; a page holds about 3 MiB at most. 0 = 100. Values above
-    /// 1,000 are lowered to it.
+    /// 1,000 are lowered to 1,000.
     #[prost(int32, tag = "1")]
     pub page_size: i32,
     /// next_page_token of the previous page. Empty = the first page.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
-    /// Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+    /// Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+    /// all agents.
     #[prost(enumeration = "Presence", repeated, tag = "3")]
     pub presences: ::prost::alloc::vec::Vec<i32>,
 }
@@ -741,7 +755,7 @@ impl ::prost::Name for ListAgentsRequest {
 /// A page of agents.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListAgentsResponse {
-    /// By name.
+    /// The agents, sorted by name.
     #[prost(message, repeated, tag = "1")]
     pub agents: ::prost::alloc::vec::Vec<Agent>,
     /// The page_token of the next page. Empty = this is the last page.
@@ -770,7 +784,7 @@ pub struct UpdateAgentRequest {
     /// New description, up to 1,024 bytes.
     #[prost(string, tag = "3")]
     pub description: ::prost::alloc::string::String,
-    /// New labels; they replace all old ones.
+    /// New labels, which replace all old ones.
     #[prost(map = "string, string", tag = "4")]
     pub labels: ::std::collections::HashMap<
         ::prost::alloc::string::String,
@@ -866,8 +880,8 @@ impl ::prost::Name for UnregisterAgentResponse {
 /// A token rotation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RotateTokenRequest {
-    /// How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
-    /// above 1 h are lowered to it.
+    /// How long the old tokens remain valid, so that the call can be repeated if its response is lost.
+    /// Unset = 0. Values above 1 h are lowered to 1 h.
     #[prost(message, optional, tag = "1")]
     pub grace: ::core::option::Option<::prost_types::Duration>,
 }
@@ -884,7 +898,7 @@ impl ::prost::Name for RotateTokenRequest {
 /// The result of a token rotation.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RotateTokenResponse {
-    /// The new token. Returned only here.
+    /// The new token. Returned only here: the server stores only a hash.
     #[prost(string, tag = "1")]
     pub token: ::prost::alloc::string::String,
 }
@@ -909,7 +923,7 @@ pub mod agent_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Agents: registration and sessions.
+    /// Registers agents, and manages their settings, sessions and tokens.
     #[derive(Debug, Clone)]
     pub struct AgentServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -992,7 +1006,8 @@ pub mod agent_service_client {
         }
         /// Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
         /// are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-        /// AGENT_EXISTS if the name is registered with another token, or was unregistered.
+        /// AGENT_EXISTS if the name is registered with another token, or was unregistered. An agent that a
+        /// post with on_behalf_of registered has no token: only an operator can give it one here.
         ///
         /// Idempotent: a second call with the same name and token returns the registered agent. Without
         /// `token` in the request, a lost response loses the token, and the next call returns
@@ -1021,7 +1036,7 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.AgentService", "RegisterAgent"));
             self.inner.unary(req, path, codec).await
         }
-        /// Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+        /// Returns an agent, or NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
         pub async fn get_agent(
             &mut self,
             request: impl tonic::IntoRequest<super::GetAgentRequest>,
@@ -1046,7 +1061,7 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.AgentService", "GetAgent"));
             self.inner.unary(req, path, codec).await
         }
-        /// Returns a page of agents, by name.
+        /// Returns a page of agents, sorted by name.
         pub async fn list_agents(
             &mut self,
             request: impl tonic::IntoRequest<super::ListAgentsRequest>,
@@ -1071,11 +1086,12 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.AgentService", "ListAgents"));
             self.inner.unary(req, path, codec).await
         }
-        /// Changes display name, description or labels of the caller; operators may change any agent.
-        /// Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
-        /// not registered.
+        /// Changes the caller's display name, description or labels, and returns the agent. Operators may
+        /// change any agent; other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED.
+        /// Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is not registered.
         ///
-        /// Idempotent: it sets values, and only the agent itself and operators set them.
+        /// Idempotent: a second call sets the same values, which only the agent itself and operators
+        /// change.
         pub async fn update_agent(
             &mut self,
             request: impl tonic::IntoRequest<super::UpdateAgentRequest>,
@@ -1100,8 +1116,9 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.AgentService", "UpdateAgent"));
             self.inner.unary(req, path, codec).await
         }
-        /// Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
-        /// Any later call of the agent starts a new session. Does nothing for anonymous callers.
+        /// Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
+        /// SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
+        /// callers.
         ///
         /// Idempotent: the agent is OFFLINE either way.
         pub async fn end_session(
@@ -1128,10 +1145,11 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.AgentService", "EndSession"));
             self.inner.unary(req, path, codec).await
         }
-        /// Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
-        /// ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
-        /// keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
-        /// for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+        /// Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
+        /// which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
+        /// messages keep its name, which is never given to another agent. Callers that are not operators
+        /// and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+        /// AGENT_NOT_FOUND if the agent is not registered.
         ///
         /// Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
         pub async fn unregister_agent(
@@ -1158,13 +1176,14 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.AgentService", "UnregisterAgent"));
             self.inner.unary(req, path, codec).await
         }
-        /// Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
-        /// with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-        /// PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+        /// Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
+        /// opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+        /// UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
+        /// operators, whose token is in a file.
         ///
-        /// Not idempotent: each call creates a token. Without `grace`, the first call expires the token
-        /// that a second call would need. With it, call again within `grace`: the last token returned is
-        /// valid.
+        /// Not idempotent: each call creates a token. Without `grace`, the token that a second call would
+        /// need expires with the first. With `grace`, call again before it is over: the last token
+        /// returned is valid.
         pub async fn rotate_token(
             &mut self,
             request: impl tonic::IntoRequest<super::RotateTokenRequest>,
@@ -1196,10 +1215,10 @@ pub mod agent_service_client {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Thread {
     /// Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
-    /// the first a letter or digit. Other messages call it `thread`.
+    /// the first a letter or digit. In other proto messages this field is called `thread`.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+    /// Identifies its history: opaque, up to 32 bytes. Changes when the store is recreated, and when
     /// the thread is deleted and created again. Seqs are comparable only within one epoch.
     #[prost(string, tag = "2")]
     pub epoch: ::prost::alloc::string::String,
@@ -1212,13 +1231,14 @@ pub struct Thread {
     /// Whether it accepts posts.
     #[prost(enumeration = "ThreadState", tag = "5")]
     pub state: i32,
-    /// The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
+    /// The stage of the work, in the users' own words, for example `review`. Up to 63 bytes. The
+    /// server does not interpret it.
     #[prost(string, tag = "6")]
     pub stage: ::prost::alloc::string::String,
     /// What it is about, up to 1,024 bytes.
     #[prost(string, tag = "7")]
     pub topic: ::prost::alloc::string::String,
-    /// Free labels; limits as in Message.labels.
+    /// Labels, which the server does not interpret; limits as in Message.labels.
     #[prost(map = "string, string", tag = "8")]
     pub labels: ::std::collections::HashMap<
         ::prost::alloc::string::String,
@@ -1227,7 +1247,7 @@ pub struct Thread {
     /// Whether posts must carry expected_last_seq.
     #[prost(enumeration = "SyncMode", tag = "9")]
     pub sync_mode: i32,
-    /// The agent that created it.
+    /// The agent that created it; `anonymous` for a call without a token.
     #[prost(string, tag = "10")]
     pub creator: ::prost::alloc::string::String,
     /// When it was created.
@@ -1250,16 +1270,16 @@ impl ::prost::Name for Thread {
 /// The position of a wait in one thread.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ThreadPosition {
-    /// Resume from here. Everything up to this cursor was sent before this frame, or filtered out.
+    /// Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
     #[prost(message, optional, tag = "1")]
     pub cursor: ::core::option::Option<Cursor>,
-    /// Current seq of the newest entry.
+    /// Seq of the newest entry, as of this frame.
     #[prost(int64, tag = "2")]
     pub head_seq: i64,
     /// Seq of the oldest entry still kept. head_seq + 1 if none is.
     #[prost(int64, tag = "3")]
     pub first_seq: i64,
-    /// Whether the thread currently accepts posts.
+    /// Whether the thread accepts posts, as of this frame.
     #[prost(enumeration = "ThreadState", tag = "4")]
     pub state: i32,
 }
@@ -1283,7 +1303,7 @@ pub enum ThreadState {
     Open = 1,
     /// It can be read but refuses posts. It can be reopened.
     Closed = 2,
-    /// As CLOSED, and omitted by ListThreads unless requested.
+    /// As CLOSED, and listed by ListThreads only if requested.
     Archived = 3,
 }
 impl ThreadState {
@@ -1316,10 +1336,10 @@ impl ThreadState {
 pub enum SyncMode {
     /// In a request: OFF.
     Unspecified = 0,
-    /// Posts may carry it.
+    /// Posts may carry expected_last_seq.
     Off = 1,
-    /// Posts must carry it, except those of HUMAN senders. Posts without it are refused:
-    /// FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
+    /// Posts must carry expected_last_seq, except those of HUMAN senders. Posts without it are
+    /// refused: FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
     Strict = 2,
 }
 impl SyncMode {
@@ -1350,37 +1370,38 @@ pub struct PostMessageRequest {
     /// The thread. Required.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
-    /// The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
-    /// attachment.
+    /// The text, UTF-8, at most ServerLimits.max_content_bytes (1 MiB by default). Required in an
+    /// edit, and in a message without attachments.
     #[prost(string, tag = "2")]
     pub content: ::prost::alloc::string::String,
-    /// Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
-    /// as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
-    /// for as long as the message is kept. A repeated post returns the first one's seq; the bodies
-    /// compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-    /// include_recipients. A refused post does not use up its id. Empty = a retry may store the
-    /// message twice.
+    /// Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids,
+    /// such as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one
+    /// sender) for as long as the message is kept. A repeated post returns the seq of the first. It
+    /// must be equal to the first in all fields except expected_last_seq, epoch, based_on_seq and
+    /// include_recipients: otherwise it is refused with REQUEST_ID_REUSED. A refused post does not use
+    /// up its id. Empty = a retry may store the message twice.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
-    /// Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
-    /// of posts use `seq` of the previous response, not its last_seq.
+    /// Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a
+    /// chain of posts, send the `seq` of the previous response, not its last_seq.
     #[prost(int64, optional, tag = "4")]
     pub expected_last_seq: ::core::option::Option<i64>,
-    /// Seq of the message this one replies to. 0 = none. Above head_seq: MESSAGE_NOT_FOUND. A message that
-    /// is no longer kept is accepted.
+    /// Seq of the message that this one replies to, which need not be kept any more. 0 = none. Above
+    /// head_seq: MESSAGE_NOT_FOUND.
     #[prost(int64, tag = "5")]
     pub reply_to: i64,
-    /// Registered agents to mention, at most 32. They become participants. The content is not searched
-    /// for @names: `threadbus post` does that, and lists here what it found.
+    /// Registered agents to mention, at most 32. They become participants. The server does not search
+    /// the content for @names; the client `threadbus post` does, and sends those that it finds here.
     #[prost(string, repeated, tag = "6")]
     pub mentions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// The registered agent whose turn it is now. It becomes a participant, as with a mention.
+    /// The registered agent whose turn it is now. It becomes a participant, as with a mention. Empty =
+    /// no agent in particular.
     #[prost(string, tag = "7")]
     pub handoff_to: ::prost::alloc::string::String,
     /// How urgent it is. UNSPECIFIED = NORMAL.
     #[prost(enumeration = "Priority", tag = "8")]
     pub priority: i32,
-    /// Free labels; limits as in Message.labels.
+    /// Labels, which the server does not interpret; limits as in Message.labels.
     #[prost(map = "string, string", tag = "9")]
     pub labels: ::std::collections::HashMap<
         ::prost::alloc::string::String,
@@ -1393,18 +1414,20 @@ pub struct PostMessageRequest {
     /// INVALID_ARGUMENT. Unset = unknown.
     #[prost(int64, optional, tag = "11")]
     pub based_on_seq: ::core::option::Option<i64>,
-    /// Return `recipients`.
+    /// Whether to return `recipients`.
     #[prost(bool, tag = "12")]
     pub include_recipients: bool,
-    /// Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT.
-    /// 0 = a new message. Messages of `anonymous` cannot be edited.
+    /// Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT. 0 =
+    /// a new message. Messages of `anonymous` cannot be edited. The seq of an EDIT or THREAD entry is
+    /// INVALID_ARGUMENT.
     #[prost(int64, tag = "13")]
     pub edit_of: i64,
     /// The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
     /// is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
     #[prost(string, tag = "14")]
     pub epoch: ::prost::alloc::string::String,
-    /// The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
+    /// The agent in whose name to post. It is registered if its name is new. Only operators may set
+    /// this; Message.posted_by names the operator. Empty = the caller.
     #[prost(string, tag = "15")]
     pub on_behalf_of: ::prost::alloc::string::String,
 }
@@ -1427,20 +1450,21 @@ pub struct PostMessageResponse {
     /// The message's seq.
     #[prost(int64, tag = "2")]
     pub seq: i64,
-    /// When it was committed. Server clock.
+    /// When it was committed, on the server's clock.
     #[prost(message, optional, tag = "3")]
     pub create_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Whether it had been posted before with this request_id: seq and create_time are those of the
-    /// first post.
+    /// Whether it had been posted before with this request_id. If so, seq and create_time are those of
+    /// the first post.
     #[prost(bool, tag = "4")]
     pub deduplicated: bool,
-    /// The thread's newest seq when this response was built; `seq` or later.
+    /// The thread's head_seq when this post was processed: `seq`, or possibly higher if deduplicated.
     #[prost(int64, tag = "5")]
     pub last_seq: i64,
-    /// With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-    /// the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-    /// presence that they had before this message reached them. In a response to a batch, recipients
-    /// beyond 3 MiB are omitted.
+    /// With include_recipients: first the agents mentioned or handed off to, then those with an open
+    /// wait whose filter matches the message, then the other participants; never the sender. At most
+    /// 100. Waiting agents have the presence that they had before this message reached them. In a
+    /// response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+    /// the commit.
     #[prost(message, repeated, tag = "6")]
     pub recipients: ::prost::alloc::vec::Vec<Participant>,
     /// The thread's epoch.
@@ -1460,7 +1484,7 @@ impl ::prost::Name for PostMessageResponse {
 /// A batch of posts.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PostMessagesRequest {
-    /// 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+    /// 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
     #[prost(message, repeated, tag = "1")]
     pub posts: ::prost::alloc::vec::Vec<PostMessageRequest>,
 }
@@ -1507,7 +1531,7 @@ pub mod post_result {
         #[prost(message, tag = "1")]
         Response(super::PostMessageResponse),
         /// It was refused: the status that PostMessage would return, with its details. Once the details
-        /// in a response exceed 3 MiB, further statuses carry only ErrorInfo.
+        /// and recipients in a response exceed 3 MiB, further statuses carry only ErrorInfo.
         #[prost(message, tag = "2")]
         Status(::tonic_types::pb::Status),
     }
@@ -1525,21 +1549,21 @@ impl ::prost::Name for PostResult {
 /// A wait: what to wait for, and when to end.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitMessagesRequest {
-    /// 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+    /// 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
     #[prost(message, repeated, tag = "1")]
     pub threads: ::prost::alloc::vec::Vec<Cursor>,
     /// Which messages to deliver. Unset = all.
     #[prost(message, optional, tag = "2")]
     pub filter: ::core::option::Option<MessageFilter>,
-    /// End when this many messages were delivered, counted after filtering. 0 = no limit.
+    /// End when this many messages were delivered, not counting those filtered out. 0 = no limit.
     #[prost(int32, tag = "3")]
     pub max_messages: i32,
     /// End this long after the start, once everything committed by then has been delivered. Limits
-    /// waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
+    /// waiting, not delivery: with 0 s, a wait delivers what is there and ends. Unset = no limit.
     #[prost(message, optional, tag = "4")]
     pub max_wait: ::core::option::Option<::prost_types::Duration>,
     /// Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
-    /// nearest bound. Unset = 45 s.
+    /// nearer bound. Unset = 45 s.
     #[prost(message, optional, tag = "5")]
     pub keepalive_interval: ::core::option::Option<::prost_types::Duration>,
     /// End when at least this many messages were delivered and every thread is caught up. 0 = do not
@@ -1547,7 +1571,7 @@ pub struct WaitMessagesRequest {
     /// first message that arrives.
     #[prost(int32, tag = "6")]
     pub min_messages: i32,
-    /// Send `participants` frames.
+    /// Whether to send `participants` frames.
     #[prost(bool, tag = "7")]
     pub include_participants: bool,
 }
@@ -1579,10 +1603,11 @@ pub mod wait_messages_response {
         /// Messages of one thread.
         #[prost(message, tag = "2")]
         Messages(super::MessageBatch),
-        /// A thread's history has been delivered; what follows is live. Sent once per thread.
+        /// What a thread held when the wait started has been delivered; what follows is new. Sent once
+        /// for each thread.
         #[prost(message, tag = "3")]
         CaughtUp(super::ThreadPosition),
-        /// No other frame was sent for keepalive_interval.
+        /// No other frame was sent for about keepalive_interval.
         #[prost(message, tag = "4")]
         Keepalive(super::WaitKeepalive),
         /// A cursor was not valid.
@@ -1591,7 +1616,7 @@ pub mod wait_messages_response {
         /// The last frame; the status OK follows.
         #[prost(message, tag = "6")]
         Ending(super::WaitEnding),
-        /// With include_participants: participants of one thread.
+        /// Participants of one thread. Sent only with include_participants.
         #[prost(message, tag = "7")]
         Participants(super::ParticipantUpdate),
     }
@@ -1606,11 +1631,11 @@ impl ::prost::Name for WaitMessagesResponse {
         "/threadbus.v1.WaitMessagesResponse".into()
     }
 }
-/// The wait is open.
+/// The wait has started.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitStarted {
     /// One for each requested thread, in the order requested. A cursor that is not valid is returned
-    /// as requested, and corrected by the `resync` that follows: do not resume from these.
+    /// as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
     #[prost(message, repeated, tag = "1")]
     pub threads: ::prost::alloc::vec::Vec<ThreadPosition>,
     /// The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
@@ -1628,11 +1653,11 @@ impl ::prost::Name for WaitStarted {
         "/threadbus.v1.WaitStarted".into()
     }
 }
-/// Messages of one thread, in ascending order: what is ready, split at about 1 MiB.
+/// Messages of one thread, in ascending order: all that are ready, split at about 1 MiB.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MessageBatch {
-    /// The thread, and the position to resume from once these messages are handled. It covers messages
-    /// that were filtered out.
+    /// The thread, and the position to resume from once these messages are handled. It is past
+    /// messages that were filtered out.
     #[prost(message, optional, tag = "1")]
     pub cursor: ::core::option::Option<Cursor>,
     /// At least one. Their seqs belong to the epoch of `cursor`.
@@ -1666,7 +1691,8 @@ impl ::prost::Name for WaitKeepalive {
         "/threadbus.v1.WaitKeepalive".into()
     }
 }
-/// A cursor was not valid. The wait continues from `position.cursor`: messages may be missing.
+/// A cursor was not valid. The wait continues from `position.cursor`: messages may be missing or
+/// repeated.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WaitResync {
     /// The reason.
@@ -1775,11 +1801,11 @@ pub mod wait_ending {
         MinMessages = 2,
         /// max_wait is over.
         MaxWait = 3,
-        /// The RPC's deadline is near: 0.2–1 s away, and at most a tenth of the whole.
+        /// The call's deadline is near: 0.2–1 s away, or a tenth of the call's timeout if that is less.
         Deadline = 4,
         /// The server is shutting down. Wait again after retry_delay.
         Draining = 5,
-        /// Every thread is closed or archived, and everything in them was delivered. Do not wait again.
+        /// Every thread is closed or archived, and all entries were delivered. Do not wait again.
         ThreadsClosed = 7,
         /// The agent ended its session (EndSession). Do not wait again.
         SessionEnded = 8,
@@ -1827,8 +1853,8 @@ impl ::prost::Name for WaitEnding {
         "/threadbus.v1.WaitEnding".into()
     }
 }
-/// Participants of a thread: all of them after `started`, then those that changed. Intermediate
-/// states may be skipped. Sent at most once a second for each thread.
+/// Participants of a thread: all of them after `started`, then those that changed, at most once a
+/// second. Intermediate states may be skipped. More than 1,000 participants come in several frames.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ParticipantUpdate {
     /// The thread.
@@ -1837,7 +1863,7 @@ pub struct ParticipantUpdate {
     /// Participants that are new or changed.
     #[prost(message, repeated, tag = "2")]
     pub participants: ::prost::alloc::vec::Vec<Participant>,
-    /// Names of agents that left the thread.
+    /// Names of agents that are no longer participants.
     #[prost(string, repeated, tag = "3")]
     pub left: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -1857,17 +1883,18 @@ pub struct HeartbeatRequest {
     /// The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged.
     #[prost(enumeration = "Presence", tag = "1")]
     pub state: i32,
-    /// What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
+    /// What the caller is doing, for people, up to 256 bytes. Replaces the previous text; empty clears
+    /// it.
     #[prost(string, tag = "2")]
     pub status_text: ::prost::alloc::string::String,
-    /// What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-    /// Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-    /// positions past the head.
+    /// What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+    /// it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+    /// thread, if the epochs differ, or if the cursor is past the head.
     #[prost(message, repeated, tag = "3")]
     pub read_cursors: ::prost::alloc::vec::Vec<Cursor>,
     /// How long the caller may be silent from now on, for example during a long model turn. Replaces
-    /// the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
-    /// it.
+    /// the current lease. Unset = agent_timeout. Values above ServerLimits.max_lease (1 h) are lowered
+    /// to that limit.
     #[prost(message, optional, tag = "4")]
     pub lease: ::core::option::Option<::prost_types::Duration>,
 }
@@ -1889,15 +1916,16 @@ pub struct HeartbeatResponse {
     /// lease.
     #[prost(message, optional, tag = "1")]
     pub heartbeat_interval: ::core::option::Option<::prost_types::Duration>,
-    /// An agent without a sign of life for this long is LAPSED; 60 s by default.
+    /// The lease that a call grants; 60 s by default. An agent without a sign of life for this long is
+    /// LAPSED, unless a heartbeat set a longer lease.
     #[prost(message, optional, tag = "2")]
     pub agent_timeout: ::core::option::Option<::prost_types::Duration>,
-    /// When the lease ends. Server clock. Unset for anonymous callers.
+    /// When the lease ends, on the server's clock. Unset for anonymous callers.
     #[prost(message, optional, tag = "3")]
     pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Threads in which the caller participates and whose head_seq is above its read_seq, last active
-    /// first. At most 100. An entry that the caller wrote after reading everything before it counts as
-    /// read.
+    /// Threads in which the caller participates and whose head_seq is above its read_seq, most
+    /// recently active first. At most 100. An entry that the caller appended after reading everything
+    /// before it counts as read.
     #[prost(message, repeated, tag = "5")]
     pub unread: ::prost::alloc::vec::Vec<ThreadUnread>,
 }
@@ -1947,17 +1975,17 @@ pub struct ListMessagesRequest {
     #[prost(int64, tag = "3")]
     pub before_seq: i64,
     /// Maximum number of messages to return; a page holds about 3 MiB at most. 0 = 100. Values above
-    /// 1,000 are lowered to it.
+    /// 1,000 are lowered to 1,000.
     #[prost(int32, tag = "4")]
     pub limit: i32,
     /// Which messages to return. Unset = all.
     #[prost(message, optional, tag = "5")]
     pub filter: ::core::option::Option<MessageFilter>,
-    /// Return the newest `limit` messages of the range, not the oldest. (For the last page, set only
-    /// this.)
+    /// Return the newest `limit` messages of the range, not the oldest. For the newest page of the
+    /// thread, set neither bound.
     #[prost(bool, tag = "6")]
     pub newest: bool,
-    /// The epoch of the seqs. Empty = not checked.
+    /// The epoch of after_seq and before_seq. Empty = not checked.
     #[prost(string, tag = "7")]
     pub epoch: ::prost::alloc::string::String,
 }
@@ -1974,10 +2002,10 @@ impl ::prost::Name for ListMessagesRequest {
 /// A page of a thread.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListMessagesResponse {
-    /// In ascending order, even with `newest`.
+    /// The messages, in ascending order, even with `newest`.
     #[prost(message, repeated, tag = "1")]
     pub messages: ::prost::alloc::vec::Vec<Message>,
-    /// Seq of the newest entry, read in the same snapshot.
+    /// Seq of the newest entry when the page was read.
     #[prost(int64, tag = "2")]
     pub head_seq: i64,
     /// Seq of the oldest entry kept. If it is above after_seq + 1, the entries in between no longer
@@ -2068,7 +2096,8 @@ pub struct GetServerInfoResponse {
     /// The identity of its store. Changes when the store is recreated.
     #[prost(string, tag = "2")]
     pub epoch: ::prost::alloc::string::String,
-    /// `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
+    /// `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine
+    /// fails.
     #[prost(string, tag = "3")]
     pub durability: ::prost::alloc::string::String,
     /// `open` or `required`: whether calls need a token.
@@ -2080,7 +2109,7 @@ pub struct GetServerInfoResponse {
     /// What the caller may do: post, read, admin.
     #[prost(string, repeated, tag = "6")]
     pub scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// The server's limits.
+    /// The server's limits. Unset for a call without a token where tokens are required.
     #[prost(message, optional, tag = "8")]
     pub limits: ::core::option::Option<ServerLimits>,
     /// As in HeartbeatResponse.
@@ -2089,10 +2118,11 @@ pub struct GetServerInfoResponse {
     /// As in HeartbeatResponse.
     #[prost(message, optional, tag = "10")]
     pub agent_timeout: ::core::option::Option<::prost_types::Duration>,
-    /// How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
+    /// How long an agent counts as WORKING on messages that it does not report as read; 15 min by
+    /// default.
     #[prost(message, optional, tag = "11")]
     pub working_timeout: ::core::option::Option<::prost_types::Duration>,
-    /// The server's clock.
+    /// The current time on the server's clock.
     #[prost(message, optional, tag = "12")]
     pub server_time: ::core::option::Option<::prost_types::Timestamp>,
 }
@@ -2106,13 +2136,13 @@ impl ::prost::Name for GetServerInfoResponse {
         "/threadbus.v1.GetServerInfoResponse".into()
     }
 }
-/// Limits that a client may reach.
+/// Limits of a server that its clients may reach.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServerLimits {
     /// Maximum bytes of Message.content.
     #[prost(int32, tag = "1")]
     pub max_content_bytes: i32,
-    /// Maximum bytes of a whole message.
+    /// Maximum bytes of a serialised Message.
     #[prost(int32, tag = "2")]
     pub max_message_bytes: i32,
     /// Maximum number of posts in one PostMessagesRequest.
@@ -2136,13 +2166,15 @@ pub struct ServerLimits {
     #[prost(int64, tag = "8")]
     pub max_request_bytes: i64,
     /// Maximum bytes of responses and frames that callers have not read, over all callers. Further
-    /// large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
+    /// large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY;
+    /// those of PostMessages wait without limit.
     #[prost(int64, tag = "9")]
     pub max_frame_bytes: i64,
     /// Maximum number of open waits of all anonymous callers together.
     #[prost(int32, tag = "10")]
     pub max_anonymous_waits: i32,
-    /// Time in which a request must arrive, from the headers of its call to its last byte.
+    /// How long the request of a call may take to arrive once the server begins to read it. Does not
+    /// apply to the requests of a PostMessages stream.
     #[prost(message, optional, tag = "11")]
     pub request_timeout: ::core::option::Option<::prost_types::Duration>,
 }
@@ -2248,16 +2280,19 @@ pub mod bus_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-        /// sender need not have joined it, and becomes a participant. Returns:
+        /// Posts one message, and returns its seq once it is committed (GetServerInfoResponse.durability
+        /// says how durably). The thread must exist. The sender need not have joined it, and becomes a
+        /// participant unless it is anonymous. Returns:
         ///   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
         ///     (mentions, handoff_to).
         ///   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
         ///   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-        ///   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
-        ///   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-        ///   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
-        ///     set by a caller that is not an operator.
+        ///   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
+        ///     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
+        ///   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+        ///   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+        ///   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
+        ///     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
         ///   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
         ///
         /// Has no idempotency_level: it may be repeated only with a request_id.
@@ -2319,15 +2354,16 @@ pub mod bus_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.BusService", "PostMessages"));
             self.inner.streaming(req, path, codec).await
         }
-        /// Replays what was posted after the cursors, then streams what is posted. Messages of one thread
-        /// come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
-        /// not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+        /// Replays the entries after the cursors, then streams new ones. Messages of one thread come in
+        /// order. Waiting consumes nothing: two waits of one agent both get every message. Nor does it
+        /// change read_seq: the agent reports what it has read with Heartbeat or based_on_seq, and
         /// continues from there when it joins again. The stream ends with an `ending` frame and OK, or
         /// with an error. Returns:
         ///   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
-        ///   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+        ///   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: the agent has max_open_waits open, or all anonymous
+        ///     callers together have max_anonymous_waits open.
         ///   * UNAUTHENTICATED: the token expired or was revoked during the wait.
-        /// A cursor that is not valid is not an error: see `resync`.
+        /// A cursor that is not valid is not an error: see WaitResync.
         ///
         /// Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
         pub async fn wait_messages(
@@ -2354,8 +2390,8 @@ pub mod bus_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.BusService", "WaitMessages"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
-        /// not read. Does nothing for anonymous callers.
+        /// Renews the caller's lease, records its state and what it has read, and returns the threads that
+        /// it has not read to their heads. Records and renews nothing for anonymous callers.
         ///
         /// Idempotent: state and lease are replaced, and read positions never decrease.
         pub async fn heartbeat(
@@ -2382,9 +2418,9 @@ pub mod bus_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.BusService", "Heartbeat"));
             self.inner.unary(req, path, codec).await
         }
-        /// Returns a page of a thread, in ascending order. Does not change what the caller has read.
-        /// Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
-        /// the head or the epoch does not match.
+        /// Returns a page of a thread, in ascending order. Does not change the caller's read_seq. Returns
+        /// NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head
+        /// or the epoch does not match.
         ///
         /// Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
         pub async fn list_messages(
@@ -2411,7 +2447,7 @@ pub mod bus_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.BusService", "ListMessages"));
             self.inner.unary(req, path, codec).await
         }
-        /// Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
+        /// Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
         pub async fn get_message(
             &mut self,
             request: impl tonic::IntoRequest<super::GetMessageRequest>,
@@ -2437,7 +2473,7 @@ pub mod bus_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Returns the server's version and settings, and the caller's identity. Requires no token; where
-        /// tokens are required, `limits` is set only for calls with one.
+        /// tokens are required, `limits` is set only for calls with a token.
         pub async fn get_server_info(
             &mut self,
             request: impl tonic::IntoRequest<super::GetServerInfoRequest>,
@@ -2464,7 +2500,7 @@ pub mod bus_service_client {
         }
     }
 }
-/// The reasons. In brackets the status code, in braces the keys of ErrorInfo.metadata.
+/// The reasons. Brackets hold the status code, braces the keys of ErrorInfo.metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ErrorReason {
@@ -2472,25 +2508,25 @@ pub enum ErrorReason {
     Unspecified = 0,
     /// \[INVALID_ARGUMENT\] A field is missing or invalid, or the request cannot be parsed; BadRequest names the fields.
     ValidationFailed = 1,
-    /// \[INVALID_ARGUMENT\] {limit, size} A post is larger than allowed. In bytes.
+    /// \[INVALID_ARGUMENT\] {limit, size} A post is larger than allowed; limit and size are in bytes.
     MessageTooLarge = 2,
-    /// \[UNAUTHENTICATED\] A token is required and missing, or the token is unknown or was revoked. Do not retry.
+    /// \[UNAUTHENTICATED\] A token is required and missing, or the token is malformed, unknown or revoked. Do not retry.
     TokenInvalid = 4,
-    /// \[UNAUTHENTICATED\] The token expired. Get a new one.
+    /// \[UNAUTHENTICATED\] The token was replaced by RotateToken and has expired. Use the new one.
     TokenExpired = 5,
     /// \[PERMISSION_DENIED\] The caller is not allowed to do this.
     AccessDenied = 6,
-    /// \[NOT_FOUND\] The thread does not exist; a ResourceInfo for each, at most 20. The message names threads that differ by case.
+    /// \[NOT_FOUND\] A thread does not exist; a ResourceInfo names each, up to 20. The status message lists existing threads whose names differ only by case.
     ThreadNotFound = 7,
     /// \[NOT_FOUND\] The message does not exist, or is no longer kept.
     MessageNotFound = 8,
-    /// \[NOT_FOUND\] The agent is not registered.
+    /// \[NOT_FOUND\] An agent is not registered; a ResourceInfo names each.
     AgentNotFound = 9,
     /// \[ALREADY_EXISTS\] The thread exists.
     ThreadExists = 10,
     /// \[ALREADY_EXISTS\] The name is registered with another token, or was unregistered.
     AgentExists = 11,
-    /// \[ALREADY_EXISTS\] {seq} The request_id was used for a different post, which is message seq.
+    /// \[ALREADY_EXISTS\] {seq} The request_id was used for a different post, which has this seq.
     RequestIdReused = 12,
     /// \[ABORTED\] {expected, last_seq} The thread's head is not expected_last_seq. Read what is new, then post again.
     SeqConflict = 13,
@@ -2498,19 +2534,19 @@ pub enum ErrorReason {
     ExpectedSeqRequired = 14,
     /// \[FAILED_PRECONDITION\] The thread is closed or archived.
     ThreadClosed = 15,
-    /// \[OUT_OF_RANGE\] {first_seq, head_seq, epoch} A position in another epoch or past the head, in a unary call.
+    /// \[OUT_OF_RANGE\] {first_seq, head_seq, epoch} A position is past the head or of another epoch. WaitMessages sends a `resync` instead.
     CursorInvalid = 16,
-    /// \[RESOURCE_EXHAUSTED\] {limit} A limit is reached, such as open waits of one agent; QuotaFailure names it. Waiting does not help.
+    /// \[RESOURCE_EXHAUSTED\] {limit} A limit is reached, such as the open waits of one agent; QuotaFailure names it. Retrying later does not help.
     QuotaExceeded = 18,
     /// \[RESOURCE_EXHAUSTED\] The disk is full.
     StorageFull = 20,
     /// \[UNAVAILABLE\] The server is shutting down; nothing was done. Retry later, or on another server.
     Draining = 21,
-    /// \[UNAVAILABLE\] The store is busy or a limit of bytes is reached; nothing was done. Retry after RetryInfo.
+    /// \[UNAVAILABLE\] The store is busy, or a queue or byte budget is full; nothing was done. Retry after the delay in RetryInfo.
     StoreBusy = 22,
-    /// \[INTERNAL\] {incident} A bug in the server; its log has the incident.
+    /// \[INTERNAL\] {incident} A bug in the server, whose log has the incident. Whether anything was stored is unknown.
     Internal = 23,
-    /// \[UNAVAILABLE\] The store's file was replaced, is damaged, or cannot be read or written; nothing was done. Retry after RetryInfo.
+    /// \[UNAVAILABLE\] The store's file was replaced, is damaged, or cannot be read or written; nothing was done. Retry after the delay in RetryInfo.
     StoreFailed = 24,
 }
 impl ErrorReason {
@@ -2582,7 +2618,7 @@ pub struct CreateThreadRequest {
     /// What it is about, up to 1,024 bytes.
     #[prost(string, tag = "2")]
     pub topic: ::prost::alloc::string::String,
-    /// Free labels; limits as in Message.labels.
+    /// Labels, which the server does not interpret; limits as in Message.labels.
     #[prost(map = "string, string", tag = "3")]
     pub labels: ::std::collections::HashMap<
         ::prost::alloc::string::String,
@@ -2657,13 +2693,14 @@ impl ::prost::Name for GetThreadResponse {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListThreadsRequest {
     /// Maximum number of threads to return; a page holds about 3 MiB at most. 0 = 100. Values above
-    /// 1,000 are lowered to it.
+    /// 1,000 are lowered to 1,000.
     #[prost(int32, tag = "1")]
     pub page_size: i32,
     /// next_page_token of the previous page. Empty = the first page.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
-    /// Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+    /// Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+    /// CLOSED.
     #[prost(enumeration = "ThreadState", repeated, tag = "3")]
     pub states: ::prost::alloc::vec::Vec<i32>,
     /// Only threads whose names begin with this, up to 128 bytes. Empty = all.
@@ -2686,7 +2723,7 @@ impl ::prost::Name for ListThreadsRequest {
 /// A page of threads.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListThreadsResponse {
-    /// Last active first.
+    /// The threads, most recently active first.
     #[prost(message, repeated, tag = "1")]
     pub threads: ::prost::alloc::vec::Vec<Thread>,
     /// The page_token of the next page. Empty = this is the last page.
@@ -2715,12 +2752,13 @@ pub struct JoinThreadRequest {
     /// What it is about, if it is created. Up to 1,024 bytes.
     #[prost(string, tag = "3")]
     pub topic: ::prost::alloc::string::String,
-    /// Maximum number of messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB
-    /// in all.
+    /// Maximum number of messages to return as context, which holds about 1 MiB at most. 0 = none.
+    /// Values above 100 are lowered to 100.
     #[prost(int32, tag = "4")]
     pub context_limit: i32,
-    /// Where a new participant starts. An existing participant, which joined, posted, or was mentioned
-    /// or handed to, continues from its read_seq, which is 0 until it reports one.
+    /// Where a new participant starts, or an anonymous caller. An existing participant (which has
+    /// joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
+    /// still be 0.
     #[prost(enumeration = "JoinStart", tag = "5")]
     pub start: i32,
 }
@@ -2734,7 +2772,7 @@ impl ::prost::Name for JoinThreadRequest {
         "/threadbus.v1.JoinThreadRequest".into()
     }
 }
-/// A thread when the caller joins it.
+/// A thread that the caller joined.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JoinThreadResponse {
     /// The thread.
@@ -2747,14 +2785,15 @@ pub struct JoinThreadResponse {
     /// specifies.
     #[prost(message, optional, tag = "3")]
     pub cursor: ::core::option::Option<Cursor>,
-    /// The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+    /// The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+    /// them.
     #[prost(message, repeated, tag = "4")]
     pub context: ::prost::alloc::vec::Vec<Message>,
-    /// Participants, the caller among them. At most 100.
+    /// Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
     #[prost(message, repeated, tag = "5")]
     pub participants: ::prost::alloc::vec::Vec<Participant>,
-    /// If this call created the thread: existing threads whose names differ from its name only by case.
-    /// At most 5.
+    /// If this call created the thread: existing threads whose names differ from its name only by
+    /// case. At most 5.
     #[prost(string, repeated, tag = "6")]
     pub similar: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -2804,7 +2843,7 @@ pub struct ListParticipantsRequest {
     /// The thread. Required.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
-    /// Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to it.
+    /// Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to 1,000.
     #[prost(int32, tag = "2")]
     pub page_size: i32,
     /// next_page_token of the previous page. Empty = the first page.
@@ -2824,7 +2863,7 @@ impl ::prost::Name for ListParticipantsRequest {
 /// A page of participants.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListParticipantsResponse {
-    /// By name.
+    /// The participants, sorted by name.
     #[prost(message, repeated, tag = "1")]
     pub participants: ::prost::alloc::vec::Vec<Participant>,
     /// The page_token of the next page. Empty = this is the last page.
@@ -2853,13 +2892,13 @@ pub struct UpdateThreadRequest {
     /// New stage, up to 63 bytes.
     #[prost(string, tag = "3")]
     pub stage: ::prost::alloc::string::String,
-    /// New labels; they replace all old ones.
+    /// New labels, which replace all old ones.
     #[prost(map = "string, string", tag = "4")]
     pub labels: ::std::collections::HashMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// New mode. UNSPECIFIED = OFF.
+    /// New sync_mode. UNSPECIFIED = OFF.
     #[prost(enumeration = "SyncMode", tag = "5")]
     pub sync_mode: i32,
     /// The fields to set: some of topic, stage, labels, sync_mode. Required.
@@ -2960,7 +2999,7 @@ impl ::prost::Name for DeleteThreadResponse {
         "/threadbus.v1.DeleteThreadResponse".into()
     }
 }
-/// Where a newcomer starts.
+/// Where a new participant starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum JoinStart {
@@ -3004,7 +3043,7 @@ pub mod thread_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Threads and their participants.
+    /// Creates, lists, changes and deletes threads, and manages their participants.
     #[derive(Debug, Clone)]
     pub struct ThreadServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -3085,7 +3124,7 @@ pub mod thread_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+        /// Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
         ///
         /// Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
         /// who created the thread. JoinThread with `create` is idempotent.
@@ -3113,7 +3152,7 @@ pub mod thread_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.ThreadService", "CreateThread"));
             self.inner.unary(req, path, codec).await
         }
-        /// Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+        /// Returns a thread, or NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
         pub async fn get_thread(
             &mut self,
             request: impl tonic::IntoRequest<super::GetThreadRequest>,
@@ -3138,8 +3177,9 @@ pub mod thread_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.ThreadService", "GetThread"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lists threads, last active first. A thread to which an entry is appended between two pages
-        /// moves: it may be missing, or listed twice.
+        /// Returns a page of threads, most recently active first. A thread to which an entry is appended
+        /// while a client pages through the list may be missing from later pages. No thread is listed
+        /// twice.
         pub async fn list_threads(
             &mut self,
             request: impl tonic::IntoRequest<super::ListThreadsRequest>,
@@ -3164,11 +3204,13 @@ pub mod thread_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.ThreadService", "ListThreads"));
             self.inner.unary(req, path, codec).await
         }
-        /// Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
-        /// position, the latest messages and the participants. Anonymous callers do not become participants.
-        /// NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+        /// Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
+        /// snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
+        /// callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+        /// exist and `create` is not set.
         ///
-        /// Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
+        /// Idempotent: a participant keeps its position. Only the first response has `created` and
+        /// `similar`.
         pub async fn join_thread(
             &mut self,
             request: impl tonic::IntoRequest<super::JoinThreadRequest>,
@@ -3193,9 +3235,9 @@ pub mod thread_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.ThreadService", "JoinThread"));
             self.inner.unary(req, path, codec).await
         }
-        /// Removes the caller from a thread's participants, and drops its positions. Its messages remain.
-        /// Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-        /// exist.
+        /// Removes the caller from a thread's participants, and drops its delivered_seq and read_seq. Its
+        /// messages remain. Does nothing if it is not a participant. Returns NOT_FOUND / THREAD_NOT_FOUND
+        /// if the thread does not exist.
         ///
         /// Idempotent: leaving again changes nothing.
         pub async fn leave_thread(
@@ -3222,7 +3264,7 @@ pub mod thread_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.ThreadService", "LeaveThread"));
             self.inner.unary(req, path, codec).await
         }
-        /// Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+        /// Returns a page of a thread's participants, with what each has received and read, or NOT_FOUND /
         /// THREAD_NOT_FOUND if the thread does not exist.
         pub async fn list_participants(
             &mut self,
@@ -3250,8 +3292,9 @@ pub mod thread_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
-        /// changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+        /// Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+        /// entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
+        /// and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
         ///
         /// Not idempotent: a second call would undo what another agent changed in between, perhaps in
         /// response to the first, and append a second entry. After an unknown outcome, read the thread.
@@ -3279,8 +3322,9 @@ pub mod thread_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.ThreadService", "UpdateThread"));
             self.inner.unary(req, path, codec).await
         }
-        /// Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
-        /// state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+        /// Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
+        /// changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
+        /// thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
         ///
         /// Not idempotent, for the same reason as UpdateThread.
         pub async fn set_thread_state(
@@ -3307,9 +3351,9 @@ pub mod thread_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.ThreadService", "SetThreadState"));
             self.inner.unary(req, path, codec).await
         }
-        /// Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
-        /// thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
-        /// the thread does not exist.
+        /// Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
+        /// THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
+        /// NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
         ///
         /// Not idempotent: a second call could delete a thread created in between.
         pub async fn delete_thread(

@@ -26,17 +26,20 @@ export const protobufPackage = "threadbus.v1";
 export const protobufFileName = "threadbus/v1/admin_service.proto";
 
 /**
- * For operators. Every method requires a token with the scope `admin`; otherwise it returns
- * PERMISSION_DENIED / ACCESS_DENIED.
+ * Methods for operators. Each requires a token with the scope `admin`, and returns
+ * PERMISSION_DENIED / ACCESS_DENIED to other callers.
  */
 
 /** Selects open waits. */
 export interface ListWaitsRequest {
-  /** Only waits of this agent. Empty = of all agents. */
+  /** Only waits of this agent; `anonymous` = of callers without a token. Empty = of all callers. */
   agent: string;
-  /** Only waits on this thread. Empty = on all threads. */
+  /** Only waits on this thread. Empty = on any thread. */
   thread: string;
-  /** Maximum number of waits to return. 0 = 100. Values above 1,000 are lowered to it. */
+  /**
+   * Maximum number of waits to return; a page holds about 3 MiB at most. 0 = 100. Values above
+   * 1,000 are lowered to 1,000.
+   */
   pageSize: number;
   /** next_page_token of the previous page. Empty = the first page. */
   pageToken: string;
@@ -44,7 +47,7 @@ export interface ListWaitsRequest {
 
 /** A page of open waits. */
 export interface ListWaitsResponse {
-  /** Longest open first. */
+  /** The waits, longest open first. */
   waits: Wait[];
   /** The page_token of the next page. Empty = this is the last page. */
   nextPageToken: string;
@@ -52,17 +55,17 @@ export interface ListWaitsResponse {
 
 /** An open wait. */
 export interface Wait {
-  /** The agent that waits. `anonymous` for a call without a token. */
+  /** The agent that waits; `anonymous` for a call without a token. */
   agent: string;
-  /** The threads it waits on, and its position in each. */
+  /** Its position in each of its threads. Empty while the wait is starting. */
   threads: Cursor[];
-  /** When it was opened. Server clock. */
+  /** When it was opened, on the server's clock. */
   startTime:
     | Timestamp
     | undefined;
   /**
-   * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several waits
-   * of a client may share a connection. Behind a proxy it is the proxy's address.
+   * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several
+   * waits of a client may share a connection. Behind a proxy, this is the proxy's address.
    */
   peer: string;
 }
@@ -404,7 +407,7 @@ export const Wait: MessageFns<Wait> = {
   },
 };
 
-/** For operators. */
+/** Shows operators what a server is doing. */
 export type AdminServiceDefinition = typeof AdminServiceDefinition;
 export const AdminServiceDefinition = {
   name: "AdminService",
@@ -425,7 +428,7 @@ export const AdminServiceDefinition = {
   },
 } as const;
 
-/** For operators. */
+/** Shows operators what a server is doing. */
 export type AdminServiceService = typeof AdminServiceService;
 export const AdminServiceService = {
   /**

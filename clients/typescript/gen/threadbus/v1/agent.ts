@@ -14,17 +14,17 @@ export const protobufFileName = "threadbus/v1/agent.proto";
 
 /** Agents, and their presence. */
 
-/** What a sender is. */
+/** The kind of a sender. */
 export enum AgentKind {
-  /** AGENT_KIND_UNSPECIFIED - In RegisterAgent: AGENT. In Participant: the name is not registered. */
+  /** AGENT_KIND_UNSPECIFIED - In RegisterAgentRequest: AGENT. In Participant: the name is not registered. */
   AGENT_KIND_UNSPECIFIED = 0,
   /** AGENT_KIND_AGENT - A program. */
   AGENT_KIND_AGENT = 1,
-  /** AGENT_KIND_HUMAN - A person. Where tokens are required, only an operator registers one. */
+  /** AGENT_KIND_HUMAN - A person. */
   AGENT_KIND_HUMAN = 2,
   /** AGENT_KIND_ANONYMOUS - A call without a token, in open mode. */
   AGENT_KIND_ANONYMOUS = 3,
-  /** AGENT_KIND_SYSTEM - The server itself. */
+  /** AGENT_KIND_SYSTEM - The server itself. Reserved: not sent by this version. */
   AGENT_KIND_SYSTEM = 4,
   UNRECOGNIZED = -1,
 }
@@ -74,26 +74,34 @@ export function agentKindToJSON(object: AgentKind): string {
 /**
  * An agent's presence. The newest evidence decides:
  *   * A heartbeat sets the state and the lease that it carries.
- *   * Opening a wait sets WAITING.
- *   * Delivering messages of others to a wait sets WORKING, for working_timeout at most. It ends when
- *     the agent has read them, posts to the thread, or waits on it again: then WAITING, or IDLE for
- *     agent_timeout without an open wait.
- *   * Any other call, and the end of a wait, renews but never shortens the lease, and turns LAPSED
- *     and OFFLINE into IDLE.
- *   * When the lease runs out: WAITING if a wait is open, else LAPSED.
+ *   * Opening a wait sets WAITING, unless the agent is still WORKING on other threads.
+ *   * Delivering messages of other senders to a wait sets WORKING, for working_timeout at most.
+ *     WORKING ends when the agent has read the messages, posts to their thread, or waits on it
+ *     again. Then it is WAITING if a wait is open, else IDLE until agent_timeout, or a longer
+ *     lease, ends.
+ *   * Any other call renews the lease without shortening it, and turns LAPSED and OFFLINE into
+ *     IDLE. The end of a wait renews the lease, too, but does not end OFFLINE.
+ *   * When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open.
+ *   * EndSession sets OFFLINE.
  */
 export enum Presence {
   /** PRESENCE_UNSPECIFIED - In a heartbeat: leave it unchanged. Elsewhere: the agent has never been seen. */
   PRESENCE_UNSPECIFIED = 0,
-  /** PRESENCE_WAITING - It has an open wait and has read what was delivered to it; or a heartbeat reported this state. */
+  /** PRESENCE_WAITING - It has an open wait, and is not WORKING; or a heartbeat reported this state. */
   PRESENCE_WAITING = 1,
-  /** PRESENCE_WORKING - It has not yet reported as read what was delivered to it; or a heartbeat reported this state. */
+  /**
+   * PRESENCE_WORKING - Messages were delivered to it within working_timeout, and it has not reported them as read; or
+   * a heartbeat reported this state.
+   */
   PRESENCE_WORKING = 2,
-  /** PRESENCE_IDLE - It called within its lease, and neither waits nor works. */
+  /**
+   * PRESENCE_IDLE - Its lease has not ended, and it is neither WAITING nor WORKING; or a heartbeat reported this
+   * state.
+   */
   PRESENCE_IDLE = 3,
   /** PRESENCE_AWAITING_HUMAN - A heartbeat reported that it needs a person to continue. */
   PRESENCE_AWAITING_HUMAN = 4,
-  /** PRESENCE_LAPSED - Its lease has expired; nothing else is known. Not allowed in a heartbeat. */
+  /** PRESENCE_LAPSED - Its lease has ended, and it has no open wait. Not allowed in a heartbeat. */
   PRESENCE_LAPSED = 5,
   /** PRESENCE_OFFLINE - It ended its session (EndSession); its next call ends this state. Not allowed in a heartbeat. */
   PRESENCE_OFFLINE = 6,
@@ -155,28 +163,31 @@ export function presenceToJSON(object: Presence): string {
 /** A named participant. */
 export interface Agent {
   /**
-   * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
-   * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
-   * is never given to another agent.
+   * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
+   * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
+   * registered is never given to another agent.
    */
   name: string;
-  /** What it is. Fixed at registration. */
+  /** What kind of sender it is. Fixed at registration. */
   kind: AgentKind;
   /** A name to show to people, up to 128 bytes. Empty = show `name`. */
   displayName: string;
   /** What it does, for other agents and people, up to 1,024 bytes. */
   description: string;
-  /** Free labels; limits as in Message.labels. */
+  /** Labels, which the server does not interpret; limits as in Message.labels. */
   labels: { [key: string]: string };
   /** Its current presence. */
   presence: Presence;
   /** What it is doing, in its own words, from its last heartbeat. Up to 256 bytes. */
   statusText: string;
-  /** Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet. */
+  /**
+   * Its last sign of life, on the server's clock: a call, a heartbeat, or the end of a wait; the
+   * current time while it has an open wait. Unset = none yet.
+   */
   lastSeenTime:
     | Timestamp
     | undefined;
-  /** When it was registered. Server clock. */
+  /** When it was registered, on the server's clock. */
   createTime: Timestamp | undefined;
 }
 
@@ -185,34 +196,39 @@ export interface Agent_LabelsEntry {
   value: string;
 }
 
-/** An agent as seen from one thread: its presence, and how far it has received and read the thread. */
+/** An agent in one thread: its presence, and what it has received and read of the thread. */
 export interface Participant {
   /** Its name. */
   agent: string;
-  /** What it is. UNSPECIFIED if the name is not registered. */
+  /** What kind of sender it is. UNSPECIFIED if the name is not registered. */
   kind: AgentKind;
-  /** Its current presence, which is the same for all threads. */
+  /** Its current presence, which is the same in all threads. */
   presence: Presence;
   /**
-   * Whether it has an open wait on this thread. In a response to a post: one whose filter matches
-   * the message.
+   * Whether it has an open wait on this thread; in a response to a post, a wait whose filter
+   * matches the message. Waits on other servers of the same store do not count.
    */
   waiting: boolean;
   /** Highest seq of this thread that was sent to the agent by a wait or by ListMessages. */
   deliveredSeq: number;
   /**
-   * Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
-   * PostMessage.based_on_seq), or its starting position when it joined. An entry of the agent's own
-   * directly after it counts as read. Never above head_seq; never decreases within an epoch.
+   * Highest seq of this thread that the agent reported as read (HeartbeatRequest.read_cursors,
+   * PostMessageRequest.based_on_seq), or its starting position when it joined. If the next entry is
+   * the agent's own, it counts as read, too. Never above head_seq; within an epoch, decreases only
+   * if the agent leaves the thread.
    */
   readSeq: number;
-  /** When it became a participant: by JoinThread, by posting, or by being mentioned or handed to. */
+  /**
+   * When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
+   * it is not a participant, but has an open wait on the thread.
+   */
   joinTime:
     | Timestamp
     | undefined;
   /**
-   * Number of waits it has open on this thread, counted as for `waiting`. More than one: several
-   * processes run as this agent, or one waits more than once. ListWaits returns their addresses.
+   * Number of waits it has open on this thread, counted as for `waiting`. If it is more than one,
+   * several processes run as this agent, or one waits more than once. ListWaits returns their
+   * addresses.
    */
   waitCount: number;
 }

@@ -40,41 +40,44 @@ export interface PostMessageRequest {
   /** The thread. Required. */
   thread: string;
   /**
-   * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
-   * attachment.
+   * The text, UTF-8, at most ServerLimits.max_content_bytes (1 MiB by default). Required in an
+   * edit, and in a message without attachments.
    */
   content: string;
   /**
-   * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
-   * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
-   * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
-   * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-   * include_recipients. A refused post does not use up its id. Empty = a retry may store the
-   * message twice.
+   * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids,
+   * such as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one
+   * sender) for as long as the message is kept. A repeated post returns the seq of the first. It
+   * must be equal to the first in all fields except expected_last_seq, epoch, based_on_seq and
+   * include_recipients: otherwise it is refused with REQUEST_ID_REUSED. A refused post does not use
+   * up its id. Empty = a retry may store the message twice.
    */
   requestId: string;
   /**
-   * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
-   * of posts use `seq` of the previous response, not its last_seq.
+   * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a
+   * chain of posts, send the `seq` of the previous response, not its last_seq.
    */
   expectedLastSeq?:
     | number
     | undefined;
   /**
-   * Seq of the message this one replies to. 0 = none. Above head_seq: MESSAGE_NOT_FOUND. A message that
-   * is no longer kept is accepted.
+   * Seq of the message that this one replies to, which need not be kept any more. 0 = none. Above
+   * head_seq: MESSAGE_NOT_FOUND.
    */
   replyTo: number;
   /**
-   * Registered agents to mention, at most 32. They become participants. The content is not searched
-   * for @names: `threadbus post` does that, and lists here what it found.
+   * Registered agents to mention, at most 32. They become participants. The server does not search
+   * the content for @names; the client `threadbus post` does, and sends those that it finds here.
    */
   mentions: string[];
-  /** The registered agent whose turn it is now. It becomes a participant, as with a mention. */
+  /**
+   * The registered agent whose turn it is now. It becomes a participant, as with a mention. Empty =
+   * no agent in particular.
+   */
   handoffTo: string;
   /** How urgent it is. UNSPECIFIED = NORMAL. */
   priority: Priority;
-  /** Free labels; limits as in Message.labels. */
+  /** Labels, which the server does not interpret; limits as in Message.labels. */
   labels: { [key: string]: string };
   /** Attached files, at most 16. The whole message is at most 3 MiB. */
   attachments: Attachment[];
@@ -85,11 +88,12 @@ export interface PostMessageRequest {
   basedOnSeq?:
     | number
     | undefined;
-  /** Return `recipients`. */
+  /** Whether to return `recipients`. */
   includeRecipients: boolean;
   /**
-   * Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT.
-   * 0 = a new message. Messages of `anonymous` cannot be edited.
+   * Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT. 0 =
+   * a new message. Messages of `anonymous` cannot be edited. The seq of an EDIT or THREAD entry is
+   * INVALID_ARGUMENT.
    */
   editOf: number;
   /**
@@ -97,7 +101,10 @@ export interface PostMessageRequest {
    * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
    */
   epoch: string;
-  /** The agent to post as; registered if needed. Only for operators. Message.posted_by shows it. */
+  /**
+   * The agent in whose name to post. It is registered if its name is new. Only operators may set
+   * this; Message.posted_by names the operator. Empty = the caller.
+   */
   onBehalfOf: string;
 }
 
@@ -112,22 +119,23 @@ export interface PostMessageResponse {
   thread: string;
   /** The message's seq. */
   seq: number;
-  /** When it was committed. Server clock. */
+  /** When it was committed, on the server's clock. */
   createTime:
     | Timestamp
     | undefined;
   /**
-   * Whether it had been posted before with this request_id: seq and create_time are those of the
-   * first post.
+   * Whether it had been posted before with this request_id. If so, seq and create_time are those of
+   * the first post.
    */
   deduplicated: boolean;
-  /** The thread's newest seq when this response was built; `seq` or later. */
+  /** The thread's head_seq when this post was processed: `seq`, or possibly higher if deduplicated. */
   lastSeq: number;
   /**
-   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-   * presence that they had before this message reached them. In a response to a batch, recipients
-   * beyond 3 MiB are omitted.
+   * With include_recipients: first the agents mentioned or handed off to, then those with an open
+   * wait whose filter matches the message, then the other participants; never the sender. At most
+   * 100. Waiting agents have the presence that they had before this message reached them. In a
+   * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+   * the commit.
    */
   recipients: Participant[];
   /** The thread's epoch. */
@@ -136,7 +144,7 @@ export interface PostMessageResponse {
 
 /** A batch of posts. */
 export interface PostMessagesRequest {
-  /** 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT. */
+  /** 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT. */
   posts: PostMessageRequest[];
 }
 
@@ -154,31 +162,31 @@ export interface PostResult {
     | undefined;
   /**
    * It was refused: the status that PostMessage would return, with its details. Once the details
-   * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
+   * and recipients in a response exceed 3 MiB, further statuses carry only ErrorInfo.
    */
   status?: Status | undefined;
 }
 
 /** A wait: what to wait for, and when to end. */
 export interface WaitMessagesRequest {
-  /** 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.) */
+  /** 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT. */
   threads: Cursor[];
   /** Which messages to deliver. Unset = all. */
   filter:
     | MessageFilter
     | undefined;
-  /** End when this many messages were delivered, counted after filtering. 0 = no limit. */
+  /** End when this many messages were delivered, not counting those filtered out. 0 = no limit. */
   maxMessages: number;
   /**
    * End this long after the start, once everything committed by then has been delivered. Limits
-   * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
+   * waiting, not delivery: with 0 s, a wait delivers what is there and ends. Unset = no limit.
    */
   maxWait:
     | Duration
     | undefined;
   /**
    * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
-   * nearest bound. Unset = 45 s.
+   * nearer bound. Unset = 45 s.
    */
   keepaliveInterval:
     | Duration
@@ -189,7 +197,7 @@ export interface WaitMessagesRequest {
    * first message that arrives.
    */
   minMessages: number;
-  /** Send `participants` frames. */
+  /** Whether to send `participants` frames. */
   includeParticipants: boolean;
 }
 
@@ -203,11 +211,14 @@ export interface WaitMessagesResponse {
   messages?:
     | MessageBatch
     | undefined;
-  /** A thread's history has been delivered; what follows is live. Sent once per thread. */
+  /**
+   * What a thread held when the wait started has been delivered; what follows is new. Sent once
+   * for each thread.
+   */
   caughtUp?:
     | ThreadPosition
     | undefined;
-  /** No other frame was sent for keepalive_interval. */
+  /** No other frame was sent for about keepalive_interval. */
   keepalive?:
     | WaitKeepalive
     | undefined;
@@ -219,15 +230,15 @@ export interface WaitMessagesResponse {
   ending?:
     | WaitEnding
     | undefined;
-  /** With include_participants: participants of one thread. */
+  /** Participants of one thread. Sent only with include_participants. */
   participants?: ParticipantUpdate | undefined;
 }
 
-/** The wait is open. */
+/** The wait has started. */
 export interface WaitStarted {
   /**
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested, and corrected by the `resync` that follows: do not resume from these.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
    */
   threads: ThreadPosition[];
   /**
@@ -237,11 +248,11 @@ export interface WaitStarted {
   keepaliveInterval: Duration | undefined;
 }
 
-/** Messages of one thread, in ascending order: what is ready, split at about 1 MiB. */
+/** Messages of one thread, in ascending order: all that are ready, split at about 1 MiB. */
 export interface MessageBatch {
   /**
-   * The thread, and the position to resume from once these messages are handled. It covers messages
-   * that were filtered out.
+   * The thread, and the position to resume from once these messages are handled. It is past
+   * messages that were filtered out.
    */
   cursor:
     | Cursor
@@ -256,7 +267,10 @@ export interface WaitKeepalive {
   threads: ThreadPosition[];
 }
 
-/** A cursor was not valid. The wait continues from `position.cursor`: messages may be missing. */
+/**
+ * A cursor was not valid. The wait continues from `position.cursor`: messages may be missing or
+ * repeated.
+ */
 export interface WaitResync {
   /** The reason. */
   reason: WaitResync_Reason;
@@ -340,11 +354,11 @@ export enum WaitEnding_Reason {
   REASON_MIN_MESSAGES = 2,
   /** REASON_MAX_WAIT - max_wait is over. */
   REASON_MAX_WAIT = 3,
-  /** REASON_DEADLINE - The RPC's deadline is near: 0.2–1 s away, and at most a tenth of the whole. */
+  /** REASON_DEADLINE - The call's deadline is near: 0.2–1 s away, or a tenth of the call's timeout if that is less. */
   REASON_DEADLINE = 4,
   /** REASON_DRAINING - The server is shutting down. Wait again after retry_delay. */
   REASON_DRAINING = 5,
-  /** REASON_THREADS_CLOSED - Every thread is closed or archived, and everything in them was delivered. Do not wait again. */
+  /** REASON_THREADS_CLOSED - Every thread is closed or archived, and all entries were delivered. Do not wait again. */
   REASON_THREADS_CLOSED = 7,
   /** REASON_SESSION_ENDED - The agent ended its session (EndSession). Do not wait again. */
   REASON_SESSION_ENDED = 8,
@@ -409,15 +423,15 @@ export function waitEnding_ReasonToJSON(object: WaitEnding_Reason): string {
 }
 
 /**
- * Participants of a thread: all of them after `started`, then those that changed. Intermediate
- * states may be skipped. Sent at most once a second for each thread.
+ * Participants of a thread: all of them after `started`, then those that changed, at most once a
+ * second. Intermediate states may be skipped. More than 1,000 participants come in several frames.
  */
 export interface ParticipantUpdate {
   /** The thread. */
   thread: string;
   /** Participants that are new or changed. */
   participants: Participant[];
-  /** Names of agents that left the thread. */
+  /** Names of agents that are no longer participants. */
   left: string[];
 }
 
@@ -425,18 +439,21 @@ export interface ParticipantUpdate {
 export interface HeartbeatRequest {
   /** The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged. */
   state: Presence;
-  /** What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it. */
+  /**
+   * What the caller is doing, for people, up to 256 bytes. Replaces the previous text; empty clears
+   * it.
+   */
   statusText: string;
   /**
-   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-   * positions past the head.
+   * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * thread, if the epochs differ, or if the cursor is past the head.
    */
   readCursors: Cursor[];
   /**
    * How long the caller may be silent from now on, for example during a long model turn. Replaces
-   * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
-   * it.
+   * the current lease. Unset = agent_timeout. Values above ServerLimits.max_lease (1 h) are lowered
+   * to that limit.
    */
   lease: Duration | undefined;
 }
@@ -453,18 +470,21 @@ export interface HeartbeatResponse {
   heartbeatInterval:
     | Duration
     | undefined;
-  /** An agent without a sign of life for this long is LAPSED; 60 s by default. */
+  /**
+   * The lease that a call grants; 60 s by default. An agent without a sign of life for this long is
+   * LAPSED, unless a heartbeat set a longer lease.
+   */
   agentTimeout:
     | Duration
     | undefined;
-  /** When the lease ends. Server clock. Unset for anonymous callers. */
+  /** When the lease ends, on the server's clock. Unset for anonymous callers. */
   expireTime:
     | Timestamp
     | undefined;
   /**
-   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-   * read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, most
+   * recently active first. At most 100. An entry that the caller appended after reading everything
+   * before it counts as read.
    */
   unread: ThreadUnread[];
 }
@@ -489,7 +509,7 @@ export interface ListMessagesRequest {
   beforeSeq: number;
   /**
    * Maximum number of messages to return; a page holds about 3 MiB at most. 0 = 100. Values above
-   * 1,000 are lowered to it.
+   * 1,000 are lowered to 1,000.
    */
   limit: number;
   /** Which messages to return. Unset = all. */
@@ -497,19 +517,19 @@ export interface ListMessagesRequest {
     | MessageFilter
     | undefined;
   /**
-   * Return the newest `limit` messages of the range, not the oldest. (For the last page, set only
-   * this.)
+   * Return the newest `limit` messages of the range, not the oldest. For the newest page of the
+   * thread, set neither bound.
    */
   newest: boolean;
-  /** The epoch of the seqs. Empty = not checked. */
+  /** The epoch of after_seq and before_seq. Empty = not checked. */
   epoch: string;
 }
 
 /** A page of a thread. */
 export interface ListMessagesResponse {
-  /** In ascending order, even with `newest`. */
+  /** The messages, in ascending order, even with `newest`. */
   messages: Message[];
-  /** Seq of the newest entry, read in the same snapshot. */
+  /** Seq of the newest entry when the page was read. */
   headSeq: number;
   /**
    * Seq of the oldest entry kept. If it is above after_seq + 1, the entries in between no longer
@@ -556,7 +576,10 @@ export interface GetServerInfoResponse {
   version: string;
   /** The identity of its store. Changes when the store is recreated. */
   epoch: string;
-  /** `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails. */
+  /**
+   * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine
+   * fails.
+   */
   durability: string;
   /** `open` or `required`: whether calls need a token. */
   auth: string;
@@ -564,7 +587,7 @@ export interface GetServerInfoResponse {
   agent: string;
   /** What the caller may do: post, read, admin. */
   scopes: string[];
-  /** The server's limits. */
+  /** The server's limits. Unset for a call without a token where tokens are required. */
   limits:
     | ServerLimits
     | undefined;
@@ -576,19 +599,22 @@ export interface GetServerInfoResponse {
   agentTimeout:
     | Duration
     | undefined;
-  /** How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default. */
+  /**
+   * How long an agent counts as WORKING on messages that it does not report as read; 15 min by
+   * default.
+   */
   workingTimeout:
     | Duration
     | undefined;
-  /** The server's clock. */
+  /** The current time on the server's clock. */
   serverTime: Timestamp | undefined;
 }
 
-/** Limits that a client may reach. */
+/** Limits of a server that its clients may reach. */
 export interface ServerLimits {
   /** Maximum bytes of Message.content. */
   maxContentBytes: number;
-  /** Maximum bytes of a whole message. */
+  /** Maximum bytes of a serialised Message. */
   maxMessageBytes: number;
   /** Maximum number of posts in one PostMessagesRequest. */
   maxBatchPosts: number;
@@ -612,12 +638,16 @@ export interface ServerLimits {
   maxRequestBytes: number;
   /**
    * Maximum bytes of responses and frames that callers have not read, over all callers. Further
-   * large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
+   * large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY;
+   * those of PostMessages wait without limit.
    */
   maxFrameBytes: number;
   /** Maximum number of open waits of all anonymous callers together. */
   maxAnonymousWaits: number;
-  /** Time in which a request must arrive, from the headers of its call to its last byte. */
+  /**
+   * How long the request of a call may take to arrive once the server begins to read it. Does not
+   * apply to the requests of a PostMessages stream.
+   */
   requestTimeout: Duration | undefined;
 }
 
@@ -3947,16 +3977,19 @@ export const BusServiceDefinition = {
   fullName: "threadbus.v1.BusService",
   methods: {
     /**
-     * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-     * sender need not have joined it, and becomes a participant. Returns:
+     * Posts one message, and returns its seq once it is committed (GetServerInfoResponse.durability
+     * says how durably). The thread must exist. The sender need not have joined it, and becomes a
+     * participant unless it is anonymous. Returns:
      *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
      *     (mentions, handoff_to).
      *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
-     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
-     *     set by a caller that is not an operator.
+     *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
+     *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
+     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+     *   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
+     *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
      *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
      *
      * Has no idempotency_level: it may be repeated only with a request_id.
@@ -3988,15 +4021,16 @@ export const BusServiceDefinition = {
       options: {},
     },
     /**
-     * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
-     * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
-     * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+     * Replays the entries after the cursors, then streams new ones. Messages of one thread come in
+     * order. Waiting consumes nothing: two waits of one agent both get every message. Nor does it
+     * change read_seq: the agent reports what it has read with Heartbeat or based_on_seq, and
      * continues from there when it joins again. The stream ends with an `ending` frame and OK, or
      * with an error. Returns:
      *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
-     *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+     *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: the agent has max_open_waits open, or all anonymous
+     *     callers together have max_anonymous_waits open.
      *   * UNAUTHENTICATED: the token expired or was revoked during the wait.
-     * A cursor that is not valid is not an error: see `resync`.
+     * A cursor that is not valid is not an error: see WaitResync.
      *
      * Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
      */
@@ -4009,8 +4043,8 @@ export const BusServiceDefinition = {
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
     /**
-     * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
-     * not read. Does nothing for anonymous callers.
+     * Renews the caller's lease, records its state and what it has read, and returns the threads that
+     * it has not read to their heads. Records and renews nothing for anonymous callers.
      *
      * Idempotent: state and lease are replaced, and read positions never decrease.
      */
@@ -4023,9 +4057,9 @@ export const BusServiceDefinition = {
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
     /**
-     * Returns a page of a thread, in ascending order. Does not change what the caller has read.
-     * Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
-     * the head or the epoch does not match.
+     * Returns a page of a thread, in ascending order. Does not change the caller's read_seq. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head
+     * or the epoch does not match.
      *
      * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
      */
@@ -4037,7 +4071,7 @@ export const BusServiceDefinition = {
       responseStream: false,
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
-    /** Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND. */
+    /** Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND. */
     getMessage: {
       name: "GetMessage",
       requestType: GetMessageRequest as typeof GetMessageRequest,
@@ -4048,7 +4082,7 @@ export const BusServiceDefinition = {
     },
     /**
      * Returns the server's version and settings, and the caller's identity. Requires no token; where
-     * tokens are required, `limits` is set only for calls with one.
+     * tokens are required, `limits` is set only for calls with a token.
      */
     getServerInfo: {
       name: "GetServerInfo",
@@ -4065,16 +4099,19 @@ export const BusServiceDefinition = {
 export type BusServiceService = typeof BusServiceService;
 export const BusServiceService = {
   /**
-   * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-   * sender need not have joined it, and becomes a participant. Returns:
+   * Posts one message, and returns its seq once it is committed (GetServerInfoResponse.durability
+   * says how durably). The thread must exist. The sender need not have joined it, and becomes a
+   * participant unless it is anonymous. Returns:
    *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
    *     (mentions, handoff_to).
    *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
    *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-   *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
-   *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-   *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
-   *     set by a caller that is not an operator.
+   *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
+   *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
+   *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+   *   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+   *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
+   *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
    *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
    *
    * Has no idempotency_level: it may be repeated only with a request_id.
@@ -4109,15 +4146,16 @@ export const BusServiceService = {
     responseDeserialize: (value: Buffer): PostMessagesResponse => PostMessagesResponse.decode(value),
   },
   /**
-   * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
-   * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
-   * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+   * Replays the entries after the cursors, then streams new ones. Messages of one thread come in
+   * order. Waiting consumes nothing: two waits of one agent both get every message. Nor does it
+   * change read_seq: the agent reports what it has read with Heartbeat or based_on_seq, and
    * continues from there when it joins again. The stream ends with an `ending` frame and OK, or
    * with an error. Returns:
    *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
-   *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+   *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: the agent has max_open_waits open, or all anonymous
+   *     callers together have max_anonymous_waits open.
    *   * UNAUTHENTICATED: the token expired or was revoked during the wait.
-   * A cursor that is not valid is not an error: see `resync`.
+   * A cursor that is not valid is not an error: see WaitResync.
    *
    * Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
    */
@@ -4132,8 +4170,8 @@ export const BusServiceService = {
     responseDeserialize: (value: Buffer): WaitMessagesResponse => WaitMessagesResponse.decode(value),
   },
   /**
-   * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
-   * not read. Does nothing for anonymous callers.
+   * Renews the caller's lease, records its state and what it has read, and returns the threads that
+   * it has not read to their heads. Records and renews nothing for anonymous callers.
    *
    * Idempotent: state and lease are replaced, and read positions never decrease.
    */
@@ -4147,9 +4185,9 @@ export const BusServiceService = {
     responseDeserialize: (value: Buffer): HeartbeatResponse => HeartbeatResponse.decode(value),
   },
   /**
-   * Returns a page of a thread, in ascending order. Does not change what the caller has read.
-   * Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
-   * the head or the epoch does not match.
+   * Returns a page of a thread, in ascending order. Does not change the caller's read_seq. Returns
+   * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head
+   * or the epoch does not match.
    *
    * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
    */
@@ -4163,7 +4201,7 @@ export const BusServiceService = {
       Buffer.from(ListMessagesResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListMessagesResponse => ListMessagesResponse.decode(value),
   },
-  /** Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND. */
+  /** Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND. */
   getMessage: {
     path: "/threadbus.v1.BusService/GetMessage" as const,
     requestStream: false as const,
@@ -4175,7 +4213,7 @@ export const BusServiceService = {
   },
   /**
    * Returns the server's version and settings, and the caller's identity. Requires no token; where
-   * tokens are required, `limits` is set only for calls with one.
+   * tokens are required, `limits` is set only for calls with a token.
    */
   getServerInfo: {
     path: "/threadbus.v1.BusService/GetServerInfo" as const,
@@ -4191,16 +4229,19 @@ export const BusServiceService = {
 
 export interface BusServiceServer extends UntypedServiceImplementation {
   /**
-   * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-   * sender need not have joined it, and becomes a participant. Returns:
+   * Posts one message, and returns its seq once it is committed (GetServerInfoResponse.durability
+   * says how durably). The thread must exist. The sender need not have joined it, and becomes a
+   * participant unless it is anonymous. Returns:
    *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
    *     (mentions, handoff_to).
    *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
    *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-   *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
-   *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-   *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
-   *     set by a caller that is not an operator.
+   *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
+   *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
+   *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+   *   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+   *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
+   *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
    *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
    *
    * Has no idempotency_level: it may be repeated only with a request_id.
@@ -4218,55 +4259,59 @@ export interface BusServiceServer extends UntypedServiceImplementation {
    */
   postMessages: handleBidiStreamingCall<PostMessagesRequest, PostMessagesResponse>;
   /**
-   * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
-   * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
-   * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+   * Replays the entries after the cursors, then streams new ones. Messages of one thread come in
+   * order. Waiting consumes nothing: two waits of one agent both get every message. Nor does it
+   * change read_seq: the agent reports what it has read with Heartbeat or based_on_seq, and
    * continues from there when it joins again. The stream ends with an `ending` frame and OK, or
    * with an error. Returns:
    *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
-   *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+   *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: the agent has max_open_waits open, or all anonymous
+   *     callers together have max_anonymous_waits open.
    *   * UNAUTHENTICATED: the token expired or was revoked during the wait.
-   * A cursor that is not valid is not an error: see `resync`.
+   * A cursor that is not valid is not an error: see WaitResync.
    *
    * Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
    */
   waitMessages: handleServerStreamingCall<WaitMessagesRequest, WaitMessagesResponse>;
   /**
-   * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
-   * not read. Does nothing for anonymous callers.
+   * Renews the caller's lease, records its state and what it has read, and returns the threads that
+   * it has not read to their heads. Records and renews nothing for anonymous callers.
    *
    * Idempotent: state and lease are replaced, and read positions never decrease.
    */
   heartbeat: handleUnaryCall<HeartbeatRequest, HeartbeatResponse>;
   /**
-   * Returns a page of a thread, in ascending order. Does not change what the caller has read.
-   * Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
-   * the head or the epoch does not match.
+   * Returns a page of a thread, in ascending order. Does not change the caller's read_seq. Returns
+   * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head
+   * or the epoch does not match.
    *
    * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
    */
   listMessages: handleUnaryCall<ListMessagesRequest, ListMessagesResponse>;
-  /** Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND. */
+  /** Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND. */
   getMessage: handleUnaryCall<GetMessageRequest, GetMessageResponse>;
   /**
    * Returns the server's version and settings, and the caller's identity. Requires no token; where
-   * tokens are required, `limits` is set only for calls with one.
+   * tokens are required, `limits` is set only for calls with a token.
    */
   getServerInfo: handleUnaryCall<GetServerInfoRequest, GetServerInfoResponse>;
 }
 
 export interface BusServiceClient extends Client {
   /**
-   * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-   * sender need not have joined it, and becomes a participant. Returns:
+   * Posts one message, and returns its seq once it is committed (GetServerInfoResponse.durability
+   * says how durably). The thread must exist. The sender need not have joined it, and becomes a
+   * participant unless it is anonymous. Returns:
    *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
    *     (mentions, handoff_to).
    *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
    *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-   *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
-   *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-   *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
-   *     set by a caller that is not an operator.
+   *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
+   *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
+   *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+   *   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+   *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
+   *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
    *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
    *
    * Has no idempotency_level: it may be repeated only with a request_id.
@@ -4303,15 +4348,16 @@ export interface BusServiceClient extends Client {
     options?: Partial<CallOptions>,
   ): ClientDuplexStream<PostMessagesRequest, PostMessagesResponse>;
   /**
-   * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
-   * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
-   * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+   * Replays the entries after the cursors, then streams new ones. Messages of one thread come in
+   * order. Waiting consumes nothing: two waits of one agent both get every message. Nor does it
+   * change read_seq: the agent reports what it has read with Heartbeat or based_on_seq, and
    * continues from there when it joins again. The stream ends with an `ending` frame and OK, or
    * with an error. Returns:
    *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
-   *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+   *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: the agent has max_open_waits open, or all anonymous
+   *     callers together have max_anonymous_waits open.
    *   * UNAUTHENTICATED: the token expired or was revoked during the wait.
-   * A cursor that is not valid is not an error: see `resync`.
+   * A cursor that is not valid is not an error: see WaitResync.
    *
    * Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
    */
@@ -4325,8 +4371,8 @@ export interface BusServiceClient extends Client {
     options?: Partial<CallOptions>,
   ): ClientReadableStream<WaitMessagesResponse>;
   /**
-   * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
-   * not read. Does nothing for anonymous callers.
+   * Renews the caller's lease, records its state and what it has read, and returns the threads that
+   * it has not read to their heads. Records and renews nothing for anonymous callers.
    *
    * Idempotent: state and lease are replaced, and read positions never decrease.
    */
@@ -4346,9 +4392,9 @@ export interface BusServiceClient extends Client {
     callback: (error: ServiceError | null, response: HeartbeatResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Returns a page of a thread, in ascending order. Does not change what the caller has read.
-   * Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
-   * the head or the epoch does not match.
+   * Returns a page of a thread, in ascending order. Does not change the caller's read_seq. Returns
+   * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head
+   * or the epoch does not match.
    *
    * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
    */
@@ -4367,7 +4413,7 @@ export interface BusServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListMessagesResponse) => void,
   ): ClientUnaryCall;
-  /** Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND. */
+  /** Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND. */
   getMessage(
     request: GetMessageRequest,
     callback: (error: ServiceError | null, response: GetMessageResponse) => void,
@@ -4385,7 +4431,7 @@ export interface BusServiceClient extends Client {
   ): ClientUnaryCall;
   /**
    * Returns the server's version and settings, and the caller's identity. Requires no token; where
-   * tokens are required, `limits` is set only for calls with one.
+   * tokens are required, `limits` is set only for calls with a token.
    */
   getServerInfo(
     request: GetServerInfoRequest,

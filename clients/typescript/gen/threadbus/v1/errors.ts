@@ -11,46 +11,49 @@ export const protobufPackage = "threadbus.v1";
 export const protobufFileName = "threadbus/v1/errors.proto";
 
 /**
- * Why a call failed. Each error carries google.rpc.ErrorInfo with domain `threadbus` and as reason
- * the name of one of these values without `ERROR_REASON_`, for example SEQ_CONFLICT.
+ * Why a call failed. An error carries google.rpc.ErrorInfo with domain `threadbus` and as reason
+ * the name of one of these values without `ERROR_REASON_`, for example SEQ_CONFLICT. Errors of gRPC
+ * itself carry no ErrorInfo; nor does UNIMPLEMENTED, or UNAVAILABLE if a commit failed and its
+ * outcome is unknown.
  *
  * Any method may return VALIDATION_FAILED, TOKEN_INVALID, TOKEN_EXPIRED, ACCESS_DENIED, DRAINING,
- * STORE_BUSY, STORE_FAILED and INTERNAL. Its comment lists the others.
+ * STORE_BUSY, STORE_FAILED and INTERNAL; one that writes to the store may also return STORAGE_FULL.
+ * The comment of each method lists the others.
  *
- * An error with ErrorInfo means that nothing was stored, except INTERNAL, which leaves the outcome of a
- * post unknown. So does DEADLINE_EXCEEDED, UNAVAILABLE, CANCELLED or UNKNOWN without ErrorInfo: the
- * connection broke, or the disk failed during the commit. Repeat the post with the same request_id, or
- * not at all. When the repeated post is refused, the first one was not stored either, with two
- * exceptions: UNAUTHENTICATED and UNAVAILABLE are decided before the request_id is looked at, and leave
- * the outcome unknown. A request of more than 4 MiB is refused by gRPC itself: RESOURCE_EXHAUSTED
- * without ErrorInfo.
+ * An error with ErrorInfo means that nothing was stored, except INTERNAL, which leaves the outcome
+ * of a post unknown. So does DEADLINE_EXCEEDED, UNAVAILABLE, CANCELLED or UNKNOWN without
+ * ErrorInfo: the connection broke, or the disk failed during the commit. Repeat the post with the
+ * same request_id, or not at all. If the repeated post is refused, the first one was not stored
+ * either, with two exceptions: UNAUTHENTICATED and UNAVAILABLE are decided before the request_id is
+ * looked up, and leave the outcome unknown. gRPC itself refuses a request of more than 4 MiB:
+ * RESOURCE_EXHAUSTED without ErrorInfo.
  */
 
-/** The reasons. In brackets the status code, in braces the keys of ErrorInfo.metadata. */
+/** The reasons. Brackets hold the status code, braces the keys of ErrorInfo.metadata. */
 export enum ErrorReason {
   /** ERROR_REASON_UNSPECIFIED - Never sent. */
   ERROR_REASON_UNSPECIFIED = 0,
   /** ERROR_REASON_VALIDATION_FAILED - [INVALID_ARGUMENT] A field is missing or invalid, or the request cannot be parsed; BadRequest names the fields. */
   ERROR_REASON_VALIDATION_FAILED = 1,
-  /** ERROR_REASON_MESSAGE_TOO_LARGE - [INVALID_ARGUMENT] {limit, size} A post is larger than allowed. In bytes. */
+  /** ERROR_REASON_MESSAGE_TOO_LARGE - [INVALID_ARGUMENT] {limit, size} A post is larger than allowed; limit and size are in bytes. */
   ERROR_REASON_MESSAGE_TOO_LARGE = 2,
-  /** ERROR_REASON_TOKEN_INVALID - [UNAUTHENTICATED] A token is required and missing, or the token is unknown or was revoked. Do not retry. */
+  /** ERROR_REASON_TOKEN_INVALID - [UNAUTHENTICATED] A token is required and missing, or the token is malformed, unknown or revoked. Do not retry. */
   ERROR_REASON_TOKEN_INVALID = 4,
-  /** ERROR_REASON_TOKEN_EXPIRED - [UNAUTHENTICATED] The token expired. Get a new one. */
+  /** ERROR_REASON_TOKEN_EXPIRED - [UNAUTHENTICATED] The token was replaced by RotateToken and has expired. Use the new one. */
   ERROR_REASON_TOKEN_EXPIRED = 5,
   /** ERROR_REASON_ACCESS_DENIED - [PERMISSION_DENIED] The caller is not allowed to do this. */
   ERROR_REASON_ACCESS_DENIED = 6,
-  /** ERROR_REASON_THREAD_NOT_FOUND - [NOT_FOUND] The thread does not exist; a ResourceInfo for each, at most 20. The message names threads that differ by case. */
+  /** ERROR_REASON_THREAD_NOT_FOUND - [NOT_FOUND] A thread does not exist; a ResourceInfo names each, up to 20. The status message lists existing threads whose names differ only by case. */
   ERROR_REASON_THREAD_NOT_FOUND = 7,
   /** ERROR_REASON_MESSAGE_NOT_FOUND - [NOT_FOUND] The message does not exist, or is no longer kept. */
   ERROR_REASON_MESSAGE_NOT_FOUND = 8,
-  /** ERROR_REASON_AGENT_NOT_FOUND - [NOT_FOUND] The agent is not registered. */
+  /** ERROR_REASON_AGENT_NOT_FOUND - [NOT_FOUND] An agent is not registered; a ResourceInfo names each. */
   ERROR_REASON_AGENT_NOT_FOUND = 9,
   /** ERROR_REASON_THREAD_EXISTS - [ALREADY_EXISTS] The thread exists. */
   ERROR_REASON_THREAD_EXISTS = 10,
   /** ERROR_REASON_AGENT_EXISTS - [ALREADY_EXISTS] The name is registered with another token, or was unregistered. */
   ERROR_REASON_AGENT_EXISTS = 11,
-  /** ERROR_REASON_REQUEST_ID_REUSED - [ALREADY_EXISTS] {seq} The request_id was used for a different post, which is message seq. */
+  /** ERROR_REASON_REQUEST_ID_REUSED - [ALREADY_EXISTS] {seq} The request_id was used for a different post, which has this seq. */
   ERROR_REASON_REQUEST_ID_REUSED = 12,
   /** ERROR_REASON_SEQ_CONFLICT - [ABORTED] {expected, last_seq} The thread's head is not expected_last_seq. Read what is new, then post again. */
   ERROR_REASON_SEQ_CONFLICT = 13,
@@ -58,19 +61,19 @@ export enum ErrorReason {
   ERROR_REASON_EXPECTED_SEQ_REQUIRED = 14,
   /** ERROR_REASON_THREAD_CLOSED - [FAILED_PRECONDITION] The thread is closed or archived. */
   ERROR_REASON_THREAD_CLOSED = 15,
-  /** ERROR_REASON_CURSOR_INVALID - [OUT_OF_RANGE] {first_seq, head_seq, epoch} A position in another epoch or past the head, in a unary call. */
+  /** ERROR_REASON_CURSOR_INVALID - [OUT_OF_RANGE] {first_seq, head_seq, epoch} A position is past the head or of another epoch. WaitMessages sends a `resync` instead. */
   ERROR_REASON_CURSOR_INVALID = 16,
-  /** ERROR_REASON_QUOTA_EXCEEDED - [RESOURCE_EXHAUSTED] {limit} A limit is reached, such as open waits of one agent; QuotaFailure names it. Waiting does not help. */
+  /** ERROR_REASON_QUOTA_EXCEEDED - [RESOURCE_EXHAUSTED] {limit} A limit is reached, such as the open waits of one agent; QuotaFailure names it. Retrying later does not help. */
   ERROR_REASON_QUOTA_EXCEEDED = 18,
   /** ERROR_REASON_STORAGE_FULL - [RESOURCE_EXHAUSTED] The disk is full. */
   ERROR_REASON_STORAGE_FULL = 20,
   /** ERROR_REASON_DRAINING - [UNAVAILABLE] The server is shutting down; nothing was done. Retry later, or on another server. */
   ERROR_REASON_DRAINING = 21,
-  /** ERROR_REASON_STORE_BUSY - [UNAVAILABLE] The store is busy or a limit of bytes is reached; nothing was done. Retry after RetryInfo. */
+  /** ERROR_REASON_STORE_BUSY - [UNAVAILABLE] The store is busy, or a queue or byte budget is full; nothing was done. Retry after the delay in RetryInfo. */
   ERROR_REASON_STORE_BUSY = 22,
-  /** ERROR_REASON_INTERNAL - [INTERNAL] {incident} A bug in the server; its log has the incident. */
+  /** ERROR_REASON_INTERNAL - [INTERNAL] {incident} A bug in the server, whose log has the incident. Whether anything was stored is unknown. */
   ERROR_REASON_INTERNAL = 23,
-  /** ERROR_REASON_STORE_FAILED - [UNAVAILABLE] The store's file was replaced, is damaged, or cannot be read or written; nothing was done. Retry after RetryInfo. */
+  /** ERROR_REASON_STORE_FAILED - [UNAVAILABLE] The store's file was replaced, is damaged, or cannot be read or written; nothing was done. Retry after the delay in RetryInfo. */
   ERROR_REASON_STORE_FAILED = 24,
   UNRECOGNIZED = -1,
 }

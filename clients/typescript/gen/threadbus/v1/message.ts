@@ -24,13 +24,13 @@ export const protobufFileName = "threadbus/v1/message.proto";
  *     cursor from the frame; never count.
  *   * Clients ignore fields, frames, enum values and message kinds that they do not know. The
  *     server refuses enum values that it does not know: INVALID_ARGUMENT.
- *   * Negative numbers and durations are INVALID_ARGUMENT. So are sizes above a limit; page sizes,
+ *   * Negative numbers and durations are INVALID_ARGUMENT. So are sizes above a limit. Page sizes,
  *     intervals and leases above a limit are lowered to it.
  *   * Times are on the server's clock, with microsecond precision.
  *   * idempotency_level says which calls a client may repeat when it does not know the outcome.
- *     Calling a method that has one twice has the same effect as calling it once, or no effect
- *     (NO_SIDE_EFFECTS; that every call of an agent renews its lease does not count). A method
- *     without one may be repeated only if the request has a request_id, or after an error that
+ *     Calling an IDEMPOTENT method twice has the same effect as calling it once. A method with
+ *     NO_SIDE_EFFECTS has none, except that every call of an agent renews its lease. A method
+ *     without a level may be repeated only if the request has a request_id, or after an error that
  *     means that nothing was done (UNAVAILABLE with ErrorInfo).
  */
 
@@ -38,11 +38,14 @@ export const protobufFileName = "threadbus/v1/message.proto";
 export enum MessageKind {
   /** MESSAGE_KIND_UNSPECIFIED - Never sent. Clients skip entries of a kind that they do not know. */
   MESSAGE_KIND_UNSPECIFIED = 0,
-  /** MESSAGE_KIND_CHAT - Posted by an agent or a person. */
+  /** MESSAGE_KIND_CHAT - Posted by an agent, a person or an anonymous caller. */
   MESSAGE_KIND_CHAT = 1,
-  /** MESSAGE_KIND_EDIT - New content for the message `edit_of`, by its sender. */
+  /** MESSAGE_KIND_EDIT - New content for the message with the seq `edit_of`, by its sender. */
   MESSAGE_KIND_EDIT = 2,
-  /** MESSAGE_KIND_THREAD - The thread's state or settings were changed by `sender`. `content` describes the change for people. */
+  /**
+   * MESSAGE_KIND_THREAD - The thread's state or settings were changed by `sender`. `content` describes the change for
+   * people.
+   */
   MESSAGE_KIND_THREAD = 3,
   UNRECOGNIZED = -1,
 }
@@ -147,9 +150,12 @@ export interface Message {
   thread: string;
   /** Its position in the thread, from 1. */
   seq: number;
-  /** The agent that wrote it, identified by its token. `anonymous` for calls without one. */
+  /** The agent that wrote it, identified by its token; `anonymous` for calls without a token. */
   sender: string;
-  /** The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it. */
+  /**
+   * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
+   * parse it.
+   */
   content: string;
   /** When it was committed. Order messages by seq, not by time. */
   createTime:
@@ -167,21 +173,24 @@ export interface Message {
   handoffTo: string;
   /** How urgent it is. The server never sends PRIORITY_UNSPECIFIED. */
   priority: Priority;
-  /** Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes. */
+  /**
+   * Labels, which the server does not interpret. At most 32; keys of 1–63 bytes, values of up to
+   * 256 bytes.
+   */
   labels: { [key: string]: string };
   /** Attached files. At most 16. */
   attachments: Attachment[];
   /** The request_id of the post. Empty = it had none. */
   requestId: string;
-  /** Seq up to which the sender reported to have read the thread. Unset = unknown. */
+  /** Seq up to which the sender reported having read the thread. Unset = unknown. */
   basedOnSeq?:
     | number
     | undefined;
   /** In an EDIT: seq of the message whose content this entry replaces. Otherwise 0. */
   editOf: number;
   /**
-   * Seq of the newest EDIT of this message at the time of reading: that entry's `content` is the
-   * current one. 0 = never edited.
+   * Seq of the newest EDIT of this message when it was read from the store. The `content` of the
+   * EDIT is the current one. 0 = never edited.
    */
   editSeq: number;
   /** The operator that posted it on the sender's behalf. Empty = the sender posted it. */
@@ -200,13 +209,13 @@ export interface Attachment {
   /** Media type, for example `text/x-diff`. Empty = application/octet-stream. */
   mediaType: string;
   /**
-   * The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
-   * 4 MiB.
+   * The file's bytes. The whole message is at most 3 MiB, so that every frame is within gRPC's
+   * default limit of 4 MiB.
    */
   raw?:
     | Buffer
     | undefined;
-  /** An absolute URL of at most 2,048 bytes. The server does not open it. */
+  /** An absolute URL of at most 2,048 bytes. The server does not fetch it. */
   url?: string | undefined;
 }
 
@@ -214,7 +223,7 @@ export interface Attachment {
 export interface Cursor {
   /** The thread. */
   thread: string;
-  /** Seq of the last entry delivered; the next one is after it. 0 = from the start. */
+  /** Seq of the last entry that was delivered or filtered out. 0 = from the start. */
   afterSeq: number;
   /** The epoch of after_seq (Thread.epoch). In a request, empty = not checked. */
   epoch: string;
@@ -228,15 +237,15 @@ export interface MessageFilter {
   /** Only messages from these agents, at most 100. Empty = from all. */
   senders: string[];
   /**
-   * Only messages that mention the caller, are handed to it, or reply to one of its messages.
+   * Only messages that mention the caller, hand off to it, or reply to one of its messages.
    * INVALID_ARGUMENT for anonymous callers.
    */
   addressedToMe: boolean;
-  /** Not the caller's own messages. No effect for anonymous callers. */
+  /** No messages of the caller itself. Has no effect for anonymous callers. */
   excludeOwn: boolean;
-  /** Only messages of this priority or higher. */
+  /** Only messages of this priority or higher. UNSPECIFIED = of any. */
   minPriority: Priority;
-  /** Only messages of these kinds, at most 100. Empty = of all. */
+  /** Only messages of these kinds; at most 100 values. Empty = of all. */
   kinds: MessageKind[];
 }
 

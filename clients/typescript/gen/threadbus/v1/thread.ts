@@ -23,7 +23,7 @@ export enum ThreadState {
   THREAD_STATE_OPEN = 1,
   /** THREAD_STATE_CLOSED - It can be read but refuses posts. It can be reopened. */
   THREAD_STATE_CLOSED = 2,
-  /** THREAD_STATE_ARCHIVED - As CLOSED, and omitted by ListThreads unless requested. */
+  /** THREAD_STATE_ARCHIVED - As CLOSED, and listed by ListThreads only if requested. */
   THREAD_STATE_ARCHIVED = 3,
   UNRECOGNIZED = -1,
 }
@@ -69,11 +69,11 @@ export function threadStateToJSON(object: ThreadState): string {
 export enum SyncMode {
   /** SYNC_MODE_UNSPECIFIED - In a request: OFF. */
   SYNC_MODE_UNSPECIFIED = 0,
-  /** SYNC_MODE_OFF - Posts may carry it. */
+  /** SYNC_MODE_OFF - Posts may carry expected_last_seq. */
   SYNC_MODE_OFF = 1,
   /**
-   * SYNC_MODE_STRICT - Posts must carry it, except those of HUMAN senders. Posts without it are refused:
-   * FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
+   * SYNC_MODE_STRICT - Posts must carry expected_last_seq, except those of HUMAN senders. Posts without it are
+   * refused: FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
    */
   SYNC_MODE_STRICT = 2,
   UNRECOGNIZED = -1,
@@ -118,11 +118,11 @@ export function syncModeToJSON(object: SyncMode): string {
 export interface Thread {
   /**
    * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
-   * the first a letter or digit. Other messages call it `thread`.
+   * the first a letter or digit. In other proto messages this field is called `thread`.
    */
   name: string;
   /**
-   * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+   * Identifies its history: opaque, up to 32 bytes. Changes when the store is recreated, and when
    * the thread is deleted and created again. Seqs are comparable only within one epoch.
    */
   epoch: string;
@@ -132,15 +132,18 @@ export interface Thread {
   firstSeq: number;
   /** Whether it accepts posts. */
   state: ThreadState;
-  /** The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted. */
+  /**
+   * The stage of the work, in the users' own words, for example `review`. Up to 63 bytes. The
+   * server does not interpret it.
+   */
   stage: string;
   /** What it is about, up to 1,024 bytes. */
   topic: string;
-  /** Free labels; limits as in Message.labels. */
+  /** Labels, which the server does not interpret; limits as in Message.labels. */
   labels: { [key: string]: string };
   /** Whether posts must carry expected_last_seq. */
   syncMode: SyncMode;
-  /** The agent that created it. */
+  /** The agent that created it; `anonymous` for a call without a token. */
   creator: string;
   /** When it was created. */
   createTime:
@@ -157,15 +160,15 @@ export interface Thread_LabelsEntry {
 
 /** The position of a wait in one thread. */
 export interface ThreadPosition {
-  /** Resume from here. Everything up to this cursor was sent before this frame, or filtered out. */
+  /** Where to resume. Everything up to this cursor was sent before this frame, or filtered out. */
   cursor:
     | Cursor
     | undefined;
-  /** Current seq of the newest entry. */
+  /** Seq of the newest entry, as of this frame. */
   headSeq: number;
   /** Seq of the oldest entry still kept. head_seq + 1 if none is. */
   firstSeq: number;
-  /** Whether the thread currently accepts posts. */
+  /** Whether the thread accepts posts, as of this frame. */
   state: ThreadState;
 }
 

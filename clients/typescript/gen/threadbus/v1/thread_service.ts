@@ -37,7 +37,7 @@ export const protobufFileName = "threadbus/v1/thread_service.proto";
 
 /** Threads and their participants. */
 
-/** Where a newcomer starts. */
+/** Where a new participant starts. */
 export enum JoinStart {
   /** JOIN_START_UNSPECIFIED - As HEAD. */
   JOIN_START_UNSPECIFIED = 0,
@@ -86,7 +86,7 @@ export interface CreateThreadRequest {
   thread: string;
   /** What it is about, up to 1,024 bytes. */
   topic: string;
-  /** Free labels; limits as in Message.labels. */
+  /** Labels, which the server does not interpret; limits as in Message.labels. */
   labels: { [key: string]: string };
   /** Whether posts must carry expected_last_seq. UNSPECIFIED = OFF. */
   syncMode: SyncMode;
@@ -119,12 +119,15 @@ export interface GetThreadResponse {
 export interface ListThreadsRequest {
   /**
    * Maximum number of threads to return; a page holds about 3 MiB at most. 0 = 100. Values above
-   * 1,000 are lowered to it.
+   * 1,000 are lowered to 1,000.
    */
   pageSize: number;
   /** next_page_token of the previous page. Empty = the first page. */
   pageToken: string;
-  /** Only threads in these states, at most 100. Empty = OPEN and CLOSED. */
+  /**
+   * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+   * CLOSED.
+   */
   states: ThreadState[];
   /** Only threads whose names begin with this, up to 128 bytes. Empty = all. */
   prefix: string;
@@ -134,7 +137,7 @@ export interface ListThreadsRequest {
 
 /** A page of threads. */
 export interface ListThreadsResponse {
-  /** Last active first. */
+  /** The threads, most recently active first. */
   threads: Thread[];
   /** The page_token of the next page. Empty = this is the last page. */
   nextPageToken: string;
@@ -149,18 +152,19 @@ export interface JoinThreadRequest {
   /** What it is about, if it is created. Up to 1,024 bytes. */
   topic: string;
   /**
-   * Maximum number of messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB
-   * in all.
+   * Maximum number of messages to return as context, which holds about 1 MiB at most. 0 = none.
+   * Values above 100 are lowered to 100.
    */
   contextLimit: number;
   /**
-   * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
-   * or handed to, continues from its read_seq, which is 0 until it reports one.
+   * Where a new participant starts, or an anonymous caller. An existing participant (which has
+   * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
+   * still be 0.
    */
   start: JoinStart;
 }
 
-/** A thread when the caller joins it. */
+/** A thread that the caller joined. */
 export interface JoinThreadResponse {
   /** The thread. */
   thread:
@@ -175,13 +179,16 @@ export interface JoinThreadResponse {
   cursor:
     | Cursor
     | undefined;
-  /** The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them. */
+  /**
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+   * them.
+   */
   context: Message[];
-  /** Participants, the caller among them. At most 100. */
+  /** Participants, sorted by name, at most 100. A caller that is not anonymous is among them. */
   participants: Participant[];
   /**
-   * If this call created the thread: existing threads whose names differ from its name only by case.
-   * At most 5.
+   * If this call created the thread: existing threads whose names differ from its name only by
+   * case. At most 5.
    */
   similar: string[];
 }
@@ -200,7 +207,7 @@ export interface LeaveThreadResponse {
 export interface ListParticipantsRequest {
   /** The thread. Required. */
   thread: string;
-  /** Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to it. */
+  /** Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to 1,000. */
   pageSize: number;
   /** next_page_token of the previous page. Empty = the first page. */
   pageToken: string;
@@ -208,7 +215,7 @@ export interface ListParticipantsRequest {
 
 /** A page of participants. */
 export interface ListParticipantsResponse {
-  /** By name. */
+  /** The participants, sorted by name. */
   participants: Participant[];
   /** The page_token of the next page. Empty = this is the last page. */
   nextPageToken: string;
@@ -222,9 +229,9 @@ export interface UpdateThreadRequest {
   topic: string;
   /** New stage, up to 63 bytes. */
   stage: string;
-  /** New labels; they replace all old ones. */
+  /** New labels, which replace all old ones. */
   labels: { [key: string]: string };
-  /** New mode. UNSPECIFIED = OFF. */
+  /** New sync_mode. UNSPECIFIED = OFF. */
   syncMode: SyncMode;
   /** The fields to set: some of topic, stage, labels, sync_mode. Required. */
   updateMask: string[] | undefined;
@@ -2179,14 +2186,14 @@ export const DeleteThreadResponse: MessageFns<DeleteThreadResponse> = {
   },
 };
 
-/** Threads and their participants. */
+/** Creates, lists, changes and deletes threads, and manages their participants. */
 export type ThreadServiceDefinition = typeof ThreadServiceDefinition;
 export const ThreadServiceDefinition = {
   name: "ThreadService",
   fullName: "threadbus.v1.ThreadService",
   methods: {
     /**
-     * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+     * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
      *
      * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
      * who created the thread. JoinThread with `create` is idempotent.
@@ -2199,7 +2206,7 @@ export const ThreadServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist. */
+    /** Returns a thread, or NOT_FOUND / THREAD_NOT_FOUND if it does not exist. */
     getThread: {
       name: "GetThread",
       requestType: GetThreadRequest as typeof GetThreadRequest,
@@ -2209,8 +2216,9 @@ export const ThreadServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * Lists threads, last active first. A thread to which an entry is appended between two pages
-     * moves: it may be missing, or listed twice.
+     * Returns a page of threads, most recently active first. A thread to which an entry is appended
+     * while a client pages through the list may be missing from later pages. No thread is listed
+     * twice.
      */
     listThreads: {
       name: "ListThreads",
@@ -2221,11 +2229,13 @@ export const ThreadServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
-     * position, the latest messages and the participants. Anonymous callers do not become participants.
-     * NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+     * Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
+     * snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
+     * callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+     * exist and `create` is not set.
      *
-     * Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
+     * Idempotent: a participant keeps its position. Only the first response has `created` and
+     * `similar`.
      */
     joinThread: {
       name: "JoinThread",
@@ -2236,9 +2246,9 @@ export const ThreadServiceDefinition = {
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
     /**
-     * Removes the caller from a thread's participants, and drops its positions. Its messages remain.
-     * Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-     * exist.
+     * Removes the caller from a thread's participants, and drops its delivered_seq and read_seq. Its
+     * messages remain. Does nothing if it is not a participant. Returns NOT_FOUND / THREAD_NOT_FOUND
+     * if the thread does not exist.
      *
      * Idempotent: leaving again changes nothing.
      */
@@ -2251,7 +2261,7 @@ export const ThreadServiceDefinition = {
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
     /**
-     * Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+     * Returns a page of a thread's participants, with what each has received and read, or NOT_FOUND /
      * THREAD_NOT_FOUND if the thread does not exist.
      */
     listParticipants: {
@@ -2263,8 +2273,9 @@ export const ThreadServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
-     * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+     * entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
+     * and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
      *
      * Not idempotent: a second call would undo what another agent changed in between, perhaps in
      * response to the first, and append a second entry. After an unknown outcome, read the thread.
@@ -2278,8 +2289,9 @@ export const ThreadServiceDefinition = {
       options: {},
     },
     /**
-     * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
-     * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
+     * changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
+     * thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
      *
      * Not idempotent, for the same reason as UpdateThread.
      */
@@ -2292,9 +2304,9 @@ export const ThreadServiceDefinition = {
       options: {},
     },
     /**
-     * Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
-     * thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
-     * the thread does not exist.
+     * Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
+     * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
      *
      * Not idempotent: a second call could delete a thread created in between.
      */
@@ -2309,11 +2321,11 @@ export const ThreadServiceDefinition = {
   },
 } as const;
 
-/** Threads and their participants. */
+/** Creates, lists, changes and deletes threads, and manages their participants. */
 export type ThreadServiceService = typeof ThreadServiceService;
 export const ThreadServiceService = {
   /**
-   * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+   * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
    *
    * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
    * who created the thread. JoinThread with `create` is idempotent.
@@ -2328,7 +2340,7 @@ export const ThreadServiceService = {
       Buffer.from(CreateThreadResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): CreateThreadResponse => CreateThreadResponse.decode(value),
   },
-  /** Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist. */
+  /** Returns a thread, or NOT_FOUND / THREAD_NOT_FOUND if it does not exist. */
   getThread: {
     path: "/threadbus.v1.ThreadService/GetThread" as const,
     requestStream: false as const,
@@ -2339,8 +2351,9 @@ export const ThreadServiceService = {
     responseDeserialize: (value: Buffer): GetThreadResponse => GetThreadResponse.decode(value),
   },
   /**
-   * Lists threads, last active first. A thread to which an entry is appended between two pages
-   * moves: it may be missing, or listed twice.
+   * Returns a page of threads, most recently active first. A thread to which an entry is appended
+   * while a client pages through the list may be missing from later pages. No thread is listed
+   * twice.
    */
   listThreads: {
     path: "/threadbus.v1.ThreadService/ListThreads" as const,
@@ -2352,11 +2365,13 @@ export const ThreadServiceService = {
     responseDeserialize: (value: Buffer): ListThreadsResponse => ListThreadsResponse.decode(value),
   },
   /**
-   * Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
-   * position, the latest messages and the participants. Anonymous callers do not become participants.
-   * NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+   * Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
+   * snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
+   * callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+   * exist and `create` is not set.
    *
-   * Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
+   * Idempotent: a participant keeps its position. Only the first response has `created` and
+   * `similar`.
    */
   joinThread: {
     path: "/threadbus.v1.ThreadService/JoinThread" as const,
@@ -2368,9 +2383,9 @@ export const ThreadServiceService = {
     responseDeserialize: (value: Buffer): JoinThreadResponse => JoinThreadResponse.decode(value),
   },
   /**
-   * Removes the caller from a thread's participants, and drops its positions. Its messages remain.
-   * Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-   * exist.
+   * Removes the caller from a thread's participants, and drops its delivered_seq and read_seq. Its
+   * messages remain. Does nothing if it is not a participant. Returns NOT_FOUND / THREAD_NOT_FOUND
+   * if the thread does not exist.
    *
    * Idempotent: leaving again changes nothing.
    */
@@ -2384,7 +2399,7 @@ export const ThreadServiceService = {
     responseDeserialize: (value: Buffer): LeaveThreadResponse => LeaveThreadResponse.decode(value),
   },
   /**
-   * Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+   * Returns a page of a thread's participants, with what each has received and read, or NOT_FOUND /
    * THREAD_NOT_FOUND if the thread does not exist.
    */
   listParticipants: {
@@ -2399,8 +2414,9 @@ export const ThreadServiceService = {
     responseDeserialize: (value: Buffer): ListParticipantsResponse => ListParticipantsResponse.decode(value),
   },
   /**
-   * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
-   * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+   * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+   * entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
+   * and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
    *
    * Not idempotent: a second call would undo what another agent changed in between, perhaps in
    * response to the first, and append a second entry. After an unknown outcome, read the thread.
@@ -2416,8 +2432,9 @@ export const ThreadServiceService = {
     responseDeserialize: (value: Buffer): UpdateThreadResponse => UpdateThreadResponse.decode(value),
   },
   /**
-   * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
-   * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+   * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
+   * changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
+   * thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
    *
    * Not idempotent, for the same reason as UpdateThread.
    */
@@ -2433,9 +2450,9 @@ export const ThreadServiceService = {
     responseDeserialize: (value: Buffer): SetThreadStateResponse => SetThreadStateResponse.decode(value),
   },
   /**
-   * Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
-   * thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
-   * the thread does not exist.
+   * Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
+   * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
+   * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
    *
    * Not idempotent: a second call could delete a thread created in between.
    */
@@ -2453,59 +2470,64 @@ export const ThreadServiceService = {
 
 export interface ThreadServiceServer extends UntypedServiceImplementation {
   /**
-   * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+   * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
    *
    * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
    * who created the thread. JoinThread with `create` is idempotent.
    */
   createThread: handleUnaryCall<CreateThreadRequest, CreateThreadResponse>;
-  /** Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist. */
+  /** Returns a thread, or NOT_FOUND / THREAD_NOT_FOUND if it does not exist. */
   getThread: handleUnaryCall<GetThreadRequest, GetThreadResponse>;
   /**
-   * Lists threads, last active first. A thread to which an entry is appended between two pages
-   * moves: it may be missing, or listed twice.
+   * Returns a page of threads, most recently active first. A thread to which an entry is appended
+   * while a client pages through the list may be missing from later pages. No thread is listed
+   * twice.
    */
   listThreads: handleUnaryCall<ListThreadsRequest, ListThreadsResponse>;
   /**
-   * Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
-   * position, the latest messages and the participants. Anonymous callers do not become participants.
-   * NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+   * Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
+   * snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
+   * callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+   * exist and `create` is not set.
    *
-   * Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
+   * Idempotent: a participant keeps its position. Only the first response has `created` and
+   * `similar`.
    */
   joinThread: handleUnaryCall<JoinThreadRequest, JoinThreadResponse>;
   /**
-   * Removes the caller from a thread's participants, and drops its positions. Its messages remain.
-   * Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-   * exist.
+   * Removes the caller from a thread's participants, and drops its delivered_seq and read_seq. Its
+   * messages remain. Does nothing if it is not a participant. Returns NOT_FOUND / THREAD_NOT_FOUND
+   * if the thread does not exist.
    *
    * Idempotent: leaving again changes nothing.
    */
   leaveThread: handleUnaryCall<LeaveThreadRequest, LeaveThreadResponse>;
   /**
-   * Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+   * Returns a page of a thread's participants, with what each has received and read, or NOT_FOUND /
    * THREAD_NOT_FOUND if the thread does not exist.
    */
   listParticipants: handleUnaryCall<ListParticipantsRequest, ListParticipantsResponse>;
   /**
-   * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
-   * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+   * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+   * entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
+   * and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
    *
    * Not idempotent: a second call would undo what another agent changed in between, perhaps in
    * response to the first, and append a second entry. After an unknown outcome, read the thread.
    */
   updateThread: handleUnaryCall<UpdateThreadRequest, UpdateThreadResponse>;
   /**
-   * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
-   * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+   * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
+   * changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
+   * thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
    *
    * Not idempotent, for the same reason as UpdateThread.
    */
   setThreadState: handleUnaryCall<SetThreadStateRequest, SetThreadStateResponse>;
   /**
-   * Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
-   * thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
-   * the thread does not exist.
+   * Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
+   * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
+   * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
    *
    * Not idempotent: a second call could delete a thread created in between.
    */
@@ -2514,7 +2536,7 @@ export interface ThreadServiceServer extends UntypedServiceImplementation {
 
 export interface ThreadServiceClient extends Client {
   /**
-   * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+   * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
    *
    * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
    * who created the thread. JoinThread with `create` is idempotent.
@@ -2534,7 +2556,7 @@ export interface ThreadServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: CreateThreadResponse) => void,
   ): ClientUnaryCall;
-  /** Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist. */
+  /** Returns a thread, or NOT_FOUND / THREAD_NOT_FOUND if it does not exist. */
   getThread(
     request: GetThreadRequest,
     callback: (error: ServiceError | null, response: GetThreadResponse) => void,
@@ -2551,8 +2573,9 @@ export interface ThreadServiceClient extends Client {
     callback: (error: ServiceError | null, response: GetThreadResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Lists threads, last active first. A thread to which an entry is appended between two pages
-   * moves: it may be missing, or listed twice.
+   * Returns a page of threads, most recently active first. A thread to which an entry is appended
+   * while a client pages through the list may be missing from later pages. No thread is listed
+   * twice.
    */
   listThreads(
     request: ListThreadsRequest,
@@ -2570,11 +2593,13 @@ export interface ThreadServiceClient extends Client {
     callback: (error: ServiceError | null, response: ListThreadsResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
-   * position, the latest messages and the participants. Anonymous callers do not become participants.
-   * NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+   * Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
+   * snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
+   * callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+   * exist and `create` is not set.
    *
-   * Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
+   * Idempotent: a participant keeps its position. Only the first response has `created` and
+   * `similar`.
    */
   joinThread(
     request: JoinThreadRequest,
@@ -2592,9 +2617,9 @@ export interface ThreadServiceClient extends Client {
     callback: (error: ServiceError | null, response: JoinThreadResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Removes the caller from a thread's participants, and drops its positions. Its messages remain.
-   * Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-   * exist.
+   * Removes the caller from a thread's participants, and drops its delivered_seq and read_seq. Its
+   * messages remain. Does nothing if it is not a participant. Returns NOT_FOUND / THREAD_NOT_FOUND
+   * if the thread does not exist.
    *
    * Idempotent: leaving again changes nothing.
    */
@@ -2614,7 +2639,7 @@ export interface ThreadServiceClient extends Client {
     callback: (error: ServiceError | null, response: LeaveThreadResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+   * Returns a page of a thread's participants, with what each has received and read, or NOT_FOUND /
    * THREAD_NOT_FOUND if the thread does not exist.
    */
   listParticipants(
@@ -2633,8 +2658,9 @@ export interface ThreadServiceClient extends Client {
     callback: (error: ServiceError | null, response: ListParticipantsResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
-   * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+   * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+   * entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
+   * and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
    *
    * Not idempotent: a second call would undo what another agent changed in between, perhaps in
    * response to the first, and append a second entry. After an unknown outcome, read the thread.
@@ -2655,8 +2681,9 @@ export interface ThreadServiceClient extends Client {
     callback: (error: ServiceError | null, response: UpdateThreadResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
-   * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+   * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
+   * changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
+   * thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
    *
    * Not idempotent, for the same reason as UpdateThread.
    */
@@ -2676,9 +2703,9 @@ export interface ThreadServiceClient extends Client {
     callback: (error: ServiceError | null, response: SetThreadStateResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
-   * thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
-   * the thread does not exist.
+   * Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
+   * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
+   * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
    *
    * Not idempotent: a second call could delete a thread created in between.
    */

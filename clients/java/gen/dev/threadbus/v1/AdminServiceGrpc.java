@@ -4,7 +4,7 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * For operators.
+ * Shows operators what a server is doing.
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -108,7 +108,7 @@ public final class AdminServiceGrpc {
 
   /**
    * <pre>
-   * For operators.
+   * Shows operators what a server is doing.
    * </pre>
    */
   public interface AsyncService {
@@ -128,7 +128,7 @@ public final class AdminServiceGrpc {
   /**
    * Base class for the server implementation of the service AdminService.
    * <pre>
-   * For operators.
+   * Shows operators what a server is doing.
    * </pre>
    */
   public static abstract class AdminServiceImplBase
@@ -142,7 +142,7 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service AdminService.
    * <pre>
-   * For operators.
+   * Shows operators what a server is doing.
    * </pre>
    */
   public static final class AdminServiceStub
@@ -174,7 +174,7 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do synchronous rpc calls to service AdminService.
    * <pre>
-   * For operators.
+   * Shows operators what a server is doing.
    * </pre>
    */
   public static final class AdminServiceBlockingV2Stub
@@ -205,7 +205,7 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service AdminService.
    * <pre>
-   * For operators.
+   * Shows operators what a server is doing.
    * </pre>
    */
   public static final class AdminServiceBlockingStub
@@ -236,7 +236,7 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service AdminService.
    * <pre>
-   * For operators.
+   * Shows operators what a server is doing.
    * </pre>
    */
   public static final class AdminServiceFutureStub

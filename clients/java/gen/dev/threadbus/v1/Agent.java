@@ -71,9 +71,9 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object name_ = "";
   /**
    * <pre>
-   * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
-   * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
-   * is never given to another agent.
+   * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
+   * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
+   * registered is never given to another agent.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -94,9 +94,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
-   * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
-   * is never given to another agent.
+   * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
+   * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
+   * registered is never given to another agent.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -121,7 +121,7 @@ private static final long serialVersionUID = 0L;
   private int kind_ = 0;
   /**
    * <pre>
-   * What it is. Fixed at registration.
+   * What kind of sender it is. Fixed at registration.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -132,7 +132,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What it is. Fixed at registration.
+   * What kind of sender it is. Fixed at registration.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -265,7 +265,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -286,7 +286,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -297,7 +297,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -315,7 +315,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -409,7 +409,8 @@ java.lang.String defaultValue) {
   private com.google.protobuf.Timestamp lastSeenTime_;
   /**
    * <pre>
-   * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
+   * Its last sign of life, on the server's clock: a call, a heartbeat, or the end of a wait; the
+   * current time while it has an open wait. Unset = none yet.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -421,7 +422,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
+   * Its last sign of life, on the server's clock: a call, a heartbeat, or the end of a wait; the
+   * current time while it has an open wait. Unset = none yet.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -433,7 +435,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
+   * Its last sign of life, on the server's clock: a call, a heartbeat, or the end of a wait; the
+   * current time while it has an open wait. Unset = none yet.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -447,7 +450,7 @@ java.lang.String defaultValue) {
   private com.google.protobuf.Timestamp createTime_;
   /**
    * <pre>
-   * When it was registered. Server clock.
+   * When it was registered, on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -459,7 +462,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * When it was registered. Server clock.
+   * When it was registered, on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -471,7 +474,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * When it was registered. Server clock.
+   * When it was registered, on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -1042,9 +1045,9 @@ java.lang.String defaultValue) {
     private java.lang.Object name_ = "";
     /**
      * <pre>
-     * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
-     * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
-     * is never given to another agent.
+     * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
+     * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
+     * registered is never given to another agent.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1064,9 +1067,9 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
-     * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
-     * is never given to another agent.
+     * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
+     * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
+     * registered is never given to another agent.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1087,9 +1090,9 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
-     * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
-     * is never given to another agent.
+     * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
+     * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
+     * registered is never given to another agent.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1106,9 +1109,9 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
-     * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
-     * is never given to another agent.
+     * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
+     * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
+     * registered is never given to another agent.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1122,9 +1125,9 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
-     * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
-     * is never given to another agent.
+     * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
+     * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
+     * registered is never given to another agent.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1144,7 +1147,7 @@ java.lang.String defaultValue) {
     private int kind_ = 0;
     /**
      * <pre>
-     * What it is. Fixed at registration.
+     * What kind of sender it is. Fixed at registration.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -1155,7 +1158,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it is. Fixed at registration.
+     * What kind of sender it is. Fixed at registration.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -1170,7 +1173,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it is. Fixed at registration.
+     * What kind of sender it is. Fixed at registration.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -1183,7 +1186,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it is. Fixed at registration.
+     * What kind of sender it is. Fixed at registration.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -1199,7 +1202,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it is. Fixed at registration.
+     * What kind of sender it is. Fixed at registration.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -1424,7 +1427,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1445,7 +1448,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1456,7 +1459,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1474,7 +1477,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1498,7 +1501,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1521,7 +1524,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1538,7 +1541,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1719,7 +1722,8 @@ java.lang.String defaultValue) {
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> lastSeenTimeBuilder_;
     /**
      * <pre>
-     * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
+     * Its last sign of life, on the server's clock: a call, a heartbeat, or the end of a wait; the
+     * current time while it has an open wait. Unset = none yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -1730,7 +1734,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
+     * Its last sign of life, on the server's clock: a call, a heartbeat, or the end of a wait; the
+     * current time while it has an open wait. Unset = none yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -1745,7 +1750,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
+     * Its last sign of life, on the server's clock: a call, a heartbeat, or the end of a wait; the
+     * current time while it has an open wait. Unset = none yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -1765,7 +1771,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
+     * Its last sign of life, on the server's clock: a call, a heartbeat, or the end of a wait; the
+     * current time while it has an open wait. Unset = none yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -1783,7 +1790,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
+     * Its last sign of life, on the server's clock: a call, a heartbeat, or the end of a wait; the
+     * current time while it has an open wait. Unset = none yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -1808,7 +1816,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
+     * Its last sign of life, on the server's clock: a call, a heartbeat, or the end of a wait; the
+     * current time while it has an open wait. Unset = none yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -1825,7 +1834,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
+     * Its last sign of life, on the server's clock: a call, a heartbeat, or the end of a wait; the
+     * current time while it has an open wait. Unset = none yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -1837,7 +1847,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
+     * Its last sign of life, on the server's clock: a call, a heartbeat, or the end of a wait; the
+     * current time while it has an open wait. Unset = none yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -1852,7 +1863,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
+     * Its last sign of life, on the server's clock: a call, a heartbeat, or the end of a wait; the
+     * current time while it has an open wait. Unset = none yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -1876,7 +1888,7 @@ java.lang.String defaultValue) {
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> createTimeBuilder_;
     /**
      * <pre>
-     * When it was registered. Server clock.
+     * When it was registered, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -1887,7 +1899,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was registered. Server clock.
+     * When it was registered, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -1902,7 +1914,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was registered. Server clock.
+     * When it was registered, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -1922,7 +1934,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was registered. Server clock.
+     * When it was registered, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -1940,7 +1952,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was registered. Server clock.
+     * When it was registered, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -1965,7 +1977,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was registered. Server clock.
+     * When it was registered, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -1982,7 +1994,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was registered. Server clock.
+     * When it was registered, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -1994,7 +2006,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was registered. Server clock.
+     * When it was registered, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -2009,7 +2021,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was registered. Server clock.
+     * When it was registered, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 9;</code>

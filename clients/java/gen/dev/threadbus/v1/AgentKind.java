@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * What a sender is.
+ * The kind of a sender.
  * </pre>
  *
  * Protobuf enum {@code threadbus.v1.AgentKind}
@@ -17,7 +17,7 @@ public enum AgentKind
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
    * <pre>
-   * In RegisterAgent: AGENT. In Participant: the name is not registered.
+   * In RegisterAgentRequest: AGENT. In Participant: the name is not registered.
    * </pre>
    *
    * <code>AGENT_KIND_UNSPECIFIED = 0;</code>
@@ -33,7 +33,7 @@ public enum AgentKind
   AGENT_KIND_AGENT(1),
   /**
    * <pre>
-   * A person. Where tokens are required, only an operator registers one.
+   * A person.
    * </pre>
    *
    * <code>AGENT_KIND_HUMAN = 2;</code>
@@ -49,7 +49,7 @@ public enum AgentKind
   AGENT_KIND_ANONYMOUS(3),
   /**
    * <pre>
-   * The server itself.
+   * The server itself. Reserved: not sent by this version.
    * </pre>
    *
    * <code>AGENT_KIND_SYSTEM = 4;</code>
@@ -69,7 +69,7 @@ public enum AgentKind
   }
   /**
    * <pre>
-   * In RegisterAgent: AGENT. In Participant: the name is not registered.
+   * In RegisterAgentRequest: AGENT. In Participant: the name is not registered.
    * </pre>
    *
    * <code>AGENT_KIND_UNSPECIFIED = 0;</code>
@@ -85,7 +85,7 @@ public enum AgentKind
   public static final int AGENT_KIND_AGENT_VALUE = 1;
   /**
    * <pre>
-   * A person. Where tokens are required, only an operator registers one.
+   * A person.
    * </pre>
    *
    * <code>AGENT_KIND_HUMAN = 2;</code>
@@ -101,7 +101,7 @@ public enum AgentKind
   public static final int AGENT_KIND_ANONYMOUS_VALUE = 3;
   /**
    * <pre>
-   * The server itself.
+   * The server itself. Reserved: not sent by this version.
    * </pre>
    *
    * <code>AGENT_KIND_SYSTEM = 4;</code>

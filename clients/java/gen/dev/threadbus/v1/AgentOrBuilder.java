@@ -12,9 +12,9 @@ public interface AgentOrBuilder extends
 
   /**
    * <pre>
-   * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
-   * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
-   * is never given to another agent.
+   * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
+   * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
+   * registered is never given to another agent.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -23,9 +23,9 @@ public interface AgentOrBuilder extends
   java.lang.String getName();
   /**
    * <pre>
-   * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
-   * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
-   * is never given to another agent.
+   * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
+   * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
+   * registered is never given to another agent.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -36,7 +36,7 @@ public interface AgentOrBuilder extends
 
   /**
    * <pre>
-   * What it is. Fixed at registration.
+   * What kind of sender it is. Fixed at registration.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -45,7 +45,7 @@ public interface AgentOrBuilder extends
   int getKindValue();
   /**
    * <pre>
-   * What it is. Fixed at registration.
+   * What kind of sender it is. Fixed at registration.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -95,7 +95,7 @@ public interface AgentOrBuilder extends
 
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -103,7 +103,7 @@ public interface AgentOrBuilder extends
   int getLabelsCount();
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -118,7 +118,7 @@ public interface AgentOrBuilder extends
   getLabels();
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -127,7 +127,7 @@ public interface AgentOrBuilder extends
   getLabelsMap();
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -139,7 +139,7 @@ java.lang.String getLabelsOrDefault(
 java.lang.String defaultValue);
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -188,7 +188,8 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
+   * Its last sign of life, on the server's clock: a call, a heartbeat, or the end of a wait; the
+   * current time while it has an open wait. Unset = none yet.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -197,7 +198,8 @@ java.lang.String defaultValue);
   boolean hasLastSeenTime();
   /**
    * <pre>
-   * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
+   * Its last sign of life, on the server's clock: a call, a heartbeat, or the end of a wait; the
+   * current time while it has an open wait. Unset = none yet.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -206,7 +208,8 @@ java.lang.String defaultValue);
   com.google.protobuf.Timestamp getLastSeenTime();
   /**
    * <pre>
-   * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
+   * Its last sign of life, on the server's clock: a call, a heartbeat, or the end of a wait; the
+   * current time while it has an open wait. Unset = none yet.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -215,7 +218,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * When it was registered. Server clock.
+   * When it was registered, on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -224,7 +227,7 @@ java.lang.String defaultValue);
   boolean hasCreateTime();
   /**
    * <pre>
-   * When it was registered. Server clock.
+   * When it was registered, on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -233,7 +236,7 @@ java.lang.String defaultValue);
   com.google.protobuf.Timestamp getCreateTime();
   /**
    * <pre>
-   * When it was registered. Server clock.
+   * When it was registered, on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 9;</code>

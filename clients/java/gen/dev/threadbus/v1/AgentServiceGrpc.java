@@ -4,7 +4,7 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * Agents: registration and sessions.
+ * Registers agents, and manages their settings, sessions and tokens.
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -298,7 +298,7 @@ public final class AgentServiceGrpc {
 
   /**
    * <pre>
-   * Agents: registration and sessions.
+   * Registers agents, and manages their settings, sessions and tokens.
    * </pre>
    */
   public interface AsyncService {
@@ -307,7 +307,8 @@ public final class AgentServiceGrpc {
      * <pre>
      * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
      * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-     * AGENT_EXISTS if the name is registered with another token, or was unregistered.
+     * AGENT_EXISTS if the name is registered with another token, or was unregistered. An agent that a
+     * post with on_behalf_of registered has no token: only an operator can give it one here.
      * Idempotent: a second call with the same name and token returns the registered agent. Without
      * `token` in the request, a lost response loses the token, and the next call returns
      * AGENT_EXISTS: send a token.
@@ -320,7 +321,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Returns an agent, or NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
      * </pre>
      */
     default void getAgent(dev.threadbus.v1.GetAgentRequest request,
@@ -330,7 +331,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of agents, by name.
+     * Returns a page of agents, sorted by name.
      * </pre>
      */
     default void listAgents(dev.threadbus.v1.ListAgentsRequest request,
@@ -340,10 +341,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Changes display name, description or labels of the caller; operators may change any agent.
-     * Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
-     * not registered.
-     * Idempotent: it sets values, and only the agent itself and operators set them.
+     * Changes the caller's display name, description or labels, and returns the agent. Operators may
+     * change any agent; other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED.
+     * Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is not registered.
+     * Idempotent: a second call sets the same values, which only the agent itself and operators
+     * change.
      * </pre>
      */
     default void updateAgent(dev.threadbus.v1.UpdateAgentRequest request,
@@ -353,8 +355,9 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
-     * Any later call of the agent starts a new session. Does nothing for anonymous callers.
+     * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
+     * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
+     * callers.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
@@ -365,10 +368,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
-     * ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
-     * keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
-     * for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
+     * which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
+     * messages keep its name, which is never given to another agent. Callers that are not operators
+     * and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+     * AGENT_NOT_FOUND if the agent is not registered.
      * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
      */
@@ -379,12 +383,13 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
-     * with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-     * PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
-     * Not idempotent: each call creates a token. Without `grace`, the first call expires the token
-     * that a second call would need. With it, call again within `grace`: the last token returned is
-     * valid.
+     * Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
+     * opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+     * UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
+     * operators, whose token is in a file.
+     * Not idempotent: each call creates a token. Without `grace`, the token that a second call would
+     * need expires with the first. With `grace`, call again before it is over: the last token
+     * returned is valid.
      * </pre>
      */
     default void rotateToken(dev.threadbus.v1.RotateTokenRequest request,
@@ -396,7 +401,7 @@ public final class AgentServiceGrpc {
   /**
    * Base class for the server implementation of the service AgentService.
    * <pre>
-   * Agents: registration and sessions.
+   * Registers agents, and manages their settings, sessions and tokens.
    * </pre>
    */
   public static abstract class AgentServiceImplBase
@@ -410,7 +415,7 @@ public final class AgentServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service AgentService.
    * <pre>
-   * Agents: registration and sessions.
+   * Registers agents, and manages their settings, sessions and tokens.
    * </pre>
    */
   public static final class AgentServiceStub
@@ -430,7 +435,8 @@ public final class AgentServiceGrpc {
      * <pre>
      * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
      * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-     * AGENT_EXISTS if the name is registered with another token, or was unregistered.
+     * AGENT_EXISTS if the name is registered with another token, or was unregistered. An agent that a
+     * post with on_behalf_of registered has no token: only an operator can give it one here.
      * Idempotent: a second call with the same name and token returns the registered agent. Without
      * `token` in the request, a lost response loses the token, and the next call returns
      * AGENT_EXISTS: send a token.
@@ -444,7 +450,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Returns an agent, or NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
      * </pre>
      */
     public void getAgent(dev.threadbus.v1.GetAgentRequest request,
@@ -455,7 +461,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of agents, by name.
+     * Returns a page of agents, sorted by name.
      * </pre>
      */
     public void listAgents(dev.threadbus.v1.ListAgentsRequest request,
@@ -466,10 +472,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Changes display name, description or labels of the caller; operators may change any agent.
-     * Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
-     * not registered.
-     * Idempotent: it sets values, and only the agent itself and operators set them.
+     * Changes the caller's display name, description or labels, and returns the agent. Operators may
+     * change any agent; other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED.
+     * Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is not registered.
+     * Idempotent: a second call sets the same values, which only the agent itself and operators
+     * change.
      * </pre>
      */
     public void updateAgent(dev.threadbus.v1.UpdateAgentRequest request,
@@ -480,8 +487,9 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
-     * Any later call of the agent starts a new session. Does nothing for anonymous callers.
+     * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
+     * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
+     * callers.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
@@ -493,10 +501,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
-     * ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
-     * keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
-     * for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
+     * which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
+     * messages keep its name, which is never given to another agent. Callers that are not operators
+     * and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+     * AGENT_NOT_FOUND if the agent is not registered.
      * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
      */
@@ -508,12 +517,13 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
-     * with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-     * PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
-     * Not idempotent: each call creates a token. Without `grace`, the first call expires the token
-     * that a second call would need. With it, call again within `grace`: the last token returned is
-     * valid.
+     * Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
+     * opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+     * UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
+     * operators, whose token is in a file.
+     * Not idempotent: each call creates a token. Without `grace`, the token that a second call would
+     * need expires with the first. With `grace`, call again before it is over: the last token
+     * returned is valid.
      * </pre>
      */
     public void rotateToken(dev.threadbus.v1.RotateTokenRequest request,
@@ -526,7 +536,7 @@ public final class AgentServiceGrpc {
   /**
    * A stub to allow clients to do synchronous rpc calls to service AgentService.
    * <pre>
-   * Agents: registration and sessions.
+   * Registers agents, and manages their settings, sessions and tokens.
    * </pre>
    */
   public static final class AgentServiceBlockingV2Stub
@@ -546,7 +556,8 @@ public final class AgentServiceGrpc {
      * <pre>
      * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
      * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-     * AGENT_EXISTS if the name is registered with another token, or was unregistered.
+     * AGENT_EXISTS if the name is registered with another token, or was unregistered. An agent that a
+     * post with on_behalf_of registered has no token: only an operator can give it one here.
      * Idempotent: a second call with the same name and token returns the registered agent. Without
      * `token` in the request, a lost response loses the token, and the next call returns
      * AGENT_EXISTS: send a token.
@@ -559,7 +570,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Returns an agent, or NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
      * </pre>
      */
     public dev.threadbus.v1.GetAgentResponse getAgent(dev.threadbus.v1.GetAgentRequest request) throws io.grpc.StatusException {
@@ -569,7 +580,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of agents, by name.
+     * Returns a page of agents, sorted by name.
      * </pre>
      */
     public dev.threadbus.v1.ListAgentsResponse listAgents(dev.threadbus.v1.ListAgentsRequest request) throws io.grpc.StatusException {
@@ -579,10 +590,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Changes display name, description or labels of the caller; operators may change any agent.
-     * Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
-     * not registered.
-     * Idempotent: it sets values, and only the agent itself and operators set them.
+     * Changes the caller's display name, description or labels, and returns the agent. Operators may
+     * change any agent; other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED.
+     * Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is not registered.
+     * Idempotent: a second call sets the same values, which only the agent itself and operators
+     * change.
      * </pre>
      */
     public dev.threadbus.v1.UpdateAgentResponse updateAgent(dev.threadbus.v1.UpdateAgentRequest request) throws io.grpc.StatusException {
@@ -592,8 +604,9 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
-     * Any later call of the agent starts a new session. Does nothing for anonymous callers.
+     * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
+     * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
+     * callers.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
@@ -604,10 +617,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
-     * ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
-     * keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
-     * for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
+     * which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
+     * messages keep its name, which is never given to another agent. Callers that are not operators
+     * and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+     * AGENT_NOT_FOUND if the agent is not registered.
      * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
      */
@@ -618,12 +632,13 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
-     * with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-     * PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
-     * Not idempotent: each call creates a token. Without `grace`, the first call expires the token
-     * that a second call would need. With it, call again within `grace`: the last token returned is
-     * valid.
+     * Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
+     * opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+     * UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
+     * operators, whose token is in a file.
+     * Not idempotent: each call creates a token. Without `grace`, the token that a second call would
+     * need expires with the first. With `grace`, call again before it is over: the last token
+     * returned is valid.
      * </pre>
      */
     public dev.threadbus.v1.RotateTokenResponse rotateToken(dev.threadbus.v1.RotateTokenRequest request) throws io.grpc.StatusException {
@@ -635,7 +650,7 @@ public final class AgentServiceGrpc {
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service AgentService.
    * <pre>
-   * Agents: registration and sessions.
+   * Registers agents, and manages their settings, sessions and tokens.
    * </pre>
    */
   public static final class AgentServiceBlockingStub
@@ -655,7 +670,8 @@ public final class AgentServiceGrpc {
      * <pre>
      * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
      * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-     * AGENT_EXISTS if the name is registered with another token, or was unregistered.
+     * AGENT_EXISTS if the name is registered with another token, or was unregistered. An agent that a
+     * post with on_behalf_of registered has no token: only an operator can give it one here.
      * Idempotent: a second call with the same name and token returns the registered agent. Without
      * `token` in the request, a lost response loses the token, and the next call returns
      * AGENT_EXISTS: send a token.
@@ -668,7 +684,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Returns an agent, or NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
      * </pre>
      */
     public dev.threadbus.v1.GetAgentResponse getAgent(dev.threadbus.v1.GetAgentRequest request) {
@@ -678,7 +694,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of agents, by name.
+     * Returns a page of agents, sorted by name.
      * </pre>
      */
     public dev.threadbus.v1.ListAgentsResponse listAgents(dev.threadbus.v1.ListAgentsRequest request) {
@@ -688,10 +704,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Changes display name, description or labels of the caller; operators may change any agent.
-     * Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
-     * not registered.
-     * Idempotent: it sets values, and only the agent itself and operators set them.
+     * Changes the caller's display name, description or labels, and returns the agent. Operators may
+     * change any agent; other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED.
+     * Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is not registered.
+     * Idempotent: a second call sets the same values, which only the agent itself and operators
+     * change.
      * </pre>
      */
     public dev.threadbus.v1.UpdateAgentResponse updateAgent(dev.threadbus.v1.UpdateAgentRequest request) {
@@ -701,8 +718,9 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
-     * Any later call of the agent starts a new session. Does nothing for anonymous callers.
+     * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
+     * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
+     * callers.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
@@ -713,10 +731,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
-     * ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
-     * keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
-     * for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
+     * which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
+     * messages keep its name, which is never given to another agent. Callers that are not operators
+     * and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+     * AGENT_NOT_FOUND if the agent is not registered.
      * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
      */
@@ -727,12 +746,13 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
-     * with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-     * PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
-     * Not idempotent: each call creates a token. Without `grace`, the first call expires the token
-     * that a second call would need. With it, call again within `grace`: the last token returned is
-     * valid.
+     * Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
+     * opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+     * UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
+     * operators, whose token is in a file.
+     * Not idempotent: each call creates a token. Without `grace`, the token that a second call would
+     * need expires with the first. With `grace`, call again before it is over: the last token
+     * returned is valid.
      * </pre>
      */
     public dev.threadbus.v1.RotateTokenResponse rotateToken(dev.threadbus.v1.RotateTokenRequest request) {
@@ -744,7 +764,7 @@ public final class AgentServiceGrpc {
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service AgentService.
    * <pre>
-   * Agents: registration and sessions.
+   * Registers agents, and manages their settings, sessions and tokens.
    * </pre>
    */
   public static final class AgentServiceFutureStub
@@ -764,7 +784,8 @@ public final class AgentServiceGrpc {
      * <pre>
      * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
      * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-     * AGENT_EXISTS if the name is registered with another token, or was unregistered.
+     * AGENT_EXISTS if the name is registered with another token, or was unregistered. An agent that a
+     * post with on_behalf_of registered has no token: only an operator can give it one here.
      * Idempotent: a second call with the same name and token returns the registered agent. Without
      * `token` in the request, a lost response loses the token, and the next call returns
      * AGENT_EXISTS: send a token.
@@ -778,7 +799,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Returns an agent, or NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.GetAgentResponse> getAgent(
@@ -789,7 +810,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of agents, by name.
+     * Returns a page of agents, sorted by name.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.ListAgentsResponse> listAgents(
@@ -800,10 +821,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Changes display name, description or labels of the caller; operators may change any agent.
-     * Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
-     * not registered.
-     * Idempotent: it sets values, and only the agent itself and operators set them.
+     * Changes the caller's display name, description or labels, and returns the agent. Operators may
+     * change any agent; other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED.
+     * Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is not registered.
+     * Idempotent: a second call sets the same values, which only the agent itself and operators
+     * change.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.UpdateAgentResponse> updateAgent(
@@ -814,8 +836,9 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
-     * Any later call of the agent starts a new session. Does nothing for anonymous callers.
+     * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
+     * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
+     * callers.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
@@ -827,10 +850,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
-     * ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
-     * keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
-     * for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
+     * which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
+     * messages keep its name, which is never given to another agent. Callers that are not operators
+     * and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+     * AGENT_NOT_FOUND if the agent is not registered.
      * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
      */
@@ -842,12 +866,13 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
-     * with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-     * PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
-     * Not idempotent: each call creates a token. Without `grace`, the first call expires the token
-     * that a second call would need. With it, call again within `grace`: the last token returned is
-     * valid.
+     * Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
+     * opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+     * UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
+     * operators, whose token is in a file.
+     * Not idempotent: each call creates a token. Without `grace`, the token that a second call would
+     * need expires with the first. With `grace`, call again before it is over: the last token
+     * returned is valid.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.RotateTokenResponse> rotateToken(

@@ -188,8 +188,8 @@ private static final long serialVersionUID = 0L;
   public static final int RAW_FIELD_NUMBER = 3;
   /**
    * <pre>
-   * The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
-   * 4 MiB.
+   * The file's bytes. The whole message is at most 3 MiB, so that every frame is within gRPC's
+   * default limit of 4 MiB.
    * </pre>
    *
    * <code>bytes raw = 3;</code>
@@ -201,8 +201,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
-   * 4 MiB.
+   * The file's bytes. The whole message is at most 3 MiB, so that every frame is within gRPC's
+   * default limit of 4 MiB.
    * </pre>
    *
    * <code>bytes raw = 3;</code>
@@ -219,7 +219,7 @@ private static final long serialVersionUID = 0L;
   public static final int URL_FIELD_NUMBER = 4;
   /**
    * <pre>
-   * An absolute URL of at most 2,048 bytes. The server does not open it.
+   * An absolute URL of at most 2,048 bytes. The server does not fetch it.
    * </pre>
    *
    * <code>string url = 4;</code>
@@ -230,7 +230,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An absolute URL of at most 2,048 bytes. The server does not open it.
+   * An absolute URL of at most 2,048 bytes. The server does not fetch it.
    * </pre>
    *
    * <code>string url = 4;</code>
@@ -255,7 +255,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An absolute URL of at most 2,048 bytes. The server does not open it.
+   * An absolute URL of at most 2,048 bytes. The server does not fetch it.
    * </pre>
    *
    * <code>string url = 4;</code>
@@ -877,8 +877,8 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
-     * 4 MiB.
+     * The file's bytes. The whole message is at most 3 MiB, so that every frame is within gRPC's
+     * default limit of 4 MiB.
      * </pre>
      *
      * <code>bytes raw = 3;</code>
@@ -889,8 +889,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
-     * 4 MiB.
+     * The file's bytes. The whole message is at most 3 MiB, so that every frame is within gRPC's
+     * default limit of 4 MiB.
      * </pre>
      *
      * <code>bytes raw = 3;</code>
@@ -904,8 +904,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
-     * 4 MiB.
+     * The file's bytes. The whole message is at most 3 MiB, so that every frame is within gRPC's
+     * default limit of 4 MiB.
      * </pre>
      *
      * <code>bytes raw = 3;</code>
@@ -921,8 +921,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
-     * 4 MiB.
+     * The file's bytes. The whole message is at most 3 MiB, so that every frame is within gRPC's
+     * default limit of 4 MiB.
      * </pre>
      *
      * <code>bytes raw = 3;</code>
@@ -939,7 +939,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * An absolute URL of at most 2,048 bytes. The server does not open it.
+     * An absolute URL of at most 2,048 bytes. The server does not fetch it.
      * </pre>
      *
      * <code>string url = 4;</code>
@@ -951,7 +951,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An absolute URL of at most 2,048 bytes. The server does not open it.
+     * An absolute URL of at most 2,048 bytes. The server does not fetch it.
      * </pre>
      *
      * <code>string url = 4;</code>
@@ -977,7 +977,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An absolute URL of at most 2,048 bytes. The server does not open it.
+     * An absolute URL of at most 2,048 bytes. The server does not fetch it.
      * </pre>
      *
      * <code>string url = 4;</code>
@@ -1004,7 +1004,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An absolute URL of at most 2,048 bytes. The server does not open it.
+     * An absolute URL of at most 2,048 bytes. The server does not fetch it.
      * </pre>
      *
      * <code>string url = 4;</code>
@@ -1021,7 +1021,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An absolute URL of at most 2,048 bytes. The server does not open it.
+     * An absolute URL of at most 2,048 bytes. The server does not fetch it.
      * </pre>
      *
      * <code>string url = 4;</code>
@@ -1037,7 +1037,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An absolute URL of at most 2,048 bytes. The server does not open it.
+     * An absolute URL of at most 2,048 bytes. The server does not fetch it.
      * </pre>
      *
      * <code>string url = 4;</code>

@@ -52,8 +52,8 @@ public interface AttachmentOrBuilder extends
 
   /**
    * <pre>
-   * The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
-   * 4 MiB.
+   * The file's bytes. The whole message is at most 3 MiB, so that every frame is within gRPC's
+   * default limit of 4 MiB.
    * </pre>
    *
    * <code>bytes raw = 3;</code>
@@ -62,8 +62,8 @@ public interface AttachmentOrBuilder extends
   boolean hasRaw();
   /**
    * <pre>
-   * The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
-   * 4 MiB.
+   * The file's bytes. The whole message is at most 3 MiB, so that every frame is within gRPC's
+   * default limit of 4 MiB.
    * </pre>
    *
    * <code>bytes raw = 3;</code>
@@ -73,7 +73,7 @@ public interface AttachmentOrBuilder extends
 
   /**
    * <pre>
-   * An absolute URL of at most 2,048 bytes. The server does not open it.
+   * An absolute URL of at most 2,048 bytes. The server does not fetch it.
    * </pre>
    *
    * <code>string url = 4;</code>
@@ -82,7 +82,7 @@ public interface AttachmentOrBuilder extends
   boolean hasUrl();
   /**
    * <pre>
-   * An absolute URL of at most 2,048 bytes. The server does not open it.
+   * An absolute URL of at most 2,048 bytes. The server does not fetch it.
    * </pre>
    *
    * <code>string url = 4;</code>
@@ -91,7 +91,7 @@ public interface AttachmentOrBuilder extends
   java.lang.String getUrl();
   /**
    * <pre>
-   * An absolute URL of at most 2,048 bytes. The server does not open it.
+   * An absolute URL of at most 2,048 bytes. The server does not fetch it.
    * </pre>
    *
    * <code>string url = 4;</code>

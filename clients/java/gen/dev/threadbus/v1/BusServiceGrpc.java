@@ -305,16 +305,19 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-     * sender need not have joined it, and becomes a participant. Returns:
+     * Posts one message, and returns its seq once it is committed (GetServerInfoResponse.durability
+     * says how durably). The thread must exist. The sender need not have joined it, and becomes a
+     * participant unless it is anonymous. Returns:
      *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
      *     (mentions, handoff_to).
      *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
-     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
-     *     set by a caller that is not an operator.
+     *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
+     *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
+     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+     *   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
+     *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
      *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
      * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
@@ -342,15 +345,16 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
-     * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
-     * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+     * Replays the entries after the cursors, then streams new ones. Messages of one thread come in
+     * order. Waiting consumes nothing: two waits of one agent both get every message. Nor does it
+     * change read_seq: the agent reports what it has read with Heartbeat or based_on_seq, and
      * continues from there when it joins again. The stream ends with an `ending` frame and OK, or
      * with an error. Returns:
      *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
-     *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+     *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: the agent has max_open_waits open, or all anonymous
+     *     callers together have max_anonymous_waits open.
      *   * UNAUTHENTICATED: the token expired or was revoked during the wait.
-     * A cursor that is not valid is not an error: see `resync`.
+     * A cursor that is not valid is not an error: see WaitResync.
      * Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
      * </pre>
      */
@@ -361,8 +365,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
-     * not read. Does nothing for anonymous callers.
+     * Renews the caller's lease, records its state and what it has read, and returns the threads that
+     * it has not read to their heads. Records and renews nothing for anonymous callers.
      * Idempotent: state and lease are replaced, and read positions never decrease.
      * </pre>
      */
@@ -373,9 +377,9 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of a thread, in ascending order. Does not change what the caller has read.
-     * Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
-     * the head or the epoch does not match.
+     * Returns a page of a thread, in ascending order. Does not change the caller's read_seq. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head
+     * or the epoch does not match.
      * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
      * </pre>
      */
@@ -386,7 +390,7 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
+     * Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
      * </pre>
      */
     default void getMessage(dev.threadbus.v1.GetMessageRequest request,
@@ -397,7 +401,7 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Returns the server's version and settings, and the caller's identity. Requires no token; where
-     * tokens are required, `limits` is set only for calls with one.
+     * tokens are required, `limits` is set only for calls with a token.
      * </pre>
      */
     default void getServerInfo(dev.threadbus.v1.GetServerInfoRequest request,
@@ -441,16 +445,19 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-     * sender need not have joined it, and becomes a participant. Returns:
+     * Posts one message, and returns its seq once it is committed (GetServerInfoResponse.durability
+     * says how durably). The thread must exist. The sender need not have joined it, and becomes a
+     * participant unless it is anonymous. Returns:
      *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
      *     (mentions, handoff_to).
      *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
-     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
-     *     set by a caller that is not an operator.
+     *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
+     *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
+     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+     *   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
+     *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
      *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
      * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
@@ -480,15 +487,16 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
-     * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
-     * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+     * Replays the entries after the cursors, then streams new ones. Messages of one thread come in
+     * order. Waiting consumes nothing: two waits of one agent both get every message. Nor does it
+     * change read_seq: the agent reports what it has read with Heartbeat or based_on_seq, and
      * continues from there when it joins again. The stream ends with an `ending` frame and OK, or
      * with an error. Returns:
      *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
-     *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+     *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: the agent has max_open_waits open, or all anonymous
+     *     callers together have max_anonymous_waits open.
      *   * UNAUTHENTICATED: the token expired or was revoked during the wait.
-     * A cursor that is not valid is not an error: see `resync`.
+     * A cursor that is not valid is not an error: see WaitResync.
      * Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
      * </pre>
      */
@@ -500,8 +508,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
-     * not read. Does nothing for anonymous callers.
+     * Renews the caller's lease, records its state and what it has read, and returns the threads that
+     * it has not read to their heads. Records and renews nothing for anonymous callers.
      * Idempotent: state and lease are replaced, and read positions never decrease.
      * </pre>
      */
@@ -513,9 +521,9 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of a thread, in ascending order. Does not change what the caller has read.
-     * Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
-     * the head or the epoch does not match.
+     * Returns a page of a thread, in ascending order. Does not change the caller's read_seq. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head
+     * or the epoch does not match.
      * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
      * </pre>
      */
@@ -527,7 +535,7 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
+     * Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
      * </pre>
      */
     public void getMessage(dev.threadbus.v1.GetMessageRequest request,
@@ -539,7 +547,7 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Returns the server's version and settings, and the caller's identity. Requires no token; where
-     * tokens are required, `limits` is set only for calls with one.
+     * tokens are required, `limits` is set only for calls with a token.
      * </pre>
      */
     public void getServerInfo(dev.threadbus.v1.GetServerInfoRequest request,
@@ -570,16 +578,19 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-     * sender need not have joined it, and becomes a participant. Returns:
+     * Posts one message, and returns its seq once it is committed (GetServerInfoResponse.durability
+     * says how durably). The thread must exist. The sender need not have joined it, and becomes a
+     * participant unless it is anonymous. Returns:
      *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
      *     (mentions, handoff_to).
      *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
-     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
-     *     set by a caller that is not an operator.
+     *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
+     *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
+     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+     *   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
+     *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
      *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
      * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
@@ -609,15 +620,16 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
-     * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
-     * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+     * Replays the entries after the cursors, then streams new ones. Messages of one thread come in
+     * order. Waiting consumes nothing: two waits of one agent both get every message. Nor does it
+     * change read_seq: the agent reports what it has read with Heartbeat or based_on_seq, and
      * continues from there when it joins again. The stream ends with an `ending` frame and OK, or
      * with an error. Returns:
      *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
-     *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+     *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: the agent has max_open_waits open, or all anonymous
+     *     callers together have max_anonymous_waits open.
      *   * UNAUTHENTICATED: the token expired or was revoked during the wait.
-     * A cursor that is not valid is not an error: see `resync`.
+     * A cursor that is not valid is not an error: see WaitResync.
      * Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
      * </pre>
      */
@@ -630,8 +642,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
-     * not read. Does nothing for anonymous callers.
+     * Renews the caller's lease, records its state and what it has read, and returns the threads that
+     * it has not read to their heads. Records and renews nothing for anonymous callers.
      * Idempotent: state and lease are replaced, and read positions never decrease.
      * </pre>
      */
@@ -642,9 +654,9 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of a thread, in ascending order. Does not change what the caller has read.
-     * Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
-     * the head or the epoch does not match.
+     * Returns a page of a thread, in ascending order. Does not change the caller's read_seq. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head
+     * or the epoch does not match.
      * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
      * </pre>
      */
@@ -655,7 +667,7 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
+     * Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
      * </pre>
      */
     public dev.threadbus.v1.GetMessageResponse getMessage(dev.threadbus.v1.GetMessageRequest request) throws io.grpc.StatusException {
@@ -666,7 +678,7 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Returns the server's version and settings, and the caller's identity. Requires no token; where
-     * tokens are required, `limits` is set only for calls with one.
+     * tokens are required, `limits` is set only for calls with a token.
      * </pre>
      */
     public dev.threadbus.v1.GetServerInfoResponse getServerInfo(dev.threadbus.v1.GetServerInfoRequest request) throws io.grpc.StatusException {
@@ -696,16 +708,19 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-     * sender need not have joined it, and becomes a participant. Returns:
+     * Posts one message, and returns its seq once it is committed (GetServerInfoResponse.durability
+     * says how durably). The thread must exist. The sender need not have joined it, and becomes a
+     * participant unless it is anonymous. Returns:
      *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
      *     (mentions, handoff_to).
      *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
-     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
-     *     set by a caller that is not an operator.
+     *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
+     *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
+     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+     *   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
+     *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
      *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
      * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
@@ -717,15 +732,16 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
-     * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
-     * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+     * Replays the entries after the cursors, then streams new ones. Messages of one thread come in
+     * order. Waiting consumes nothing: two waits of one agent both get every message. Nor does it
+     * change read_seq: the agent reports what it has read with Heartbeat or based_on_seq, and
      * continues from there when it joins again. The stream ends with an `ending` frame and OK, or
      * with an error. Returns:
      *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
-     *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+     *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: the agent has max_open_waits open, or all anonymous
+     *     callers together have max_anonymous_waits open.
      *   * UNAUTHENTICATED: the token expired or was revoked during the wait.
-     * A cursor that is not valid is not an error: see `resync`.
+     * A cursor that is not valid is not an error: see WaitResync.
      * Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
      * </pre>
      */
@@ -737,8 +753,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
-     * not read. Does nothing for anonymous callers.
+     * Renews the caller's lease, records its state and what it has read, and returns the threads that
+     * it has not read to their heads. Records and renews nothing for anonymous callers.
      * Idempotent: state and lease are replaced, and read positions never decrease.
      * </pre>
      */
@@ -749,9 +765,9 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of a thread, in ascending order. Does not change what the caller has read.
-     * Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
-     * the head or the epoch does not match.
+     * Returns a page of a thread, in ascending order. Does not change the caller's read_seq. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head
+     * or the epoch does not match.
      * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
      * </pre>
      */
@@ -762,7 +778,7 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
+     * Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
      * </pre>
      */
     public dev.threadbus.v1.GetMessageResponse getMessage(dev.threadbus.v1.GetMessageRequest request) {
@@ -773,7 +789,7 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Returns the server's version and settings, and the caller's identity. Requires no token; where
-     * tokens are required, `limits` is set only for calls with one.
+     * tokens are required, `limits` is set only for calls with a token.
      * </pre>
      */
     public dev.threadbus.v1.GetServerInfoResponse getServerInfo(dev.threadbus.v1.GetServerInfoRequest request) {
@@ -803,16 +819,19 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-     * sender need not have joined it, and becomes a participant. Returns:
+     * Posts one message, and returns its seq once it is committed (GetServerInfoResponse.durability
+     * says how durably). The thread must exist. The sender need not have joined it, and becomes a
+     * participant unless it is anonymous. Returns:
      *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
      *     (mentions, handoff_to).
      *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
-     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
-     *     set by a caller that is not an operator.
+     *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
+     *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
+     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+     *   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
+     *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
      *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
      * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
@@ -825,8 +844,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
-     * not read. Does nothing for anonymous callers.
+     * Renews the caller's lease, records its state and what it has read, and returns the threads that
+     * it has not read to their heads. Records and renews nothing for anonymous callers.
      * Idempotent: state and lease are replaced, and read positions never decrease.
      * </pre>
      */
@@ -838,9 +857,9 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of a thread, in ascending order. Does not change what the caller has read.
-     * Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
-     * the head or the epoch does not match.
+     * Returns a page of a thread, in ascending order. Does not change the caller's read_seq. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head
+     * or the epoch does not match.
      * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
      * </pre>
      */
@@ -852,7 +871,7 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
+     * Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.GetMessageResponse> getMessage(
@@ -864,7 +883,7 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Returns the server's version and settings, and the caller's identity. Requires no token; where
-     * tokens are required, `limits` is set only for calls with one.
+     * tokens are required, `limits` is set only for calls with a token.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.GetServerInfoResponse> getServerInfo(

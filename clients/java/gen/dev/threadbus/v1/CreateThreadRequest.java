@@ -184,7 +184,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -205,7 +205,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -216,7 +216,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -234,7 +234,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -894,7 +894,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -915,7 +915,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -926,7 +926,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -944,7 +944,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -968,7 +968,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -991,7 +991,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -1008,7 +1008,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 3;</code>

@@ -52,7 +52,7 @@ public interface CreateThreadRequestOrBuilder extends
 
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -60,7 +60,7 @@ public interface CreateThreadRequestOrBuilder extends
   int getLabelsCount();
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -75,7 +75,7 @@ public interface CreateThreadRequestOrBuilder extends
   getLabels();
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -84,7 +84,7 @@ public interface CreateThreadRequestOrBuilder extends
   getLabelsMap();
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -96,7 +96,7 @@ java.lang.String getLabelsOrDefault(
 java.lang.String defaultValue);
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 3;</code>

@@ -100,7 +100,7 @@ private static final long serialVersionUID = 0L;
   private long afterSeq_ = 0L;
   /**
    * <pre>
-   * Seq of the last entry delivered; the next one is after it. 0 = from the start.
+   * Seq of the last entry that was delivered or filtered out. 0 = from the start.
    * </pre>
    *
    * <code>int64 after_seq = 2;</code>
@@ -599,7 +599,7 @@ private static final long serialVersionUID = 0L;
     private long afterSeq_ ;
     /**
      * <pre>
-     * Seq of the last entry delivered; the next one is after it. 0 = from the start.
+     * Seq of the last entry that was delivered or filtered out. 0 = from the start.
      * </pre>
      *
      * <code>int64 after_seq = 2;</code>
@@ -611,7 +611,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Seq of the last entry delivered; the next one is after it. 0 = from the start.
+     * Seq of the last entry that was delivered or filtered out. 0 = from the start.
      * </pre>
      *
      * <code>int64 after_seq = 2;</code>
@@ -627,7 +627,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Seq of the last entry delivered; the next one is after it. 0 = from the start.
+     * Seq of the last entry that was delivered or filtered out. 0 = from the start.
      * </pre>
      *
      * <code>int64 after_seq = 2;</code>

@@ -32,7 +32,7 @@ public interface CursorOrBuilder extends
 
   /**
    * <pre>
-   * Seq of the last entry delivered; the next one is after it. 0 = from the start.
+   * Seq of the last entry that was delivered or filtered out. 0 = from the start.
    * </pre>
    *
    * <code>int64 after_seq = 2;</code>

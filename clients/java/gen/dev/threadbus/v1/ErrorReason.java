@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * The reasons. In brackets the status code, in braces the keys of ErrorInfo.metadata.
+ * The reasons. Brackets hold the status code, braces the keys of ErrorInfo.metadata.
  * </pre>
  *
  * Protobuf enum {@code threadbus.v1.ErrorReason}
@@ -33,7 +33,7 @@ public enum ErrorReason
   ERROR_REASON_VALIDATION_FAILED(1),
   /**
    * <pre>
-   * [INVALID_ARGUMENT] {limit, size} A post is larger than allowed. In bytes.
+   * [INVALID_ARGUMENT] {limit, size} A post is larger than allowed; limit and size are in bytes.
    * </pre>
    *
    * <code>ERROR_REASON_MESSAGE_TOO_LARGE = 2;</code>
@@ -41,7 +41,7 @@ public enum ErrorReason
   ERROR_REASON_MESSAGE_TOO_LARGE(2),
   /**
    * <pre>
-   * [UNAUTHENTICATED] A token is required and missing, or the token is unknown or was revoked. Do not retry.
+   * [UNAUTHENTICATED] A token is required and missing, or the token is malformed, unknown or revoked. Do not retry.
    * </pre>
    *
    * <code>ERROR_REASON_TOKEN_INVALID = 4;</code>
@@ -49,7 +49,7 @@ public enum ErrorReason
   ERROR_REASON_TOKEN_INVALID(4),
   /**
    * <pre>
-   * [UNAUTHENTICATED] The token expired. Get a new one.
+   * [UNAUTHENTICATED] The token was replaced by RotateToken and has expired. Use the new one.
    * </pre>
    *
    * <code>ERROR_REASON_TOKEN_EXPIRED = 5;</code>
@@ -65,7 +65,7 @@ public enum ErrorReason
   ERROR_REASON_ACCESS_DENIED(6),
   /**
    * <pre>
-   * [NOT_FOUND] The thread does not exist; a ResourceInfo for each, at most 20. The message names threads that differ by case.
+   * [NOT_FOUND] A thread does not exist; a ResourceInfo names each, up to 20. The status message lists existing threads whose names differ only by case.
    * </pre>
    *
    * <code>ERROR_REASON_THREAD_NOT_FOUND = 7;</code>
@@ -81,7 +81,7 @@ public enum ErrorReason
   ERROR_REASON_MESSAGE_NOT_FOUND(8),
   /**
    * <pre>
-   * [NOT_FOUND] The agent is not registered.
+   * [NOT_FOUND] An agent is not registered; a ResourceInfo names each.
    * </pre>
    *
    * <code>ERROR_REASON_AGENT_NOT_FOUND = 9;</code>
@@ -105,7 +105,7 @@ public enum ErrorReason
   ERROR_REASON_AGENT_EXISTS(11),
   /**
    * <pre>
-   * [ALREADY_EXISTS] {seq} The request_id was used for a different post, which is message seq.
+   * [ALREADY_EXISTS] {seq} The request_id was used for a different post, which has this seq.
    * </pre>
    *
    * <code>ERROR_REASON_REQUEST_ID_REUSED = 12;</code>
@@ -137,7 +137,7 @@ public enum ErrorReason
   ERROR_REASON_THREAD_CLOSED(15),
   /**
    * <pre>
-   * [OUT_OF_RANGE] {first_seq, head_seq, epoch} A position in another epoch or past the head, in a unary call.
+   * [OUT_OF_RANGE] {first_seq, head_seq, epoch} A position is past the head or of another epoch. WaitMessages sends a `resync` instead.
    * </pre>
    *
    * <code>ERROR_REASON_CURSOR_INVALID = 16;</code>
@@ -145,7 +145,7 @@ public enum ErrorReason
   ERROR_REASON_CURSOR_INVALID(16),
   /**
    * <pre>
-   * [RESOURCE_EXHAUSTED] {limit} A limit is reached, such as open waits of one agent; QuotaFailure names it. Waiting does not help.
+   * [RESOURCE_EXHAUSTED] {limit} A limit is reached, such as the open waits of one agent; QuotaFailure names it. Retrying later does not help.
    * </pre>
    *
    * <code>ERROR_REASON_QUOTA_EXCEEDED = 18;</code>
@@ -169,7 +169,7 @@ public enum ErrorReason
   ERROR_REASON_DRAINING(21),
   /**
    * <pre>
-   * [UNAVAILABLE] The store is busy or a limit of bytes is reached; nothing was done. Retry after RetryInfo.
+   * [UNAVAILABLE] The store is busy, or a queue or byte budget is full; nothing was done. Retry after the delay in RetryInfo.
    * </pre>
    *
    * <code>ERROR_REASON_STORE_BUSY = 22;</code>
@@ -177,7 +177,7 @@ public enum ErrorReason
   ERROR_REASON_STORE_BUSY(22),
   /**
    * <pre>
-   * [INTERNAL] {incident} A bug in the server; its log has the incident.
+   * [INTERNAL] {incident} A bug in the server, whose log has the incident. Whether anything was stored is unknown.
    * </pre>
    *
    * <code>ERROR_REASON_INTERNAL = 23;</code>
@@ -185,7 +185,7 @@ public enum ErrorReason
   ERROR_REASON_INTERNAL(23),
   /**
    * <pre>
-   * [UNAVAILABLE] The store's file was replaced, is damaged, or cannot be read or written; nothing was done. Retry after RetryInfo.
+   * [UNAVAILABLE] The store's file was replaced, is damaged, or cannot be read or written; nothing was done. Retry after the delay in RetryInfo.
    * </pre>
    *
    * <code>ERROR_REASON_STORE_FAILED = 24;</code>
@@ -221,7 +221,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_VALIDATION_FAILED_VALUE = 1;
   /**
    * <pre>
-   * [INVALID_ARGUMENT] {limit, size} A post is larger than allowed. In bytes.
+   * [INVALID_ARGUMENT] {limit, size} A post is larger than allowed; limit and size are in bytes.
    * </pre>
    *
    * <code>ERROR_REASON_MESSAGE_TOO_LARGE = 2;</code>
@@ -229,7 +229,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_MESSAGE_TOO_LARGE_VALUE = 2;
   /**
    * <pre>
-   * [UNAUTHENTICATED] A token is required and missing, or the token is unknown or was revoked. Do not retry.
+   * [UNAUTHENTICATED] A token is required and missing, or the token is malformed, unknown or revoked. Do not retry.
    * </pre>
    *
    * <code>ERROR_REASON_TOKEN_INVALID = 4;</code>
@@ -237,7 +237,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_TOKEN_INVALID_VALUE = 4;
   /**
    * <pre>
-   * [UNAUTHENTICATED] The token expired. Get a new one.
+   * [UNAUTHENTICATED] The token was replaced by RotateToken and has expired. Use the new one.
    * </pre>
    *
    * <code>ERROR_REASON_TOKEN_EXPIRED = 5;</code>
@@ -253,7 +253,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_ACCESS_DENIED_VALUE = 6;
   /**
    * <pre>
-   * [NOT_FOUND] The thread does not exist; a ResourceInfo for each, at most 20. The message names threads that differ by case.
+   * [NOT_FOUND] A thread does not exist; a ResourceInfo names each, up to 20. The status message lists existing threads whose names differ only by case.
    * </pre>
    *
    * <code>ERROR_REASON_THREAD_NOT_FOUND = 7;</code>
@@ -269,7 +269,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_MESSAGE_NOT_FOUND_VALUE = 8;
   /**
    * <pre>
-   * [NOT_FOUND] The agent is not registered.
+   * [NOT_FOUND] An agent is not registered; a ResourceInfo names each.
    * </pre>
    *
    * <code>ERROR_REASON_AGENT_NOT_FOUND = 9;</code>
@@ -293,7 +293,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_AGENT_EXISTS_VALUE = 11;
   /**
    * <pre>
-   * [ALREADY_EXISTS] {seq} The request_id was used for a different post, which is message seq.
+   * [ALREADY_EXISTS] {seq} The request_id was used for a different post, which has this seq.
    * </pre>
    *
    * <code>ERROR_REASON_REQUEST_ID_REUSED = 12;</code>
@@ -325,7 +325,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_THREAD_CLOSED_VALUE = 15;
   /**
    * <pre>
-   * [OUT_OF_RANGE] {first_seq, head_seq, epoch} A position in another epoch or past the head, in a unary call.
+   * [OUT_OF_RANGE] {first_seq, head_seq, epoch} A position is past the head or of another epoch. WaitMessages sends a `resync` instead.
    * </pre>
    *
    * <code>ERROR_REASON_CURSOR_INVALID = 16;</code>
@@ -333,7 +333,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_CURSOR_INVALID_VALUE = 16;
   /**
    * <pre>
-   * [RESOURCE_EXHAUSTED] {limit} A limit is reached, such as open waits of one agent; QuotaFailure names it. Waiting does not help.
+   * [RESOURCE_EXHAUSTED] {limit} A limit is reached, such as the open waits of one agent; QuotaFailure names it. Retrying later does not help.
    * </pre>
    *
    * <code>ERROR_REASON_QUOTA_EXCEEDED = 18;</code>
@@ -357,7 +357,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_DRAINING_VALUE = 21;
   /**
    * <pre>
-   * [UNAVAILABLE] The store is busy or a limit of bytes is reached; nothing was done. Retry after RetryInfo.
+   * [UNAVAILABLE] The store is busy, or a queue or byte budget is full; nothing was done. Retry after the delay in RetryInfo.
    * </pre>
    *
    * <code>ERROR_REASON_STORE_BUSY = 22;</code>
@@ -365,7 +365,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_STORE_BUSY_VALUE = 22;
   /**
    * <pre>
-   * [INTERNAL] {incident} A bug in the server; its log has the incident.
+   * [INTERNAL] {incident} A bug in the server, whose log has the incident. Whether anything was stored is unknown.
    * </pre>
    *
    * <code>ERROR_REASON_INTERNAL = 23;</code>
@@ -373,7 +373,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_INTERNAL_VALUE = 23;
   /**
    * <pre>
-   * [UNAVAILABLE] The store's file was replaced, is damaged, or cannot be read or written; nothing was done. Retry after RetryInfo.
+   * [UNAVAILABLE] The store's file was replaced, is damaged, or cannot be read or written; nothing was done. Retry after the delay in RetryInfo.
    * </pre>
    *
    * <code>ERROR_REASON_STORE_FAILED = 24;</code>

@@ -53,7 +53,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object agent_ = "";
   /**
    * <pre>
-   * Its name. Empty = the caller.
+   * Its name. Empty = the caller; for an anonymous caller or an operator, who are not registered,
+   * the response then has only name and kind.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -74,7 +75,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its name. Empty = the caller.
+   * Its name. Empty = the caller; for an anonymous caller or an operator, who are not registered,
+   * the response then has only name and kind.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -396,7 +398,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object agent_ = "";
     /**
      * <pre>
-     * Its name. Empty = the caller.
+     * Its name. Empty = the caller; for an anonymous caller or an operator, who are not registered,
+     * the response then has only name and kind.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -416,7 +419,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name. Empty = the caller.
+     * Its name. Empty = the caller; for an anonymous caller or an operator, who are not registered,
+     * the response then has only name and kind.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -437,7 +441,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name. Empty = the caller.
+     * Its name. Empty = the caller; for an anonymous caller or an operator, who are not registered,
+     * the response then has only name and kind.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -454,7 +459,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name. Empty = the caller.
+     * Its name. Empty = the caller; for an anonymous caller or an operator, who are not registered,
+     * the response then has only name and kind.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -468,7 +474,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name. Empty = the caller.
+     * Its name. Empty = the caller; for an anonymous caller or an operator, who are not registered,
+     * the response then has only name and kind.
      * </pre>
      *
      * <code>string agent = 1;</code>

@@ -12,7 +12,8 @@ public interface GetAgentRequestOrBuilder extends
 
   /**
    * <pre>
-   * Its name. Empty = the caller.
+   * Its name. Empty = the caller; for an anonymous caller or an operator, who are not registered,
+   * the response then has only name and kind.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -21,7 +22,8 @@ public interface GetAgentRequestOrBuilder extends
   java.lang.String getAgent();
   /**
    * <pre>
-   * Its name. Empty = the caller.
+   * Its name. Empty = the caller; for an anonymous caller or an operator, who are not registered,
+   * the response then has only name and kind.
    * </pre>
    *
    * <code>string agent = 1;</code>

@@ -154,7 +154,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object durability_ = "";
   /**
    * <pre>
-   * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
+   * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine
+   * fails.
    * </pre>
    *
    * <code>string durability = 3;</code>
@@ -175,7 +176,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
+   * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine
+   * fails.
    * </pre>
    *
    * <code>string durability = 3;</code>
@@ -347,7 +349,7 @@ private static final long serialVersionUID = 0L;
   private dev.threadbus.v1.ServerLimits limits_;
   /**
    * <pre>
-   * The server's limits.
+   * The server's limits. Unset for a call without a token where tokens are required.
    * </pre>
    *
    * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -359,7 +361,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The server's limits.
+   * The server's limits. Unset for a call without a token where tokens are required.
    * </pre>
    *
    * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -371,7 +373,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The server's limits.
+   * The server's limits. Unset for a call without a token where tokens are required.
    * </pre>
    *
    * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -461,7 +463,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration workingTimeout_;
   /**
    * <pre>
-   * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
+   * How long an agent counts as WORKING on messages that it does not report as read; 15 min by
+   * default.
    * </pre>
    *
    * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -473,7 +476,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
+   * How long an agent counts as WORKING on messages that it does not report as read; 15 min by
+   * default.
    * </pre>
    *
    * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -485,7 +489,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
+   * How long an agent counts as WORKING on messages that it does not report as read; 15 min by
+   * default.
    * </pre>
    *
    * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -499,7 +504,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp serverTime_;
   /**
    * <pre>
-   * The server's clock.
+   * The current time on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -511,7 +516,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The server's clock.
+   * The current time on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -523,7 +528,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The server's clock.
+   * The current time on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -1350,7 +1355,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object durability_ = "";
     /**
      * <pre>
-     * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
+     * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine
+     * fails.
      * </pre>
      *
      * <code>string durability = 3;</code>
@@ -1370,7 +1376,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
+     * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine
+     * fails.
      * </pre>
      *
      * <code>string durability = 3;</code>
@@ -1391,7 +1398,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
+     * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine
+     * fails.
      * </pre>
      *
      * <code>string durability = 3;</code>
@@ -1408,7 +1416,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
+     * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine
+     * fails.
      * </pre>
      *
      * <code>string durability = 3;</code>
@@ -1422,7 +1431,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
+     * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine
+     * fails.
      * </pre>
      *
      * <code>string durability = 3;</code>
@@ -1775,7 +1785,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.ServerLimits, dev.threadbus.v1.ServerLimits.Builder, dev.threadbus.v1.ServerLimitsOrBuilder> limitsBuilder_;
     /**
      * <pre>
-     * The server's limits.
+     * The server's limits. Unset for a call without a token where tokens are required.
      * </pre>
      *
      * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -1786,7 +1796,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The server's limits.
+     * The server's limits. Unset for a call without a token where tokens are required.
      * </pre>
      *
      * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -1801,7 +1811,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The server's limits.
+     * The server's limits. Unset for a call without a token where tokens are required.
      * </pre>
      *
      * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -1821,7 +1831,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The server's limits.
+     * The server's limits. Unset for a call without a token where tokens are required.
      * </pre>
      *
      * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -1839,7 +1849,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The server's limits.
+     * The server's limits. Unset for a call without a token where tokens are required.
      * </pre>
      *
      * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -1864,7 +1874,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The server's limits.
+     * The server's limits. Unset for a call without a token where tokens are required.
      * </pre>
      *
      * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -1881,7 +1891,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The server's limits.
+     * The server's limits. Unset for a call without a token where tokens are required.
      * </pre>
      *
      * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -1893,7 +1903,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The server's limits.
+     * The server's limits. Unset for a call without a token where tokens are required.
      * </pre>
      *
      * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -1908,7 +1918,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The server's limits.
+     * The server's limits. Unset for a call without a token where tokens are required.
      * </pre>
      *
      * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -2246,7 +2256,8 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> workingTimeoutBuilder_;
     /**
      * <pre>
-     * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
+     * How long an agent counts as WORKING on messages that it does not report as read; 15 min by
+     * default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2257,7 +2268,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
+     * How long an agent counts as WORKING on messages that it does not report as read; 15 min by
+     * default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2272,7 +2284,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
+     * How long an agent counts as WORKING on messages that it does not report as read; 15 min by
+     * default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2292,7 +2305,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
+     * How long an agent counts as WORKING on messages that it does not report as read; 15 min by
+     * default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2310,7 +2324,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
+     * How long an agent counts as WORKING on messages that it does not report as read; 15 min by
+     * default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2335,7 +2350,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
+     * How long an agent counts as WORKING on messages that it does not report as read; 15 min by
+     * default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2352,7 +2368,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
+     * How long an agent counts as WORKING on messages that it does not report as read; 15 min by
+     * default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2364,7 +2381,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
+     * How long an agent counts as WORKING on messages that it does not report as read; 15 min by
+     * default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2379,7 +2397,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
+     * How long an agent counts as WORKING on messages that it does not report as read; 15 min by
+     * default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2403,7 +2422,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> serverTimeBuilder_;
     /**
      * <pre>
-     * The server's clock.
+     * The current time on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -2414,7 +2433,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The server's clock.
+     * The current time on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -2429,7 +2448,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The server's clock.
+     * The current time on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -2449,7 +2468,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The server's clock.
+     * The current time on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -2467,7 +2486,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The server's clock.
+     * The current time on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -2492,7 +2511,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The server's clock.
+     * The current time on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -2509,7 +2528,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The server's clock.
+     * The current time on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -2521,7 +2540,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The server's clock.
+     * The current time on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -2536,7 +2555,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The server's clock.
+     * The current time on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp server_time = 12;</code>

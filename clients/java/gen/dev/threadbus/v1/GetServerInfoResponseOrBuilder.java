@@ -52,7 +52,8 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
+   * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine
+   * fails.
    * </pre>
    *
    * <code>string durability = 3;</code>
@@ -61,7 +62,8 @@ public interface GetServerInfoResponseOrBuilder extends
   java.lang.String getDurability();
   /**
    * <pre>
-   * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
+   * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine
+   * fails.
    * </pre>
    *
    * <code>string durability = 3;</code>
@@ -153,7 +155,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * The server's limits.
+   * The server's limits. Unset for a call without a token where tokens are required.
    * </pre>
    *
    * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -162,7 +164,7 @@ public interface GetServerInfoResponseOrBuilder extends
   boolean hasLimits();
   /**
    * <pre>
-   * The server's limits.
+   * The server's limits. Unset for a call without a token where tokens are required.
    * </pre>
    *
    * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -171,7 +173,7 @@ public interface GetServerInfoResponseOrBuilder extends
   dev.threadbus.v1.ServerLimits getLimits();
   /**
    * <pre>
-   * The server's limits.
+   * The server's limits. Unset for a call without a token where tokens are required.
    * </pre>
    *
    * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -234,7 +236,8 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
+   * How long an agent counts as WORKING on messages that it does not report as read; 15 min by
+   * default.
    * </pre>
    *
    * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -243,7 +246,8 @@ public interface GetServerInfoResponseOrBuilder extends
   boolean hasWorkingTimeout();
   /**
    * <pre>
-   * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
+   * How long an agent counts as WORKING on messages that it does not report as read; 15 min by
+   * default.
    * </pre>
    *
    * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -252,7 +256,8 @@ public interface GetServerInfoResponseOrBuilder extends
   com.google.protobuf.Duration getWorkingTimeout();
   /**
    * <pre>
-   * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
+   * How long an agent counts as WORKING on messages that it does not report as read; 15 min by
+   * default.
    * </pre>
    *
    * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -261,7 +266,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * The server's clock.
+   * The current time on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -270,7 +275,7 @@ public interface GetServerInfoResponseOrBuilder extends
   boolean hasServerTime();
   /**
    * <pre>
-   * The server's clock.
+   * The current time on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -279,7 +284,7 @@ public interface GetServerInfoResponseOrBuilder extends
   com.google.protobuf.Timestamp getServerTime();
   /**
    * <pre>
-   * The server's clock.
+   * The current time on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp server_time = 12;</code>

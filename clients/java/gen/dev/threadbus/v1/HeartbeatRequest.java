@@ -82,7 +82,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object statusText_ = "";
   /**
    * <pre>
-   * What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
+   * What the caller is doing, for people, up to 256 bytes. Replaces the previous text; empty clears
+   * it.
    * </pre>
    *
    * <code>string status_text = 2;</code>
@@ -103,7 +104,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
+   * What the caller is doing, for people, up to 256 bytes. Replaces the previous text; empty clears
+   * it.
    * </pre>
    *
    * <code>string status_text = 2;</code>
@@ -129,9 +131,9 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.Cursor> readCursors_;
   /**
    * <pre>
-   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-   * positions past the head.
+   * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -142,9 +144,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-   * positions past the head.
+   * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -156,9 +158,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-   * positions past the head.
+   * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -169,9 +171,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-   * positions past the head.
+   * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -182,9 +184,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-   * positions past the head.
+   * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -200,8 +202,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * How long the caller may be silent from now on, for example during a long model turn. Replaces
-   * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
-   * it.
+   * the current lease. Unset = agent_timeout. Values above ServerLimits.max_lease (1 h) are lowered
+   * to that limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration lease = 4;</code>
@@ -214,8 +216,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * How long the caller may be silent from now on, for example during a long model turn. Replaces
-   * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
-   * it.
+   * the current lease. Unset = agent_timeout. Values above ServerLimits.max_lease (1 h) are lowered
+   * to that limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration lease = 4;</code>
@@ -228,8 +230,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * How long the caller may be silent from now on, for example during a long model turn. Replaces
-   * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
-   * it.
+   * the current lease. Unset = agent_timeout. Values above ServerLimits.max_lease (1 h) are lowered
+   * to that limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration lease = 4;</code>
@@ -751,7 +753,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object statusText_ = "";
     /**
      * <pre>
-     * What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
+     * What the caller is doing, for people, up to 256 bytes. Replaces the previous text; empty clears
+     * it.
      * </pre>
      *
      * <code>string status_text = 2;</code>
@@ -771,7 +774,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
+     * What the caller is doing, for people, up to 256 bytes. Replaces the previous text; empty clears
+     * it.
      * </pre>
      *
      * <code>string status_text = 2;</code>
@@ -792,7 +796,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
+     * What the caller is doing, for people, up to 256 bytes. Replaces the previous text; empty clears
+     * it.
      * </pre>
      *
      * <code>string status_text = 2;</code>
@@ -809,7 +814,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
+     * What the caller is doing, for people, up to 256 bytes. Replaces the previous text; empty clears
+     * it.
      * </pre>
      *
      * <code>string status_text = 2;</code>
@@ -823,7 +829,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
+     * What the caller is doing, for people, up to 256 bytes. Replaces the previous text; empty clears
+     * it.
      * </pre>
      *
      * <code>string status_text = 2;</code>
@@ -854,9 +861,9 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-     * positions past the head.
+     * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -870,9 +877,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-     * positions past the head.
+     * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -886,9 +893,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-     * positions past the head.
+     * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -902,9 +909,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-     * positions past the head.
+     * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -925,9 +932,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-     * positions past the head.
+     * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -945,9 +952,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-     * positions past the head.
+     * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -967,9 +974,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-     * positions past the head.
+     * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -990,9 +997,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-     * positions past the head.
+     * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1010,9 +1017,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-     * positions past the head.
+     * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1030,9 +1037,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-     * positions past the head.
+     * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1051,9 +1058,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-     * positions past the head.
+     * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1070,9 +1077,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-     * positions past the head.
+     * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1089,9 +1096,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-     * positions past the head.
+     * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1102,9 +1109,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-     * positions past the head.
+     * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1118,9 +1125,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-     * positions past the head.
+     * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1135,9 +1142,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-     * positions past the head.
+     * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1148,9 +1155,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-     * positions past the head.
+     * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1162,9 +1169,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-     * positions past the head.
+     * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1194,8 +1201,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * How long the caller may be silent from now on, for example during a long model turn. Replaces
-     * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
-     * it.
+     * the current lease. Unset = agent_timeout. Values above ServerLimits.max_lease (1 h) are lowered
+     * to that limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1207,8 +1214,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * How long the caller may be silent from now on, for example during a long model turn. Replaces
-     * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
-     * it.
+     * the current lease. Unset = agent_timeout. Values above ServerLimits.max_lease (1 h) are lowered
+     * to that limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1224,8 +1231,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * How long the caller may be silent from now on, for example during a long model turn. Replaces
-     * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
-     * it.
+     * the current lease. Unset = agent_timeout. Values above ServerLimits.max_lease (1 h) are lowered
+     * to that limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1246,8 +1253,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * How long the caller may be silent from now on, for example during a long model turn. Replaces
-     * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
-     * it.
+     * the current lease. Unset = agent_timeout. Values above ServerLimits.max_lease (1 h) are lowered
+     * to that limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1266,8 +1273,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * How long the caller may be silent from now on, for example during a long model turn. Replaces
-     * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
-     * it.
+     * the current lease. Unset = agent_timeout. Values above ServerLimits.max_lease (1 h) are lowered
+     * to that limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1293,8 +1300,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * How long the caller may be silent from now on, for example during a long model turn. Replaces
-     * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
-     * it.
+     * the current lease. Unset = agent_timeout. Values above ServerLimits.max_lease (1 h) are lowered
+     * to that limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1312,8 +1319,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * How long the caller may be silent from now on, for example during a long model turn. Replaces
-     * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
-     * it.
+     * the current lease. Unset = agent_timeout. Values above ServerLimits.max_lease (1 h) are lowered
+     * to that limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1326,8 +1333,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * How long the caller may be silent from now on, for example during a long model turn. Replaces
-     * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
-     * it.
+     * the current lease. Unset = agent_timeout. Values above ServerLimits.max_lease (1 h) are lowered
+     * to that limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1343,8 +1350,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * How long the caller may be silent from now on, for example during a long model turn. Replaces
-     * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
-     * it.
+     * the current lease. Unset = agent_timeout. Values above ServerLimits.max_lease (1 h) are lowered
+     * to that limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>

@@ -31,7 +31,8 @@ public interface HeartbeatRequestOrBuilder extends
 
   /**
    * <pre>
-   * What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
+   * What the caller is doing, for people, up to 256 bytes. Replaces the previous text; empty clears
+   * it.
    * </pre>
    *
    * <code>string status_text = 2;</code>
@@ -40,7 +41,8 @@ public interface HeartbeatRequestOrBuilder extends
   java.lang.String getStatusText();
   /**
    * <pre>
-   * What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
+   * What the caller is doing, for people, up to 256 bytes. Replaces the previous text; empty clears
+   * it.
    * </pre>
    *
    * <code>string status_text = 2;</code>
@@ -51,9 +53,9 @@ public interface HeartbeatRequestOrBuilder extends
 
   /**
    * <pre>
-   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-   * positions past the head.
+   * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -62,9 +64,9 @@ public interface HeartbeatRequestOrBuilder extends
       getReadCursorsList();
   /**
    * <pre>
-   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-   * positions past the head.
+   * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -72,9 +74,9 @@ public interface HeartbeatRequestOrBuilder extends
   dev.threadbus.v1.Cursor getReadCursors(int index);
   /**
    * <pre>
-   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-   * positions past the head.
+   * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -82,9 +84,9 @@ public interface HeartbeatRequestOrBuilder extends
   int getReadCursorsCount();
   /**
    * <pre>
-   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-   * positions past the head.
+   * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -93,9 +95,9 @@ public interface HeartbeatRequestOrBuilder extends
       getReadCursorsOrBuilderList();
   /**
    * <pre>
-   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
-   * positions past the head.
+   * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
+   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -106,8 +108,8 @@ public interface HeartbeatRequestOrBuilder extends
   /**
    * <pre>
    * How long the caller may be silent from now on, for example during a long model turn. Replaces
-   * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
-   * it.
+   * the current lease. Unset = agent_timeout. Values above ServerLimits.max_lease (1 h) are lowered
+   * to that limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration lease = 4;</code>
@@ -117,8 +119,8 @@ public interface HeartbeatRequestOrBuilder extends
   /**
    * <pre>
    * How long the caller may be silent from now on, for example during a long model turn. Replaces
-   * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
-   * it.
+   * the current lease. Unset = agent_timeout. Values above ServerLimits.max_lease (1 h) are lowered
+   * to that limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration lease = 4;</code>
@@ -128,8 +130,8 @@ public interface HeartbeatRequestOrBuilder extends
   /**
    * <pre>
    * How long the caller may be silent from now on, for example during a long model turn. Replaces
-   * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
-   * it.
+   * the current lease. Unset = agent_timeout. Values above ServerLimits.max_lease (1 h) are lowered
+   * to that limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration lease = 4;</code>

@@ -95,7 +95,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration agentTimeout_;
   /**
    * <pre>
-   * An agent without a sign of life for this long is LAPSED; 60 s by default.
+   * The lease that a call grants; 60 s by default. An agent without a sign of life for this long is
+   * LAPSED, unless a heartbeat set a longer lease.
    * </pre>
    *
    * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -107,7 +108,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An agent without a sign of life for this long is LAPSED; 60 s by default.
+   * The lease that a call grants; 60 s by default. An agent without a sign of life for this long is
+   * LAPSED, unless a heartbeat set a longer lease.
    * </pre>
    *
    * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -119,7 +121,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An agent without a sign of life for this long is LAPSED; 60 s by default.
+   * The lease that a call grants; 60 s by default. An agent without a sign of life for this long is
+   * LAPSED, unless a heartbeat set a longer lease.
    * </pre>
    *
    * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -133,7 +136,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp expireTime_;
   /**
    * <pre>
-   * When the lease ends. Server clock. Unset for anonymous callers.
+   * When the lease ends, on the server's clock. Unset for anonymous callers.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -145,7 +148,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When the lease ends. Server clock. Unset for anonymous callers.
+   * When the lease ends, on the server's clock. Unset for anonymous callers.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -157,7 +160,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When the lease ends. Server clock. Unset for anonymous callers.
+   * When the lease ends, on the server's clock. Unset for anonymous callers.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -172,9 +175,9 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.ThreadUnread> unread_;
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-   * read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, most
+   * recently active first. At most 100. An entry that the caller appended after reading everything
+   * before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -185,9 +188,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-   * read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, most
+   * recently active first. At most 100. An entry that the caller appended after reading everything
+   * before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -199,9 +202,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-   * read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, most
+   * recently active first. At most 100. An entry that the caller appended after reading everything
+   * before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -212,9 +215,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-   * read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, most
+   * recently active first. At most 100. An entry that the caller appended after reading everything
+   * before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -225,9 +228,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-   * read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, most
+   * recently active first. At most 100. An entry that the caller appended after reading everything
+   * before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -878,7 +881,8 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> agentTimeoutBuilder_;
     /**
      * <pre>
-     * An agent without a sign of life for this long is LAPSED; 60 s by default.
+     * The lease that a call grants; 60 s by default. An agent without a sign of life for this long is
+     * LAPSED, unless a heartbeat set a longer lease.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -889,7 +893,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An agent without a sign of life for this long is LAPSED; 60 s by default.
+     * The lease that a call grants; 60 s by default. An agent without a sign of life for this long is
+     * LAPSED, unless a heartbeat set a longer lease.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -904,7 +909,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An agent without a sign of life for this long is LAPSED; 60 s by default.
+     * The lease that a call grants; 60 s by default. An agent without a sign of life for this long is
+     * LAPSED, unless a heartbeat set a longer lease.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -924,7 +930,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An agent without a sign of life for this long is LAPSED; 60 s by default.
+     * The lease that a call grants; 60 s by default. An agent without a sign of life for this long is
+     * LAPSED, unless a heartbeat set a longer lease.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -942,7 +949,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An agent without a sign of life for this long is LAPSED; 60 s by default.
+     * The lease that a call grants; 60 s by default. An agent without a sign of life for this long is
+     * LAPSED, unless a heartbeat set a longer lease.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -967,7 +975,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An agent without a sign of life for this long is LAPSED; 60 s by default.
+     * The lease that a call grants; 60 s by default. An agent without a sign of life for this long is
+     * LAPSED, unless a heartbeat set a longer lease.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -984,7 +993,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An agent without a sign of life for this long is LAPSED; 60 s by default.
+     * The lease that a call grants; 60 s by default. An agent without a sign of life for this long is
+     * LAPSED, unless a heartbeat set a longer lease.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -996,7 +1006,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An agent without a sign of life for this long is LAPSED; 60 s by default.
+     * The lease that a call grants; 60 s by default. An agent without a sign of life for this long is
+     * LAPSED, unless a heartbeat set a longer lease.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -1011,7 +1022,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An agent without a sign of life for this long is LAPSED; 60 s by default.
+     * The lease that a call grants; 60 s by default. An agent without a sign of life for this long is
+     * LAPSED, unless a heartbeat set a longer lease.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -1035,7 +1047,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> expireTimeBuilder_;
     /**
      * <pre>
-     * When the lease ends. Server clock. Unset for anonymous callers.
+     * When the lease ends, on the server's clock. Unset for anonymous callers.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -1046,7 +1058,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the lease ends. Server clock. Unset for anonymous callers.
+     * When the lease ends, on the server's clock. Unset for anonymous callers.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -1061,7 +1073,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the lease ends. Server clock. Unset for anonymous callers.
+     * When the lease ends, on the server's clock. Unset for anonymous callers.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -1081,7 +1093,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the lease ends. Server clock. Unset for anonymous callers.
+     * When the lease ends, on the server's clock. Unset for anonymous callers.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -1099,7 +1111,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the lease ends. Server clock. Unset for anonymous callers.
+     * When the lease ends, on the server's clock. Unset for anonymous callers.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -1124,7 +1136,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the lease ends. Server clock. Unset for anonymous callers.
+     * When the lease ends, on the server's clock. Unset for anonymous callers.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -1141,7 +1153,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the lease ends. Server clock. Unset for anonymous callers.
+     * When the lease ends, on the server's clock. Unset for anonymous callers.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -1153,7 +1165,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the lease ends. Server clock. Unset for anonymous callers.
+     * When the lease ends, on the server's clock. Unset for anonymous callers.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -1168,7 +1180,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the lease ends. Server clock. Unset for anonymous callers.
+     * When the lease ends, on the server's clock. Unset for anonymous callers.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -1201,9 +1213,9 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-     * read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, most
+     * recently active first. At most 100. An entry that the caller appended after reading everything
+     * before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1217,9 +1229,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-     * read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, most
+     * recently active first. At most 100. An entry that the caller appended after reading everything
+     * before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1233,9 +1245,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-     * read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, most
+     * recently active first. At most 100. An entry that the caller appended after reading everything
+     * before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1249,9 +1261,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-     * read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, most
+     * recently active first. At most 100. An entry that the caller appended after reading everything
+     * before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1272,9 +1284,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-     * read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, most
+     * recently active first. At most 100. An entry that the caller appended after reading everything
+     * before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1292,9 +1304,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-     * read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, most
+     * recently active first. At most 100. An entry that the caller appended after reading everything
+     * before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1314,9 +1326,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-     * read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, most
+     * recently active first. At most 100. An entry that the caller appended after reading everything
+     * before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1337,9 +1349,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-     * read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, most
+     * recently active first. At most 100. An entry that the caller appended after reading everything
+     * before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1357,9 +1369,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-     * read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, most
+     * recently active first. At most 100. An entry that the caller appended after reading everything
+     * before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1377,9 +1389,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-     * read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, most
+     * recently active first. At most 100. An entry that the caller appended after reading everything
+     * before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1398,9 +1410,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-     * read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, most
+     * recently active first. At most 100. An entry that the caller appended after reading everything
+     * before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1417,9 +1429,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-     * read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, most
+     * recently active first. At most 100. An entry that the caller appended after reading everything
+     * before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1436,9 +1448,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-     * read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, most
+     * recently active first. At most 100. An entry that the caller appended after reading everything
+     * before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1449,9 +1461,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-     * read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, most
+     * recently active first. At most 100. An entry that the caller appended after reading everything
+     * before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1465,9 +1477,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-     * read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, most
+     * recently active first. At most 100. An entry that the caller appended after reading everything
+     * before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1482,9 +1494,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-     * read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, most
+     * recently active first. At most 100. An entry that the caller appended after reading everything
+     * before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1495,9 +1507,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-     * read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, most
+     * recently active first. At most 100. An entry that the caller appended after reading everything
+     * before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1509,9 +1521,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-     * read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, most
+     * recently active first. At most 100. An entry that the caller appended after reading everything
+     * before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>

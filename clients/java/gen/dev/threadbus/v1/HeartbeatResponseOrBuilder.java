@@ -42,7 +42,8 @@ public interface HeartbeatResponseOrBuilder extends
 
   /**
    * <pre>
-   * An agent without a sign of life for this long is LAPSED; 60 s by default.
+   * The lease that a call grants; 60 s by default. An agent without a sign of life for this long is
+   * LAPSED, unless a heartbeat set a longer lease.
    * </pre>
    *
    * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -51,7 +52,8 @@ public interface HeartbeatResponseOrBuilder extends
   boolean hasAgentTimeout();
   /**
    * <pre>
-   * An agent without a sign of life for this long is LAPSED; 60 s by default.
+   * The lease that a call grants; 60 s by default. An agent without a sign of life for this long is
+   * LAPSED, unless a heartbeat set a longer lease.
    * </pre>
    *
    * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -60,7 +62,8 @@ public interface HeartbeatResponseOrBuilder extends
   com.google.protobuf.Duration getAgentTimeout();
   /**
    * <pre>
-   * An agent without a sign of life for this long is LAPSED; 60 s by default.
+   * The lease that a call grants; 60 s by default. An agent without a sign of life for this long is
+   * LAPSED, unless a heartbeat set a longer lease.
    * </pre>
    *
    * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -69,7 +72,7 @@ public interface HeartbeatResponseOrBuilder extends
 
   /**
    * <pre>
-   * When the lease ends. Server clock. Unset for anonymous callers.
+   * When the lease ends, on the server's clock. Unset for anonymous callers.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -78,7 +81,7 @@ public interface HeartbeatResponseOrBuilder extends
   boolean hasExpireTime();
   /**
    * <pre>
-   * When the lease ends. Server clock. Unset for anonymous callers.
+   * When the lease ends, on the server's clock. Unset for anonymous callers.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -87,7 +90,7 @@ public interface HeartbeatResponseOrBuilder extends
   com.google.protobuf.Timestamp getExpireTime();
   /**
    * <pre>
-   * When the lease ends. Server clock. Unset for anonymous callers.
+   * When the lease ends, on the server's clock. Unset for anonymous callers.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -96,9 +99,9 @@ public interface HeartbeatResponseOrBuilder extends
 
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-   * read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, most
+   * recently active first. At most 100. An entry that the caller appended after reading everything
+   * before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -107,9 +110,9 @@ public interface HeartbeatResponseOrBuilder extends
       getUnreadList();
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-   * read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, most
+   * recently active first. At most 100. An entry that the caller appended after reading everything
+   * before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -117,9 +120,9 @@ public interface HeartbeatResponseOrBuilder extends
   dev.threadbus.v1.ThreadUnread getUnread(int index);
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-   * read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, most
+   * recently active first. At most 100. An entry that the caller appended after reading everything
+   * before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -127,9 +130,9 @@ public interface HeartbeatResponseOrBuilder extends
   int getUnreadCount();
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-   * read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, most
+   * recently active first. At most 100. An entry that the caller appended after reading everything
+   * before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -138,9 +141,9 @@ public interface HeartbeatResponseOrBuilder extends
       getUnreadOrBuilderList();
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
-   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
-   * read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, most
+   * recently active first. At most 100. An entry that the caller appended after reading everything
+   * before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>

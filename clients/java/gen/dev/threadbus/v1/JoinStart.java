@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Where a newcomer starts.
+ * Where a new participant starts.
  * </pre>
  *
  * Protobuf enum {@code threadbus.v1.JoinStart}

@@ -163,8 +163,8 @@ private static final long serialVersionUID = 0L;
   private int contextLimit_ = 0;
   /**
    * <pre>
-   * Maximum number of messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB
-   * in all.
+   * Maximum number of messages to return as context, which holds about 1 MiB at most. 0 = none.
+   * Values above 100 are lowered to 100.
    * </pre>
    *
    * <code>int32 context_limit = 4;</code>
@@ -179,8 +179,9 @@ private static final long serialVersionUID = 0L;
   private int start_ = 0;
   /**
    * <pre>
-   * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
-   * or handed to, continues from its read_seq, which is 0 until it reports one.
+   * Where a new participant starts, or an anonymous caller. An existing participant (which has
+   * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
+   * still be 0.
    * </pre>
    *
    * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -191,8 +192,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
-   * or handed to, continues from its read_seq, which is 0 until it reports one.
+   * Where a new participant starts, or an anonymous caller. An existing participant (which has
+   * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
+   * still be 0.
    * </pre>
    *
    * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -825,8 +827,8 @@ private static final long serialVersionUID = 0L;
     private int contextLimit_ ;
     /**
      * <pre>
-     * Maximum number of messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB
-     * in all.
+     * Maximum number of messages to return as context, which holds about 1 MiB at most. 0 = none.
+     * Values above 100 are lowered to 100.
      * </pre>
      *
      * <code>int32 context_limit = 4;</code>
@@ -838,8 +840,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Maximum number of messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB
-     * in all.
+     * Maximum number of messages to return as context, which holds about 1 MiB at most. 0 = none.
+     * Values above 100 are lowered to 100.
      * </pre>
      *
      * <code>int32 context_limit = 4;</code>
@@ -855,8 +857,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Maximum number of messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB
-     * in all.
+     * Maximum number of messages to return as context, which holds about 1 MiB at most. 0 = none.
+     * Values above 100 are lowered to 100.
      * </pre>
      *
      * <code>int32 context_limit = 4;</code>
@@ -872,8 +874,9 @@ private static final long serialVersionUID = 0L;
     private int start_ = 0;
     /**
      * <pre>
-     * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
-     * or handed to, continues from its read_seq, which is 0 until it reports one.
+     * Where a new participant starts, or an anonymous caller. An existing participant (which has
+     * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
+     * still be 0.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -884,8 +887,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
-     * or handed to, continues from its read_seq, which is 0 until it reports one.
+     * Where a new participant starts, or an anonymous caller. An existing participant (which has
+     * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
+     * still be 0.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -900,8 +904,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
-     * or handed to, continues from its read_seq, which is 0 until it reports one.
+     * Where a new participant starts, or an anonymous caller. An existing participant (which has
+     * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
+     * still be 0.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -914,8 +919,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
-     * or handed to, continues from its read_seq, which is 0 until it reports one.
+     * Where a new participant starts, or an anonymous caller. An existing participant (which has
+     * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
+     * still be 0.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -931,8 +937,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
-     * or handed to, continues from its read_seq, which is 0 until it reports one.
+     * Where a new participant starts, or an anonymous caller. An existing participant (which has
+     * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
+     * still be 0.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>

@@ -62,8 +62,8 @@ public interface JoinThreadRequestOrBuilder extends
 
   /**
    * <pre>
-   * Maximum number of messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB
-   * in all.
+   * Maximum number of messages to return as context, which holds about 1 MiB at most. 0 = none.
+   * Values above 100 are lowered to 100.
    * </pre>
    *
    * <code>int32 context_limit = 4;</code>
@@ -73,8 +73,9 @@ public interface JoinThreadRequestOrBuilder extends
 
   /**
    * <pre>
-   * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
-   * or handed to, continues from its read_seq, which is 0 until it reports one.
+   * Where a new participant starts, or an anonymous caller. An existing participant (which has
+   * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
+   * still be 0.
    * </pre>
    *
    * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -83,8 +84,9 @@ public interface JoinThreadRequestOrBuilder extends
   int getStartValue();
   /**
    * <pre>
-   * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
-   * or handed to, continues from its read_seq, which is 0 until it reports one.
+   * Where a new participant starts, or an anonymous caller. An existing participant (which has
+   * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
+   * still be 0.
    * </pre>
    *
    * <code>.threadbus.v1.JoinStart start = 5;</code>

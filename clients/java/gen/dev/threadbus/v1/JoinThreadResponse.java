@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * A thread when the caller joins it.
+ * A thread that the caller joined.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.JoinThreadResponse}
@@ -151,7 +151,8 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.Message> context_;
   /**
    * <pre>
-   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+   * them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -162,7 +163,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+   * them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -174,7 +176,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+   * them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -185,7 +188,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+   * them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -196,7 +200,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+   * them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -212,7 +217,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.Participant> participants_;
   /**
    * <pre>
-   * Participants, the caller among them. At most 100.
+   * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -223,7 +228,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Participants, the caller among them. At most 100.
+   * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -235,7 +240,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Participants, the caller among them. At most 100.
+   * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -246,7 +251,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Participants, the caller among them. At most 100.
+   * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -257,7 +262,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Participants, the caller among them. At most 100.
+   * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -274,8 +279,8 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * If this call created the thread: existing threads whose names differ from its name only by case.
-   * At most 5.
+   * If this call created the thread: existing threads whose names differ from its name only by
+   * case. At most 5.
    * </pre>
    *
    * <code>repeated string similar = 6;</code>
@@ -287,8 +292,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * If this call created the thread: existing threads whose names differ from its name only by case.
-   * At most 5.
+   * If this call created the thread: existing threads whose names differ from its name only by
+   * case. At most 5.
    * </pre>
    *
    * <code>repeated string similar = 6;</code>
@@ -299,8 +304,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * If this call created the thread: existing threads whose names differ from its name only by case.
-   * At most 5.
+   * If this call created the thread: existing threads whose names differ from its name only by
+   * case. At most 5.
    * </pre>
    *
    * <code>repeated string similar = 6;</code>
@@ -312,8 +317,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * If this call created the thread: existing threads whose names differ from its name only by case.
-   * At most 5.
+   * If this call created the thread: existing threads whose names differ from its name only by
+   * case. At most 5.
    * </pre>
    *
    * <code>repeated string similar = 6;</code>
@@ -560,7 +565,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A thread when the caller joins it.
+   * A thread that the caller joined.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.JoinThreadResponse}
@@ -1268,7 +1273,8 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+     * them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1282,7 +1288,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+     * them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1296,7 +1303,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+     * them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1310,7 +1318,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+     * them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1331,7 +1340,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+     * them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1349,7 +1359,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+     * them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1369,7 +1380,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+     * them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1390,7 +1402,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+     * them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1408,7 +1421,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+     * them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1426,7 +1440,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+     * them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1445,7 +1460,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+     * them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1462,7 +1478,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+     * them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1479,7 +1496,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+     * them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1490,7 +1508,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+     * them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1504,7 +1523,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+     * them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1519,7 +1539,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+     * them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1530,7 +1551,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+     * them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1542,7 +1564,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+     * them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1580,7 +1603,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Participants, the caller among them. At most 100.
+     * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1594,7 +1617,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Participants, the caller among them. At most 100.
+     * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1608,7 +1631,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Participants, the caller among them. At most 100.
+     * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1622,7 +1645,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Participants, the caller among them. At most 100.
+     * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1643,7 +1666,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Participants, the caller among them. At most 100.
+     * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1661,7 +1684,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Participants, the caller among them. At most 100.
+     * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1681,7 +1704,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Participants, the caller among them. At most 100.
+     * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1702,7 +1725,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Participants, the caller among them. At most 100.
+     * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1720,7 +1743,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Participants, the caller among them. At most 100.
+     * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1738,7 +1761,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Participants, the caller among them. At most 100.
+     * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1757,7 +1780,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Participants, the caller among them. At most 100.
+     * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1774,7 +1797,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Participants, the caller among them. At most 100.
+     * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1791,7 +1814,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Participants, the caller among them. At most 100.
+     * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1802,7 +1825,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Participants, the caller among them. At most 100.
+     * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1816,7 +1839,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Participants, the caller among them. At most 100.
+     * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1831,7 +1854,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Participants, the caller among them. At most 100.
+     * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1842,7 +1865,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Participants, the caller among them. At most 100.
+     * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1854,7 +1877,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Participants, the caller among them. At most 100.
+     * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1888,8 +1911,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If this call created the thread: existing threads whose names differ from its name only by case.
-     * At most 5.
+     * If this call created the thread: existing threads whose names differ from its name only by
+     * case. At most 5.
      * </pre>
      *
      * <code>repeated string similar = 6;</code>
@@ -1902,8 +1925,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If this call created the thread: existing threads whose names differ from its name only by case.
-     * At most 5.
+     * If this call created the thread: existing threads whose names differ from its name only by
+     * case. At most 5.
      * </pre>
      *
      * <code>repeated string similar = 6;</code>
@@ -1914,8 +1937,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If this call created the thread: existing threads whose names differ from its name only by case.
-     * At most 5.
+     * If this call created the thread: existing threads whose names differ from its name only by
+     * case. At most 5.
      * </pre>
      *
      * <code>repeated string similar = 6;</code>
@@ -1927,8 +1950,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If this call created the thread: existing threads whose names differ from its name only by case.
-     * At most 5.
+     * If this call created the thread: existing threads whose names differ from its name only by
+     * case. At most 5.
      * </pre>
      *
      * <code>repeated string similar = 6;</code>
@@ -1941,8 +1964,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If this call created the thread: existing threads whose names differ from its name only by case.
-     * At most 5.
+     * If this call created the thread: existing threads whose names differ from its name only by
+     * case. At most 5.
      * </pre>
      *
      * <code>repeated string similar = 6;</code>
@@ -1961,8 +1984,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If this call created the thread: existing threads whose names differ from its name only by case.
-     * At most 5.
+     * If this call created the thread: existing threads whose names differ from its name only by
+     * case. At most 5.
      * </pre>
      *
      * <code>repeated string similar = 6;</code>
@@ -1980,8 +2003,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If this call created the thread: existing threads whose names differ from its name only by case.
-     * At most 5.
+     * If this call created the thread: existing threads whose names differ from its name only by
+     * case. At most 5.
      * </pre>
      *
      * <code>repeated string similar = 6;</code>
@@ -1999,8 +2022,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If this call created the thread: existing threads whose names differ from its name only by case.
-     * At most 5.
+     * If this call created the thread: existing threads whose names differ from its name only by
+     * case. At most 5.
      * </pre>
      *
      * <code>repeated string similar = 6;</code>
@@ -2015,8 +2038,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If this call created the thread: existing threads whose names differ from its name only by case.
-     * At most 5.
+     * If this call created the thread: existing threads whose names differ from its name only by
+     * case. At most 5.
      * </pre>
      *
      * <code>repeated string similar = 6;</code>

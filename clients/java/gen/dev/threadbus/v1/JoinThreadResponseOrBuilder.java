@@ -79,7 +79,8 @@ public interface JoinThreadResponseOrBuilder extends
 
   /**
    * <pre>
-   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+   * them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -88,7 +89,8 @@ public interface JoinThreadResponseOrBuilder extends
       getContextList();
   /**
    * <pre>
-   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+   * them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -96,7 +98,8 @@ public interface JoinThreadResponseOrBuilder extends
   dev.threadbus.v1.Message getContext(int index);
   /**
    * <pre>
-   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+   * them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -104,7 +107,8 @@ public interface JoinThreadResponseOrBuilder extends
   int getContextCount();
   /**
    * <pre>
-   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+   * them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -113,7 +117,8 @@ public interface JoinThreadResponseOrBuilder extends
       getContextOrBuilderList();
   /**
    * <pre>
-   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
+   * them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -123,7 +128,7 @@ public interface JoinThreadResponseOrBuilder extends
 
   /**
    * <pre>
-   * Participants, the caller among them. At most 100.
+   * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -132,7 +137,7 @@ public interface JoinThreadResponseOrBuilder extends
       getParticipantsList();
   /**
    * <pre>
-   * Participants, the caller among them. At most 100.
+   * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -140,7 +145,7 @@ public interface JoinThreadResponseOrBuilder extends
   dev.threadbus.v1.Participant getParticipants(int index);
   /**
    * <pre>
-   * Participants, the caller among them. At most 100.
+   * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -148,7 +153,7 @@ public interface JoinThreadResponseOrBuilder extends
   int getParticipantsCount();
   /**
    * <pre>
-   * Participants, the caller among them. At most 100.
+   * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -157,7 +162,7 @@ public interface JoinThreadResponseOrBuilder extends
       getParticipantsOrBuilderList();
   /**
    * <pre>
-   * Participants, the caller among them. At most 100.
+   * Participants, sorted by name, at most 100. A caller that is not anonymous is among them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -167,8 +172,8 @@ public interface JoinThreadResponseOrBuilder extends
 
   /**
    * <pre>
-   * If this call created the thread: existing threads whose names differ from its name only by case.
-   * At most 5.
+   * If this call created the thread: existing threads whose names differ from its name only by
+   * case. At most 5.
    * </pre>
    *
    * <code>repeated string similar = 6;</code>
@@ -178,8 +183,8 @@ public interface JoinThreadResponseOrBuilder extends
       getSimilarList();
   /**
    * <pre>
-   * If this call created the thread: existing threads whose names differ from its name only by case.
-   * At most 5.
+   * If this call created the thread: existing threads whose names differ from its name only by
+   * case. At most 5.
    * </pre>
    *
    * <code>repeated string similar = 6;</code>
@@ -188,8 +193,8 @@ public interface JoinThreadResponseOrBuilder extends
   int getSimilarCount();
   /**
    * <pre>
-   * If this call created the thread: existing threads whose names differ from its name only by case.
-   * At most 5.
+   * If this call created the thread: existing threads whose names differ from its name only by
+   * case. At most 5.
    * </pre>
    *
    * <code>repeated string similar = 6;</code>
@@ -199,8 +204,8 @@ public interface JoinThreadResponseOrBuilder extends
   java.lang.String getSimilar(int index);
   /**
    * <pre>
-   * If this call created the thread: existing threads whose names differ from its name only by case.
-   * At most 5.
+   * If this call created the thread: existing threads whose names differ from its name only by
+   * case. At most 5.
    * </pre>
    *
    * <code>repeated string similar = 6;</code>

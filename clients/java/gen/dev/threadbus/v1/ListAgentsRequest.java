@@ -54,7 +54,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Maximum number of agents to return; a page holds about 3 MiB at most. 0 = 100. Values above
-   * 1,000 are lowered to it.
+   * 1,000 are lowered to 1,000.
    * </pre>
    *
    * <code>int32 page_size = 1;</code>
@@ -127,7 +127,8 @@ private static final long serialVersionUID = 0L;
           };
   /**
    * <pre>
-   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+   * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+   * all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -140,7 +141,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+   * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+   * all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -152,7 +154,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+   * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+   * all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -165,7 +168,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+   * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+   * all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -178,7 +182,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+   * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+   * all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -573,7 +578,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Maximum number of agents to return; a page holds about 3 MiB at most. 0 = 100. Values above
-     * 1,000 are lowered to it.
+     * 1,000 are lowered to 1,000.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -586,7 +591,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Maximum number of agents to return; a page holds about 3 MiB at most. 0 = 100. Values above
-     * 1,000 are lowered to it.
+     * 1,000 are lowered to 1,000.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -603,7 +608,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Maximum number of agents to return; a page holds about 3 MiB at most. 0 = 100. Values above
-     * 1,000 are lowered to it.
+     * 1,000 are lowered to 1,000.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -717,7 +722,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+     * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+     * all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -729,7 +735,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+     * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+     * all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -740,7 +747,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+     * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+     * all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -752,7 +760,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+     * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+     * all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -770,7 +779,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+     * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+     * all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -786,7 +796,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+     * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+     * all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -804,7 +815,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+     * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+     * all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -818,7 +830,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+     * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+     * all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -831,7 +844,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+     * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+     * all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -843,7 +857,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+     * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+     * all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -860,7 +875,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+     * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+     * all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -875,7 +891,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+     * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+     * all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>

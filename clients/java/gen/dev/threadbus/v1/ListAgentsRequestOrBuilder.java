@@ -13,7 +13,7 @@ public interface ListAgentsRequestOrBuilder extends
   /**
    * <pre>
    * Maximum number of agents to return; a page holds about 3 MiB at most. 0 = 100. Values above
-   * 1,000 are lowered to it.
+   * 1,000 are lowered to 1,000.
    * </pre>
    *
    * <code>int32 page_size = 1;</code>
@@ -43,7 +43,8 @@ public interface ListAgentsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+   * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+   * all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -52,7 +53,8 @@ public interface ListAgentsRequestOrBuilder extends
   java.util.List<dev.threadbus.v1.Presence> getPresencesList();
   /**
    * <pre>
-   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+   * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+   * all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -61,7 +63,8 @@ public interface ListAgentsRequestOrBuilder extends
   int getPresencesCount();
   /**
    * <pre>
-   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+   * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+   * all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -71,7 +74,8 @@ public interface ListAgentsRequestOrBuilder extends
   dev.threadbus.v1.Presence getPresences(int index);
   /**
    * <pre>
-   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+   * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+   * all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -81,7 +85,8 @@ public interface ListAgentsRequestOrBuilder extends
   getPresencesValueList();
   /**
    * <pre>
-   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
+   * Only agents with one of these presences; at most 100 values. UNSPECIFIED = never seen. Empty =
+   * all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>

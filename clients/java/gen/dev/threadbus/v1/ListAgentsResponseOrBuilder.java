@@ -12,7 +12,7 @@ public interface ListAgentsResponseOrBuilder extends
 
   /**
    * <pre>
-   * By name.
+   * The agents, sorted by name.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Agent agents = 1;</code>
@@ -21,7 +21,7 @@ public interface ListAgentsResponseOrBuilder extends
       getAgentsList();
   /**
    * <pre>
-   * By name.
+   * The agents, sorted by name.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Agent agents = 1;</code>
@@ -29,7 +29,7 @@ public interface ListAgentsResponseOrBuilder extends
   dev.threadbus.v1.Agent getAgents(int index);
   /**
    * <pre>
-   * By name.
+   * The agents, sorted by name.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Agent agents = 1;</code>
@@ -37,7 +37,7 @@ public interface ListAgentsResponseOrBuilder extends
   int getAgentsCount();
   /**
    * <pre>
-   * By name.
+   * The agents, sorted by name.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Agent agents = 1;</code>
@@ -46,7 +46,7 @@ public interface ListAgentsResponseOrBuilder extends
       getAgentsOrBuilderList();
   /**
    * <pre>
-   * By name.
+   * The agents, sorted by name.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Agent agents = 1;</code>

@@ -132,7 +132,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Maximum number of messages to return; a page holds about 3 MiB at most. 0 = 100. Values above
-   * 1,000 are lowered to it.
+   * 1,000 are lowered to 1,000.
    * </pre>
    *
    * <code>int32 limit = 4;</code>
@@ -185,8 +185,8 @@ private static final long serialVersionUID = 0L;
   private boolean newest_ = false;
   /**
    * <pre>
-   * Return the newest `limit` messages of the range, not the oldest. (For the last page, set only
-   * this.)
+   * Return the newest `limit` messages of the range, not the oldest. For the newest page of the
+   * thread, set neither bound.
    * </pre>
    *
    * <code>bool newest = 6;</code>
@@ -202,7 +202,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object epoch_ = "";
   /**
    * <pre>
-   * The epoch of the seqs. Empty = not checked.
+   * The epoch of after_seq and before_seq. Empty = not checked.
    * </pre>
    *
    * <code>string epoch = 7;</code>
@@ -223,7 +223,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The epoch of the seqs. Empty = not checked.
+   * The epoch of after_seq and before_seq. Empty = not checked.
    * </pre>
    *
    * <code>string epoch = 7;</code>
@@ -890,7 +890,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Maximum number of messages to return; a page holds about 3 MiB at most. 0 = 100. Values above
-     * 1,000 are lowered to it.
+     * 1,000 are lowered to 1,000.
      * </pre>
      *
      * <code>int32 limit = 4;</code>
@@ -903,7 +903,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Maximum number of messages to return; a page holds about 3 MiB at most. 0 = 100. Values above
-     * 1,000 are lowered to it.
+     * 1,000 are lowered to 1,000.
      * </pre>
      *
      * <code>int32 limit = 4;</code>
@@ -920,7 +920,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Maximum number of messages to return; a page holds about 3 MiB at most. 0 = 100. Values above
-     * 1,000 are lowered to it.
+     * 1,000 are lowered to 1,000.
      * </pre>
      *
      * <code>int32 limit = 4;</code>
@@ -1093,8 +1093,8 @@ private static final long serialVersionUID = 0L;
     private boolean newest_ ;
     /**
      * <pre>
-     * Return the newest `limit` messages of the range, not the oldest. (For the last page, set only
-     * this.)
+     * Return the newest `limit` messages of the range, not the oldest. For the newest page of the
+     * thread, set neither bound.
      * </pre>
      *
      * <code>bool newest = 6;</code>
@@ -1106,8 +1106,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Return the newest `limit` messages of the range, not the oldest. (For the last page, set only
-     * this.)
+     * Return the newest `limit` messages of the range, not the oldest. For the newest page of the
+     * thread, set neither bound.
      * </pre>
      *
      * <code>bool newest = 6;</code>
@@ -1123,8 +1123,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Return the newest `limit` messages of the range, not the oldest. (For the last page, set only
-     * this.)
+     * Return the newest `limit` messages of the range, not the oldest. For the newest page of the
+     * thread, set neither bound.
      * </pre>
      *
      * <code>bool newest = 6;</code>
@@ -1140,7 +1140,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object epoch_ = "";
     /**
      * <pre>
-     * The epoch of the seqs. Empty = not checked.
+     * The epoch of after_seq and before_seq. Empty = not checked.
      * </pre>
      *
      * <code>string epoch = 7;</code>
@@ -1160,7 +1160,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The epoch of the seqs. Empty = not checked.
+     * The epoch of after_seq and before_seq. Empty = not checked.
      * </pre>
      *
      * <code>string epoch = 7;</code>
@@ -1181,7 +1181,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The epoch of the seqs. Empty = not checked.
+     * The epoch of after_seq and before_seq. Empty = not checked.
      * </pre>
      *
      * <code>string epoch = 7;</code>
@@ -1198,7 +1198,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The epoch of the seqs. Empty = not checked.
+     * The epoch of after_seq and before_seq. Empty = not checked.
      * </pre>
      *
      * <code>string epoch = 7;</code>
@@ -1212,7 +1212,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The epoch of the seqs. Empty = not checked.
+     * The epoch of after_seq and before_seq. Empty = not checked.
      * </pre>
      *
      * <code>string epoch = 7;</code>

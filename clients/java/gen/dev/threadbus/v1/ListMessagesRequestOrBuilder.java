@@ -53,7 +53,7 @@ public interface ListMessagesRequestOrBuilder extends
   /**
    * <pre>
    * Maximum number of messages to return; a page holds about 3 MiB at most. 0 = 100. Values above
-   * 1,000 are lowered to it.
+   * 1,000 are lowered to 1,000.
    * </pre>
    *
    * <code>int32 limit = 4;</code>
@@ -90,8 +90,8 @@ public interface ListMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * Return the newest `limit` messages of the range, not the oldest. (For the last page, set only
-   * this.)
+   * Return the newest `limit` messages of the range, not the oldest. For the newest page of the
+   * thread, set neither bound.
    * </pre>
    *
    * <code>bool newest = 6;</code>
@@ -101,7 +101,7 @@ public interface ListMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * The epoch of the seqs. Empty = not checked.
+   * The epoch of after_seq and before_seq. Empty = not checked.
    * </pre>
    *
    * <code>string epoch = 7;</code>
@@ -110,7 +110,7 @@ public interface ListMessagesRequestOrBuilder extends
   java.lang.String getEpoch();
   /**
    * <pre>
-   * The epoch of the seqs. Empty = not checked.
+   * The epoch of after_seq and before_seq. Empty = not checked.
    * </pre>
    *
    * <code>string epoch = 7;</code>

@@ -54,7 +54,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.Message> messages_;
   /**
    * <pre>
-   * In ascending order, even with `newest`.
+   * The messages, in ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -65,7 +65,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In ascending order, even with `newest`.
+   * The messages, in ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -77,7 +77,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In ascending order, even with `newest`.
+   * The messages, in ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -88,7 +88,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In ascending order, even with `newest`.
+   * The messages, in ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -99,7 +99,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In ascending order, even with `newest`.
+   * The messages, in ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -114,7 +114,7 @@ private static final long serialVersionUID = 0L;
   private long headSeq_ = 0L;
   /**
    * <pre>
-   * Seq of the newest entry, read in the same snapshot.
+   * Seq of the newest entry when the page was read.
    * </pre>
    *
    * <code>int64 head_seq = 2;</code>
@@ -739,7 +739,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * In ascending order, even with `newest`.
+     * The messages, in ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -753,7 +753,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, even with `newest`.
+     * The messages, in ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -767,7 +767,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, even with `newest`.
+     * The messages, in ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -781,7 +781,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, even with `newest`.
+     * The messages, in ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -802,7 +802,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, even with `newest`.
+     * The messages, in ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -820,7 +820,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, even with `newest`.
+     * The messages, in ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -840,7 +840,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, even with `newest`.
+     * The messages, in ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -861,7 +861,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, even with `newest`.
+     * The messages, in ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -879,7 +879,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, even with `newest`.
+     * The messages, in ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -897,7 +897,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, even with `newest`.
+     * The messages, in ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -916,7 +916,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, even with `newest`.
+     * The messages, in ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -933,7 +933,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, even with `newest`.
+     * The messages, in ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -950,7 +950,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, even with `newest`.
+     * The messages, in ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -961,7 +961,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, even with `newest`.
+     * The messages, in ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -975,7 +975,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, even with `newest`.
+     * The messages, in ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -990,7 +990,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, even with `newest`.
+     * The messages, in ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -1001,7 +1001,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, even with `newest`.
+     * The messages, in ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -1013,7 +1013,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, even with `newest`.
+     * The messages, in ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -1040,7 +1040,7 @@ private static final long serialVersionUID = 0L;
     private long headSeq_ ;
     /**
      * <pre>
-     * Seq of the newest entry, read in the same snapshot.
+     * Seq of the newest entry when the page was read.
      * </pre>
      *
      * <code>int64 head_seq = 2;</code>
@@ -1052,7 +1052,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Seq of the newest entry, read in the same snapshot.
+     * Seq of the newest entry when the page was read.
      * </pre>
      *
      * <code>int64 head_seq = 2;</code>
@@ -1068,7 +1068,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Seq of the newest entry, read in the same snapshot.
+     * Seq of the newest entry when the page was read.
      * </pre>
      *
      * <code>int64 head_seq = 2;</code>

@@ -12,7 +12,7 @@ public interface ListMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * In ascending order, even with `newest`.
+   * The messages, in ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -21,7 +21,7 @@ public interface ListMessagesResponseOrBuilder extends
       getMessagesList();
   /**
    * <pre>
-   * In ascending order, even with `newest`.
+   * The messages, in ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -29,7 +29,7 @@ public interface ListMessagesResponseOrBuilder extends
   dev.threadbus.v1.Message getMessages(int index);
   /**
    * <pre>
-   * In ascending order, even with `newest`.
+   * The messages, in ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -37,7 +37,7 @@ public interface ListMessagesResponseOrBuilder extends
   int getMessagesCount();
   /**
    * <pre>
-   * In ascending order, even with `newest`.
+   * The messages, in ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -46,7 +46,7 @@ public interface ListMessagesResponseOrBuilder extends
       getMessagesOrBuilderList();
   /**
    * <pre>
-   * In ascending order, even with `newest`.
+   * The messages, in ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -56,7 +56,7 @@ public interface ListMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * Seq of the newest entry, read in the same snapshot.
+   * Seq of the newest entry when the page was read.
    * </pre>
    *
    * <code>int64 head_seq = 2;</code>

@@ -100,7 +100,7 @@ private static final long serialVersionUID = 0L;
   private int pageSize_ = 0;
   /**
    * <pre>
-   * Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to it.
+   * Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to 1,000.
    * </pre>
    *
    * <code>int32 page_size = 2;</code>
@@ -598,7 +598,7 @@ private static final long serialVersionUID = 0L;
     private int pageSize_ ;
     /**
      * <pre>
-     * Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to it.
+     * Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to 1,000.
      * </pre>
      *
      * <code>int32 page_size = 2;</code>
@@ -610,7 +610,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to it.
+     * Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to 1,000.
      * </pre>
      *
      * <code>int32 page_size = 2;</code>
@@ -626,7 +626,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to it.
+     * Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to 1,000.
      * </pre>
      *
      * <code>int32 page_size = 2;</code>

@@ -32,7 +32,7 @@ public interface ListParticipantsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to it.
+   * Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to 1,000.
    * </pre>
    *
    * <code>int32 page_size = 2;</code>

@@ -12,7 +12,7 @@ public interface ListParticipantsResponseOrBuilder extends
 
   /**
    * <pre>
-   * By name.
+   * The participants, sorted by name.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 1;</code>
@@ -21,7 +21,7 @@ public interface ListParticipantsResponseOrBuilder extends
       getParticipantsList();
   /**
    * <pre>
-   * By name.
+   * The participants, sorted by name.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 1;</code>
@@ -29,7 +29,7 @@ public interface ListParticipantsResponseOrBuilder extends
   dev.threadbus.v1.Participant getParticipants(int index);
   /**
    * <pre>
-   * By name.
+   * The participants, sorted by name.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 1;</code>
@@ -37,7 +37,7 @@ public interface ListParticipantsResponseOrBuilder extends
   int getParticipantsCount();
   /**
    * <pre>
-   * By name.
+   * The participants, sorted by name.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 1;</code>
@@ -46,7 +46,7 @@ public interface ListParticipantsResponseOrBuilder extends
       getParticipantsOrBuilderList();
   /**
    * <pre>
-   * By name.
+   * The participants, sorted by name.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 1;</code>

@@ -56,7 +56,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Maximum number of threads to return; a page holds about 3 MiB at most. 0 = 100. Values above
-   * 1,000 are lowered to it.
+   * 1,000 are lowered to 1,000.
    * </pre>
    *
    * <code>int32 page_size = 1;</code>
@@ -129,7 +129,8 @@ private static final long serialVersionUID = 0L;
           };
   /**
    * <pre>
-   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+   * CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -142,7 +143,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+   * CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -154,7 +156,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+   * CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -167,7 +170,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+   * CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -180,7 +184,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+   * CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -717,7 +722,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Maximum number of threads to return; a page holds about 3 MiB at most. 0 = 100. Values above
-     * 1,000 are lowered to it.
+     * 1,000 are lowered to 1,000.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -730,7 +735,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Maximum number of threads to return; a page holds about 3 MiB at most. 0 = 100. Values above
-     * 1,000 are lowered to it.
+     * 1,000 are lowered to 1,000.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -747,7 +752,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Maximum number of threads to return; a page holds about 3 MiB at most. 0 = 100. Values above
-     * 1,000 are lowered to it.
+     * 1,000 are lowered to 1,000.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -861,7 +866,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+     * CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -873,7 +879,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+     * CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -884,7 +891,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+     * CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -896,7 +904,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+     * CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -914,7 +923,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+     * CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -930,7 +940,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+     * CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -948,7 +959,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+     * CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -962,7 +974,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+     * CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -975,7 +988,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+     * CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -987,7 +1001,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+     * CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -1004,7 +1019,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+     * CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -1019,7 +1035,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+     * CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>

@@ -13,7 +13,7 @@ public interface ListThreadsRequestOrBuilder extends
   /**
    * <pre>
    * Maximum number of threads to return; a page holds about 3 MiB at most. 0 = 100. Values above
-   * 1,000 are lowered to it.
+   * 1,000 are lowered to 1,000.
    * </pre>
    *
    * <code>int32 page_size = 1;</code>
@@ -43,7 +43,8 @@ public interface ListThreadsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+   * CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -52,7 +53,8 @@ public interface ListThreadsRequestOrBuilder extends
   java.util.List<dev.threadbus.v1.ThreadState> getStatesList();
   /**
    * <pre>
-   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+   * CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -61,7 +63,8 @@ public interface ListThreadsRequestOrBuilder extends
   int getStatesCount();
   /**
    * <pre>
-   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+   * CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -71,7 +74,8 @@ public interface ListThreadsRequestOrBuilder extends
   dev.threadbus.v1.ThreadState getStates(int index);
   /**
    * <pre>
-   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+   * CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -81,7 +85,8 @@ public interface ListThreadsRequestOrBuilder extends
   getStatesValueList();
   /**
    * <pre>
-   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states; at most 100 values. UNSPECIFIED = all states. Empty = OPEN and
+   * CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>

@@ -12,7 +12,7 @@ public interface ListThreadsResponseOrBuilder extends
 
   /**
    * <pre>
-   * Last active first.
+   * The threads, most recently active first.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Thread threads = 1;</code>
@@ -21,7 +21,7 @@ public interface ListThreadsResponseOrBuilder extends
       getThreadsList();
   /**
    * <pre>
-   * Last active first.
+   * The threads, most recently active first.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Thread threads = 1;</code>
@@ -29,7 +29,7 @@ public interface ListThreadsResponseOrBuilder extends
   dev.threadbus.v1.Thread getThreads(int index);
   /**
    * <pre>
-   * Last active first.
+   * The threads, most recently active first.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Thread threads = 1;</code>
@@ -37,7 +37,7 @@ public interface ListThreadsResponseOrBuilder extends
   int getThreadsCount();
   /**
    * <pre>
-   * Last active first.
+   * The threads, most recently active first.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Thread threads = 1;</code>
@@ -46,7 +46,7 @@ public interface ListThreadsResponseOrBuilder extends
       getThreadsOrBuilderList();
   /**
    * <pre>
-   * Last active first.
+   * The threads, most recently active first.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Thread threads = 1;</code>

@@ -55,7 +55,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object agent_ = "";
   /**
    * <pre>
-   * Only waits of this agent. Empty = of all agents.
+   * Only waits of this agent; `anonymous` = of callers without a token. Empty = of all callers.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -76,7 +76,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only waits of this agent. Empty = of all agents.
+   * Only waits of this agent; `anonymous` = of callers without a token. Empty = of all callers.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -102,7 +102,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object thread_ = "";
   /**
    * <pre>
-   * Only waits on this thread. Empty = on all threads.
+   * Only waits on this thread. Empty = on any thread.
    * </pre>
    *
    * <code>string thread = 2;</code>
@@ -123,7 +123,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only waits on this thread. Empty = on all threads.
+   * Only waits on this thread. Empty = on any thread.
    * </pre>
    *
    * <code>string thread = 2;</code>
@@ -148,7 +148,8 @@ private static final long serialVersionUID = 0L;
   private int pageSize_ = 0;
   /**
    * <pre>
-   * Maximum number of waits to return. 0 = 100. Values above 1,000 are lowered to it.
+   * Maximum number of waits to return; a page holds about 3 MiB at most. 0 = 100. Values above
+   * 1,000 are lowered to 1,000.
    * </pre>
    *
    * <code>int32 page_size = 3;</code>
@@ -578,7 +579,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object agent_ = "";
     /**
      * <pre>
-     * Only waits of this agent. Empty = of all agents.
+     * Only waits of this agent; `anonymous` = of callers without a token. Empty = of all callers.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -598,7 +599,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only waits of this agent. Empty = of all agents.
+     * Only waits of this agent; `anonymous` = of callers without a token. Empty = of all callers.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -619,7 +620,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only waits of this agent. Empty = of all agents.
+     * Only waits of this agent; `anonymous` = of callers without a token. Empty = of all callers.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -636,7 +637,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only waits of this agent. Empty = of all agents.
+     * Only waits of this agent; `anonymous` = of callers without a token. Empty = of all callers.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -650,7 +651,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only waits of this agent. Empty = of all agents.
+     * Only waits of this agent; `anonymous` = of callers without a token. Empty = of all callers.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -670,7 +671,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object thread_ = "";
     /**
      * <pre>
-     * Only waits on this thread. Empty = on all threads.
+     * Only waits on this thread. Empty = on any thread.
      * </pre>
      *
      * <code>string thread = 2;</code>
@@ -690,7 +691,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only waits on this thread. Empty = on all threads.
+     * Only waits on this thread. Empty = on any thread.
      * </pre>
      *
      * <code>string thread = 2;</code>
@@ -711,7 +712,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only waits on this thread. Empty = on all threads.
+     * Only waits on this thread. Empty = on any thread.
      * </pre>
      *
      * <code>string thread = 2;</code>
@@ -728,7 +729,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only waits on this thread. Empty = on all threads.
+     * Only waits on this thread. Empty = on any thread.
      * </pre>
      *
      * <code>string thread = 2;</code>
@@ -742,7 +743,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only waits on this thread. Empty = on all threads.
+     * Only waits on this thread. Empty = on any thread.
      * </pre>
      *
      * <code>string thread = 2;</code>
@@ -762,7 +763,8 @@ private static final long serialVersionUID = 0L;
     private int pageSize_ ;
     /**
      * <pre>
-     * Maximum number of waits to return. 0 = 100. Values above 1,000 are lowered to it.
+     * Maximum number of waits to return; a page holds about 3 MiB at most. 0 = 100. Values above
+     * 1,000 are lowered to 1,000.
      * </pre>
      *
      * <code>int32 page_size = 3;</code>
@@ -774,7 +776,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Maximum number of waits to return. 0 = 100. Values above 1,000 are lowered to it.
+     * Maximum number of waits to return; a page holds about 3 MiB at most. 0 = 100. Values above
+     * 1,000 are lowered to 1,000.
      * </pre>
      *
      * <code>int32 page_size = 3;</code>
@@ -790,7 +793,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Maximum number of waits to return. 0 = 100. Values above 1,000 are lowered to it.
+     * Maximum number of waits to return; a page holds about 3 MiB at most. 0 = 100. Values above
+     * 1,000 are lowered to 1,000.
      * </pre>
      *
      * <code>int32 page_size = 3;</code>

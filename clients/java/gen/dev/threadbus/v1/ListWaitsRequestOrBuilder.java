@@ -12,7 +12,7 @@ public interface ListWaitsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only waits of this agent. Empty = of all agents.
+   * Only waits of this agent; `anonymous` = of callers without a token. Empty = of all callers.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -21,7 +21,7 @@ public interface ListWaitsRequestOrBuilder extends
   java.lang.String getAgent();
   /**
    * <pre>
-   * Only waits of this agent. Empty = of all agents.
+   * Only waits of this agent; `anonymous` = of callers without a token. Empty = of all callers.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -32,7 +32,7 @@ public interface ListWaitsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only waits on this thread. Empty = on all threads.
+   * Only waits on this thread. Empty = on any thread.
    * </pre>
    *
    * <code>string thread = 2;</code>
@@ -41,7 +41,7 @@ public interface ListWaitsRequestOrBuilder extends
   java.lang.String getThread();
   /**
    * <pre>
-   * Only waits on this thread. Empty = on all threads.
+   * Only waits on this thread. Empty = on any thread.
    * </pre>
    *
    * <code>string thread = 2;</code>
@@ -52,7 +52,8 @@ public interface ListWaitsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Maximum number of waits to return. 0 = 100. Values above 1,000 are lowered to it.
+   * Maximum number of waits to return; a page holds about 3 MiB at most. 0 = 100. Values above
+   * 1,000 are lowered to 1,000.
    * </pre>
    *
    * <code>int32 page_size = 3;</code>

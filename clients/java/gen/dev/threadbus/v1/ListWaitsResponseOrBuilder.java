@@ -12,7 +12,7 @@ public interface ListWaitsResponseOrBuilder extends
 
   /**
    * <pre>
-   * Longest open first.
+   * The waits, longest open first.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Wait waits = 1;</code>
@@ -21,7 +21,7 @@ public interface ListWaitsResponseOrBuilder extends
       getWaitsList();
   /**
    * <pre>
-   * Longest open first.
+   * The waits, longest open first.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Wait waits = 1;</code>
@@ -29,7 +29,7 @@ public interface ListWaitsResponseOrBuilder extends
   dev.threadbus.v1.Wait getWaits(int index);
   /**
    * <pre>
-   * Longest open first.
+   * The waits, longest open first.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Wait waits = 1;</code>
@@ -37,7 +37,7 @@ public interface ListWaitsResponseOrBuilder extends
   int getWaitsCount();
   /**
    * <pre>
-   * Longest open first.
+   * The waits, longest open first.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Wait waits = 1;</code>
@@ -46,7 +46,7 @@ public interface ListWaitsResponseOrBuilder extends
       getWaitsOrBuilderList();
   /**
    * <pre>
-   * Longest open first.
+   * The waits, longest open first.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Wait waits = 1;</code>

@@ -139,7 +139,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object sender_ = "";
   /**
    * <pre>
-   * The agent that wrote it, identified by its token. `anonymous` for calls without one.
+   * The agent that wrote it, identified by its token; `anonymous` for calls without a token.
    * </pre>
    *
    * <code>string sender = 3;</code>
@@ -160,7 +160,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The agent that wrote it, identified by its token. `anonymous` for calls without one.
+   * The agent that wrote it, identified by its token; `anonymous` for calls without a token.
    * </pre>
    *
    * <code>string sender = 3;</code>
@@ -186,7 +186,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object content_ = "";
   /**
    * <pre>
-   * The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
+   * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
+   * parse it.
    * </pre>
    *
    * <code>string content = 4;</code>
@@ -207,7 +208,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
+   * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
+   * parse it.
    * </pre>
    *
    * <code>string content = 4;</code>
@@ -487,7 +489,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
+   * Labels, which the server does not interpret. At most 32; keys of 1–63 bytes, values of up to
+   * 256 bytes.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -508,7 +511,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
+   * Labels, which the server does not interpret. At most 32; keys of 1–63 bytes, values of up to
+   * 256 bytes.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -519,7 +523,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
+   * Labels, which the server does not interpret. At most 32; keys of 1–63 bytes, values of up to
+   * 256 bytes.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -537,7 +542,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
+   * Labels, which the server does not interpret. At most 32; keys of 1–63 bytes, values of up to
+   * 256 bytes.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -666,7 +672,7 @@ java.lang.String defaultValue) {
   private long basedOnSeq_ = 0L;
   /**
    * <pre>
-   * Seq up to which the sender reported to have read the thread. Unset = unknown.
+   * Seq up to which the sender reported having read the thread. Unset = unknown.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 15;</code>
@@ -678,7 +684,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Seq up to which the sender reported to have read the thread. Unset = unknown.
+   * Seq up to which the sender reported having read the thread. Unset = unknown.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 15;</code>
@@ -708,8 +714,8 @@ java.lang.String defaultValue) {
   private long editSeq_ = 0L;
   /**
    * <pre>
-   * Seq of the newest EDIT of this message at the time of reading: that entry's `content` is the
-   * current one. 0 = never edited.
+   * Seq of the newest EDIT of this message when it was read from the store. The `content` of the
+   * EDIT is the current one. 0 = never edited.
    * </pre>
    *
    * <code>int64 edit_seq = 17;</code>
@@ -1734,7 +1740,7 @@ java.lang.String defaultValue) {
     private java.lang.Object sender_ = "";
     /**
      * <pre>
-     * The agent that wrote it, identified by its token. `anonymous` for calls without one.
+     * The agent that wrote it, identified by its token; `anonymous` for calls without a token.
      * </pre>
      *
      * <code>string sender = 3;</code>
@@ -1754,7 +1760,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent that wrote it, identified by its token. `anonymous` for calls without one.
+     * The agent that wrote it, identified by its token; `anonymous` for calls without a token.
      * </pre>
      *
      * <code>string sender = 3;</code>
@@ -1775,7 +1781,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent that wrote it, identified by its token. `anonymous` for calls without one.
+     * The agent that wrote it, identified by its token; `anonymous` for calls without a token.
      * </pre>
      *
      * <code>string sender = 3;</code>
@@ -1792,7 +1798,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent that wrote it, identified by its token. `anonymous` for calls without one.
+     * The agent that wrote it, identified by its token; `anonymous` for calls without a token.
      * </pre>
      *
      * <code>string sender = 3;</code>
@@ -1806,7 +1812,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent that wrote it, identified by its token. `anonymous` for calls without one.
+     * The agent that wrote it, identified by its token; `anonymous` for calls without a token.
      * </pre>
      *
      * <code>string sender = 3;</code>
@@ -1826,7 +1832,8 @@ java.lang.String defaultValue) {
     private java.lang.Object content_ = "";
     /**
      * <pre>
-     * The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
+     * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
+     * parse it.
      * </pre>
      *
      * <code>string content = 4;</code>
@@ -1846,7 +1853,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
+     * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
+     * parse it.
      * </pre>
      *
      * <code>string content = 4;</code>
@@ -1867,7 +1875,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
+     * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
+     * parse it.
      * </pre>
      *
      * <code>string content = 4;</code>
@@ -1884,7 +1893,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
+     * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
+     * parse it.
      * </pre>
      *
      * <code>string content = 4;</code>
@@ -1898,7 +1908,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
+     * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
+     * parse it.
      * </pre>
      *
      * <code>string content = 4;</code>
@@ -2596,7 +2607,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
+     * Labels, which the server does not interpret. At most 32; keys of 1–63 bytes, values of up to
+     * 256 bytes.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -2617,7 +2629,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
+     * Labels, which the server does not interpret. At most 32; keys of 1–63 bytes, values of up to
+     * 256 bytes.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -2628,7 +2641,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
+     * Labels, which the server does not interpret. At most 32; keys of 1–63 bytes, values of up to
+     * 256 bytes.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -2646,7 +2660,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
+     * Labels, which the server does not interpret. At most 32; keys of 1–63 bytes, values of up to
+     * 256 bytes.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -2670,7 +2685,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
+     * Labels, which the server does not interpret. At most 32; keys of 1–63 bytes, values of up to
+     * 256 bytes.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -2693,7 +2709,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
+     * Labels, which the server does not interpret. At most 32; keys of 1–63 bytes, values of up to
+     * 256 bytes.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -2710,7 +2727,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
+     * Labels, which the server does not interpret. At most 32; keys of 1–63 bytes, values of up to
+     * 256 bytes.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -3130,7 +3148,7 @@ java.lang.String defaultValue) {
     private long basedOnSeq_ ;
     /**
      * <pre>
-     * Seq up to which the sender reported to have read the thread. Unset = unknown.
+     * Seq up to which the sender reported having read the thread. Unset = unknown.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 15;</code>
@@ -3142,7 +3160,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq up to which the sender reported to have read the thread. Unset = unknown.
+     * Seq up to which the sender reported having read the thread. Unset = unknown.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 15;</code>
@@ -3154,7 +3172,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq up to which the sender reported to have read the thread. Unset = unknown.
+     * Seq up to which the sender reported having read the thread. Unset = unknown.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 15;</code>
@@ -3170,7 +3188,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq up to which the sender reported to have read the thread. Unset = unknown.
+     * Seq up to which the sender reported having read the thread. Unset = unknown.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 15;</code>
@@ -3230,8 +3248,8 @@ java.lang.String defaultValue) {
     private long editSeq_ ;
     /**
      * <pre>
-     * Seq of the newest EDIT of this message at the time of reading: that entry's `content` is the
-     * current one. 0 = never edited.
+     * Seq of the newest EDIT of this message when it was read from the store. The `content` of the
+     * EDIT is the current one. 0 = never edited.
      * </pre>
      *
      * <code>int64 edit_seq = 17;</code>
@@ -3243,8 +3261,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq of the newest EDIT of this message at the time of reading: that entry's `content` is the
-     * current one. 0 = never edited.
+     * Seq of the newest EDIT of this message when it was read from the store. The `content` of the
+     * EDIT is the current one. 0 = never edited.
      * </pre>
      *
      * <code>int64 edit_seq = 17;</code>
@@ -3260,8 +3278,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq of the newest EDIT of this message at the time of reading: that entry's `content` is the
-     * current one. 0 = never edited.
+     * Seq of the newest EDIT of this message when it was read from the store. The `content` of the
+     * EDIT is the current one. 0 = never edited.
      * </pre>
      *
      * <code>int64 edit_seq = 17;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Messages of one thread, in ascending order: what is ready, split at about 1 MiB.
+ * Messages of one thread, in ascending order: all that are ready, split at about 1 MiB.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.MessageBatch}
@@ -53,8 +53,8 @@ private static final long serialVersionUID = 0L;
   private dev.threadbus.v1.Cursor cursor_;
   /**
    * <pre>
-   * The thread, and the position to resume from once these messages are handled. It covers messages
-   * that were filtered out.
+   * The thread, and the position to resume from once these messages are handled. It is past
+   * messages that were filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -66,8 +66,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The thread, and the position to resume from once these messages are handled. It covers messages
-   * that were filtered out.
+   * The thread, and the position to resume from once these messages are handled. It is past
+   * messages that were filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -79,8 +79,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The thread, and the position to resume from once these messages are handled. It covers messages
-   * that were filtered out.
+   * The thread, and the position to resume from once these messages are handled. It is past
+   * messages that were filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -328,7 +328,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Messages of one thread, in ascending order: what is ready, split at about 1 MiB.
+   * Messages of one thread, in ascending order: all that are ready, split at about 1 MiB.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.MessageBatch}
@@ -548,8 +548,8 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.Cursor, dev.threadbus.v1.Cursor.Builder, dev.threadbus.v1.CursorOrBuilder> cursorBuilder_;
     /**
      * <pre>
-     * The thread, and the position to resume from once these messages are handled. It covers messages
-     * that were filtered out.
+     * The thread, and the position to resume from once these messages are handled. It is past
+     * messages that were filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -560,8 +560,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread, and the position to resume from once these messages are handled. It covers messages
-     * that were filtered out.
+     * The thread, and the position to resume from once these messages are handled. It is past
+     * messages that were filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -576,8 +576,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread, and the position to resume from once these messages are handled. It covers messages
-     * that were filtered out.
+     * The thread, and the position to resume from once these messages are handled. It is past
+     * messages that were filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -597,8 +597,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread, and the position to resume from once these messages are handled. It covers messages
-     * that were filtered out.
+     * The thread, and the position to resume from once these messages are handled. It is past
+     * messages that were filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -616,8 +616,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread, and the position to resume from once these messages are handled. It covers messages
-     * that were filtered out.
+     * The thread, and the position to resume from once these messages are handled. It is past
+     * messages that were filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -642,8 +642,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread, and the position to resume from once these messages are handled. It covers messages
-     * that were filtered out.
+     * The thread, and the position to resume from once these messages are handled. It is past
+     * messages that were filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -660,8 +660,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread, and the position to resume from once these messages are handled. It covers messages
-     * that were filtered out.
+     * The thread, and the position to resume from once these messages are handled. It is past
+     * messages that were filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -673,8 +673,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread, and the position to resume from once these messages are handled. It covers messages
-     * that were filtered out.
+     * The thread, and the position to resume from once these messages are handled. It is past
+     * messages that were filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -689,8 +689,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread, and the position to resume from once these messages are handled. It covers messages
-     * that were filtered out.
+     * The thread, and the position to resume from once these messages are handled. It is past
+     * messages that were filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>

@@ -12,8 +12,8 @@ public interface MessageBatchOrBuilder extends
 
   /**
    * <pre>
-   * The thread, and the position to resume from once these messages are handled. It covers messages
-   * that were filtered out.
+   * The thread, and the position to resume from once these messages are handled. It is past
+   * messages that were filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -22,8 +22,8 @@ public interface MessageBatchOrBuilder extends
   boolean hasCursor();
   /**
    * <pre>
-   * The thread, and the position to resume from once these messages are handled. It covers messages
-   * that were filtered out.
+   * The thread, and the position to resume from once these messages are handled. It is past
+   * messages that were filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -32,8 +32,8 @@ public interface MessageBatchOrBuilder extends
   dev.threadbus.v1.Cursor getCursor();
   /**
    * <pre>
-   * The thread, and the position to resume from once these messages are handled. It covers messages
-   * that were filtered out.
+   * The thread, and the position to resume from once these messages are handled. It is past
+   * messages that were filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>

@@ -109,7 +109,7 @@ private static final long serialVersionUID = 0L;
   private boolean addressedToMe_ = false;
   /**
    * <pre>
-   * Only messages that mention the caller, are handed to it, or reply to one of its messages.
+   * Only messages that mention the caller, hand off to it, or reply to one of its messages.
    * INVALID_ARGUMENT for anonymous callers.
    * </pre>
    *
@@ -125,7 +125,7 @@ private static final long serialVersionUID = 0L;
   private boolean excludeOwn_ = false;
   /**
    * <pre>
-   * Not the caller's own messages. No effect for anonymous callers.
+   * No messages of the caller itself. Has no effect for anonymous callers.
    * </pre>
    *
    * <code>bool exclude_own = 3;</code>
@@ -140,7 +140,7 @@ private static final long serialVersionUID = 0L;
   private int minPriority_ = 0;
   /**
    * <pre>
-   * Only messages of this priority or higher.
+   * Only messages of this priority or higher. UNSPECIFIED = of any.
    * </pre>
    *
    * <code>.threadbus.v1.Priority min_priority = 4;</code>
@@ -151,7 +151,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only messages of this priority or higher.
+   * Only messages of this priority or higher. UNSPECIFIED = of any.
    * </pre>
    *
    * <code>.threadbus.v1.Priority min_priority = 4;</code>
@@ -177,7 +177,7 @@ private static final long serialVersionUID = 0L;
           };
   /**
    * <pre>
-   * Only messages of these kinds, at most 100. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -190,7 +190,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only messages of these kinds, at most 100. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -202,7 +202,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only messages of these kinds, at most 100. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -215,7 +215,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only messages of these kinds, at most 100. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -228,7 +228,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only messages of these kinds, at most 100. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -832,7 +832,7 @@ private static final long serialVersionUID = 0L;
     private boolean addressedToMe_ ;
     /**
      * <pre>
-     * Only messages that mention the caller, are handed to it, or reply to one of its messages.
+     * Only messages that mention the caller, hand off to it, or reply to one of its messages.
      * INVALID_ARGUMENT for anonymous callers.
      * </pre>
      *
@@ -845,7 +845,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages that mention the caller, are handed to it, or reply to one of its messages.
+     * Only messages that mention the caller, hand off to it, or reply to one of its messages.
      * INVALID_ARGUMENT for anonymous callers.
      * </pre>
      *
@@ -862,7 +862,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages that mention the caller, are handed to it, or reply to one of its messages.
+     * Only messages that mention the caller, hand off to it, or reply to one of its messages.
      * INVALID_ARGUMENT for anonymous callers.
      * </pre>
      *
@@ -879,7 +879,7 @@ private static final long serialVersionUID = 0L;
     private boolean excludeOwn_ ;
     /**
      * <pre>
-     * Not the caller's own messages. No effect for anonymous callers.
+     * No messages of the caller itself. Has no effect for anonymous callers.
      * </pre>
      *
      * <code>bool exclude_own = 3;</code>
@@ -891,7 +891,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Not the caller's own messages. No effect for anonymous callers.
+     * No messages of the caller itself. Has no effect for anonymous callers.
      * </pre>
      *
      * <code>bool exclude_own = 3;</code>
@@ -907,7 +907,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Not the caller's own messages. No effect for anonymous callers.
+     * No messages of the caller itself. Has no effect for anonymous callers.
      * </pre>
      *
      * <code>bool exclude_own = 3;</code>
@@ -923,7 +923,7 @@ private static final long serialVersionUID = 0L;
     private int minPriority_ = 0;
     /**
      * <pre>
-     * Only messages of this priority or higher.
+     * Only messages of this priority or higher. UNSPECIFIED = of any.
      * </pre>
      *
      * <code>.threadbus.v1.Priority min_priority = 4;</code>
@@ -934,7 +934,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of this priority or higher.
+     * Only messages of this priority or higher. UNSPECIFIED = of any.
      * </pre>
      *
      * <code>.threadbus.v1.Priority min_priority = 4;</code>
@@ -949,7 +949,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of this priority or higher.
+     * Only messages of this priority or higher. UNSPECIFIED = of any.
      * </pre>
      *
      * <code>.threadbus.v1.Priority min_priority = 4;</code>
@@ -962,7 +962,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of this priority or higher.
+     * Only messages of this priority or higher. UNSPECIFIED = of any.
      * </pre>
      *
      * <code>.threadbus.v1.Priority min_priority = 4;</code>
@@ -978,7 +978,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of this priority or higher.
+     * Only messages of this priority or higher. UNSPECIFIED = of any.
      * </pre>
      *
      * <code>.threadbus.v1.Priority min_priority = 4;</code>
@@ -1000,7 +1000,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds, at most 100. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1012,7 +1012,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds, at most 100. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1023,7 +1023,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds, at most 100. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1035,7 +1035,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds, at most 100. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1053,7 +1053,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds, at most 100. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1069,7 +1069,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds, at most 100. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1087,7 +1087,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds, at most 100. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1101,7 +1101,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds, at most 100. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1114,7 +1114,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds, at most 100. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1126,7 +1126,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds, at most 100. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1143,7 +1143,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds, at most 100. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1158,7 +1158,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds, at most 100. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>

@@ -53,7 +53,7 @@ public interface MessageFilterOrBuilder extends
 
   /**
    * <pre>
-   * Only messages that mention the caller, are handed to it, or reply to one of its messages.
+   * Only messages that mention the caller, hand off to it, or reply to one of its messages.
    * INVALID_ARGUMENT for anonymous callers.
    * </pre>
    *
@@ -64,7 +64,7 @@ public interface MessageFilterOrBuilder extends
 
   /**
    * <pre>
-   * Not the caller's own messages. No effect for anonymous callers.
+   * No messages of the caller itself. Has no effect for anonymous callers.
    * </pre>
    *
    * <code>bool exclude_own = 3;</code>
@@ -74,7 +74,7 @@ public interface MessageFilterOrBuilder extends
 
   /**
    * <pre>
-   * Only messages of this priority or higher.
+   * Only messages of this priority or higher. UNSPECIFIED = of any.
    * </pre>
    *
    * <code>.threadbus.v1.Priority min_priority = 4;</code>
@@ -83,7 +83,7 @@ public interface MessageFilterOrBuilder extends
   int getMinPriorityValue();
   /**
    * <pre>
-   * Only messages of this priority or higher.
+   * Only messages of this priority or higher. UNSPECIFIED = of any.
    * </pre>
    *
    * <code>.threadbus.v1.Priority min_priority = 4;</code>
@@ -93,7 +93,7 @@ public interface MessageFilterOrBuilder extends
 
   /**
    * <pre>
-   * Only messages of these kinds, at most 100. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -102,7 +102,7 @@ public interface MessageFilterOrBuilder extends
   java.util.List<dev.threadbus.v1.MessageKind> getKindsList();
   /**
    * <pre>
-   * Only messages of these kinds, at most 100. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -111,7 +111,7 @@ public interface MessageFilterOrBuilder extends
   int getKindsCount();
   /**
    * <pre>
-   * Only messages of these kinds, at most 100. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -121,7 +121,7 @@ public interface MessageFilterOrBuilder extends
   dev.threadbus.v1.MessageKind getKinds(int index);
   /**
    * <pre>
-   * Only messages of these kinds, at most 100. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -131,7 +131,7 @@ public interface MessageFilterOrBuilder extends
   getKindsValueList();
   /**
    * <pre>
-   * Only messages of these kinds, at most 100. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>

@@ -25,7 +25,7 @@ public enum MessageKind
   MESSAGE_KIND_UNSPECIFIED(0),
   /**
    * <pre>
-   * Posted by an agent or a person.
+   * Posted by an agent, a person or an anonymous caller.
    * </pre>
    *
    * <code>MESSAGE_KIND_CHAT = 1;</code>
@@ -33,7 +33,7 @@ public enum MessageKind
   MESSAGE_KIND_CHAT(1),
   /**
    * <pre>
-   * New content for the message `edit_of`, by its sender.
+   * New content for the message with the seq `edit_of`, by its sender.
    * </pre>
    *
    * <code>MESSAGE_KIND_EDIT = 2;</code>
@@ -41,7 +41,8 @@ public enum MessageKind
   MESSAGE_KIND_EDIT(2),
   /**
    * <pre>
-   * The thread's state or settings were changed by `sender`. `content` describes the change for people.
+   * The thread's state or settings were changed by `sender`. `content` describes the change for
+   * people.
    * </pre>
    *
    * <code>MESSAGE_KIND_THREAD = 3;</code>
@@ -69,7 +70,7 @@ public enum MessageKind
   public static final int MESSAGE_KIND_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * Posted by an agent or a person.
+   * Posted by an agent, a person or an anonymous caller.
    * </pre>
    *
    * <code>MESSAGE_KIND_CHAT = 1;</code>
@@ -77,7 +78,7 @@ public enum MessageKind
   public static final int MESSAGE_KIND_CHAT_VALUE = 1;
   /**
    * <pre>
-   * New content for the message `edit_of`, by its sender.
+   * New content for the message with the seq `edit_of`, by its sender.
    * </pre>
    *
    * <code>MESSAGE_KIND_EDIT = 2;</code>
@@ -85,7 +86,8 @@ public enum MessageKind
   public static final int MESSAGE_KIND_EDIT_VALUE = 2;
   /**
    * <pre>
-   * The thread's state or settings were changed by `sender`. `content` describes the change for people.
+   * The thread's state or settings were changed by `sender`. `content` describes the change for
+   * people.
    * </pre>
    *
    * <code>MESSAGE_KIND_THREAD = 3;</code>

@@ -42,7 +42,7 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * The agent that wrote it, identified by its token. `anonymous` for calls without one.
+   * The agent that wrote it, identified by its token; `anonymous` for calls without a token.
    * </pre>
    *
    * <code>string sender = 3;</code>
@@ -51,7 +51,7 @@ public interface MessageOrBuilder extends
   java.lang.String getSender();
   /**
    * <pre>
-   * The agent that wrote it, identified by its token. `anonymous` for calls without one.
+   * The agent that wrote it, identified by its token; `anonymous` for calls without a token.
    * </pre>
    *
    * <code>string sender = 3;</code>
@@ -62,7 +62,8 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
+   * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
+   * parse it.
    * </pre>
    *
    * <code>string content = 4;</code>
@@ -71,7 +72,8 @@ public interface MessageOrBuilder extends
   java.lang.String getContent();
   /**
    * <pre>
-   * The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
+   * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
+   * parse it.
    * </pre>
    *
    * <code>string content = 4;</code>
@@ -237,7 +239,8 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
+   * Labels, which the server does not interpret. At most 32; keys of 1–63 bytes, values of up to
+   * 256 bytes.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -245,7 +248,8 @@ public interface MessageOrBuilder extends
   int getLabelsCount();
   /**
    * <pre>
-   * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
+   * Labels, which the server does not interpret. At most 32; keys of 1–63 bytes, values of up to
+   * 256 bytes.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -260,7 +264,8 @@ public interface MessageOrBuilder extends
   getLabels();
   /**
    * <pre>
-   * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
+   * Labels, which the server does not interpret. At most 32; keys of 1–63 bytes, values of up to
+   * 256 bytes.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -269,7 +274,8 @@ public interface MessageOrBuilder extends
   getLabelsMap();
   /**
    * <pre>
-   * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
+   * Labels, which the server does not interpret. At most 32; keys of 1–63 bytes, values of up to
+   * 256 bytes.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -281,7 +287,8 @@ java.lang.String getLabelsOrDefault(
 java.lang.String defaultValue);
   /**
    * <pre>
-   * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
+   * Labels, which the server does not interpret. At most 32; keys of 1–63 bytes, values of up to
+   * 256 bytes.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -355,7 +362,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Seq up to which the sender reported to have read the thread. Unset = unknown.
+   * Seq up to which the sender reported having read the thread. Unset = unknown.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 15;</code>
@@ -364,7 +371,7 @@ java.lang.String defaultValue);
   boolean hasBasedOnSeq();
   /**
    * <pre>
-   * Seq up to which the sender reported to have read the thread. Unset = unknown.
+   * Seq up to which the sender reported having read the thread. Unset = unknown.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 15;</code>
@@ -384,8 +391,8 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Seq of the newest EDIT of this message at the time of reading: that entry's `content` is the
-   * current one. 0 = never edited.
+   * Seq of the newest EDIT of this message when it was read from the store. The `content` of the
+   * EDIT is the current one. 0 = never edited.
    * </pre>
    *
    * <code>int64 edit_seq = 17;</code>

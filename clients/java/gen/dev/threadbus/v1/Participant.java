@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * An agent as seen from one thread: its presence, and how far it has received and read the thread.
+ * An agent in one thread: its presence, and what it has received and read of the thread.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.Participant}
@@ -102,7 +102,7 @@ private static final long serialVersionUID = 0L;
   private int kind_ = 0;
   /**
    * <pre>
-   * What it is. UNSPECIFIED if the name is not registered.
+   * What kind of sender it is. UNSPECIFIED if the name is not registered.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -113,7 +113,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What it is. UNSPECIFIED if the name is not registered.
+   * What kind of sender it is. UNSPECIFIED if the name is not registered.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -128,7 +128,7 @@ private static final long serialVersionUID = 0L;
   private int presence_ = 0;
   /**
    * <pre>
-   * Its current presence, which is the same for all threads.
+   * Its current presence, which is the same in all threads.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -139,7 +139,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its current presence, which is the same for all threads.
+   * Its current presence, which is the same in all threads.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -154,8 +154,8 @@ private static final long serialVersionUID = 0L;
   private boolean waiting_ = false;
   /**
    * <pre>
-   * Whether it has an open wait on this thread. In a response to a post: one whose filter matches
-   * the message.
+   * Whether it has an open wait on this thread; in a response to a post, a wait whose filter
+   * matches the message. Waits on other servers of the same store do not count.
    * </pre>
    *
    * <code>bool waiting = 4;</code>
@@ -185,9 +185,10 @@ private static final long serialVersionUID = 0L;
   private long readSeq_ = 0L;
   /**
    * <pre>
-   * Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
-   * PostMessage.based_on_seq), or its starting position when it joined. An entry of the agent's own
-   * directly after it counts as read. Never above head_seq; never decreases within an epoch.
+   * Highest seq of this thread that the agent reported as read (HeartbeatRequest.read_cursors,
+   * PostMessageRequest.based_on_seq), or its starting position when it joined. If the next entry is
+   * the agent's own, it counts as read, too. Never above head_seq; within an epoch, decreases only
+   * if the agent leaves the thread.
    * </pre>
    *
    * <code>int64 read_seq = 6;</code>
@@ -202,7 +203,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp joinTime_;
   /**
    * <pre>
-   * When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
+   * When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
+   * it is not a participant, but has an open wait on the thread.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp join_time = 7;</code>
@@ -214,7 +216,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
+   * When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
+   * it is not a participant, but has an open wait on the thread.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp join_time = 7;</code>
@@ -226,7 +229,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
+   * When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
+   * it is not a participant, but has an open wait on the thread.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp join_time = 7;</code>
@@ -240,8 +244,9 @@ private static final long serialVersionUID = 0L;
   private int waitCount_ = 0;
   /**
    * <pre>
-   * Number of waits it has open on this thread, counted as for `waiting`. More than one: several
-   * processes run as this agent, or one waits more than once. ListWaits returns their addresses.
+   * Number of waits it has open on this thread, counted as for `waiting`. If it is more than one,
+   * several processes run as this agent, or one waits more than once. ListWaits returns their
+   * addresses.
    * </pre>
    *
    * <code>int32 wait_count = 8;</code>
@@ -493,7 +498,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An agent as seen from one thread: its presence, and how far it has received and read the thread.
+   * An agent in one thread: its presence, and what it has received and read of the thread.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.Participant}
@@ -829,7 +834,7 @@ private static final long serialVersionUID = 0L;
     private int kind_ = 0;
     /**
      * <pre>
-     * What it is. UNSPECIFIED if the name is not registered.
+     * What kind of sender it is. UNSPECIFIED if the name is not registered.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -840,7 +845,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it is. UNSPECIFIED if the name is not registered.
+     * What kind of sender it is. UNSPECIFIED if the name is not registered.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -855,7 +860,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it is. UNSPECIFIED if the name is not registered.
+     * What kind of sender it is. UNSPECIFIED if the name is not registered.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -868,7 +873,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it is. UNSPECIFIED if the name is not registered.
+     * What kind of sender it is. UNSPECIFIED if the name is not registered.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -884,7 +889,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it is. UNSPECIFIED if the name is not registered.
+     * What kind of sender it is. UNSPECIFIED if the name is not registered.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -900,7 +905,7 @@ private static final long serialVersionUID = 0L;
     private int presence_ = 0;
     /**
      * <pre>
-     * Its current presence, which is the same for all threads.
+     * Its current presence, which is the same in all threads.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -911,7 +916,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its current presence, which is the same for all threads.
+     * Its current presence, which is the same in all threads.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -926,7 +931,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its current presence, which is the same for all threads.
+     * Its current presence, which is the same in all threads.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -939,7 +944,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its current presence, which is the same for all threads.
+     * Its current presence, which is the same in all threads.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -955,7 +960,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its current presence, which is the same for all threads.
+     * Its current presence, which is the same in all threads.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -971,8 +976,8 @@ private static final long serialVersionUID = 0L;
     private boolean waiting_ ;
     /**
      * <pre>
-     * Whether it has an open wait on this thread. In a response to a post: one whose filter matches
-     * the message.
+     * Whether it has an open wait on this thread; in a response to a post, a wait whose filter
+     * matches the message. Waits on other servers of the same store do not count.
      * </pre>
      *
      * <code>bool waiting = 4;</code>
@@ -984,8 +989,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Whether it has an open wait on this thread. In a response to a post: one whose filter matches
-     * the message.
+     * Whether it has an open wait on this thread; in a response to a post, a wait whose filter
+     * matches the message. Waits on other servers of the same store do not count.
      * </pre>
      *
      * <code>bool waiting = 4;</code>
@@ -1001,8 +1006,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Whether it has an open wait on this thread. In a response to a post: one whose filter matches
-     * the message.
+     * Whether it has an open wait on this thread; in a response to a post, a wait whose filter
+     * matches the message. Waits on other servers of the same store do not count.
      * </pre>
      *
      * <code>bool waiting = 4;</code>
@@ -1062,9 +1067,10 @@ private static final long serialVersionUID = 0L;
     private long readSeq_ ;
     /**
      * <pre>
-     * Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
-     * PostMessage.based_on_seq), or its starting position when it joined. An entry of the agent's own
-     * directly after it counts as read. Never above head_seq; never decreases within an epoch.
+     * Highest seq of this thread that the agent reported as read (HeartbeatRequest.read_cursors,
+     * PostMessageRequest.based_on_seq), or its starting position when it joined. If the next entry is
+     * the agent's own, it counts as read, too. Never above head_seq; within an epoch, decreases only
+     * if the agent leaves the thread.
      * </pre>
      *
      * <code>int64 read_seq = 6;</code>
@@ -1076,9 +1082,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
-     * PostMessage.based_on_seq), or its starting position when it joined. An entry of the agent's own
-     * directly after it counts as read. Never above head_seq; never decreases within an epoch.
+     * Highest seq of this thread that the agent reported as read (HeartbeatRequest.read_cursors,
+     * PostMessageRequest.based_on_seq), or its starting position when it joined. If the next entry is
+     * the agent's own, it counts as read, too. Never above head_seq; within an epoch, decreases only
+     * if the agent leaves the thread.
      * </pre>
      *
      * <code>int64 read_seq = 6;</code>
@@ -1094,9 +1101,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
-     * PostMessage.based_on_seq), or its starting position when it joined. An entry of the agent's own
-     * directly after it counts as read. Never above head_seq; never decreases within an epoch.
+     * Highest seq of this thread that the agent reported as read (HeartbeatRequest.read_cursors,
+     * PostMessageRequest.based_on_seq), or its starting position when it joined. If the next entry is
+     * the agent's own, it counts as read, too. Never above head_seq; within an epoch, decreases only
+     * if the agent leaves the thread.
      * </pre>
      *
      * <code>int64 read_seq = 6;</code>
@@ -1114,7 +1122,8 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> joinTimeBuilder_;
     /**
      * <pre>
-     * When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
+     * When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
+     * it is not a participant, but has an open wait on the thread.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp join_time = 7;</code>
@@ -1125,7 +1134,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
+     * When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
+     * it is not a participant, but has an open wait on the thread.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp join_time = 7;</code>
@@ -1140,7 +1150,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
+     * When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
+     * it is not a participant, but has an open wait on the thread.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp join_time = 7;</code>
@@ -1160,7 +1171,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
+     * When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
+     * it is not a participant, but has an open wait on the thread.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp join_time = 7;</code>
@@ -1178,7 +1190,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
+     * When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
+     * it is not a participant, but has an open wait on the thread.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp join_time = 7;</code>
@@ -1203,7 +1216,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
+     * When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
+     * it is not a participant, but has an open wait on the thread.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp join_time = 7;</code>
@@ -1220,7 +1234,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
+     * When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
+     * it is not a participant, but has an open wait on the thread.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp join_time = 7;</code>
@@ -1232,7 +1247,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
+     * When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
+     * it is not a participant, but has an open wait on the thread.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp join_time = 7;</code>
@@ -1247,7 +1263,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
+     * When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
+     * it is not a participant, but has an open wait on the thread.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp join_time = 7;</code>
@@ -1269,8 +1286,9 @@ private static final long serialVersionUID = 0L;
     private int waitCount_ ;
     /**
      * <pre>
-     * Number of waits it has open on this thread, counted as for `waiting`. More than one: several
-     * processes run as this agent, or one waits more than once. ListWaits returns their addresses.
+     * Number of waits it has open on this thread, counted as for `waiting`. If it is more than one,
+     * several processes run as this agent, or one waits more than once. ListWaits returns their
+     * addresses.
      * </pre>
      *
      * <code>int32 wait_count = 8;</code>
@@ -1282,8 +1300,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Number of waits it has open on this thread, counted as for `waiting`. More than one: several
-     * processes run as this agent, or one waits more than once. ListWaits returns their addresses.
+     * Number of waits it has open on this thread, counted as for `waiting`. If it is more than one,
+     * several processes run as this agent, or one waits more than once. ListWaits returns their
+     * addresses.
      * </pre>
      *
      * <code>int32 wait_count = 8;</code>
@@ -1299,8 +1318,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Number of waits it has open on this thread, counted as for `waiting`. More than one: several
-     * processes run as this agent, or one waits more than once. ListWaits returns their addresses.
+     * Number of waits it has open on this thread, counted as for `waiting`. If it is more than one,
+     * several processes run as this agent, or one waits more than once. ListWaits returns their
+     * addresses.
      * </pre>
      *
      * <code>int32 wait_count = 8;</code>

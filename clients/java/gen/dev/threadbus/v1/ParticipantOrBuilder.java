@@ -32,7 +32,7 @@ public interface ParticipantOrBuilder extends
 
   /**
    * <pre>
-   * What it is. UNSPECIFIED if the name is not registered.
+   * What kind of sender it is. UNSPECIFIED if the name is not registered.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -41,7 +41,7 @@ public interface ParticipantOrBuilder extends
   int getKindValue();
   /**
    * <pre>
-   * What it is. UNSPECIFIED if the name is not registered.
+   * What kind of sender it is. UNSPECIFIED if the name is not registered.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -51,7 +51,7 @@ public interface ParticipantOrBuilder extends
 
   /**
    * <pre>
-   * Its current presence, which is the same for all threads.
+   * Its current presence, which is the same in all threads.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -60,7 +60,7 @@ public interface ParticipantOrBuilder extends
   int getPresenceValue();
   /**
    * <pre>
-   * Its current presence, which is the same for all threads.
+   * Its current presence, which is the same in all threads.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -70,8 +70,8 @@ public interface ParticipantOrBuilder extends
 
   /**
    * <pre>
-   * Whether it has an open wait on this thread. In a response to a post: one whose filter matches
-   * the message.
+   * Whether it has an open wait on this thread; in a response to a post, a wait whose filter
+   * matches the message. Waits on other servers of the same store do not count.
    * </pre>
    *
    * <code>bool waiting = 4;</code>
@@ -91,9 +91,10 @@ public interface ParticipantOrBuilder extends
 
   /**
    * <pre>
-   * Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
-   * PostMessage.based_on_seq), or its starting position when it joined. An entry of the agent's own
-   * directly after it counts as read. Never above head_seq; never decreases within an epoch.
+   * Highest seq of this thread that the agent reported as read (HeartbeatRequest.read_cursors,
+   * PostMessageRequest.based_on_seq), or its starting position when it joined. If the next entry is
+   * the agent's own, it counts as read, too. Never above head_seq; within an epoch, decreases only
+   * if the agent leaves the thread.
    * </pre>
    *
    * <code>int64 read_seq = 6;</code>
@@ -103,7 +104,8 @@ public interface ParticipantOrBuilder extends
 
   /**
    * <pre>
-   * When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
+   * When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
+   * it is not a participant, but has an open wait on the thread.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp join_time = 7;</code>
@@ -112,7 +114,8 @@ public interface ParticipantOrBuilder extends
   boolean hasJoinTime();
   /**
    * <pre>
-   * When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
+   * When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
+   * it is not a participant, but has an open wait on the thread.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp join_time = 7;</code>
@@ -121,7 +124,8 @@ public interface ParticipantOrBuilder extends
   com.google.protobuf.Timestamp getJoinTime();
   /**
    * <pre>
-   * When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
+   * When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
+   * it is not a participant, but has an open wait on the thread.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp join_time = 7;</code>
@@ -130,8 +134,9 @@ public interface ParticipantOrBuilder extends
 
   /**
    * <pre>
-   * Number of waits it has open on this thread, counted as for `waiting`. More than one: several
-   * processes run as this agent, or one waits more than once. ListWaits returns their addresses.
+   * Number of waits it has open on this thread, counted as for `waiting`. If it is more than one,
+   * several processes run as this agent, or one waits more than once. ListWaits returns their
+   * addresses.
    * </pre>
    *
    * <code>int32 wait_count = 8;</code>

@@ -7,8 +7,8 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Participants of a thread: all of them after `started`, then those that changed. Intermediate
- * states may be skipped. Sent at most once a second for each thread.
+ * Participants of a thread: all of them after `started`, then those that changed, at most once a
+ * second. Intermediate states may be skipped. More than 1,000 participants come in several frames.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.ParticipantUpdate}
@@ -166,7 +166,7 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * Names of agents that left the thread.
+   * Names of agents that are no longer participants.
    * </pre>
    *
    * <code>repeated string left = 3;</code>
@@ -178,7 +178,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Names of agents that left the thread.
+   * Names of agents that are no longer participants.
    * </pre>
    *
    * <code>repeated string left = 3;</code>
@@ -189,7 +189,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Names of agents that left the thread.
+   * Names of agents that are no longer participants.
    * </pre>
    *
    * <code>repeated string left = 3;</code>
@@ -201,7 +201,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Names of agents that left the thread.
+   * Names of agents that are no longer participants.
    * </pre>
    *
    * <code>repeated string left = 3;</code>
@@ -401,8 +401,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Participants of a thread: all of them after `started`, then those that changed. Intermediate
-   * states may be skipped. Sent at most once a second for each thread.
+   * Participants of a thread: all of them after `started`, then those that changed, at most once a
+   * second. Intermediate states may be skipped. More than 1,000 participants come in several frames.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.ParticipantUpdate}
@@ -1037,7 +1037,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names of agents that left the thread.
+     * Names of agents that are no longer participants.
      * </pre>
      *
      * <code>repeated string left = 3;</code>
@@ -1050,7 +1050,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names of agents that left the thread.
+     * Names of agents that are no longer participants.
      * </pre>
      *
      * <code>repeated string left = 3;</code>
@@ -1061,7 +1061,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names of agents that left the thread.
+     * Names of agents that are no longer participants.
      * </pre>
      *
      * <code>repeated string left = 3;</code>
@@ -1073,7 +1073,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names of agents that left the thread.
+     * Names of agents that are no longer participants.
      * </pre>
      *
      * <code>repeated string left = 3;</code>
@@ -1086,7 +1086,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names of agents that left the thread.
+     * Names of agents that are no longer participants.
      * </pre>
      *
      * <code>repeated string left = 3;</code>
@@ -1105,7 +1105,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names of agents that left the thread.
+     * Names of agents that are no longer participants.
      * </pre>
      *
      * <code>repeated string left = 3;</code>
@@ -1123,7 +1123,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names of agents that left the thread.
+     * Names of agents that are no longer participants.
      * </pre>
      *
      * <code>repeated string left = 3;</code>
@@ -1141,7 +1141,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names of agents that left the thread.
+     * Names of agents that are no longer participants.
      * </pre>
      *
      * <code>repeated string left = 3;</code>
@@ -1156,7 +1156,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names of agents that left the thread.
+     * Names of agents that are no longer participants.
      * </pre>
      *
      * <code>repeated string left = 3;</code>

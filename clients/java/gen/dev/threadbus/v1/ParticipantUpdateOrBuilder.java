@@ -76,7 +76,7 @@ public interface ParticipantUpdateOrBuilder extends
 
   /**
    * <pre>
-   * Names of agents that left the thread.
+   * Names of agents that are no longer participants.
    * </pre>
    *
    * <code>repeated string left = 3;</code>
@@ -86,7 +86,7 @@ public interface ParticipantUpdateOrBuilder extends
       getLeftList();
   /**
    * <pre>
-   * Names of agents that left the thread.
+   * Names of agents that are no longer participants.
    * </pre>
    *
    * <code>repeated string left = 3;</code>
@@ -95,7 +95,7 @@ public interface ParticipantUpdateOrBuilder extends
   int getLeftCount();
   /**
    * <pre>
-   * Names of agents that left the thread.
+   * Names of agents that are no longer participants.
    * </pre>
    *
    * <code>repeated string left = 3;</code>
@@ -105,7 +105,7 @@ public interface ParticipantUpdateOrBuilder extends
   java.lang.String getLeft(int index);
   /**
    * <pre>
-   * Names of agents that left the thread.
+   * Names of agents that are no longer participants.
    * </pre>
    *
    * <code>repeated string left = 3;</code>

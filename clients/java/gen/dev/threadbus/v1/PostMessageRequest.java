@@ -122,8 +122,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object content_ = "";
   /**
    * <pre>
-   * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
-   * attachment.
+   * The text, UTF-8, at most ServerLimits.max_content_bytes (1 MiB by default). Required in an
+   * edit, and in a message without attachments.
    * </pre>
    *
    * <code>string content = 2;</code>
@@ -144,8 +144,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
-   * attachment.
+   * The text, UTF-8, at most ServerLimits.max_content_bytes (1 MiB by default). Required in an
+   * edit, and in a message without attachments.
    * </pre>
    *
    * <code>string content = 2;</code>
@@ -171,12 +171,12 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object requestId_ = "";
   /**
    * <pre>
-   * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
-   * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
-   * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
-   * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-   * include_recipients. A refused post does not use up its id. Empty = a retry may store the
-   * message twice.
+   * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids,
+   * such as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one
+   * sender) for as long as the message is kept. A repeated post returns the seq of the first. It
+   * must be equal to the first in all fields except expected_last_seq, epoch, based_on_seq and
+   * include_recipients: otherwise it is refused with REQUEST_ID_REUSED. A refused post does not use
+   * up its id. Empty = a retry may store the message twice.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -197,12 +197,12 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
-   * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
-   * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
-   * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-   * include_recipients. A refused post does not use up its id. Empty = a retry may store the
-   * message twice.
+   * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids,
+   * such as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one
+   * sender) for as long as the message is kept. A repeated post returns the seq of the first. It
+   * must be equal to the first in all fields except expected_last_seq, epoch, based_on_seq and
+   * include_recipients: otherwise it is refused with REQUEST_ID_REUSED. A refused post does not use
+   * up its id. Empty = a retry may store the message twice.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -227,8 +227,8 @@ private static final long serialVersionUID = 0L;
   private long expectedLastSeq_ = 0L;
   /**
    * <pre>
-   * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
-   * of posts use `seq` of the previous response, not its last_seq.
+   * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a
+   * chain of posts, send the `seq` of the previous response, not its last_seq.
    * </pre>
    *
    * <code>optional int64 expected_last_seq = 4;</code>
@@ -240,8 +240,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
-   * of posts use `seq` of the previous response, not its last_seq.
+   * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a
+   * chain of posts, send the `seq` of the previous response, not its last_seq.
    * </pre>
    *
    * <code>optional int64 expected_last_seq = 4;</code>
@@ -256,8 +256,8 @@ private static final long serialVersionUID = 0L;
   private long replyTo_ = 0L;
   /**
    * <pre>
-   * Seq of the message this one replies to. 0 = none. Above head_seq: MESSAGE_NOT_FOUND. A message that
-   * is no longer kept is accepted.
+   * Seq of the message that this one replies to, which need not be kept any more. 0 = none. Above
+   * head_seq: MESSAGE_NOT_FOUND.
    * </pre>
    *
    * <code>int64 reply_to = 5;</code>
@@ -274,8 +274,8 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * Registered agents to mention, at most 32. They become participants. The content is not searched
-   * for &#64;names: `threadbus post` does that, and lists here what it found.
+   * Registered agents to mention, at most 32. They become participants. The server does not search
+   * the content for &#64;names; the client `threadbus post` does, and sends those that it finds here.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -287,8 +287,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Registered agents to mention, at most 32. They become participants. The content is not searched
-   * for &#64;names: `threadbus post` does that, and lists here what it found.
+   * Registered agents to mention, at most 32. They become participants. The server does not search
+   * the content for &#64;names; the client `threadbus post` does, and sends those that it finds here.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -299,8 +299,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Registered agents to mention, at most 32. They become participants. The content is not searched
-   * for &#64;names: `threadbus post` does that, and lists here what it found.
+   * Registered agents to mention, at most 32. They become participants. The server does not search
+   * the content for &#64;names; the client `threadbus post` does, and sends those that it finds here.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -312,8 +312,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Registered agents to mention, at most 32. They become participants. The content is not searched
-   * for &#64;names: `threadbus post` does that, and lists here what it found.
+   * Registered agents to mention, at most 32. They become participants. The server does not search
+   * the content for &#64;names; the client `threadbus post` does, and sends those that it finds here.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -330,7 +330,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object handoffTo_ = "";
   /**
    * <pre>
-   * The registered agent whose turn it is now. It becomes a participant, as with a mention.
+   * The registered agent whose turn it is now. It becomes a participant, as with a mention. Empty =
+   * no agent in particular.
    * </pre>
    *
    * <code>string handoff_to = 7;</code>
@@ -351,7 +352,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The registered agent whose turn it is now. It becomes a participant, as with a mention.
+   * The registered agent whose turn it is now. It becomes a participant, as with a mention. Empty =
+   * no agent in particular.
    * </pre>
    *
    * <code>string handoff_to = 7;</code>
@@ -426,7 +428,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 9;</code>
@@ -447,7 +449,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 9;</code>
@@ -458,7 +460,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 9;</code>
@@ -476,7 +478,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 9;</code>
@@ -587,7 +589,7 @@ java.lang.String defaultValue) {
   private boolean includeRecipients_ = false;
   /**
    * <pre>
-   * Return `recipients`.
+   * Whether to return `recipients`.
    * </pre>
    *
    * <code>bool include_recipients = 12;</code>
@@ -602,8 +604,9 @@ java.lang.String defaultValue) {
   private long editOf_ = 0L;
   /**
    * <pre>
-   * Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT.
-   * 0 = a new message. Messages of `anonymous` cannot be edited.
+   * Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT. 0 =
+   * a new message. Messages of `anonymous` cannot be edited. The seq of an EDIT or THREAD entry is
+   * INVALID_ARGUMENT.
    * </pre>
    *
    * <code>int64 edit_of = 13;</code>
@@ -668,7 +671,8 @@ java.lang.String defaultValue) {
   private volatile java.lang.Object onBehalfOf_ = "";
   /**
    * <pre>
-   * The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
+   * The agent in whose name to post. It is registered if its name is new. Only operators may set
+   * this; Message.posted_by names the operator. Empty = the caller.
    * </pre>
    *
    * <code>string on_behalf_of = 15;</code>
@@ -689,7 +693,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
+   * The agent in whose name to post. It is registered if its name is new. Only operators may set
+   * this; Message.posted_by names the operator. Empty = the caller.
    * </pre>
    *
    * <code>string on_behalf_of = 15;</code>
@@ -1551,8 +1556,8 @@ java.lang.String defaultValue) {
     private java.lang.Object content_ = "";
     /**
      * <pre>
-     * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
-     * attachment.
+     * The text, UTF-8, at most ServerLimits.max_content_bytes (1 MiB by default). Required in an
+     * edit, and in a message without attachments.
      * </pre>
      *
      * <code>string content = 2;</code>
@@ -1572,8 +1577,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
-     * attachment.
+     * The text, UTF-8, at most ServerLimits.max_content_bytes (1 MiB by default). Required in an
+     * edit, and in a message without attachments.
      * </pre>
      *
      * <code>string content = 2;</code>
@@ -1594,8 +1599,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
-     * attachment.
+     * The text, UTF-8, at most ServerLimits.max_content_bytes (1 MiB by default). Required in an
+     * edit, and in a message without attachments.
      * </pre>
      *
      * <code>string content = 2;</code>
@@ -1612,8 +1617,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
-     * attachment.
+     * The text, UTF-8, at most ServerLimits.max_content_bytes (1 MiB by default). Required in an
+     * edit, and in a message without attachments.
      * </pre>
      *
      * <code>string content = 2;</code>
@@ -1627,8 +1632,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
-     * attachment.
+     * The text, UTF-8, at most ServerLimits.max_content_bytes (1 MiB by default). Required in an
+     * edit, and in a message without attachments.
      * </pre>
      *
      * <code>string content = 2;</code>
@@ -1648,12 +1653,12 @@ java.lang.String defaultValue) {
     private java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
-     * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
-     * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
-     * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-     * include_recipients. A refused post does not use up its id. Empty = a retry may store the
-     * message twice.
+     * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids,
+     * such as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one
+     * sender) for as long as the message is kept. A repeated post returns the seq of the first. It
+     * must be equal to the first in all fields except expected_last_seq, epoch, based_on_seq and
+     * include_recipients: otherwise it is refused with REQUEST_ID_REUSED. A refused post does not use
+     * up its id. Empty = a retry may store the message twice.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1673,12 +1678,12 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
-     * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
-     * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
-     * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-     * include_recipients. A refused post does not use up its id. Empty = a retry may store the
-     * message twice.
+     * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids,
+     * such as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one
+     * sender) for as long as the message is kept. A repeated post returns the seq of the first. It
+     * must be equal to the first in all fields except expected_last_seq, epoch, based_on_seq and
+     * include_recipients: otherwise it is refused with REQUEST_ID_REUSED. A refused post does not use
+     * up its id. Empty = a retry may store the message twice.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1699,12 +1704,12 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
-     * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
-     * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
-     * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-     * include_recipients. A refused post does not use up its id. Empty = a retry may store the
-     * message twice.
+     * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids,
+     * such as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one
+     * sender) for as long as the message is kept. A repeated post returns the seq of the first. It
+     * must be equal to the first in all fields except expected_last_seq, epoch, based_on_seq and
+     * include_recipients: otherwise it is refused with REQUEST_ID_REUSED. A refused post does not use
+     * up its id. Empty = a retry may store the message twice.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1721,12 +1726,12 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
-     * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
-     * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
-     * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-     * include_recipients. A refused post does not use up its id. Empty = a retry may store the
-     * message twice.
+     * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids,
+     * such as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one
+     * sender) for as long as the message is kept. A repeated post returns the seq of the first. It
+     * must be equal to the first in all fields except expected_last_seq, epoch, based_on_seq and
+     * include_recipients: otherwise it is refused with REQUEST_ID_REUSED. A refused post does not use
+     * up its id. Empty = a retry may store the message twice.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1740,12 +1745,12 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
-     * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
-     * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
-     * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-     * include_recipients. A refused post does not use up its id. Empty = a retry may store the
-     * message twice.
+     * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids,
+     * such as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one
+     * sender) for as long as the message is kept. A repeated post returns the seq of the first. It
+     * must be equal to the first in all fields except expected_last_seq, epoch, based_on_seq and
+     * include_recipients: otherwise it is refused with REQUEST_ID_REUSED. A refused post does not use
+     * up its id. Empty = a retry may store the message twice.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1765,8 +1770,8 @@ java.lang.String defaultValue) {
     private long expectedLastSeq_ ;
     /**
      * <pre>
-     * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
-     * of posts use `seq` of the previous response, not its last_seq.
+     * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a
+     * chain of posts, send the `seq` of the previous response, not its last_seq.
      * </pre>
      *
      * <code>optional int64 expected_last_seq = 4;</code>
@@ -1778,8 +1783,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
-     * of posts use `seq` of the previous response, not its last_seq.
+     * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a
+     * chain of posts, send the `seq` of the previous response, not its last_seq.
      * </pre>
      *
      * <code>optional int64 expected_last_seq = 4;</code>
@@ -1791,8 +1796,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
-     * of posts use `seq` of the previous response, not its last_seq.
+     * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a
+     * chain of posts, send the `seq` of the previous response, not its last_seq.
      * </pre>
      *
      * <code>optional int64 expected_last_seq = 4;</code>
@@ -1808,8 +1813,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
-     * of posts use `seq` of the previous response, not its last_seq.
+     * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a
+     * chain of posts, send the `seq` of the previous response, not its last_seq.
      * </pre>
      *
      * <code>optional int64 expected_last_seq = 4;</code>
@@ -1825,8 +1830,8 @@ java.lang.String defaultValue) {
     private long replyTo_ ;
     /**
      * <pre>
-     * Seq of the message this one replies to. 0 = none. Above head_seq: MESSAGE_NOT_FOUND. A message that
-     * is no longer kept is accepted.
+     * Seq of the message that this one replies to, which need not be kept any more. 0 = none. Above
+     * head_seq: MESSAGE_NOT_FOUND.
      * </pre>
      *
      * <code>int64 reply_to = 5;</code>
@@ -1838,8 +1843,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq of the message this one replies to. 0 = none. Above head_seq: MESSAGE_NOT_FOUND. A message that
-     * is no longer kept is accepted.
+     * Seq of the message that this one replies to, which need not be kept any more. 0 = none. Above
+     * head_seq: MESSAGE_NOT_FOUND.
      * </pre>
      *
      * <code>int64 reply_to = 5;</code>
@@ -1855,8 +1860,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq of the message this one replies to. 0 = none. Above head_seq: MESSAGE_NOT_FOUND. A message that
-     * is no longer kept is accepted.
+     * Seq of the message that this one replies to, which need not be kept any more. 0 = none. Above
+     * head_seq: MESSAGE_NOT_FOUND.
      * </pre>
      *
      * <code>int64 reply_to = 5;</code>
@@ -1879,8 +1884,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Registered agents to mention, at most 32. They become participants. The content is not searched
-     * for &#64;names: `threadbus post` does that, and lists here what it found.
+     * Registered agents to mention, at most 32. They become participants. The server does not search
+     * the content for &#64;names; the client `threadbus post` does, and sends those that it finds here.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1893,8 +1898,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Registered agents to mention, at most 32. They become participants. The content is not searched
-     * for &#64;names: `threadbus post` does that, and lists here what it found.
+     * Registered agents to mention, at most 32. They become participants. The server does not search
+     * the content for &#64;names; the client `threadbus post` does, and sends those that it finds here.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1905,8 +1910,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Registered agents to mention, at most 32. They become participants. The content is not searched
-     * for &#64;names: `threadbus post` does that, and lists here what it found.
+     * Registered agents to mention, at most 32. They become participants. The server does not search
+     * the content for &#64;names; the client `threadbus post` does, and sends those that it finds here.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1918,8 +1923,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Registered agents to mention, at most 32. They become participants. The content is not searched
-     * for &#64;names: `threadbus post` does that, and lists here what it found.
+     * Registered agents to mention, at most 32. They become participants. The server does not search
+     * the content for &#64;names; the client `threadbus post` does, and sends those that it finds here.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1932,8 +1937,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Registered agents to mention, at most 32. They become participants. The content is not searched
-     * for &#64;names: `threadbus post` does that, and lists here what it found.
+     * Registered agents to mention, at most 32. They become participants. The server does not search
+     * the content for &#64;names; the client `threadbus post` does, and sends those that it finds here.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1952,8 +1957,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Registered agents to mention, at most 32. They become participants. The content is not searched
-     * for &#64;names: `threadbus post` does that, and lists here what it found.
+     * Registered agents to mention, at most 32. They become participants. The server does not search
+     * the content for &#64;names; the client `threadbus post` does, and sends those that it finds here.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1971,8 +1976,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Registered agents to mention, at most 32. They become participants. The content is not searched
-     * for &#64;names: `threadbus post` does that, and lists here what it found.
+     * Registered agents to mention, at most 32. They become participants. The server does not search
+     * the content for &#64;names; the client `threadbus post` does, and sends those that it finds here.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1990,8 +1995,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Registered agents to mention, at most 32. They become participants. The content is not searched
-     * for &#64;names: `threadbus post` does that, and lists here what it found.
+     * Registered agents to mention, at most 32. They become participants. The server does not search
+     * the content for &#64;names; the client `threadbus post` does, and sends those that it finds here.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -2006,8 +2011,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Registered agents to mention, at most 32. They become participants. The content is not searched
-     * for &#64;names: `threadbus post` does that, and lists here what it found.
+     * Registered agents to mention, at most 32. They become participants. The server does not search
+     * the content for &#64;names; the client `threadbus post` does, and sends those that it finds here.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -2028,7 +2033,8 @@ java.lang.String defaultValue) {
     private java.lang.Object handoffTo_ = "";
     /**
      * <pre>
-     * The registered agent whose turn it is now. It becomes a participant, as with a mention.
+     * The registered agent whose turn it is now. It becomes a participant, as with a mention. Empty =
+     * no agent in particular.
      * </pre>
      *
      * <code>string handoff_to = 7;</code>
@@ -2048,7 +2054,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The registered agent whose turn it is now. It becomes a participant, as with a mention.
+     * The registered agent whose turn it is now. It becomes a participant, as with a mention. Empty =
+     * no agent in particular.
      * </pre>
      *
      * <code>string handoff_to = 7;</code>
@@ -2069,7 +2076,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The registered agent whose turn it is now. It becomes a participant, as with a mention.
+     * The registered agent whose turn it is now. It becomes a participant, as with a mention. Empty =
+     * no agent in particular.
      * </pre>
      *
      * <code>string handoff_to = 7;</code>
@@ -2086,7 +2094,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The registered agent whose turn it is now. It becomes a participant, as with a mention.
+     * The registered agent whose turn it is now. It becomes a participant, as with a mention. Empty =
+     * no agent in particular.
      * </pre>
      *
      * <code>string handoff_to = 7;</code>
@@ -2100,7 +2109,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The registered agent whose turn it is now. It becomes a participant, as with a mention.
+     * The registered agent whose turn it is now. It becomes a participant, as with a mention. Empty =
+     * no agent in particular.
      * </pre>
      *
      * <code>string handoff_to = 7;</code>
@@ -2216,7 +2226,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 9;</code>
@@ -2237,7 +2247,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 9;</code>
@@ -2248,7 +2258,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 9;</code>
@@ -2266,7 +2276,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 9;</code>
@@ -2290,7 +2300,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 9;</code>
@@ -2313,7 +2323,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 9;</code>
@@ -2330,7 +2340,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 9;</code>
@@ -2718,7 +2728,7 @@ java.lang.String defaultValue) {
     private boolean includeRecipients_ ;
     /**
      * <pre>
-     * Return `recipients`.
+     * Whether to return `recipients`.
      * </pre>
      *
      * <code>bool include_recipients = 12;</code>
@@ -2730,7 +2740,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Return `recipients`.
+     * Whether to return `recipients`.
      * </pre>
      *
      * <code>bool include_recipients = 12;</code>
@@ -2746,7 +2756,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Return `recipients`.
+     * Whether to return `recipients`.
      * </pre>
      *
      * <code>bool include_recipients = 12;</code>
@@ -2762,8 +2772,9 @@ java.lang.String defaultValue) {
     private long editOf_ ;
     /**
      * <pre>
-     * Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT.
-     * 0 = a new message. Messages of `anonymous` cannot be edited.
+     * Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT. 0 =
+     * a new message. Messages of `anonymous` cannot be edited. The seq of an EDIT or THREAD entry is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>int64 edit_of = 13;</code>
@@ -2775,8 +2786,9 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT.
-     * 0 = a new message. Messages of `anonymous` cannot be edited.
+     * Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT. 0 =
+     * a new message. Messages of `anonymous` cannot be edited. The seq of an EDIT or THREAD entry is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>int64 edit_of = 13;</code>
@@ -2792,8 +2804,9 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT.
-     * 0 = a new message. Messages of `anonymous` cannot be edited.
+     * Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT. 0 =
+     * a new message. Messages of `anonymous` cannot be edited. The seq of an EDIT or THREAD entry is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>int64 edit_of = 13;</code>
@@ -2906,7 +2919,8 @@ java.lang.String defaultValue) {
     private java.lang.Object onBehalfOf_ = "";
     /**
      * <pre>
-     * The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
+     * The agent in whose name to post. It is registered if its name is new. Only operators may set
+     * this; Message.posted_by names the operator. Empty = the caller.
      * </pre>
      *
      * <code>string on_behalf_of = 15;</code>
@@ -2926,7 +2940,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
+     * The agent in whose name to post. It is registered if its name is new. Only operators may set
+     * this; Message.posted_by names the operator. Empty = the caller.
      * </pre>
      *
      * <code>string on_behalf_of = 15;</code>
@@ -2947,7 +2962,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
+     * The agent in whose name to post. It is registered if its name is new. Only operators may set
+     * this; Message.posted_by names the operator. Empty = the caller.
      * </pre>
      *
      * <code>string on_behalf_of = 15;</code>
@@ -2964,7 +2980,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
+     * The agent in whose name to post. It is registered if its name is new. Only operators may set
+     * this; Message.posted_by names the operator. Empty = the caller.
      * </pre>
      *
      * <code>string on_behalf_of = 15;</code>
@@ -2978,7 +2995,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
+     * The agent in whose name to post. It is registered if its name is new. Only operators may set
+     * this; Message.posted_by names the operator. Empty = the caller.
      * </pre>
      *
      * <code>string on_behalf_of = 15;</code>

@@ -32,8 +32,8 @@ public interface PostMessageRequestOrBuilder extends
 
   /**
    * <pre>
-   * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
-   * attachment.
+   * The text, UTF-8, at most ServerLimits.max_content_bytes (1 MiB by default). Required in an
+   * edit, and in a message without attachments.
    * </pre>
    *
    * <code>string content = 2;</code>
@@ -42,8 +42,8 @@ public interface PostMessageRequestOrBuilder extends
   java.lang.String getContent();
   /**
    * <pre>
-   * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
-   * attachment.
+   * The text, UTF-8, at most ServerLimits.max_content_bytes (1 MiB by default). Required in an
+   * edit, and in a message without attachments.
    * </pre>
    *
    * <code>string content = 2;</code>
@@ -54,12 +54,12 @@ public interface PostMessageRequestOrBuilder extends
 
   /**
    * <pre>
-   * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
-   * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
-   * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
-   * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-   * include_recipients. A refused post does not use up its id. Empty = a retry may store the
-   * message twice.
+   * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids,
+   * such as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one
+   * sender) for as long as the message is kept. A repeated post returns the seq of the first. It
+   * must be equal to the first in all fields except expected_last_seq, epoch, based_on_seq and
+   * include_recipients: otherwise it is refused with REQUEST_ID_REUSED. A refused post does not use
+   * up its id. Empty = a retry may store the message twice.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -68,12 +68,12 @@ public interface PostMessageRequestOrBuilder extends
   java.lang.String getRequestId();
   /**
    * <pre>
-   * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
-   * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
-   * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
-   * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-   * include_recipients. A refused post does not use up its id. Empty = a retry may store the
-   * message twice.
+   * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids,
+   * such as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one
+   * sender) for as long as the message is kept. A repeated post returns the seq of the first. It
+   * must be equal to the first in all fields except expected_last_seq, epoch, based_on_seq and
+   * include_recipients: otherwise it is refused with REQUEST_ID_REUSED. A refused post does not use
+   * up its id. Empty = a retry may store the message twice.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -84,8 +84,8 @@ public interface PostMessageRequestOrBuilder extends
 
   /**
    * <pre>
-   * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
-   * of posts use `seq` of the previous response, not its last_seq.
+   * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a
+   * chain of posts, send the `seq` of the previous response, not its last_seq.
    * </pre>
    *
    * <code>optional int64 expected_last_seq = 4;</code>
@@ -94,8 +94,8 @@ public interface PostMessageRequestOrBuilder extends
   boolean hasExpectedLastSeq();
   /**
    * <pre>
-   * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
-   * of posts use `seq` of the previous response, not its last_seq.
+   * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a
+   * chain of posts, send the `seq` of the previous response, not its last_seq.
    * </pre>
    *
    * <code>optional int64 expected_last_seq = 4;</code>
@@ -105,8 +105,8 @@ public interface PostMessageRequestOrBuilder extends
 
   /**
    * <pre>
-   * Seq of the message this one replies to. 0 = none. Above head_seq: MESSAGE_NOT_FOUND. A message that
-   * is no longer kept is accepted.
+   * Seq of the message that this one replies to, which need not be kept any more. 0 = none. Above
+   * head_seq: MESSAGE_NOT_FOUND.
    * </pre>
    *
    * <code>int64 reply_to = 5;</code>
@@ -116,8 +116,8 @@ public interface PostMessageRequestOrBuilder extends
 
   /**
    * <pre>
-   * Registered agents to mention, at most 32. They become participants. The content is not searched
-   * for &#64;names: `threadbus post` does that, and lists here what it found.
+   * Registered agents to mention, at most 32. They become participants. The server does not search
+   * the content for &#64;names; the client `threadbus post` does, and sends those that it finds here.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -127,8 +127,8 @@ public interface PostMessageRequestOrBuilder extends
       getMentionsList();
   /**
    * <pre>
-   * Registered agents to mention, at most 32. They become participants. The content is not searched
-   * for &#64;names: `threadbus post` does that, and lists here what it found.
+   * Registered agents to mention, at most 32. They become participants. The server does not search
+   * the content for &#64;names; the client `threadbus post` does, and sends those that it finds here.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -137,8 +137,8 @@ public interface PostMessageRequestOrBuilder extends
   int getMentionsCount();
   /**
    * <pre>
-   * Registered agents to mention, at most 32. They become participants. The content is not searched
-   * for &#64;names: `threadbus post` does that, and lists here what it found.
+   * Registered agents to mention, at most 32. They become participants. The server does not search
+   * the content for &#64;names; the client `threadbus post` does, and sends those that it finds here.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -148,8 +148,8 @@ public interface PostMessageRequestOrBuilder extends
   java.lang.String getMentions(int index);
   /**
    * <pre>
-   * Registered agents to mention, at most 32. They become participants. The content is not searched
-   * for &#64;names: `threadbus post` does that, and lists here what it found.
+   * Registered agents to mention, at most 32. They become participants. The server does not search
+   * the content for &#64;names; the client `threadbus post` does, and sends those that it finds here.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -161,7 +161,8 @@ public interface PostMessageRequestOrBuilder extends
 
   /**
    * <pre>
-   * The registered agent whose turn it is now. It becomes a participant, as with a mention.
+   * The registered agent whose turn it is now. It becomes a participant, as with a mention. Empty =
+   * no agent in particular.
    * </pre>
    *
    * <code>string handoff_to = 7;</code>
@@ -170,7 +171,8 @@ public interface PostMessageRequestOrBuilder extends
   java.lang.String getHandoffTo();
   /**
    * <pre>
-   * The registered agent whose turn it is now. It becomes a participant, as with a mention.
+   * The registered agent whose turn it is now. It becomes a participant, as with a mention. Empty =
+   * no agent in particular.
    * </pre>
    *
    * <code>string handoff_to = 7;</code>
@@ -200,7 +202,7 @@ public interface PostMessageRequestOrBuilder extends
 
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 9;</code>
@@ -208,7 +210,7 @@ public interface PostMessageRequestOrBuilder extends
   int getLabelsCount();
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 9;</code>
@@ -223,7 +225,7 @@ public interface PostMessageRequestOrBuilder extends
   getLabels();
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 9;</code>
@@ -232,7 +234,7 @@ public interface PostMessageRequestOrBuilder extends
   getLabelsMap();
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 9;</code>
@@ -244,7 +246,7 @@ java.lang.String getLabelsOrDefault(
 java.lang.String defaultValue);
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 9;</code>
@@ -319,7 +321,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Return `recipients`.
+   * Whether to return `recipients`.
    * </pre>
    *
    * <code>bool include_recipients = 12;</code>
@@ -329,8 +331,9 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT.
-   * 0 = a new message. Messages of `anonymous` cannot be edited.
+   * Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT. 0 =
+   * a new message. Messages of `anonymous` cannot be edited. The seq of an EDIT or THREAD entry is
+   * INVALID_ARGUMENT.
    * </pre>
    *
    * <code>int64 edit_of = 13;</code>
@@ -362,7 +365,8 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
+   * The agent in whose name to post. It is registered if its name is new. Only operators may set
+   * this; Message.posted_by names the operator. Empty = the caller.
    * </pre>
    *
    * <code>string on_behalf_of = 15;</code>
@@ -371,7 +375,8 @@ java.lang.String defaultValue);
   java.lang.String getOnBehalfOf();
   /**
    * <pre>
-   * The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
+   * The agent in whose name to post. It is registered if its name is new. Only operators may set
+   * this; Message.posted_by names the operator. Empty = the caller.
    * </pre>
    *
    * <code>string on_behalf_of = 15;</code>

@@ -117,7 +117,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp createTime_;
   /**
    * <pre>
-   * When it was committed. Server clock.
+   * When it was committed, on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -129,7 +129,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it was committed. Server clock.
+   * When it was committed, on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -141,7 +141,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it was committed. Server clock.
+   * When it was committed, on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -155,8 +155,8 @@ private static final long serialVersionUID = 0L;
   private boolean deduplicated_ = false;
   /**
    * <pre>
-   * Whether it had been posted before with this request_id: seq and create_time are those of the
-   * first post.
+   * Whether it had been posted before with this request_id. If so, seq and create_time are those of
+   * the first post.
    * </pre>
    *
    * <code>bool deduplicated = 4;</code>
@@ -171,7 +171,7 @@ private static final long serialVersionUID = 0L;
   private long lastSeq_ = 0L;
   /**
    * <pre>
-   * The thread's newest seq when this response was built; `seq` or later.
+   * The thread's head_seq when this post was processed: `seq`, or possibly higher if deduplicated.
    * </pre>
    *
    * <code>int64 last_seq = 5;</code>
@@ -187,10 +187,11 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.Participant> recipients_;
   /**
    * <pre>
-   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-   * presence that they had before this message reached them. In a response to a batch, recipients
-   * beyond 3 MiB are omitted.
+   * With include_recipients: first the agents mentioned or handed off to, then those with an open
+   * wait whose filter matches the message, then the other participants; never the sender. At most
+   * 100. Waiting agents have the presence that they had before this message reached them. In a
+   * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+   * the commit.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -201,10 +202,11 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-   * presence that they had before this message reached them. In a response to a batch, recipients
-   * beyond 3 MiB are omitted.
+   * With include_recipients: first the agents mentioned or handed off to, then those with an open
+   * wait whose filter matches the message, then the other participants; never the sender. At most
+   * 100. Waiting agents have the presence that they had before this message reached them. In a
+   * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+   * the commit.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -216,10 +218,11 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-   * presence that they had before this message reached them. In a response to a batch, recipients
-   * beyond 3 MiB are omitted.
+   * With include_recipients: first the agents mentioned or handed off to, then those with an open
+   * wait whose filter matches the message, then the other participants; never the sender. At most
+   * 100. Waiting agents have the presence that they had before this message reached them. In a
+   * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+   * the commit.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -230,10 +233,11 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-   * presence that they had before this message reached them. In a response to a batch, recipients
-   * beyond 3 MiB are omitted.
+   * With include_recipients: first the agents mentioned or handed off to, then those with an open
+   * wait whose filter matches the message, then the other participants; never the sender. At most
+   * 100. Waiting agents have the presence that they had before this message reached them. In a
+   * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+   * the commit.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -244,10 +248,11 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-   * presence that they had before this message reached them. In a response to a batch, recipients
-   * beyond 3 MiB are omitted.
+   * With include_recipients: first the agents mentioned or handed off to, then those with an open
+   * wait whose filter matches the message, then the other participants; never the sender. At most
+   * 100. Waiting agents have the presence that they had before this message reached them. In a
+   * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+   * the commit.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -958,7 +963,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> createTimeBuilder_;
     /**
      * <pre>
-     * When it was committed. Server clock.
+     * When it was committed, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -969,7 +974,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was committed. Server clock.
+     * When it was committed, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -984,7 +989,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was committed. Server clock.
+     * When it was committed, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1004,7 +1009,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was committed. Server clock.
+     * When it was committed, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1022,7 +1027,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was committed. Server clock.
+     * When it was committed, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1047,7 +1052,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was committed. Server clock.
+     * When it was committed, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1064,7 +1069,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was committed. Server clock.
+     * When it was committed, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1076,7 +1081,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was committed. Server clock.
+     * When it was committed, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1091,7 +1096,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was committed. Server clock.
+     * When it was committed, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1113,8 +1118,8 @@ private static final long serialVersionUID = 0L;
     private boolean deduplicated_ ;
     /**
      * <pre>
-     * Whether it had been posted before with this request_id: seq and create_time are those of the
-     * first post.
+     * Whether it had been posted before with this request_id. If so, seq and create_time are those of
+     * the first post.
      * </pre>
      *
      * <code>bool deduplicated = 4;</code>
@@ -1126,8 +1131,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Whether it had been posted before with this request_id: seq and create_time are those of the
-     * first post.
+     * Whether it had been posted before with this request_id. If so, seq and create_time are those of
+     * the first post.
      * </pre>
      *
      * <code>bool deduplicated = 4;</code>
@@ -1143,8 +1148,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Whether it had been posted before with this request_id: seq and create_time are those of the
-     * first post.
+     * Whether it had been posted before with this request_id. If so, seq and create_time are those of
+     * the first post.
      * </pre>
      *
      * <code>bool deduplicated = 4;</code>
@@ -1160,7 +1165,7 @@ private static final long serialVersionUID = 0L;
     private long lastSeq_ ;
     /**
      * <pre>
-     * The thread's newest seq when this response was built; `seq` or later.
+     * The thread's head_seq when this post was processed: `seq`, or possibly higher if deduplicated.
      * </pre>
      *
      * <code>int64 last_seq = 5;</code>
@@ -1172,7 +1177,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread's newest seq when this response was built; `seq` or later.
+     * The thread's head_seq when this post was processed: `seq`, or possibly higher if deduplicated.
      * </pre>
      *
      * <code>int64 last_seq = 5;</code>
@@ -1188,7 +1193,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread's newest seq when this response was built; `seq` or later.
+     * The thread's head_seq when this post was processed: `seq`, or possibly higher if deduplicated.
      * </pre>
      *
      * <code>int64 last_seq = 5;</code>
@@ -1215,10 +1220,11 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-     * presence that they had before this message reached them. In a response to a batch, recipients
-     * beyond 3 MiB are omitted.
+     * With include_recipients: first the agents mentioned or handed off to, then those with an open
+     * wait whose filter matches the message, then the other participants; never the sender. At most
+     * 100. Waiting agents have the presence that they had before this message reached them. In a
+     * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+     * the commit.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1232,10 +1238,11 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-     * presence that they had before this message reached them. In a response to a batch, recipients
-     * beyond 3 MiB are omitted.
+     * With include_recipients: first the agents mentioned or handed off to, then those with an open
+     * wait whose filter matches the message, then the other participants; never the sender. At most
+     * 100. Waiting agents have the presence that they had before this message reached them. In a
+     * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+     * the commit.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1249,10 +1256,11 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-     * presence that they had before this message reached them. In a response to a batch, recipients
-     * beyond 3 MiB are omitted.
+     * With include_recipients: first the agents mentioned or handed off to, then those with an open
+     * wait whose filter matches the message, then the other participants; never the sender. At most
+     * 100. Waiting agents have the presence that they had before this message reached them. In a
+     * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+     * the commit.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1266,10 +1274,11 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-     * presence that they had before this message reached them. In a response to a batch, recipients
-     * beyond 3 MiB are omitted.
+     * With include_recipients: first the agents mentioned or handed off to, then those with an open
+     * wait whose filter matches the message, then the other participants; never the sender. At most
+     * 100. Waiting agents have the presence that they had before this message reached them. In a
+     * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+     * the commit.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1290,10 +1299,11 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-     * presence that they had before this message reached them. In a response to a batch, recipients
-     * beyond 3 MiB are omitted.
+     * With include_recipients: first the agents mentioned or handed off to, then those with an open
+     * wait whose filter matches the message, then the other participants; never the sender. At most
+     * 100. Waiting agents have the presence that they had before this message reached them. In a
+     * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+     * the commit.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1311,10 +1321,11 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-     * presence that they had before this message reached them. In a response to a batch, recipients
-     * beyond 3 MiB are omitted.
+     * With include_recipients: first the agents mentioned or handed off to, then those with an open
+     * wait whose filter matches the message, then the other participants; never the sender. At most
+     * 100. Waiting agents have the presence that they had before this message reached them. In a
+     * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+     * the commit.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1334,10 +1345,11 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-     * presence that they had before this message reached them. In a response to a batch, recipients
-     * beyond 3 MiB are omitted.
+     * With include_recipients: first the agents mentioned or handed off to, then those with an open
+     * wait whose filter matches the message, then the other participants; never the sender. At most
+     * 100. Waiting agents have the presence that they had before this message reached them. In a
+     * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+     * the commit.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1358,10 +1370,11 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-     * presence that they had before this message reached them. In a response to a batch, recipients
-     * beyond 3 MiB are omitted.
+     * With include_recipients: first the agents mentioned or handed off to, then those with an open
+     * wait whose filter matches the message, then the other participants; never the sender. At most
+     * 100. Waiting agents have the presence that they had before this message reached them. In a
+     * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+     * the commit.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1379,10 +1392,11 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-     * presence that they had before this message reached them. In a response to a batch, recipients
-     * beyond 3 MiB are omitted.
+     * With include_recipients: first the agents mentioned or handed off to, then those with an open
+     * wait whose filter matches the message, then the other participants; never the sender. At most
+     * 100. Waiting agents have the presence that they had before this message reached them. In a
+     * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+     * the commit.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1400,10 +1414,11 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-     * presence that they had before this message reached them. In a response to a batch, recipients
-     * beyond 3 MiB are omitted.
+     * With include_recipients: first the agents mentioned or handed off to, then those with an open
+     * wait whose filter matches the message, then the other participants; never the sender. At most
+     * 100. Waiting agents have the presence that they had before this message reached them. In a
+     * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+     * the commit.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1422,10 +1437,11 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-     * presence that they had before this message reached them. In a response to a batch, recipients
-     * beyond 3 MiB are omitted.
+     * With include_recipients: first the agents mentioned or handed off to, then those with an open
+     * wait whose filter matches the message, then the other participants; never the sender. At most
+     * 100. Waiting agents have the presence that they had before this message reached them. In a
+     * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+     * the commit.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1442,10 +1458,11 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-     * presence that they had before this message reached them. In a response to a batch, recipients
-     * beyond 3 MiB are omitted.
+     * With include_recipients: first the agents mentioned or handed off to, then those with an open
+     * wait whose filter matches the message, then the other participants; never the sender. At most
+     * 100. Waiting agents have the presence that they had before this message reached them. In a
+     * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+     * the commit.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1462,10 +1479,11 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-     * presence that they had before this message reached them. In a response to a batch, recipients
-     * beyond 3 MiB are omitted.
+     * With include_recipients: first the agents mentioned or handed off to, then those with an open
+     * wait whose filter matches the message, then the other participants; never the sender. At most
+     * 100. Waiting agents have the presence that they had before this message reached them. In a
+     * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+     * the commit.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1476,10 +1494,11 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-     * presence that they had before this message reached them. In a response to a batch, recipients
-     * beyond 3 MiB are omitted.
+     * With include_recipients: first the agents mentioned or handed off to, then those with an open
+     * wait whose filter matches the message, then the other participants; never the sender. At most
+     * 100. Waiting agents have the presence that they had before this message reached them. In a
+     * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+     * the commit.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1493,10 +1512,11 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-     * presence that they had before this message reached them. In a response to a batch, recipients
-     * beyond 3 MiB are omitted.
+     * With include_recipients: first the agents mentioned or handed off to, then those with an open
+     * wait whose filter matches the message, then the other participants; never the sender. At most
+     * 100. Waiting agents have the presence that they had before this message reached them. In a
+     * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+     * the commit.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1511,10 +1531,11 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-     * presence that they had before this message reached them. In a response to a batch, recipients
-     * beyond 3 MiB are omitted.
+     * With include_recipients: first the agents mentioned or handed off to, then those with an open
+     * wait whose filter matches the message, then the other participants; never the sender. At most
+     * 100. Waiting agents have the presence that they had before this message reached them. In a
+     * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+     * the commit.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1525,10 +1546,11 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-     * presence that they had before this message reached them. In a response to a batch, recipients
-     * beyond 3 MiB are omitted.
+     * With include_recipients: first the agents mentioned or handed off to, then those with an open
+     * wait whose filter matches the message, then the other participants; never the sender. At most
+     * 100. Waiting agents have the presence that they had before this message reached them. In a
+     * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+     * the commit.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1540,10 +1562,11 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-     * presence that they had before this message reached them. In a response to a batch, recipients
-     * beyond 3 MiB are omitted.
+     * With include_recipients: first the agents mentioned or handed off to, then those with an open
+     * wait whose filter matches the message, then the other participants; never the sender. At most
+     * 100. Waiting agents have the presence that they had before this message reached them. In a
+     * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+     * the commit.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>

@@ -42,7 +42,7 @@ public interface PostMessageResponseOrBuilder extends
 
   /**
    * <pre>
-   * When it was committed. Server clock.
+   * When it was committed, on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -51,7 +51,7 @@ public interface PostMessageResponseOrBuilder extends
   boolean hasCreateTime();
   /**
    * <pre>
-   * When it was committed. Server clock.
+   * When it was committed, on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -60,7 +60,7 @@ public interface PostMessageResponseOrBuilder extends
   com.google.protobuf.Timestamp getCreateTime();
   /**
    * <pre>
-   * When it was committed. Server clock.
+   * When it was committed, on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -69,8 +69,8 @@ public interface PostMessageResponseOrBuilder extends
 
   /**
    * <pre>
-   * Whether it had been posted before with this request_id: seq and create_time are those of the
-   * first post.
+   * Whether it had been posted before with this request_id. If so, seq and create_time are those of
+   * the first post.
    * </pre>
    *
    * <code>bool deduplicated = 4;</code>
@@ -80,7 +80,7 @@ public interface PostMessageResponseOrBuilder extends
 
   /**
    * <pre>
-   * The thread's newest seq when this response was built; `seq` or later.
+   * The thread's head_seq when this post was processed: `seq`, or possibly higher if deduplicated.
    * </pre>
    *
    * <code>int64 last_seq = 5;</code>
@@ -90,10 +90,11 @@ public interface PostMessageResponseOrBuilder extends
 
   /**
    * <pre>
-   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-   * presence that they had before this message reached them. In a response to a batch, recipients
-   * beyond 3 MiB are omitted.
+   * With include_recipients: first the agents mentioned or handed off to, then those with an open
+   * wait whose filter matches the message, then the other participants; never the sender. At most
+   * 100. Waiting agents have the presence that they had before this message reached them. In a
+   * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+   * the commit.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -102,10 +103,11 @@ public interface PostMessageResponseOrBuilder extends
       getRecipientsList();
   /**
    * <pre>
-   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-   * presence that they had before this message reached them. In a response to a batch, recipients
-   * beyond 3 MiB are omitted.
+   * With include_recipients: first the agents mentioned or handed off to, then those with an open
+   * wait whose filter matches the message, then the other participants; never the sender. At most
+   * 100. Waiting agents have the presence that they had before this message reached them. In a
+   * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+   * the commit.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -113,10 +115,11 @@ public interface PostMessageResponseOrBuilder extends
   dev.threadbus.v1.Participant getRecipients(int index);
   /**
    * <pre>
-   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-   * presence that they had before this message reached them. In a response to a batch, recipients
-   * beyond 3 MiB are omitted.
+   * With include_recipients: first the agents mentioned or handed off to, then those with an open
+   * wait whose filter matches the message, then the other participants; never the sender. At most
+   * 100. Waiting agents have the presence that they had before this message reached them. In a
+   * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+   * the commit.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -124,10 +127,11 @@ public interface PostMessageResponseOrBuilder extends
   int getRecipientsCount();
   /**
    * <pre>
-   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-   * presence that they had before this message reached them. In a response to a batch, recipients
-   * beyond 3 MiB are omitted.
+   * With include_recipients: first the agents mentioned or handed off to, then those with an open
+   * wait whose filter matches the message, then the other participants; never the sender. At most
+   * 100. Waiting agents have the presence that they had before this message reached them. In a
+   * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+   * the commit.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -136,10 +140,11 @@ public interface PostMessageResponseOrBuilder extends
       getRecipientsOrBuilderList();
   /**
    * <pre>
-   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
-   * presence that they had before this message reached them. In a response to a batch, recipients
-   * beyond 3 MiB are omitted.
+   * With include_recipients: first the agents mentioned or handed off to, then those with an open
+   * wait whose filter matches the message, then the other participants; never the sender. At most
+   * 100. Waiting agents have the presence that they had before this message reached them. In a
+   * response to a batch, recipients beyond 3 MiB are omitted. Empty if they cannot be read after
+   * the commit.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>

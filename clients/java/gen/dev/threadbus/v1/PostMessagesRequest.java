@@ -53,7 +53,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.PostMessageRequest> posts_;
   /**
    * <pre>
-   * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+   * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -64,7 +64,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+   * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -76,7 +76,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+   * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -87,7 +87,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+   * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -98,7 +98,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+   * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -469,7 +469,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+     * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -483,7 +483,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+     * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -497,7 +497,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+     * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -511,7 +511,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+     * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -532,7 +532,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+     * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -550,7 +550,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+     * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -570,7 +570,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+     * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -591,7 +591,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+     * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -609,7 +609,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+     * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -627,7 +627,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+     * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -646,7 +646,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+     * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -663,7 +663,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+     * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -680,7 +680,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+     * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -691,7 +691,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+     * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -705,7 +705,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+     * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -720,7 +720,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+     * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -731,7 +731,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+     * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -743,7 +743,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+     * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>

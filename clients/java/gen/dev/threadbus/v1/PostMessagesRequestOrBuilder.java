@@ -12,7 +12,7 @@ public interface PostMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+   * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -21,7 +21,7 @@ public interface PostMessagesRequestOrBuilder extends
       getPostsList();
   /**
    * <pre>
-   * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+   * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -29,7 +29,7 @@ public interface PostMessagesRequestOrBuilder extends
   dev.threadbus.v1.PostMessageRequest getPosts(int index);
   /**
    * <pre>
-   * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+   * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -37,7 +37,7 @@ public interface PostMessagesRequestOrBuilder extends
   int getPostsCount();
   /**
    * <pre>
-   * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+   * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>
@@ -46,7 +46,7 @@ public interface PostMessagesRequestOrBuilder extends
       getPostsOrBuilderList();
   /**
    * <pre>
-   * 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
+   * 1–1,000 posts, less than 4 MiB in all. Any other number ends the stream with INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PostMessageRequest posts = 1;</code>

@@ -136,7 +136,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * It was refused: the status that PostMessage would return, with its details. Once the details
-   * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
+   * and recipients in a response exceed 3 MiB, further statuses carry only ErrorInfo.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -149,7 +149,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * It was refused: the status that PostMessage would return, with its details. Once the details
-   * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
+   * and recipients in a response exceed 3 MiB, further statuses carry only ErrorInfo.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -165,7 +165,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * It was refused: the status that PostMessage would return, with its details. Once the details
-   * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
+   * and recipients in a response exceed 3 MiB, further statuses carry only ErrorInfo.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -738,7 +738,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * It was refused: the status that PostMessage would return, with its details. Once the details
-     * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
+     * and recipients in a response exceed 3 MiB, further statuses carry only ErrorInfo.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -751,7 +751,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * It was refused: the status that PostMessage would return, with its details. Once the details
-     * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
+     * and recipients in a response exceed 3 MiB, further statuses carry only ErrorInfo.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -774,7 +774,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * It was refused: the status that PostMessage would return, with its details. Once the details
-     * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
+     * and recipients in a response exceed 3 MiB, further statuses carry only ErrorInfo.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -795,7 +795,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * It was refused: the status that PostMessage would return, with its details. Once the details
-     * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
+     * and recipients in a response exceed 3 MiB, further statuses carry only ErrorInfo.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -814,7 +814,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * It was refused: the status that PostMessage would return, with its details. Once the details
-     * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
+     * and recipients in a response exceed 3 MiB, further statuses carry only ErrorInfo.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -842,7 +842,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * It was refused: the status that PostMessage would return, with its details. Once the details
-     * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
+     * and recipients in a response exceed 3 MiB, further statuses carry only ErrorInfo.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -866,7 +866,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * It was refused: the status that PostMessage would return, with its details. Once the details
-     * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
+     * and recipients in a response exceed 3 MiB, further statuses carry only ErrorInfo.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -877,7 +877,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * It was refused: the status that PostMessage would return, with its details. Once the details
-     * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
+     * and recipients in a response exceed 3 MiB, further statuses carry only ErrorInfo.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -896,7 +896,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * It was refused: the status that PostMessage would return, with its details. Once the details
-     * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
+     * and recipients in a response exceed 3 MiB, further statuses carry only ErrorInfo.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>

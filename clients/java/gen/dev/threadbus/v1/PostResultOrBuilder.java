@@ -40,7 +40,7 @@ public interface PostResultOrBuilder extends
   /**
    * <pre>
    * It was refused: the status that PostMessage would return, with its details. Once the details
-   * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
+   * and recipients in a response exceed 3 MiB, further statuses carry only ErrorInfo.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -50,7 +50,7 @@ public interface PostResultOrBuilder extends
   /**
    * <pre>
    * It was refused: the status that PostMessage would return, with its details. Once the details
-   * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
+   * and recipients in a response exceed 3 MiB, further statuses carry only ErrorInfo.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -60,7 +60,7 @@ public interface PostResultOrBuilder extends
   /**
    * <pre>
    * It was refused: the status that PostMessage would return, with its details. Once the details
-   * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
+   * and recipients in a response exceed 3 MiB, further statuses carry only ErrorInfo.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>

@@ -9,13 +9,15 @@ package dev.threadbus.v1;
  * <pre>
  * An agent's presence. The newest evidence decides:
  * * A heartbeat sets the state and the lease that it carries.
- * * Opening a wait sets WAITING.
- * * Delivering messages of others to a wait sets WORKING, for working_timeout at most. It ends when
- * the agent has read them, posts to the thread, or waits on it again: then WAITING, or IDLE for
- * agent_timeout without an open wait.
- * * Any other call, and the end of a wait, renews but never shortens the lease, and turns LAPSED
- * and OFFLINE into IDLE.
- * * When the lease runs out: WAITING if a wait is open, else LAPSED.
+ * * Opening a wait sets WAITING, unless the agent is still WORKING on other threads.
+ * * Delivering messages of other senders to a wait sets WORKING, for working_timeout at most.
+ * WORKING ends when the agent has read the messages, posts to their thread, or waits on it
+ * again. Then it is WAITING if a wait is open, else IDLE until agent_timeout, or a longer
+ * lease, ends.
+ * * Any other call renews the lease without shortening it, and turns LAPSED and OFFLINE into
+ * IDLE. The end of a wait renews the lease, too, but does not end OFFLINE.
+ * * When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open.
+ * * EndSession sets OFFLINE.
  * </pre>
  *
  * Protobuf enum {@code threadbus.v1.Presence}
@@ -33,7 +35,7 @@ public enum Presence
   PRESENCE_UNSPECIFIED(0),
   /**
    * <pre>
-   * It has an open wait and has read what was delivered to it; or a heartbeat reported this state.
+   * It has an open wait, and is not WORKING; or a heartbeat reported this state.
    * </pre>
    *
    * <code>PRESENCE_WAITING = 1;</code>
@@ -41,7 +43,8 @@ public enum Presence
   PRESENCE_WAITING(1),
   /**
    * <pre>
-   * It has not yet reported as read what was delivered to it; or a heartbeat reported this state.
+   * Messages were delivered to it within working_timeout, and it has not reported them as read; or
+   * a heartbeat reported this state.
    * </pre>
    *
    * <code>PRESENCE_WORKING = 2;</code>
@@ -49,7 +52,8 @@ public enum Presence
   PRESENCE_WORKING(2),
   /**
    * <pre>
-   * It called within its lease, and neither waits nor works.
+   * Its lease has not ended, and it is neither WAITING nor WORKING; or a heartbeat reported this
+   * state.
    * </pre>
    *
    * <code>PRESENCE_IDLE = 3;</code>
@@ -65,7 +69,7 @@ public enum Presence
   PRESENCE_AWAITING_HUMAN(4),
   /**
    * <pre>
-   * Its lease has expired; nothing else is known. Not allowed in a heartbeat.
+   * Its lease has ended, and it has no open wait. Not allowed in a heartbeat.
    * </pre>
    *
    * <code>PRESENCE_LAPSED = 5;</code>
@@ -101,7 +105,7 @@ public enum Presence
   public static final int PRESENCE_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * It has an open wait and has read what was delivered to it; or a heartbeat reported this state.
+   * It has an open wait, and is not WORKING; or a heartbeat reported this state.
    * </pre>
    *
    * <code>PRESENCE_WAITING = 1;</code>
@@ -109,7 +113,8 @@ public enum Presence
   public static final int PRESENCE_WAITING_VALUE = 1;
   /**
    * <pre>
-   * It has not yet reported as read what was delivered to it; or a heartbeat reported this state.
+   * Messages were delivered to it within working_timeout, and it has not reported them as read; or
+   * a heartbeat reported this state.
    * </pre>
    *
    * <code>PRESENCE_WORKING = 2;</code>
@@ -117,7 +122,8 @@ public enum Presence
   public static final int PRESENCE_WORKING_VALUE = 2;
   /**
    * <pre>
-   * It called within its lease, and neither waits nor works.
+   * Its lease has not ended, and it is neither WAITING nor WORKING; or a heartbeat reported this
+   * state.
    * </pre>
    *
    * <code>PRESENCE_IDLE = 3;</code>
@@ -133,7 +139,7 @@ public enum Presence
   public static final int PRESENCE_AWAITING_HUMAN_VALUE = 4;
   /**
    * <pre>
-   * Its lease has expired; nothing else is known. Not allowed in a heartbeat.
+   * Its lease has ended, and it has no open wait. Not allowed in a heartbeat.
    * </pre>
    *
    * <code>PRESENCE_LAPSED = 5;</code>

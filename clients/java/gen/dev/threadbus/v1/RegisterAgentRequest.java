@@ -259,7 +259,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -280,7 +280,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -291,7 +291,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -309,7 +309,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1205,7 +1205,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1226,7 +1226,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1237,7 +1237,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1255,7 +1255,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1279,7 +1279,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1302,7 +1302,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1319,7 +1319,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>

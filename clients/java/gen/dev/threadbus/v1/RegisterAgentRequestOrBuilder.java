@@ -91,7 +91,7 @@ public interface RegisterAgentRequestOrBuilder extends
 
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -99,7 +99,7 @@ public interface RegisterAgentRequestOrBuilder extends
   int getLabelsCount();
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -114,7 +114,7 @@ public interface RegisterAgentRequestOrBuilder extends
   getLabels();
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -123,7 +123,7 @@ public interface RegisterAgentRequestOrBuilder extends
   getLabelsMap();
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -135,7 +135,7 @@ java.lang.String getLabelsOrDefault(
 java.lang.String defaultValue);
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>

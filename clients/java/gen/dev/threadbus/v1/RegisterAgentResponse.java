@@ -95,7 +95,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object token_ = "";
   /**
    * <pre>
-   * Its token. Returned only here: the server keeps a hash.
+   * Its token. Returned only here: the server stores only a hash.
    * </pre>
    *
    * <code>string token = 2;</code>
@@ -116,7 +116,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its token. Returned only here: the server keeps a hash.
+   * Its token. Returned only here: the server stores only a hash.
    * </pre>
    *
    * <code>string token = 2;</code>
@@ -141,7 +141,7 @@ private static final long serialVersionUID = 0L;
   private boolean created_ = false;
   /**
    * <pre>
-   * Whether this call registered it: the name was new.
+   * Whether this call registered it, as the name was new.
    * </pre>
    *
    * <code>bool created = 3;</code>
@@ -688,7 +688,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object token_ = "";
     /**
      * <pre>
-     * Its token. Returned only here: the server keeps a hash.
+     * Its token. Returned only here: the server stores only a hash.
      * </pre>
      *
      * <code>string token = 2;</code>
@@ -708,7 +708,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its token. Returned only here: the server keeps a hash.
+     * Its token. Returned only here: the server stores only a hash.
      * </pre>
      *
      * <code>string token = 2;</code>
@@ -729,7 +729,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its token. Returned only here: the server keeps a hash.
+     * Its token. Returned only here: the server stores only a hash.
      * </pre>
      *
      * <code>string token = 2;</code>
@@ -746,7 +746,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its token. Returned only here: the server keeps a hash.
+     * Its token. Returned only here: the server stores only a hash.
      * </pre>
      *
      * <code>string token = 2;</code>
@@ -760,7 +760,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its token. Returned only here: the server keeps a hash.
+     * Its token. Returned only here: the server stores only a hash.
      * </pre>
      *
      * <code>string token = 2;</code>
@@ -780,7 +780,7 @@ private static final long serialVersionUID = 0L;
     private boolean created_ ;
     /**
      * <pre>
-     * Whether this call registered it: the name was new.
+     * Whether this call registered it, as the name was new.
      * </pre>
      *
      * <code>bool created = 3;</code>
@@ -792,7 +792,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Whether this call registered it: the name was new.
+     * Whether this call registered it, as the name was new.
      * </pre>
      *
      * <code>bool created = 3;</code>
@@ -808,7 +808,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Whether this call registered it: the name was new.
+     * Whether this call registered it, as the name was new.
      * </pre>
      *
      * <code>bool created = 3;</code>

@@ -42,7 +42,7 @@ public interface RegisterAgentResponseOrBuilder extends
 
   /**
    * <pre>
-   * Its token. Returned only here: the server keeps a hash.
+   * Its token. Returned only here: the server stores only a hash.
    * </pre>
    *
    * <code>string token = 2;</code>
@@ -51,7 +51,7 @@ public interface RegisterAgentResponseOrBuilder extends
   java.lang.String getToken();
   /**
    * <pre>
-   * Its token. Returned only here: the server keeps a hash.
+   * Its token. Returned only here: the server stores only a hash.
    * </pre>
    *
    * <code>string token = 2;</code>
@@ -62,7 +62,7 @@ public interface RegisterAgentResponseOrBuilder extends
 
   /**
    * <pre>
-   * Whether this call registered it: the name was new.
+   * Whether this call registered it, as the name was new.
    * </pre>
    *
    * <code>bool created = 3;</code>

@@ -52,8 +52,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration grace_;
   /**
    * <pre>
-   * How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
-   * above 1 h are lowered to it.
+   * How long the old tokens remain valid, so that the call can be repeated if its response is lost.
+   * Unset = 0. Values above 1 h are lowered to 1 h.
    * </pre>
    *
    * <code>.google.protobuf.Duration grace = 1;</code>
@@ -65,8 +65,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
-   * above 1 h are lowered to it.
+   * How long the old tokens remain valid, so that the call can be repeated if its response is lost.
+   * Unset = 0. Values above 1 h are lowered to 1 h.
    * </pre>
    *
    * <code>.google.protobuf.Duration grace = 1;</code>
@@ -78,8 +78,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
-   * above 1 h are lowered to it.
+   * How long the old tokens remain valid, so that the call can be repeated if its response is lost.
+   * Unset = 0. Values above 1 h are lowered to 1 h.
    * </pre>
    *
    * <code>.google.protobuf.Duration grace = 1;</code>
@@ -413,8 +413,8 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> graceBuilder_;
     /**
      * <pre>
-     * How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
-     * above 1 h are lowered to it.
+     * How long the old tokens remain valid, so that the call can be repeated if its response is lost.
+     * Unset = 0. Values above 1 h are lowered to 1 h.
      * </pre>
      *
      * <code>.google.protobuf.Duration grace = 1;</code>
@@ -425,8 +425,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
-     * above 1 h are lowered to it.
+     * How long the old tokens remain valid, so that the call can be repeated if its response is lost.
+     * Unset = 0. Values above 1 h are lowered to 1 h.
      * </pre>
      *
      * <code>.google.protobuf.Duration grace = 1;</code>
@@ -441,8 +441,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
-     * above 1 h are lowered to it.
+     * How long the old tokens remain valid, so that the call can be repeated if its response is lost.
+     * Unset = 0. Values above 1 h are lowered to 1 h.
      * </pre>
      *
      * <code>.google.protobuf.Duration grace = 1;</code>
@@ -462,8 +462,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
-     * above 1 h are lowered to it.
+     * How long the old tokens remain valid, so that the call can be repeated if its response is lost.
+     * Unset = 0. Values above 1 h are lowered to 1 h.
      * </pre>
      *
      * <code>.google.protobuf.Duration grace = 1;</code>
@@ -481,8 +481,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
-     * above 1 h are lowered to it.
+     * How long the old tokens remain valid, so that the call can be repeated if its response is lost.
+     * Unset = 0. Values above 1 h are lowered to 1 h.
      * </pre>
      *
      * <code>.google.protobuf.Duration grace = 1;</code>
@@ -507,8 +507,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
-     * above 1 h are lowered to it.
+     * How long the old tokens remain valid, so that the call can be repeated if its response is lost.
+     * Unset = 0. Values above 1 h are lowered to 1 h.
      * </pre>
      *
      * <code>.google.protobuf.Duration grace = 1;</code>
@@ -525,8 +525,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
-     * above 1 h are lowered to it.
+     * How long the old tokens remain valid, so that the call can be repeated if its response is lost.
+     * Unset = 0. Values above 1 h are lowered to 1 h.
      * </pre>
      *
      * <code>.google.protobuf.Duration grace = 1;</code>
@@ -538,8 +538,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
-     * above 1 h are lowered to it.
+     * How long the old tokens remain valid, so that the call can be repeated if its response is lost.
+     * Unset = 0. Values above 1 h are lowered to 1 h.
      * </pre>
      *
      * <code>.google.protobuf.Duration grace = 1;</code>
@@ -554,8 +554,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
-     * above 1 h are lowered to it.
+     * How long the old tokens remain valid, so that the call can be repeated if its response is lost.
+     * Unset = 0. Values above 1 h are lowered to 1 h.
      * </pre>
      *
      * <code>.google.protobuf.Duration grace = 1;</code>

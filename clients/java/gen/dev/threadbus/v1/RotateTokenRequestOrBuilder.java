@@ -12,8 +12,8 @@ public interface RotateTokenRequestOrBuilder extends
 
   /**
    * <pre>
-   * How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
-   * above 1 h are lowered to it.
+   * How long the old tokens remain valid, so that the call can be repeated if its response is lost.
+   * Unset = 0. Values above 1 h are lowered to 1 h.
    * </pre>
    *
    * <code>.google.protobuf.Duration grace = 1;</code>
@@ -22,8 +22,8 @@ public interface RotateTokenRequestOrBuilder extends
   boolean hasGrace();
   /**
    * <pre>
-   * How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
-   * above 1 h are lowered to it.
+   * How long the old tokens remain valid, so that the call can be repeated if its response is lost.
+   * Unset = 0. Values above 1 h are lowered to 1 h.
    * </pre>
    *
    * <code>.google.protobuf.Duration grace = 1;</code>
@@ -32,8 +32,8 @@ public interface RotateTokenRequestOrBuilder extends
   com.google.protobuf.Duration getGrace();
   /**
    * <pre>
-   * How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
-   * above 1 h are lowered to it.
+   * How long the old tokens remain valid, so that the call can be repeated if its response is lost.
+   * Unset = 0. Values above 1 h are lowered to 1 h.
    * </pre>
    *
    * <code>.google.protobuf.Duration grace = 1;</code>

@@ -12,7 +12,7 @@ public interface RotateTokenResponseOrBuilder extends
 
   /**
    * <pre>
-   * The new token. Returned only here.
+   * The new token. Returned only here: the server stores only a hash.
    * </pre>
    *
    * <code>string token = 1;</code>
@@ -21,7 +21,7 @@ public interface RotateTokenResponseOrBuilder extends
   java.lang.String getToken();
   /**
    * <pre>
-   * The new token. Returned only here.
+   * The new token. Returned only here: the server stores only a hash.
    * </pre>
    *
    * <code>string token = 1;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Limits that a client may reach.
+ * Limits of a server that its clients may reach.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.ServerLimits}
@@ -67,7 +67,7 @@ private static final long serialVersionUID = 0L;
   private int maxMessageBytes_ = 0;
   /**
    * <pre>
-   * Maximum bytes of a whole message.
+   * Maximum bytes of a serialised Message.
    * </pre>
    *
    * <code>int32 max_message_bytes = 2;</code>
@@ -198,7 +198,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Maximum bytes of responses and frames that callers have not read, over all callers. Further
-   * large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
+   * large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY;
+   * those of PostMessages wait without limit.
    * </pre>
    *
    * <code>int64 max_frame_bytes = 9;</code>
@@ -228,7 +229,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration requestTimeout_;
   /**
    * <pre>
-   * Time in which a request must arrive, from the headers of its call to its last byte.
+   * How long the request of a call may take to arrive once the server begins to read it. Does not
+   * apply to the requests of a PostMessages stream.
    * </pre>
    *
    * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -240,7 +242,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Time in which a request must arrive, from the headers of its call to its last byte.
+   * How long the request of a call may take to arrive once the server begins to read it. Does not
+   * apply to the requests of a PostMessages stream.
    * </pre>
    *
    * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -252,7 +255,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Time in which a request must arrive, from the headers of its call to its last byte.
+   * How long the request of a call may take to arrive once the server begins to read it. Does not
+   * apply to the requests of a PostMessages stream.
    * </pre>
    *
    * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -543,7 +547,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Limits that a client may reach.
+   * Limits of a server that its clients may reach.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.ServerLimits}
@@ -875,7 +879,7 @@ private static final long serialVersionUID = 0L;
     private int maxMessageBytes_ ;
     /**
      * <pre>
-     * Maximum bytes of a whole message.
+     * Maximum bytes of a serialised Message.
      * </pre>
      *
      * <code>int32 max_message_bytes = 2;</code>
@@ -887,7 +891,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Maximum bytes of a whole message.
+     * Maximum bytes of a serialised Message.
      * </pre>
      *
      * <code>int32 max_message_bytes = 2;</code>
@@ -903,7 +907,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Maximum bytes of a whole message.
+     * Maximum bytes of a serialised Message.
      * </pre>
      *
      * <code>int32 max_message_bytes = 2;</code>
@@ -1303,7 +1307,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Maximum bytes of responses and frames that callers have not read, over all callers. Further
-     * large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
+     * large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY;
+     * those of PostMessages wait without limit.
      * </pre>
      *
      * <code>int64 max_frame_bytes = 9;</code>
@@ -1316,7 +1321,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Maximum bytes of responses and frames that callers have not read, over all callers. Further
-     * large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
+     * large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY;
+     * those of PostMessages wait without limit.
      * </pre>
      *
      * <code>int64 max_frame_bytes = 9;</code>
@@ -1333,7 +1339,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Maximum bytes of responses and frames that callers have not read, over all callers. Further
-     * large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
+     * large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY;
+     * those of PostMessages wait without limit.
      * </pre>
      *
      * <code>int64 max_frame_bytes = 9;</code>
@@ -1395,7 +1402,8 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> requestTimeoutBuilder_;
     /**
      * <pre>
-     * Time in which a request must arrive, from the headers of its call to its last byte.
+     * How long the request of a call may take to arrive once the server begins to read it. Does not
+     * apply to the requests of a PostMessages stream.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1406,7 +1414,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time in which a request must arrive, from the headers of its call to its last byte.
+     * How long the request of a call may take to arrive once the server begins to read it. Does not
+     * apply to the requests of a PostMessages stream.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1421,7 +1430,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time in which a request must arrive, from the headers of its call to its last byte.
+     * How long the request of a call may take to arrive once the server begins to read it. Does not
+     * apply to the requests of a PostMessages stream.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1441,7 +1451,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time in which a request must arrive, from the headers of its call to its last byte.
+     * How long the request of a call may take to arrive once the server begins to read it. Does not
+     * apply to the requests of a PostMessages stream.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1459,7 +1470,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time in which a request must arrive, from the headers of its call to its last byte.
+     * How long the request of a call may take to arrive once the server begins to read it. Does not
+     * apply to the requests of a PostMessages stream.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1484,7 +1496,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time in which a request must arrive, from the headers of its call to its last byte.
+     * How long the request of a call may take to arrive once the server begins to read it. Does not
+     * apply to the requests of a PostMessages stream.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1501,7 +1514,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time in which a request must arrive, from the headers of its call to its last byte.
+     * How long the request of a call may take to arrive once the server begins to read it. Does not
+     * apply to the requests of a PostMessages stream.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1513,7 +1527,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time in which a request must arrive, from the headers of its call to its last byte.
+     * How long the request of a call may take to arrive once the server begins to read it. Does not
+     * apply to the requests of a PostMessages stream.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1528,7 +1543,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time in which a request must arrive, from the headers of its call to its last byte.
+     * How long the request of a call may take to arrive once the server begins to read it. Does not
+     * apply to the requests of a PostMessages stream.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>

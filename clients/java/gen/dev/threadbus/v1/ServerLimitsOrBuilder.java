@@ -22,7 +22,7 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Maximum bytes of a whole message.
+   * Maximum bytes of a serialised Message.
    * </pre>
    *
    * <code>int32 max_message_bytes = 2;</code>
@@ -112,7 +112,8 @@ public interface ServerLimitsOrBuilder extends
   /**
    * <pre>
    * Maximum bytes of responses and frames that callers have not read, over all callers. Further
-   * large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
+   * large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY;
+   * those of PostMessages wait without limit.
    * </pre>
    *
    * <code>int64 max_frame_bytes = 9;</code>
@@ -132,7 +133,8 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Time in which a request must arrive, from the headers of its call to its last byte.
+   * How long the request of a call may take to arrive once the server begins to read it. Does not
+   * apply to the requests of a PostMessages stream.
    * </pre>
    *
    * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -141,7 +143,8 @@ public interface ServerLimitsOrBuilder extends
   boolean hasRequestTimeout();
   /**
    * <pre>
-   * Time in which a request must arrive, from the headers of its call to its last byte.
+   * How long the request of a call may take to arrive once the server begins to read it. Does not
+   * apply to the requests of a PostMessages stream.
    * </pre>
    *
    * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -150,7 +153,8 @@ public interface ServerLimitsOrBuilder extends
   com.google.protobuf.Duration getRequestTimeout();
   /**
    * <pre>
-   * Time in which a request must arrive, from the headers of its call to its last byte.
+   * How long the request of a call may take to arrive once the server begins to read it. Does not
+   * apply to the requests of a PostMessages stream.
    * </pre>
    *
    * <code>.google.protobuf.Duration request_timeout = 11;</code>

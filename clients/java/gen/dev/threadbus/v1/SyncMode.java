@@ -25,7 +25,7 @@ public enum SyncMode
   SYNC_MODE_UNSPECIFIED(0),
   /**
    * <pre>
-   * Posts may carry it.
+   * Posts may carry expected_last_seq.
    * </pre>
    *
    * <code>SYNC_MODE_OFF = 1;</code>
@@ -33,8 +33,8 @@ public enum SyncMode
   SYNC_MODE_OFF(1),
   /**
    * <pre>
-   * Posts must carry it, except those of HUMAN senders. Posts without it are refused:
-   * FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
+   * Posts must carry expected_last_seq, except those of HUMAN senders. Posts without it are
+   * refused: FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
    * </pre>
    *
    * <code>SYNC_MODE_STRICT = 2;</code>
@@ -62,7 +62,7 @@ public enum SyncMode
   public static final int SYNC_MODE_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * Posts may carry it.
+   * Posts may carry expected_last_seq.
    * </pre>
    *
    * <code>SYNC_MODE_OFF = 1;</code>
@@ -70,8 +70,8 @@ public enum SyncMode
   public static final int SYNC_MODE_OFF_VALUE = 1;
   /**
    * <pre>
-   * Posts must carry it, except those of HUMAN senders. Posts without it are refused:
-   * FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
+   * Posts must carry expected_last_seq, except those of HUMAN senders. Posts without it are
+   * refused: FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
    * </pre>
    *
    * <code>SYNC_MODE_STRICT = 2;</code>

@@ -74,7 +74,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
-   * the first a letter or digit. Other messages call it `thread`.
+   * the first a letter or digit. In other proto messages this field is called `thread`.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -96,7 +96,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
-   * the first a letter or digit. Other messages call it `thread`.
+   * the first a letter or digit. In other proto messages this field is called `thread`.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -122,7 +122,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object epoch_ = "";
   /**
    * <pre>
-   * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+   * Identifies its history: opaque, up to 32 bytes. Changes when the store is recreated, and when
    * the thread is deleted and created again. Seqs are comparable only within one epoch.
    * </pre>
    *
@@ -144,7 +144,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+   * Identifies its history: opaque, up to 32 bytes. Changes when the store is recreated, and when
    * the thread is deleted and created again. Seqs are comparable only within one epoch.
    * </pre>
    *
@@ -227,7 +227,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stage_ = "";
   /**
    * <pre>
-   * The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
+   * The stage of the work, in the users' own words, for example `review`. Up to 63 bytes. The
+   * server does not interpret it.
    * </pre>
    *
    * <code>string stage = 6;</code>
@@ -248,7 +249,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
+   * The stage of the work, in the users' own words, for example `review`. Up to 63 bytes. The
+   * server does not interpret it.
    * </pre>
    *
    * <code>string stage = 6;</code>
@@ -344,7 +346,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 8;</code>
@@ -365,7 +367,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 8;</code>
@@ -376,7 +378,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 8;</code>
@@ -394,7 +396,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 8;</code>
@@ -442,7 +444,7 @@ java.lang.String defaultValue) {
   private volatile java.lang.Object creator_ = "";
   /**
    * <pre>
-   * The agent that created it.
+   * The agent that created it; `anonymous` for a call without a token.
    * </pre>
    *
    * <code>string creator = 10;</code>
@@ -463,7 +465,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The agent that created it.
+   * The agent that created it; `anonymous` for a call without a token.
    * </pre>
    *
    * <code>string creator = 10;</code>
@@ -1195,7 +1197,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
-     * the first a letter or digit. Other messages call it `thread`.
+     * the first a letter or digit. In other proto messages this field is called `thread`.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1216,7 +1218,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
-     * the first a letter or digit. Other messages call it `thread`.
+     * the first a letter or digit. In other proto messages this field is called `thread`.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1238,7 +1240,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
-     * the first a letter or digit. Other messages call it `thread`.
+     * the first a letter or digit. In other proto messages this field is called `thread`.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1256,7 +1258,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
-     * the first a letter or digit. Other messages call it `thread`.
+     * the first a letter or digit. In other proto messages this field is called `thread`.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1271,7 +1273,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
-     * the first a letter or digit. Other messages call it `thread`.
+     * the first a letter or digit. In other proto messages this field is called `thread`.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1291,7 +1293,7 @@ java.lang.String defaultValue) {
     private java.lang.Object epoch_ = "";
     /**
      * <pre>
-     * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+     * Identifies its history: opaque, up to 32 bytes. Changes when the store is recreated, and when
      * the thread is deleted and created again. Seqs are comparable only within one epoch.
      * </pre>
      *
@@ -1312,7 +1314,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+     * Identifies its history: opaque, up to 32 bytes. Changes when the store is recreated, and when
      * the thread is deleted and created again. Seqs are comparable only within one epoch.
      * </pre>
      *
@@ -1334,7 +1336,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+     * Identifies its history: opaque, up to 32 bytes. Changes when the store is recreated, and when
      * the thread is deleted and created again. Seqs are comparable only within one epoch.
      * </pre>
      *
@@ -1352,7 +1354,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+     * Identifies its history: opaque, up to 32 bytes. Changes when the store is recreated, and when
      * the thread is deleted and created again. Seqs are comparable only within one epoch.
      * </pre>
      *
@@ -1367,7 +1369,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+     * Identifies its history: opaque, up to 32 bytes. Changes when the store is recreated, and when
      * the thread is deleted and created again. Seqs are comparable only within one epoch.
      * </pre>
      *
@@ -1547,7 +1549,8 @@ java.lang.String defaultValue) {
     private java.lang.Object stage_ = "";
     /**
      * <pre>
-     * The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
+     * The stage of the work, in the users' own words, for example `review`. Up to 63 bytes. The
+     * server does not interpret it.
      * </pre>
      *
      * <code>string stage = 6;</code>
@@ -1567,7 +1570,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
+     * The stage of the work, in the users' own words, for example `review`. Up to 63 bytes. The
+     * server does not interpret it.
      * </pre>
      *
      * <code>string stage = 6;</code>
@@ -1588,7 +1592,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
+     * The stage of the work, in the users' own words, for example `review`. Up to 63 bytes. The
+     * server does not interpret it.
      * </pre>
      *
      * <code>string stage = 6;</code>
@@ -1605,7 +1610,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
+     * The stage of the work, in the users' own words, for example `review`. Up to 63 bytes. The
+     * server does not interpret it.
      * </pre>
      *
      * <code>string stage = 6;</code>
@@ -1619,7 +1625,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
+     * The stage of the work, in the users' own words, for example `review`. Up to 63 bytes. The
+     * server does not interpret it.
      * </pre>
      *
      * <code>string stage = 6;</code>
@@ -1756,7 +1763,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 8;</code>
@@ -1777,7 +1784,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 8;</code>
@@ -1788,7 +1795,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 8;</code>
@@ -1806,7 +1813,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 8;</code>
@@ -1830,7 +1837,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 8;</code>
@@ -1853,7 +1860,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 8;</code>
@@ -1870,7 +1877,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels; limits as in Message.labels.
+     * Labels, which the server does not interpret; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 8;</code>
@@ -1957,7 +1964,7 @@ java.lang.String defaultValue) {
     private java.lang.Object creator_ = "";
     /**
      * <pre>
-     * The agent that created it.
+     * The agent that created it; `anonymous` for a call without a token.
      * </pre>
      *
      * <code>string creator = 10;</code>
@@ -1977,7 +1984,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent that created it.
+     * The agent that created it; `anonymous` for a call without a token.
      * </pre>
      *
      * <code>string creator = 10;</code>
@@ -1998,7 +2005,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent that created it.
+     * The agent that created it; `anonymous` for a call without a token.
      * </pre>
      *
      * <code>string creator = 10;</code>
@@ -2015,7 +2022,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent that created it.
+     * The agent that created it; `anonymous` for a call without a token.
      * </pre>
      *
      * <code>string creator = 10;</code>
@@ -2029,7 +2036,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent that created it.
+     * The agent that created it; `anonymous` for a call without a token.
      * </pre>
      *
      * <code>string creator = 10;</code>

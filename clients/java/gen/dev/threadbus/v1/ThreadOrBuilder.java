@@ -13,7 +13,7 @@ public interface ThreadOrBuilder extends
   /**
    * <pre>
    * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
-   * the first a letter or digit. Other messages call it `thread`.
+   * the first a letter or digit. In other proto messages this field is called `thread`.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -23,7 +23,7 @@ public interface ThreadOrBuilder extends
   /**
    * <pre>
    * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
-   * the first a letter or digit. Other messages call it `thread`.
+   * the first a letter or digit. In other proto messages this field is called `thread`.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -34,7 +34,7 @@ public interface ThreadOrBuilder extends
 
   /**
    * <pre>
-   * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+   * Identifies its history: opaque, up to 32 bytes. Changes when the store is recreated, and when
    * the thread is deleted and created again. Seqs are comparable only within one epoch.
    * </pre>
    *
@@ -44,7 +44,7 @@ public interface ThreadOrBuilder extends
   java.lang.String getEpoch();
   /**
    * <pre>
-   * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+   * Identifies its history: opaque, up to 32 bytes. Changes when the store is recreated, and when
    * the thread is deleted and created again. Seqs are comparable only within one epoch.
    * </pre>
    *
@@ -95,7 +95,8 @@ public interface ThreadOrBuilder extends
 
   /**
    * <pre>
-   * The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
+   * The stage of the work, in the users' own words, for example `review`. Up to 63 bytes. The
+   * server does not interpret it.
    * </pre>
    *
    * <code>string stage = 6;</code>
@@ -104,7 +105,8 @@ public interface ThreadOrBuilder extends
   java.lang.String getStage();
   /**
    * <pre>
-   * The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
+   * The stage of the work, in the users' own words, for example `review`. Up to 63 bytes. The
+   * server does not interpret it.
    * </pre>
    *
    * <code>string stage = 6;</code>
@@ -135,7 +137,7 @@ public interface ThreadOrBuilder extends
 
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 8;</code>
@@ -143,7 +145,7 @@ public interface ThreadOrBuilder extends
   int getLabelsCount();
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 8;</code>
@@ -158,7 +160,7 @@ public interface ThreadOrBuilder extends
   getLabels();
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 8;</code>
@@ -167,7 +169,7 @@ public interface ThreadOrBuilder extends
   getLabelsMap();
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 8;</code>
@@ -179,7 +181,7 @@ java.lang.String getLabelsOrDefault(
 java.lang.String defaultValue);
   /**
    * <pre>
-   * Free labels; limits as in Message.labels.
+   * Labels, which the server does not interpret; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 8;</code>
@@ -208,7 +210,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * The agent that created it.
+   * The agent that created it; `anonymous` for a call without a token.
    * </pre>
    *
    * <code>string creator = 10;</code>
@@ -217,7 +219,7 @@ java.lang.String defaultValue);
   java.lang.String getCreator();
   /**
    * <pre>
-   * The agent that created it.
+   * The agent that created it; `anonymous` for a call without a token.
    * </pre>
    *
    * <code>string creator = 10;</code>

@@ -53,7 +53,7 @@ private static final long serialVersionUID = 0L;
   private dev.threadbus.v1.Cursor cursor_;
   /**
    * <pre>
-   * Resume from here. Everything up to this cursor was sent before this frame, or filtered out.
+   * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -65,7 +65,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Resume from here. Everything up to this cursor was sent before this frame, or filtered out.
+   * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -77,7 +77,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Resume from here. Everything up to this cursor was sent before this frame, or filtered out.
+   * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -91,7 +91,7 @@ private static final long serialVersionUID = 0L;
   private long headSeq_ = 0L;
   /**
    * <pre>
-   * Current seq of the newest entry.
+   * Seq of the newest entry, as of this frame.
    * </pre>
    *
    * <code>int64 head_seq = 2;</code>
@@ -121,7 +121,7 @@ private static final long serialVersionUID = 0L;
   private int state_ = 0;
   /**
    * <pre>
-   * Whether the thread currently accepts posts.
+   * Whether the thread accepts posts, as of this frame.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadState state = 4;</code>
@@ -132,7 +132,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Whether the thread currently accepts posts.
+   * Whether the thread accepts posts, as of this frame.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadState state = 4;</code>
@@ -537,7 +537,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.Cursor, dev.threadbus.v1.Cursor.Builder, dev.threadbus.v1.CursorOrBuilder> cursorBuilder_;
     /**
      * <pre>
-     * Resume from here. Everything up to this cursor was sent before this frame, or filtered out.
+     * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -548,7 +548,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Resume from here. Everything up to this cursor was sent before this frame, or filtered out.
+     * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -563,7 +563,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Resume from here. Everything up to this cursor was sent before this frame, or filtered out.
+     * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -583,7 +583,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Resume from here. Everything up to this cursor was sent before this frame, or filtered out.
+     * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -601,7 +601,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Resume from here. Everything up to this cursor was sent before this frame, or filtered out.
+     * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -626,7 +626,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Resume from here. Everything up to this cursor was sent before this frame, or filtered out.
+     * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -643,7 +643,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Resume from here. Everything up to this cursor was sent before this frame, or filtered out.
+     * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -655,7 +655,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Resume from here. Everything up to this cursor was sent before this frame, or filtered out.
+     * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -670,7 +670,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Resume from here. Everything up to this cursor was sent before this frame, or filtered out.
+     * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -692,7 +692,7 @@ private static final long serialVersionUID = 0L;
     private long headSeq_ ;
     /**
      * <pre>
-     * Current seq of the newest entry.
+     * Seq of the newest entry, as of this frame.
      * </pre>
      *
      * <code>int64 head_seq = 2;</code>
@@ -704,7 +704,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Current seq of the newest entry.
+     * Seq of the newest entry, as of this frame.
      * </pre>
      *
      * <code>int64 head_seq = 2;</code>
@@ -720,7 +720,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Current seq of the newest entry.
+     * Seq of the newest entry, as of this frame.
      * </pre>
      *
      * <code>int64 head_seq = 2;</code>
@@ -780,7 +780,7 @@ private static final long serialVersionUID = 0L;
     private int state_ = 0;
     /**
      * <pre>
-     * Whether the thread currently accepts posts.
+     * Whether the thread accepts posts, as of this frame.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadState state = 4;</code>
@@ -791,7 +791,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Whether the thread currently accepts posts.
+     * Whether the thread accepts posts, as of this frame.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadState state = 4;</code>
@@ -806,7 +806,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Whether the thread currently accepts posts.
+     * Whether the thread accepts posts, as of this frame.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadState state = 4;</code>
@@ -819,7 +819,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Whether the thread currently accepts posts.
+     * Whether the thread accepts posts, as of this frame.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadState state = 4;</code>
@@ -835,7 +835,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Whether the thread currently accepts posts.
+     * Whether the thread accepts posts, as of this frame.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadState state = 4;</code>

@@ -12,7 +12,7 @@ public interface ThreadPositionOrBuilder extends
 
   /**
    * <pre>
-   * Resume from here. Everything up to this cursor was sent before this frame, or filtered out.
+   * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -21,7 +21,7 @@ public interface ThreadPositionOrBuilder extends
   boolean hasCursor();
   /**
    * <pre>
-   * Resume from here. Everything up to this cursor was sent before this frame, or filtered out.
+   * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -30,7 +30,7 @@ public interface ThreadPositionOrBuilder extends
   dev.threadbus.v1.Cursor getCursor();
   /**
    * <pre>
-   * Resume from here. Everything up to this cursor was sent before this frame, or filtered out.
+   * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -39,7 +39,7 @@ public interface ThreadPositionOrBuilder extends
 
   /**
    * <pre>
-   * Current seq of the newest entry.
+   * Seq of the newest entry, as of this frame.
    * </pre>
    *
    * <code>int64 head_seq = 2;</code>
@@ -59,7 +59,7 @@ public interface ThreadPositionOrBuilder extends
 
   /**
    * <pre>
-   * Whether the thread currently accepts posts.
+   * Whether the thread accepts posts, as of this frame.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadState state = 4;</code>
@@ -68,7 +68,7 @@ public interface ThreadPositionOrBuilder extends
   int getStateValue();
   /**
    * <pre>
-   * Whether the thread currently accepts posts.
+   * Whether the thread accepts posts, as of this frame.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadState state = 4;</code>

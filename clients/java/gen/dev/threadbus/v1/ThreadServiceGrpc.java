@@ -4,7 +4,7 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * Threads and their participants.
+ * Creates, lists, changes and deletes threads, and manages their participants.
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -360,14 +360,14 @@ public final class ThreadServiceGrpc {
 
   /**
    * <pre>
-   * Threads and their participants.
+   * Creates, lists, changes and deletes threads, and manages their participants.
    * </pre>
    */
   public interface AsyncService {
 
     /**
      * <pre>
-     * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+     * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
      * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
      * who created the thread. JoinThread with `create` is idempotent.
      * </pre>
@@ -379,7 +379,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Returns a thread, or NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
      * </pre>
      */
     default void getThread(dev.threadbus.v1.GetThreadRequest request,
@@ -389,8 +389,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists threads, last active first. A thread to which an entry is appended between two pages
-     * moves: it may be missing, or listed twice.
+     * Returns a page of threads, most recently active first. A thread to which an entry is appended
+     * while a client pages through the list may be missing from later pages. No thread is listed
+     * twice.
      * </pre>
      */
     default void listThreads(dev.threadbus.v1.ListThreadsRequest request,
@@ -400,10 +401,12 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
-     * position, the latest messages and the participants. Anonymous callers do not become participants.
-     * NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
-     * Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
+     * Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
+     * snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
+     * callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+     * exist and `create` is not set.
+     * Idempotent: a participant keeps its position. Only the first response has `created` and
+     * `similar`.
      * </pre>
      */
     default void joinThread(dev.threadbus.v1.JoinThreadRequest request,
@@ -413,9 +416,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Removes the caller from a thread's participants, and drops its positions. Its messages remain.
-     * Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-     * exist.
+     * Removes the caller from a thread's participants, and drops its delivered_seq and read_seq. Its
+     * messages remain. Does nothing if it is not a participant. Returns NOT_FOUND / THREAD_NOT_FOUND
+     * if the thread does not exist.
      * Idempotent: leaving again changes nothing.
      * </pre>
      */
@@ -426,7 +429,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+     * Returns a page of a thread's participants, with what each has received and read, or NOT_FOUND /
      * THREAD_NOT_FOUND if the thread does not exist.
      * </pre>
      */
@@ -437,8 +440,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
-     * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+     * entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
+     * and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
      * Not idempotent: a second call would undo what another agent changed in between, perhaps in
      * response to the first, and append a second entry. After an unknown outcome, read the thread.
      * </pre>
@@ -450,8 +454,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
-     * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
+     * changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
+     * thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
      * Not idempotent, for the same reason as UpdateThread.
      * </pre>
      */
@@ -462,9 +467,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
-     * thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
-     * the thread does not exist.
+     * Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
+     * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
      * Not idempotent: a second call could delete a thread created in between.
      * </pre>
      */
@@ -477,7 +482,7 @@ public final class ThreadServiceGrpc {
   /**
    * Base class for the server implementation of the service ThreadService.
    * <pre>
-   * Threads and their participants.
+   * Creates, lists, changes and deletes threads, and manages their participants.
    * </pre>
    */
   public static abstract class ThreadServiceImplBase
@@ -491,7 +496,7 @@ public final class ThreadServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service ThreadService.
    * <pre>
-   * Threads and their participants.
+   * Creates, lists, changes and deletes threads, and manages their participants.
    * </pre>
    */
   public static final class ThreadServiceStub
@@ -509,7 +514,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+     * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
      * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
      * who created the thread. JoinThread with `create` is idempotent.
      * </pre>
@@ -522,7 +527,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Returns a thread, or NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
      * </pre>
      */
     public void getThread(dev.threadbus.v1.GetThreadRequest request,
@@ -533,8 +538,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists threads, last active first. A thread to which an entry is appended between two pages
-     * moves: it may be missing, or listed twice.
+     * Returns a page of threads, most recently active first. A thread to which an entry is appended
+     * while a client pages through the list may be missing from later pages. No thread is listed
+     * twice.
      * </pre>
      */
     public void listThreads(dev.threadbus.v1.ListThreadsRequest request,
@@ -545,10 +551,12 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
-     * position, the latest messages and the participants. Anonymous callers do not become participants.
-     * NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
-     * Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
+     * Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
+     * snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
+     * callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+     * exist and `create` is not set.
+     * Idempotent: a participant keeps its position. Only the first response has `created` and
+     * `similar`.
      * </pre>
      */
     public void joinThread(dev.threadbus.v1.JoinThreadRequest request,
@@ -559,9 +567,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Removes the caller from a thread's participants, and drops its positions. Its messages remain.
-     * Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-     * exist.
+     * Removes the caller from a thread's participants, and drops its delivered_seq and read_seq. Its
+     * messages remain. Does nothing if it is not a participant. Returns NOT_FOUND / THREAD_NOT_FOUND
+     * if the thread does not exist.
      * Idempotent: leaving again changes nothing.
      * </pre>
      */
@@ -573,7 +581,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+     * Returns a page of a thread's participants, with what each has received and read, or NOT_FOUND /
      * THREAD_NOT_FOUND if the thread does not exist.
      * </pre>
      */
@@ -585,8 +593,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
-     * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+     * entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
+     * and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
      * Not idempotent: a second call would undo what another agent changed in between, perhaps in
      * response to the first, and append a second entry. After an unknown outcome, read the thread.
      * </pre>
@@ -599,8 +608,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
-     * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
+     * changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
+     * thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
      * Not idempotent, for the same reason as UpdateThread.
      * </pre>
      */
@@ -612,9 +622,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
-     * thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
-     * the thread does not exist.
+     * Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
+     * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
      * Not idempotent: a second call could delete a thread created in between.
      * </pre>
      */
@@ -628,7 +638,7 @@ public final class ThreadServiceGrpc {
   /**
    * A stub to allow clients to do synchronous rpc calls to service ThreadService.
    * <pre>
-   * Threads and their participants.
+   * Creates, lists, changes and deletes threads, and manages their participants.
    * </pre>
    */
   public static final class ThreadServiceBlockingV2Stub
@@ -646,7 +656,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+     * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
      * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
      * who created the thread. JoinThread with `create` is idempotent.
      * </pre>
@@ -658,7 +668,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Returns a thread, or NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
      * </pre>
      */
     public dev.threadbus.v1.GetThreadResponse getThread(dev.threadbus.v1.GetThreadRequest request) throws io.grpc.StatusException {
@@ -668,8 +678,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists threads, last active first. A thread to which an entry is appended between two pages
-     * moves: it may be missing, or listed twice.
+     * Returns a page of threads, most recently active first. A thread to which an entry is appended
+     * while a client pages through the list may be missing from later pages. No thread is listed
+     * twice.
      * </pre>
      */
     public dev.threadbus.v1.ListThreadsResponse listThreads(dev.threadbus.v1.ListThreadsRequest request) throws io.grpc.StatusException {
@@ -679,10 +690,12 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
-     * position, the latest messages and the participants. Anonymous callers do not become participants.
-     * NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
-     * Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
+     * Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
+     * snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
+     * callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+     * exist and `create` is not set.
+     * Idempotent: a participant keeps its position. Only the first response has `created` and
+     * `similar`.
      * </pre>
      */
     public dev.threadbus.v1.JoinThreadResponse joinThread(dev.threadbus.v1.JoinThreadRequest request) throws io.grpc.StatusException {
@@ -692,9 +705,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Removes the caller from a thread's participants, and drops its positions. Its messages remain.
-     * Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-     * exist.
+     * Removes the caller from a thread's participants, and drops its delivered_seq and read_seq. Its
+     * messages remain. Does nothing if it is not a participant. Returns NOT_FOUND / THREAD_NOT_FOUND
+     * if the thread does not exist.
      * Idempotent: leaving again changes nothing.
      * </pre>
      */
@@ -705,7 +718,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+     * Returns a page of a thread's participants, with what each has received and read, or NOT_FOUND /
      * THREAD_NOT_FOUND if the thread does not exist.
      * </pre>
      */
@@ -716,8 +729,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
-     * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+     * entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
+     * and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
      * Not idempotent: a second call would undo what another agent changed in between, perhaps in
      * response to the first, and append a second entry. After an unknown outcome, read the thread.
      * </pre>
@@ -729,8 +743,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
-     * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
+     * changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
+     * thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
      * Not idempotent, for the same reason as UpdateThread.
      * </pre>
      */
@@ -741,9 +756,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
-     * thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
-     * the thread does not exist.
+     * Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
+     * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
      * Not idempotent: a second call could delete a thread created in between.
      * </pre>
      */
@@ -756,7 +771,7 @@ public final class ThreadServiceGrpc {
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service ThreadService.
    * <pre>
-   * Threads and their participants.
+   * Creates, lists, changes and deletes threads, and manages their participants.
    * </pre>
    */
   public static final class ThreadServiceBlockingStub
@@ -774,7 +789,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+     * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
      * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
      * who created the thread. JoinThread with `create` is idempotent.
      * </pre>
@@ -786,7 +801,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Returns a thread, or NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
      * </pre>
      */
     public dev.threadbus.v1.GetThreadResponse getThread(dev.threadbus.v1.GetThreadRequest request) {
@@ -796,8 +811,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists threads, last active first. A thread to which an entry is appended between two pages
-     * moves: it may be missing, or listed twice.
+     * Returns a page of threads, most recently active first. A thread to which an entry is appended
+     * while a client pages through the list may be missing from later pages. No thread is listed
+     * twice.
      * </pre>
      */
     public dev.threadbus.v1.ListThreadsResponse listThreads(dev.threadbus.v1.ListThreadsRequest request) {
@@ -807,10 +823,12 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
-     * position, the latest messages and the participants. Anonymous callers do not become participants.
-     * NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
-     * Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
+     * Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
+     * snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
+     * callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+     * exist and `create` is not set.
+     * Idempotent: a participant keeps its position. Only the first response has `created` and
+     * `similar`.
      * </pre>
      */
     public dev.threadbus.v1.JoinThreadResponse joinThread(dev.threadbus.v1.JoinThreadRequest request) {
@@ -820,9 +838,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Removes the caller from a thread's participants, and drops its positions. Its messages remain.
-     * Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-     * exist.
+     * Removes the caller from a thread's participants, and drops its delivered_seq and read_seq. Its
+     * messages remain. Does nothing if it is not a participant. Returns NOT_FOUND / THREAD_NOT_FOUND
+     * if the thread does not exist.
      * Idempotent: leaving again changes nothing.
      * </pre>
      */
@@ -833,7 +851,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+     * Returns a page of a thread's participants, with what each has received and read, or NOT_FOUND /
      * THREAD_NOT_FOUND if the thread does not exist.
      * </pre>
      */
@@ -844,8 +862,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
-     * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+     * entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
+     * and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
      * Not idempotent: a second call would undo what another agent changed in between, perhaps in
      * response to the first, and append a second entry. After an unknown outcome, read the thread.
      * </pre>
@@ -857,8 +876,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
-     * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
+     * changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
+     * thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
      * Not idempotent, for the same reason as UpdateThread.
      * </pre>
      */
@@ -869,9 +889,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
-     * thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
-     * the thread does not exist.
+     * Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
+     * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
      * Not idempotent: a second call could delete a thread created in between.
      * </pre>
      */
@@ -884,7 +904,7 @@ public final class ThreadServiceGrpc {
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service ThreadService.
    * <pre>
-   * Threads and their participants.
+   * Creates, lists, changes and deletes threads, and manages their participants.
    * </pre>
    */
   public static final class ThreadServiceFutureStub
@@ -902,7 +922,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+     * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
      * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
      * who created the thread. JoinThread with `create` is idempotent.
      * </pre>
@@ -915,7 +935,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Returns a thread, or NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.GetThreadResponse> getThread(
@@ -926,8 +946,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists threads, last active first. A thread to which an entry is appended between two pages
-     * moves: it may be missing, or listed twice.
+     * Returns a page of threads, most recently active first. A thread to which an entry is appended
+     * while a client pages through the list may be missing from later pages. No thread is listed
+     * twice.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.ListThreadsResponse> listThreads(
@@ -938,10 +959,12 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
-     * position, the latest messages and the participants. Anonymous callers do not become participants.
-     * NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
-     * Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
+     * Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
+     * snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
+     * callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+     * exist and `create` is not set.
+     * Idempotent: a participant keeps its position. Only the first response has `created` and
+     * `similar`.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.JoinThreadResponse> joinThread(
@@ -952,9 +975,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Removes the caller from a thread's participants, and drops its positions. Its messages remain.
-     * Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-     * exist.
+     * Removes the caller from a thread's participants, and drops its delivered_seq and read_seq. Its
+     * messages remain. Does nothing if it is not a participant. Returns NOT_FOUND / THREAD_NOT_FOUND
+     * if the thread does not exist.
      * Idempotent: leaving again changes nothing.
      * </pre>
      */
@@ -966,7 +989,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+     * Returns a page of a thread's participants, with what each has received and read, or NOT_FOUND /
      * THREAD_NOT_FOUND if the thread does not exist.
      * </pre>
      */
@@ -978,8 +1001,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
-     * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+     * entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
+     * and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
      * Not idempotent: a second call would undo what another agent changed in between, perhaps in
      * response to the first, and append a second entry. After an unknown outcome, read the thread.
      * </pre>
@@ -992,8 +1016,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
-     * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
+     * changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
+     * thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
      * Not idempotent, for the same reason as UpdateThread.
      * </pre>
      */
@@ -1005,9 +1030,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
-     * thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
-     * the thread does not exist.
+     * Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
+     * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
      * Not idempotent: a second call could delete a thread created in between.
      * </pre>
      */

@@ -41,7 +41,7 @@ public enum ThreadState
   THREAD_STATE_CLOSED(2),
   /**
    * <pre>
-   * As CLOSED, and omitted by ListThreads unless requested.
+   * As CLOSED, and listed by ListThreads only if requested.
    * </pre>
    *
    * <code>THREAD_STATE_ARCHIVED = 3;</code>
@@ -85,7 +85,7 @@ public enum ThreadState
   public static final int THREAD_STATE_CLOSED_VALUE = 2;
   /**
    * <pre>
-   * As CLOSED, and omitted by ListThreads unless requested.
+   * As CLOSED, and listed by ListThreads only if requested.
    * </pre>
    *
    * <code>THREAD_STATE_ARCHIVED = 3;</code>

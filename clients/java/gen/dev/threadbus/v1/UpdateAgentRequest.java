@@ -232,7 +232,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * New labels; they replace all old ones.
+   * New labels, which replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -253,7 +253,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * New labels; they replace all old ones.
+   * New labels, which replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -264,7 +264,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * New labels; they replace all old ones.
+   * New labels, which replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -282,7 +282,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * New labels; they replace all old ones.
+   * New labels, which replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1093,7 +1093,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels; they replace all old ones.
+     * New labels, which replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1114,7 +1114,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels; they replace all old ones.
+     * New labels, which replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1125,7 +1125,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels; they replace all old ones.
+     * New labels, which replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1143,7 +1143,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels; they replace all old ones.
+     * New labels, which replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1167,7 +1167,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels; they replace all old ones.
+     * New labels, which replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1190,7 +1190,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels; they replace all old ones.
+     * New labels, which replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1207,7 +1207,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels; they replace all old ones.
+     * New labels, which replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>

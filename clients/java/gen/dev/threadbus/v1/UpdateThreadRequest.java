@@ -233,7 +233,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * New labels; they replace all old ones.
+   * New labels, which replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -254,7 +254,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * New labels; they replace all old ones.
+   * New labels, which replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -265,7 +265,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * New labels; they replace all old ones.
+   * New labels, which replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -283,7 +283,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * New labels; they replace all old ones.
+   * New labels, which replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -304,7 +304,7 @@ java.lang.String defaultValue) {
   private int syncMode_ = 0;
   /**
    * <pre>
-   * New mode. UNSPECIFIED = OFF.
+   * New sync_mode. UNSPECIFIED = OFF.
    * </pre>
    *
    * <code>.threadbus.v1.SyncMode sync_mode = 5;</code>
@@ -315,7 +315,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * New mode. UNSPECIFIED = OFF.
+   * New sync_mode. UNSPECIFIED = OFF.
    * </pre>
    *
    * <code>.threadbus.v1.SyncMode sync_mode = 5;</code>
@@ -1142,7 +1142,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels; they replace all old ones.
+     * New labels, which replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1163,7 +1163,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels; they replace all old ones.
+     * New labels, which replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1174,7 +1174,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels; they replace all old ones.
+     * New labels, which replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1192,7 +1192,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels; they replace all old ones.
+     * New labels, which replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1216,7 +1216,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels; they replace all old ones.
+     * New labels, which replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1239,7 +1239,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels; they replace all old ones.
+     * New labels, which replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1256,7 +1256,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels; they replace all old ones.
+     * New labels, which replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1272,7 +1272,7 @@ java.lang.String defaultValue) {
     private int syncMode_ = 0;
     /**
      * <pre>
-     * New mode. UNSPECIFIED = OFF.
+     * New sync_mode. UNSPECIFIED = OFF.
      * </pre>
      *
      * <code>.threadbus.v1.SyncMode sync_mode = 5;</code>
@@ -1283,7 +1283,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New mode. UNSPECIFIED = OFF.
+     * New sync_mode. UNSPECIFIED = OFF.
      * </pre>
      *
      * <code>.threadbus.v1.SyncMode sync_mode = 5;</code>
@@ -1298,7 +1298,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New mode. UNSPECIFIED = OFF.
+     * New sync_mode. UNSPECIFIED = OFF.
      * </pre>
      *
      * <code>.threadbus.v1.SyncMode sync_mode = 5;</code>
@@ -1311,7 +1311,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New mode. UNSPECIFIED = OFF.
+     * New sync_mode. UNSPECIFIED = OFF.
      * </pre>
      *
      * <code>.threadbus.v1.SyncMode sync_mode = 5;</code>
@@ -1327,7 +1327,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New mode. UNSPECIFIED = OFF.
+     * New sync_mode. UNSPECIFIED = OFF.
      * </pre>
      *
      * <code>.threadbus.v1.SyncMode sync_mode = 5;</code>

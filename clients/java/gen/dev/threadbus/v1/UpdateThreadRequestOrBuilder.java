@@ -72,7 +72,7 @@ public interface UpdateThreadRequestOrBuilder extends
 
   /**
    * <pre>
-   * New labels; they replace all old ones.
+   * New labels, which replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -80,7 +80,7 @@ public interface UpdateThreadRequestOrBuilder extends
   int getLabelsCount();
   /**
    * <pre>
-   * New labels; they replace all old ones.
+   * New labels, which replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -95,7 +95,7 @@ public interface UpdateThreadRequestOrBuilder extends
   getLabels();
   /**
    * <pre>
-   * New labels; they replace all old ones.
+   * New labels, which replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -104,7 +104,7 @@ public interface UpdateThreadRequestOrBuilder extends
   getLabelsMap();
   /**
    * <pre>
-   * New labels; they replace all old ones.
+   * New labels, which replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -116,7 +116,7 @@ java.lang.String getLabelsOrDefault(
 java.lang.String defaultValue);
   /**
    * <pre>
-   * New labels; they replace all old ones.
+   * New labels, which replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -126,7 +126,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * New mode. UNSPECIFIED = OFF.
+   * New sync_mode. UNSPECIFIED = OFF.
    * </pre>
    *
    * <code>.threadbus.v1.SyncMode sync_mode = 5;</code>
@@ -135,7 +135,7 @@ java.lang.String defaultValue);
   int getSyncModeValue();
   /**
    * <pre>
-   * New mode. UNSPECIFIED = OFF.
+   * New sync_mode. UNSPECIFIED = OFF.
    * </pre>
    *
    * <code>.threadbus.v1.SyncMode sync_mode = 5;</code>

@@ -56,7 +56,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object agent_ = "";
   /**
    * <pre>
-   * The agent that waits. `anonymous` for a call without a token.
+   * The agent that waits; `anonymous` for a call without a token.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -77,7 +77,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The agent that waits. `anonymous` for a call without a token.
+   * The agent that waits; `anonymous` for a call without a token.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -103,7 +103,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.Cursor> threads_;
   /**
    * <pre>
-   * The threads it waits on, and its position in each.
+   * Its position in each of its threads. Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -114,7 +114,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The threads it waits on, and its position in each.
+   * Its position in each of its threads. Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -126,7 +126,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The threads it waits on, and its position in each.
+   * Its position in each of its threads. Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -137,7 +137,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The threads it waits on, and its position in each.
+   * Its position in each of its threads. Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -148,7 +148,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The threads it waits on, and its position in each.
+   * Its position in each of its threads. Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -163,7 +163,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp startTime_;
   /**
    * <pre>
-   * When it was opened. Server clock.
+   * When it was opened, on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp start_time = 3;</code>
@@ -175,7 +175,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it was opened. Server clock.
+   * When it was opened, on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp start_time = 3;</code>
@@ -187,7 +187,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it was opened. Server clock.
+   * When it was opened, on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp start_time = 3;</code>
@@ -202,8 +202,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object peer_ = "";
   /**
    * <pre>
-   * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several waits
-   * of a client may share a connection. Behind a proxy it is the proxy's address.
+   * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several
+   * waits of a client may share a connection. Behind a proxy, this is the proxy's address.
    * </pre>
    *
    * <code>string peer = 4;</code>
@@ -224,8 +224,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several waits
-   * of a client may share a connection. Behind a proxy it is the proxy's address.
+   * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several
+   * waits of a client may share a connection. Behind a proxy, this is the proxy's address.
    * </pre>
    *
    * <code>string peer = 4;</code>
@@ -689,7 +689,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object agent_ = "";
     /**
      * <pre>
-     * The agent that waits. `anonymous` for a call without a token.
+     * The agent that waits; `anonymous` for a call without a token.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -709,7 +709,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent that waits. `anonymous` for a call without a token.
+     * The agent that waits; `anonymous` for a call without a token.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -730,7 +730,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent that waits. `anonymous` for a call without a token.
+     * The agent that waits; `anonymous` for a call without a token.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -747,7 +747,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent that waits. `anonymous` for a call without a token.
+     * The agent that waits; `anonymous` for a call without a token.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -761,7 +761,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent that waits. `anonymous` for a call without a token.
+     * The agent that waits; `anonymous` for a call without a token.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -792,7 +792,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * The threads it waits on, and its position in each.
+     * Its position in each of its threads. Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -806,7 +806,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads it waits on, and its position in each.
+     * Its position in each of its threads. Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -820,7 +820,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads it waits on, and its position in each.
+     * Its position in each of its threads. Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -834,7 +834,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads it waits on, and its position in each.
+     * Its position in each of its threads. Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -855,7 +855,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads it waits on, and its position in each.
+     * Its position in each of its threads. Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -873,7 +873,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads it waits on, and its position in each.
+     * Its position in each of its threads. Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -893,7 +893,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads it waits on, and its position in each.
+     * Its position in each of its threads. Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -914,7 +914,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads it waits on, and its position in each.
+     * Its position in each of its threads. Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -932,7 +932,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads it waits on, and its position in each.
+     * Its position in each of its threads. Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -950,7 +950,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads it waits on, and its position in each.
+     * Its position in each of its threads. Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -969,7 +969,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads it waits on, and its position in each.
+     * Its position in each of its threads. Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -986,7 +986,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads it waits on, and its position in each.
+     * Its position in each of its threads. Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1003,7 +1003,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads it waits on, and its position in each.
+     * Its position in each of its threads. Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1014,7 +1014,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads it waits on, and its position in each.
+     * Its position in each of its threads. Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1028,7 +1028,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads it waits on, and its position in each.
+     * Its position in each of its threads. Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1043,7 +1043,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads it waits on, and its position in each.
+     * Its position in each of its threads. Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1054,7 +1054,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads it waits on, and its position in each.
+     * Its position in each of its threads. Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1066,7 +1066,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads it waits on, and its position in each.
+     * Its position in each of its threads. Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1095,7 +1095,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> startTimeBuilder_;
     /**
      * <pre>
-     * When it was opened. Server clock.
+     * When it was opened, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 3;</code>
@@ -1106,7 +1106,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was opened. Server clock.
+     * When it was opened, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 3;</code>
@@ -1121,7 +1121,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was opened. Server clock.
+     * When it was opened, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 3;</code>
@@ -1141,7 +1141,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was opened. Server clock.
+     * When it was opened, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 3;</code>
@@ -1159,7 +1159,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was opened. Server clock.
+     * When it was opened, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 3;</code>
@@ -1184,7 +1184,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was opened. Server clock.
+     * When it was opened, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 3;</code>
@@ -1201,7 +1201,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was opened. Server clock.
+     * When it was opened, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 3;</code>
@@ -1213,7 +1213,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was opened. Server clock.
+     * When it was opened, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 3;</code>
@@ -1228,7 +1228,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was opened. Server clock.
+     * When it was opened, on the server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 3;</code>
@@ -1250,8 +1250,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object peer_ = "";
     /**
      * <pre>
-     * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several waits
-     * of a client may share a connection. Behind a proxy it is the proxy's address.
+     * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several
+     * waits of a client may share a connection. Behind a proxy, this is the proxy's address.
      * </pre>
      *
      * <code>string peer = 4;</code>
@@ -1271,8 +1271,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several waits
-     * of a client may share a connection. Behind a proxy it is the proxy's address.
+     * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several
+     * waits of a client may share a connection. Behind a proxy, this is the proxy's address.
      * </pre>
      *
      * <code>string peer = 4;</code>
@@ -1293,8 +1293,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several waits
-     * of a client may share a connection. Behind a proxy it is the proxy's address.
+     * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several
+     * waits of a client may share a connection. Behind a proxy, this is the proxy's address.
      * </pre>
      *
      * <code>string peer = 4;</code>
@@ -1311,8 +1311,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several waits
-     * of a client may share a connection. Behind a proxy it is the proxy's address.
+     * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several
+     * waits of a client may share a connection. Behind a proxy, this is the proxy's address.
      * </pre>
      *
      * <code>string peer = 4;</code>
@@ -1326,8 +1326,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several waits
-     * of a client may share a connection. Behind a proxy it is the proxy's address.
+     * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several
+     * waits of a client may share a connection. Behind a proxy, this is the proxy's address.
      * </pre>
      *
      * <code>string peer = 4;</code>

@@ -92,7 +92,7 @@ private static final long serialVersionUID = 0L;
     REASON_MAX_WAIT(3),
     /**
      * <pre>
-     * The RPC's deadline is near: 0.2–1 s away, and at most a tenth of the whole.
+     * The call's deadline is near: 0.2–1 s away, or a tenth of the call's timeout if that is less.
      * </pre>
      *
      * <code>REASON_DEADLINE = 4;</code>
@@ -108,7 +108,7 @@ private static final long serialVersionUID = 0L;
     REASON_DRAINING(5),
     /**
      * <pre>
-     * Every thread is closed or archived, and everything in them was delivered. Do not wait again.
+     * Every thread is closed or archived, and all entries were delivered. Do not wait again.
      * </pre>
      *
      * <code>REASON_THREADS_CLOSED = 7;</code>
@@ -168,7 +168,7 @@ private static final long serialVersionUID = 0L;
     public static final int REASON_MAX_WAIT_VALUE = 3;
     /**
      * <pre>
-     * The RPC's deadline is near: 0.2–1 s away, and at most a tenth of the whole.
+     * The call's deadline is near: 0.2–1 s away, or a tenth of the call's timeout if that is less.
      * </pre>
      *
      * <code>REASON_DEADLINE = 4;</code>
@@ -184,7 +184,7 @@ private static final long serialVersionUID = 0L;
     public static final int REASON_DRAINING_VALUE = 5;
     /**
      * <pre>
-     * Every thread is closed or archived, and everything in them was delivered. Do not wait again.
+     * Every thread is closed or archived, and all entries were delivered. Do not wait again.
      * </pre>
      *
      * <code>REASON_THREADS_CLOSED = 7;</code>

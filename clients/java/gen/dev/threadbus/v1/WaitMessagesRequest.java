@@ -54,7 +54,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.Cursor> threads_;
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -65,7 +65,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -77,7 +77,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -88,7 +88,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -99,7 +99,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -152,7 +152,7 @@ private static final long serialVersionUID = 0L;
   private int maxMessages_ = 0;
   /**
    * <pre>
-   * End when this many messages were delivered, counted after filtering. 0 = no limit.
+   * End when this many messages were delivered, not counting those filtered out. 0 = no limit.
    * </pre>
    *
    * <code>int32 max_messages = 3;</code>
@@ -168,7 +168,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * End this long after the start, once everything committed by then has been delivered. Limits
-   * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
+   * waiting, not delivery: with 0 s, a wait delivers what is there and ends. Unset = no limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -181,7 +181,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * End this long after the start, once everything committed by then has been delivered. Limits
-   * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
+   * waiting, not delivery: with 0 s, a wait delivers what is there and ends. Unset = no limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -194,7 +194,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * End this long after the start, once everything committed by then has been delivered. Limits
-   * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
+   * waiting, not delivery: with 0 s, a wait delivers what is there and ends. Unset = no limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -209,7 +209,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
-   * nearest bound. Unset = 45 s.
+   * nearer bound. Unset = 45 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -222,7 +222,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
-   * nearest bound. Unset = 45 s.
+   * nearer bound. Unset = 45 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -235,7 +235,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
-   * nearest bound. Unset = 45 s.
+   * nearer bound. Unset = 45 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -266,7 +266,7 @@ private static final long serialVersionUID = 0L;
   private boolean includeParticipants_ = false;
   /**
    * <pre>
-   * Send `participants` frames.
+   * Whether to send `participants` frames.
    * </pre>
    *
    * <code>bool include_participants = 7;</code>
@@ -829,7 +829,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -843,7 +843,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -857,7 +857,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -871,7 +871,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -892,7 +892,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -910,7 +910,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -930,7 +930,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -951,7 +951,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -969,7 +969,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -987,7 +987,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1006,7 +1006,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1023,7 +1023,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1040,7 +1040,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1051,7 +1051,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1065,7 +1065,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1080,7 +1080,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1091,7 +1091,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1103,7 +1103,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1287,7 +1287,7 @@ private static final long serialVersionUID = 0L;
     private int maxMessages_ ;
     /**
      * <pre>
-     * End when this many messages were delivered, counted after filtering. 0 = no limit.
+     * End when this many messages were delivered, not counting those filtered out. 0 = no limit.
      * </pre>
      *
      * <code>int32 max_messages = 3;</code>
@@ -1299,7 +1299,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End when this many messages were delivered, counted after filtering. 0 = no limit.
+     * End when this many messages were delivered, not counting those filtered out. 0 = no limit.
      * </pre>
      *
      * <code>int32 max_messages = 3;</code>
@@ -1315,7 +1315,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End when this many messages were delivered, counted after filtering. 0 = no limit.
+     * End when this many messages were delivered, not counting those filtered out. 0 = no limit.
      * </pre>
      *
      * <code>int32 max_messages = 3;</code>
@@ -1334,7 +1334,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * End this long after the start, once everything committed by then has been delivered. Limits
-     * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
+     * waiting, not delivery: with 0 s, a wait delivers what is there and ends. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1346,7 +1346,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * End this long after the start, once everything committed by then has been delivered. Limits
-     * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
+     * waiting, not delivery: with 0 s, a wait delivers what is there and ends. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1362,7 +1362,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * End this long after the start, once everything committed by then has been delivered. Limits
-     * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
+     * waiting, not delivery: with 0 s, a wait delivers what is there and ends. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1383,7 +1383,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * End this long after the start, once everything committed by then has been delivered. Limits
-     * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
+     * waiting, not delivery: with 0 s, a wait delivers what is there and ends. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1402,7 +1402,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * End this long after the start, once everything committed by then has been delivered. Limits
-     * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
+     * waiting, not delivery: with 0 s, a wait delivers what is there and ends. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1428,7 +1428,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * End this long after the start, once everything committed by then has been delivered. Limits
-     * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
+     * waiting, not delivery: with 0 s, a wait delivers what is there and ends. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1446,7 +1446,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * End this long after the start, once everything committed by then has been delivered. Limits
-     * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
+     * waiting, not delivery: with 0 s, a wait delivers what is there and ends. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1459,7 +1459,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * End this long after the start, once everything committed by then has been delivered. Limits
-     * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
+     * waiting, not delivery: with 0 s, a wait delivers what is there and ends. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1475,7 +1475,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * End this long after the start, once everything committed by then has been delivered. Limits
-     * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
+     * waiting, not delivery: with 0 s, a wait delivers what is there and ends. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1500,7 +1500,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
-     * nearest bound. Unset = 45 s.
+     * nearer bound. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1512,7 +1512,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
-     * nearest bound. Unset = 45 s.
+     * nearer bound. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1528,7 +1528,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
-     * nearest bound. Unset = 45 s.
+     * nearer bound. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1549,7 +1549,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
-     * nearest bound. Unset = 45 s.
+     * nearer bound. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1568,7 +1568,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
-     * nearest bound. Unset = 45 s.
+     * nearer bound. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1594,7 +1594,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
-     * nearest bound. Unset = 45 s.
+     * nearer bound. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1612,7 +1612,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
-     * nearest bound. Unset = 45 s.
+     * nearer bound. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1625,7 +1625,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
-     * nearest bound. Unset = 45 s.
+     * nearer bound. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1641,7 +1641,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
-     * nearest bound. Unset = 45 s.
+     * nearer bound. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1713,7 +1713,7 @@ private static final long serialVersionUID = 0L;
     private boolean includeParticipants_ ;
     /**
      * <pre>
-     * Send `participants` frames.
+     * Whether to send `participants` frames.
      * </pre>
      *
      * <code>bool include_participants = 7;</code>
@@ -1725,7 +1725,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Send `participants` frames.
+     * Whether to send `participants` frames.
      * </pre>
      *
      * <code>bool include_participants = 7;</code>
@@ -1741,7 +1741,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Send `participants` frames.
+     * Whether to send `participants` frames.
      * </pre>
      *
      * <code>bool include_participants = 7;</code>

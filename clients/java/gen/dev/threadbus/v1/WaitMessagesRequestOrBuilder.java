@@ -12,7 +12,7 @@ public interface WaitMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -21,7 +21,7 @@ public interface WaitMessagesRequestOrBuilder extends
       getThreadsList();
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -29,7 +29,7 @@ public interface WaitMessagesRequestOrBuilder extends
   dev.threadbus.v1.Cursor getThreads(int index);
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -37,7 +37,7 @@ public interface WaitMessagesRequestOrBuilder extends
   int getThreadsCount();
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -46,7 +46,7 @@ public interface WaitMessagesRequestOrBuilder extends
       getThreadsOrBuilderList();
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -83,7 +83,7 @@ public interface WaitMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * End when this many messages were delivered, counted after filtering. 0 = no limit.
+   * End when this many messages were delivered, not counting those filtered out. 0 = no limit.
    * </pre>
    *
    * <code>int32 max_messages = 3;</code>
@@ -94,7 +94,7 @@ public interface WaitMessagesRequestOrBuilder extends
   /**
    * <pre>
    * End this long after the start, once everything committed by then has been delivered. Limits
-   * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
+   * waiting, not delivery: with 0 s, a wait delivers what is there and ends. Unset = no limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -104,7 +104,7 @@ public interface WaitMessagesRequestOrBuilder extends
   /**
    * <pre>
    * End this long after the start, once everything committed by then has been delivered. Limits
-   * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
+   * waiting, not delivery: with 0 s, a wait delivers what is there and ends. Unset = no limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -114,7 +114,7 @@ public interface WaitMessagesRequestOrBuilder extends
   /**
    * <pre>
    * End this long after the start, once everything committed by then has been delivered. Limits
-   * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
+   * waiting, not delivery: with 0 s, a wait delivers what is there and ends. Unset = no limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -124,7 +124,7 @@ public interface WaitMessagesRequestOrBuilder extends
   /**
    * <pre>
    * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
-   * nearest bound. Unset = 45 s.
+   * nearer bound. Unset = 45 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -134,7 +134,7 @@ public interface WaitMessagesRequestOrBuilder extends
   /**
    * <pre>
    * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
-   * nearest bound. Unset = 45 s.
+   * nearer bound. Unset = 45 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -144,7 +144,7 @@ public interface WaitMessagesRequestOrBuilder extends
   /**
    * <pre>
    * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
-   * nearest bound. Unset = 45 s.
+   * nearer bound. Unset = 45 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -165,7 +165,7 @@ public interface WaitMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * Send `participants` frames.
+   * Whether to send `participants` frames.
    * </pre>
    *
    * <code>bool include_participants = 7;</code>

@@ -188,7 +188,8 @@ private static final long serialVersionUID = 0L;
   public static final int CAUGHT_UP_FIELD_NUMBER = 3;
   /**
    * <pre>
-   * A thread's history has been delivered; what follows is live. Sent once per thread.
+   * What a thread held when the wait started has been delivered; what follows is new. Sent once
+   * for each thread.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -200,7 +201,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A thread's history has been delivered; what follows is live. Sent once per thread.
+   * What a thread held when the wait started has been delivered; what follows is new. Sent once
+   * for each thread.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -215,7 +217,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A thread's history has been delivered; what follows is live. Sent once per thread.
+   * What a thread held when the wait started has been delivered; what follows is new. Sent once
+   * for each thread.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -231,7 +234,7 @@ private static final long serialVersionUID = 0L;
   public static final int KEEPALIVE_FIELD_NUMBER = 4;
   /**
    * <pre>
-   * No other frame was sent for keepalive_interval.
+   * No other frame was sent for about keepalive_interval.
    * </pre>
    *
    * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -243,7 +246,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * No other frame was sent for keepalive_interval.
+   * No other frame was sent for about keepalive_interval.
    * </pre>
    *
    * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -258,7 +261,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * No other frame was sent for keepalive_interval.
+   * No other frame was sent for about keepalive_interval.
    * </pre>
    *
    * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -360,7 +363,7 @@ private static final long serialVersionUID = 0L;
   public static final int PARTICIPANTS_FIELD_NUMBER = 7;
   /**
    * <pre>
-   * With include_participants: participants of one thread.
+   * Participants of one thread. Sent only with include_participants.
    * </pre>
    *
    * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -372,7 +375,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With include_participants: participants of one thread.
+   * Participants of one thread. Sent only with include_participants.
    * </pre>
    *
    * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -387,7 +390,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With include_participants: participants of one thread.
+   * Participants of one thread. Sent only with include_participants.
    * </pre>
    *
    * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -1302,7 +1305,8 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.ThreadPosition, dev.threadbus.v1.ThreadPosition.Builder, dev.threadbus.v1.ThreadPositionOrBuilder> caughtUpBuilder_;
     /**
      * <pre>
-     * A thread's history has been delivered; what follows is live. Sent once per thread.
+     * What a thread held when the wait started has been delivered; what follows is new. Sent once
+     * for each thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1314,7 +1318,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history has been delivered; what follows is live. Sent once per thread.
+     * What a thread held when the wait started has been delivered; what follows is new. Sent once
+     * for each thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1336,7 +1341,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history has been delivered; what follows is live. Sent once per thread.
+     * What a thread held when the wait started has been delivered; what follows is new. Sent once
+     * for each thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1356,7 +1362,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history has been delivered; what follows is live. Sent once per thread.
+     * What a thread held when the wait started has been delivered; what follows is new. Sent once
+     * for each thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1374,7 +1381,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history has been delivered; what follows is live. Sent once per thread.
+     * What a thread held when the wait started has been delivered; what follows is new. Sent once
+     * for each thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1401,7 +1409,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history has been delivered; what follows is live. Sent once per thread.
+     * What a thread held when the wait started has been delivered; what follows is new. Sent once
+     * for each thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1424,7 +1433,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history has been delivered; what follows is live. Sent once per thread.
+     * What a thread held when the wait started has been delivered; what follows is new. Sent once
+     * for each thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1434,7 +1444,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history has been delivered; what follows is live. Sent once per thread.
+     * What a thread held when the wait started has been delivered; what follows is new. Sent once
+     * for each thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1452,7 +1463,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history has been delivered; what follows is live. Sent once per thread.
+     * What a thread held when the wait started has been delivered; what follows is new. Sent once
+     * for each thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1480,7 +1492,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.WaitKeepalive, dev.threadbus.v1.WaitKeepalive.Builder, dev.threadbus.v1.WaitKeepaliveOrBuilder> keepaliveBuilder_;
     /**
      * <pre>
-     * No other frame was sent for keepalive_interval.
+     * No other frame was sent for about keepalive_interval.
      * </pre>
      *
      * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -1492,7 +1504,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * No other frame was sent for keepalive_interval.
+     * No other frame was sent for about keepalive_interval.
      * </pre>
      *
      * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -1514,7 +1526,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * No other frame was sent for keepalive_interval.
+     * No other frame was sent for about keepalive_interval.
      * </pre>
      *
      * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -1534,7 +1546,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * No other frame was sent for keepalive_interval.
+     * No other frame was sent for about keepalive_interval.
      * </pre>
      *
      * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -1552,7 +1564,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * No other frame was sent for keepalive_interval.
+     * No other frame was sent for about keepalive_interval.
      * </pre>
      *
      * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -1579,7 +1591,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * No other frame was sent for keepalive_interval.
+     * No other frame was sent for about keepalive_interval.
      * </pre>
      *
      * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -1602,7 +1614,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * No other frame was sent for keepalive_interval.
+     * No other frame was sent for about keepalive_interval.
      * </pre>
      *
      * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -1612,7 +1624,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * No other frame was sent for keepalive_interval.
+     * No other frame was sent for about keepalive_interval.
      * </pre>
      *
      * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -1630,7 +1642,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * No other frame was sent for keepalive_interval.
+     * No other frame was sent for about keepalive_interval.
      * </pre>
      *
      * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -2014,7 +2026,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.ParticipantUpdate, dev.threadbus.v1.ParticipantUpdate.Builder, dev.threadbus.v1.ParticipantUpdateOrBuilder> participantsBuilder_;
     /**
      * <pre>
-     * With include_participants: participants of one thread.
+     * Participants of one thread. Sent only with include_participants.
      * </pre>
      *
      * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -2026,7 +2038,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_participants: participants of one thread.
+     * Participants of one thread. Sent only with include_participants.
      * </pre>
      *
      * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -2048,7 +2060,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_participants: participants of one thread.
+     * Participants of one thread. Sent only with include_participants.
      * </pre>
      *
      * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -2068,7 +2080,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_participants: participants of one thread.
+     * Participants of one thread. Sent only with include_participants.
      * </pre>
      *
      * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -2086,7 +2098,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_participants: participants of one thread.
+     * Participants of one thread. Sent only with include_participants.
      * </pre>
      *
      * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -2113,7 +2125,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_participants: participants of one thread.
+     * Participants of one thread. Sent only with include_participants.
      * </pre>
      *
      * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -2136,7 +2148,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_participants: participants of one thread.
+     * Participants of one thread. Sent only with include_participants.
      * </pre>
      *
      * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -2146,7 +2158,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_participants: participants of one thread.
+     * Participants of one thread. Sent only with include_participants.
      * </pre>
      *
      * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -2164,7 +2176,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_participants: participants of one thread.
+     * Participants of one thread. Sent only with include_participants.
      * </pre>
      *
      * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>

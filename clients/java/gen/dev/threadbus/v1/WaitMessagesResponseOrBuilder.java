@@ -66,7 +66,8 @@ public interface WaitMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * A thread's history has been delivered; what follows is live. Sent once per thread.
+   * What a thread held when the wait started has been delivered; what follows is new. Sent once
+   * for each thread.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -75,7 +76,8 @@ public interface WaitMessagesResponseOrBuilder extends
   boolean hasCaughtUp();
   /**
    * <pre>
-   * A thread's history has been delivered; what follows is live. Sent once per thread.
+   * What a thread held when the wait started has been delivered; what follows is new. Sent once
+   * for each thread.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -84,7 +86,8 @@ public interface WaitMessagesResponseOrBuilder extends
   dev.threadbus.v1.ThreadPosition getCaughtUp();
   /**
    * <pre>
-   * A thread's history has been delivered; what follows is live. Sent once per thread.
+   * What a thread held when the wait started has been delivered; what follows is new. Sent once
+   * for each thread.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -93,7 +96,7 @@ public interface WaitMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * No other frame was sent for keepalive_interval.
+   * No other frame was sent for about keepalive_interval.
    * </pre>
    *
    * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -102,7 +105,7 @@ public interface WaitMessagesResponseOrBuilder extends
   boolean hasKeepalive();
   /**
    * <pre>
-   * No other frame was sent for keepalive_interval.
+   * No other frame was sent for about keepalive_interval.
    * </pre>
    *
    * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -111,7 +114,7 @@ public interface WaitMessagesResponseOrBuilder extends
   dev.threadbus.v1.WaitKeepalive getKeepalive();
   /**
    * <pre>
-   * No other frame was sent for keepalive_interval.
+   * No other frame was sent for about keepalive_interval.
    * </pre>
    *
    * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -174,7 +177,7 @@ public interface WaitMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * With include_participants: participants of one thread.
+   * Participants of one thread. Sent only with include_participants.
    * </pre>
    *
    * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -183,7 +186,7 @@ public interface WaitMessagesResponseOrBuilder extends
   boolean hasParticipants();
   /**
    * <pre>
-   * With include_participants: participants of one thread.
+   * Participants of one thread. Sent only with include_participants.
    * </pre>
    *
    * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -192,7 +195,7 @@ public interface WaitMessagesResponseOrBuilder extends
   dev.threadbus.v1.ParticipantUpdate getParticipants();
   /**
    * <pre>
-   * With include_participants: participants of one thread.
+   * Participants of one thread. Sent only with include_participants.
    * </pre>
    *
    * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>

@@ -12,7 +12,7 @@ public interface WaitOrBuilder extends
 
   /**
    * <pre>
-   * The agent that waits. `anonymous` for a call without a token.
+   * The agent that waits; `anonymous` for a call without a token.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -21,7 +21,7 @@ public interface WaitOrBuilder extends
   java.lang.String getAgent();
   /**
    * <pre>
-   * The agent that waits. `anonymous` for a call without a token.
+   * The agent that waits; `anonymous` for a call without a token.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -32,7 +32,7 @@ public interface WaitOrBuilder extends
 
   /**
    * <pre>
-   * The threads it waits on, and its position in each.
+   * Its position in each of its threads. Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -41,7 +41,7 @@ public interface WaitOrBuilder extends
       getThreadsList();
   /**
    * <pre>
-   * The threads it waits on, and its position in each.
+   * Its position in each of its threads. Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -49,7 +49,7 @@ public interface WaitOrBuilder extends
   dev.threadbus.v1.Cursor getThreads(int index);
   /**
    * <pre>
-   * The threads it waits on, and its position in each.
+   * Its position in each of its threads. Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -57,7 +57,7 @@ public interface WaitOrBuilder extends
   int getThreadsCount();
   /**
    * <pre>
-   * The threads it waits on, and its position in each.
+   * Its position in each of its threads. Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -66,7 +66,7 @@ public interface WaitOrBuilder extends
       getThreadsOrBuilderList();
   /**
    * <pre>
-   * The threads it waits on, and its position in each.
+   * Its position in each of its threads. Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -76,7 +76,7 @@ public interface WaitOrBuilder extends
 
   /**
    * <pre>
-   * When it was opened. Server clock.
+   * When it was opened, on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp start_time = 3;</code>
@@ -85,7 +85,7 @@ public interface WaitOrBuilder extends
   boolean hasStartTime();
   /**
    * <pre>
-   * When it was opened. Server clock.
+   * When it was opened, on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp start_time = 3;</code>
@@ -94,7 +94,7 @@ public interface WaitOrBuilder extends
   com.google.protobuf.Timestamp getStartTime();
   /**
    * <pre>
-   * When it was opened. Server clock.
+   * When it was opened, on the server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp start_time = 3;</code>
@@ -103,8 +103,8 @@ public interface WaitOrBuilder extends
 
   /**
    * <pre>
-   * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several waits
-   * of a client may share a connection. Behind a proxy it is the proxy's address.
+   * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several
+   * waits of a client may share a connection. Behind a proxy, this is the proxy's address.
    * </pre>
    *
    * <code>string peer = 4;</code>
@@ -113,8 +113,8 @@ public interface WaitOrBuilder extends
   java.lang.String getPeer();
   /**
    * <pre>
-   * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several waits
-   * of a client may share a connection. Behind a proxy it is the proxy's address.
+   * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several
+   * waits of a client may share a connection. Behind a proxy, this is the proxy's address.
    * </pre>
    *
    * <code>string peer = 4;</code>

@@ -7,7 +7,8 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * A cursor was not valid. The wait continues from `position.cursor`: messages may be missing.
+ * A cursor was not valid. The wait continues from `position.cursor`: messages may be missing or
+ * repeated.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.WaitResync}
@@ -497,7 +498,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A cursor was not valid. The wait continues from `position.cursor`: messages may be missing.
+   * A cursor was not valid. The wait continues from `position.cursor`: messages may be missing or
+   * repeated.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.WaitResync}

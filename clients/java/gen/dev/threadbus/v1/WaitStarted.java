@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * The wait is open.
+ * The wait has started.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.WaitStarted}
@@ -55,7 +55,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested, and corrected by the `resync` that follows: do not resume from these.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -67,7 +67,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested, and corrected by the `resync` that follows: do not resume from these.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -80,7 +80,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested, and corrected by the `resync` that follows: do not resume from these.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -92,7 +92,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested, and corrected by the `resync` that follows: do not resume from these.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -104,7 +104,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested, and corrected by the `resync` that follows: do not resume from these.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -333,7 +333,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The wait is open.
+   * The wait has started.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.WaitStarted}
@@ -563,7 +563,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested, and corrected by the `resync` that follows: do not resume from these.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -578,7 +578,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested, and corrected by the `resync` that follows: do not resume from these.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -593,7 +593,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested, and corrected by the `resync` that follows: do not resume from these.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -608,7 +608,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested, and corrected by the `resync` that follows: do not resume from these.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -630,7 +630,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested, and corrected by the `resync` that follows: do not resume from these.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -649,7 +649,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested, and corrected by the `resync` that follows: do not resume from these.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -670,7 +670,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested, and corrected by the `resync` that follows: do not resume from these.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -692,7 +692,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested, and corrected by the `resync` that follows: do not resume from these.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -711,7 +711,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested, and corrected by the `resync` that follows: do not resume from these.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -730,7 +730,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested, and corrected by the `resync` that follows: do not resume from these.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -750,7 +750,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested, and corrected by the `resync` that follows: do not resume from these.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -768,7 +768,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested, and corrected by the `resync` that follows: do not resume from these.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -786,7 +786,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested, and corrected by the `resync` that follows: do not resume from these.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -798,7 +798,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested, and corrected by the `resync` that follows: do not resume from these.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -813,7 +813,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested, and corrected by the `resync` that follows: do not resume from these.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -829,7 +829,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested, and corrected by the `resync` that follows: do not resume from these.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -841,7 +841,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested, and corrected by the `resync` that follows: do not resume from these.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -854,7 +854,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested, and corrected by the `resync` that follows: do not resume from these.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>

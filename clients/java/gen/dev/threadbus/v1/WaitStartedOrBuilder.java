@@ -13,7 +13,7 @@ public interface WaitStartedOrBuilder extends
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested, and corrected by the `resync` that follows: do not resume from these.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -23,7 +23,7 @@ public interface WaitStartedOrBuilder extends
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested, and corrected by the `resync` that follows: do not resume from these.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -32,7 +32,7 @@ public interface WaitStartedOrBuilder extends
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested, and corrected by the `resync` that follows: do not resume from these.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -41,7 +41,7 @@ public interface WaitStartedOrBuilder extends
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested, and corrected by the `resync` that follows: do not resume from these.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -51,7 +51,7 @@ public interface WaitStartedOrBuilder extends
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested, and corrected by the `resync` that follows: do not resume from these.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
