@@ -1,11 +1,11 @@
-"""Parses server addresses."""
+"""Server addresses: their forms, and the default port."""
 
 from __future__ import annotations
 
 import re
 from ipaddress import IPv6Address
 
-#: The port of an address without one, and the server's default.
+#: The default port, of addresses and of the server.
 PORT = 7420
 
 # A name or IPv4 address, or an IPv6 address in brackets; optionally a port.
@@ -13,10 +13,11 @@ _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s/:\[\]]+)(?::(\d{1,5}))?")
 
 
 def whole_address(address: str) -> str:
-    """Returns the address with its port, 7420 if it has none. `unix:PATH` is returned unchanged.
+    """Returns the address with a port: 7420 if it has none. `unix:PATH` is returned unchanged.
 
     Raises:
-        ValueError: The address is neither `HOST`, `HOST:PORT` nor `unix:PATH`.
+        ValueError: The address is neither `HOST`, `HOST:PORT` nor `unix:PATH`, or the port is not
+            in 1–65535.
     """
     if re.fullmatch(r"unix:.+", address):
         return address

@@ -1,4 +1,4 @@
-"""Makes a client's calls: with deadlines, retries, authentication and translated errors."""
+"""The calls of a client, with deadlines, retries, authentication and translated errors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 # Seconds for one attempt, so that a hanging server does not use up the whole timeout.
 _ATTEMPT_TIMEOUT = 10.0
-# Seconds to wait for the server's limits; after that, streams are opened without knowing them.
+# Seconds to wait for the server's limits before a stream is opened without them.
 _LIMITS_TIMEOUT = 5.0
 # Minimum seconds left to start an attempt whose outcome could become unknown.
 _MIN_ATTEMPT = 0.25
@@ -79,7 +79,7 @@ ListResponse = TypeVar("ListResponse", bound=PagedResponse)
 
 
 def _cancelled_by_caller() -> bool:
-    """Returns whether the current task was cancelled, not only a call of this client."""
+    """Returns whether the current task was cancelled, rather than only a call that it awaits."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -117,7 +117,7 @@ class Calls:
         admin, agents, bus, threads: The stubs; their methods are what call() takes.
         session_generation: The client's SessionGeneration.
         token_version: How many times the token was set or replaced; see reauthenticate().
-        created: Whether authenticate() registered the agent: its name was new.
+        created: Whether the last registration was of a new name. False if there was none.
     """
 
     def __init__(self, connections: Connections, *, identity: Identity, timeout: float) -> None:
@@ -137,12 +137,13 @@ class Calls:
         self._closed = False
 
     async def authenticate(self) -> str:
-        """Registers the agent, or checks the token. Returns the caller's name at the server.
+        """Register the agent, or check the token. Returns the caller's name at the server.
 
         Raises:
-            AgentExists: The agent's name belongs to another token.
-            Unauthenticated: The token is unknown, or belongs to another agent.
-            CredentialsError: The agent's token cannot be read from or kept in its file.
+            AgentExists: The name is registered with another token, or was unregistered.
+            Unauthenticated: The token is unknown or expired, or belongs to another agent.
+            InvalidArgument: An argument of the registration is not valid.
+            CredentialsError: The agent's token cannot be read from its file or saved in it.
             BusError: The call failed.
         """
         if token := await self._identity.own_token():
@@ -157,15 +158,15 @@ class Calls:
     async def reauthenticate(self, token_version: int, *, timeout: float) -> bool:
         """Returns whether to retry a call that failed because the server did not know its token.
 
-        True if the token has been replaced since the call, or if the client registers its agent by
-        name: it is then registered again, since the server may have a new store.
+        True if the token has been replaced since the call was sent, or if the client registers its
+        agent by name: the agent is then registered again, since the server may have a new store.
 
         Args:
-            token_version: The attribute's value when the call was sent.
+            token_version: The value of the attribute `token_version` when the call was sent.
             timeout: Seconds for the registration.
 
         Raises:
-            BusError: As authenticate() does.
+            BusError: The registration failed; see authenticate().
         """
         async with self._authenticating:
             if self.token_version == token_version:
@@ -176,12 +177,13 @@ class Calls:
             return True
 
     async def rotate_token(self, request: RotateTokenRequest) -> str:
-        """Replaces the caller's token: keeps the new one, sends it from now on, and returns it.
+        """Replace the caller's token: store the new one, use it from now on, and return it.
 
         Raises:
             OutcomeUnknown: The response was lost.
-            ProtocolError: The response has no valid token. The old one stays in use.
-            CredentialsError: The new token is in use but could not be kept in the file.
+            ProtocolError: The response has no valid token. The client still uses the old one.
+            CredentialsError: The new token is in use, but could not be saved in the file.
+            RuntimeError: The client was closed.
             BusError: The call failed.
         """
         token_version = self.token_version
@@ -204,19 +206,21 @@ class Calls:
     ) -> Response:
         """Returns the response to a unary call, which is retried for up to `timeout` seconds.
 
-        After a failure that leaves its outcome unknown, it is retried only if its method is
-        idempotent by the contract, or the request carries a request_id. After a failure that means
-        that nothing was done, it is always retried.
+        Only failures that raise Unavailable are retried. If such a failure leaves the outcome
+        unknown, the call is retried only if its method is idempotent or its request has a
+        request_id. If the server does not know the token, the call is retried once, provided that
+        reauthenticate() returns True.
 
         Args:
             method: A method of one of the stubs.
             request: Must not change while the call runs.
-            timeout: None = the client's.
-            check: Called with the response; raises ProtocolError if that breaks the contract.
+            timeout: Seconds. None = the client's timeout.
+            check: Called with the response; raises ProtocolError if the response breaks the
+                contract. None = no check.
 
         Raises:
             OutcomeUnknown: The method is not idempotent, and the call may have been carried out.
-            RuntimeError: The client was closed.
+            RuntimeError: The client was closed, or the process was forked; see refuse_fork().
             BusError: The last failure.
         """
         return await self._repeat(
@@ -232,11 +236,13 @@ class Calls:
         method: grpc.aio.UnaryUnaryMultiCallable[ListRequest, ListResponse],
         request: ListRequest,
     ) -> AsyncIterator[ListResponse]:
-        """Yields all pages, one call for each. Changes `request`.
+        """Yields all pages of a list, with one call for each. Sets the page_token of `request`.
 
         Raises:
-            ProtocolError: A page that is not the last is empty, or repeats another.
+            ProtocolError: A page other than the last is empty, equals the previous one, or has the
+                next_page_token of an earlier one.
             BusError: A call failed.
+            RuntimeError: As in call().
         """
         tokens, before = set[str](), b""
         while True:
@@ -258,8 +264,8 @@ class Calls:
             try:
                 response = await self._repeat(method, request, timeout, metadata=())
             except Unauthenticated:
-                # The server requires tokens: a registered agent may repeat its registration with
-                # its own.
+                # The server requires tokens: only an agent that is registered may register again,
+                # with its own token.
                 response = await self._repeat(method, request, timeout, metadata=_bearer(token))
         except AgentExists as error:
             await self._identity.registration_refused(error)
@@ -276,7 +282,7 @@ class Calls:
         return response.agent.name
 
     async def _rotate_token(self, request: RotateTokenRequest) -> str:
-        # Holding the lock, so that calls that fail with the old token wait for the new one.
+        # Under the lock, so that calls that fail with the old token wait for the new one.
         async with self._authenticating:
             method = self.agents.RotateToken
             response = await self._repeat(method, request, self._timeout)
@@ -301,7 +307,14 @@ class Calls:
         metadata: Metadata | None = None,
         check: Callable[[Response], object] | None = None,
     ) -> Response:
-        """As call(). With `register` it may reauthenticate(); `metadata` replaces the token."""
+        """Returns the response, as call() does.
+
+        Args:
+            method, request, check: As in call().
+            timeout: Seconds.
+            register: Whether to reauthenticate() if the server does not know the token.
+            metadata: Replaces the metadata with the client's token. None = send the token.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         changes, request_id = not idempotent(request), getattr(request, "request_id", "")
@@ -334,8 +347,8 @@ class Calls:
                 self._connections.release()
             unknown = isinstance(error, (Unreachable, InternalError, ProtocolError))
             in_doubt = in_doubt or unknown
-            # These do not settle earlier attempts: the token is checked before the request_id is
-            # looked up, and proxies do not look it up.
+            # These errors leave the outcome of earlier attempts unknown: the server checks the
+            # token before it looks up the request_id, and a proxy never looks it up.
             settled = not (
                 isinstance(error, (Unavailable, InternalError, ProtocolError, Unauthenticated))
                 or refused_by_proxy(error)
@@ -369,10 +382,12 @@ class Calls:
             del error  # see strip_traceback()
 
     async def learn_limits(self) -> None:
-        """Await this before opening a stream: see Connections.learn_limits().
+        """Learn the server's limits, within 5 s. Await this before opening a stream.
+
+        See Connections.learn_limits().
 
         Raises:
-            RuntimeError: The client was closed.
+            RuntimeError: As in call().
         """
         ask = partial(
             self.call, self.bus.GetServerInfo, GetServerInfoRequest(), timeout=_LIMITS_TIMEOUT
@@ -382,11 +397,16 @@ class Calls:
     def wait_messages(
         self, request: WaitMessagesRequest, *, timeout: float | None
     ) -> grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse]:
-        """Opens a wait and returns its stream. The request is sent once the server can be reached.
+        """Open a wait, and return its stream. The request is sent once the channel is connected.
+
+        Use the stream within stream_errors().
 
         Args:
             request: What to wait for.
             timeout: Seconds until gRPC ends the stream. None = no limit.
+
+        Raises:
+            RuntimeError: The process was forked; see refuse_fork().
         """
         return self._connections.open_stream(
             lambda bus: bus.WaitMessages(
@@ -397,24 +417,34 @@ class Calls:
     def post_messages(
         self,
     ) -> grpc.aio.StreamStreamCall[PostMessagesRequest, PostMessagesResponse]:
-        """Opens and returns a stream of posts. It connects once the server can be reached."""
+        """Open a stream of posts, and return it. It starts once the channel is connected.
+
+        Use the stream within stream_errors().
+
+        Raises:
+            RuntimeError: The process was forked; see refuse_fork().
+        """
         return self._connections.open_stream(
             lambda bus: bus.PostMessages(metadata=self._metadata, wait_for_ready=True)
         )
 
     async def close(self) -> None:
-        """Closes all connections. Calls and streams in progress raise RuntimeError."""
+        """Close all connections.
+
+        Calls and streams in progress raise RuntimeError, or OutcomeUnknown if the call is not
+        idempotent and may have been carried out.
+        """
         self._closed = True
         await self._connections.close()
 
     @contextmanager
     def stream_errors(self) -> Iterator[None]:
-        """Translates grpc's errors other than statuses. Context manager for every use of a stream.
+        """Context manager for each use of a stream: translates grpc's errors except AioRpcError.
 
         Raises:
             RuntimeError: The client was closed, before or during the block.
             Unreachable: The stream was cancelled, but not the task that uses it.
-            BusError: grpc could not send it.
+            BusError: grpc refused to send the call.
         """
         if self._closed:
             raise RuntimeError(_CLOSED)

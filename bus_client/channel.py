@@ -1,7 +1,7 @@
-"""Opens gRPC channels to a server, with their options, and refuses to in forked processes.
+"""gRPC channels to a server, with their options. They cannot be used in forked processes.
 
-gRPC does not survive fork(): a forked process has none of its threads, and its locks may be held.
-Calls there raise RuntimeError instead of hanging or crashing.
+gRPC does not survive fork(): its background threads do not exist in a forked process, and its locks
+may be held. Calls there raise RuntimeError instead of hanging or crashing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import grpc.aio
 _MIB = 1024 * 1024
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 30_000),
-    # Both are needed to detect a dead peer.
+    # Both of these timeouts are needed to detect a dead peer.
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -26,11 +26,11 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 _LOOPBACK = ("127.", "localhost", "[::1]", "unix:")
 
 FORKED = (
-    "This process was forked from one with a BusClient, and gRPC cannot be forked: start it with "
-    "the method `spawn`, or fork before the first client connects."
+    "This process was forked from one with a BusClient, and gRPC does not survive a fork: start it "
+    "with the method `spawn`, or fork before the first client connects."
 )
 
-#: The process that opened the first channel, or None. A forked process inherits it.
+#: The pid of the process that opened channels; None if none has. A forked process inherits it.
 _process: int | None = None
 
 
@@ -51,15 +51,15 @@ def open_channel(server: str, *, connection: int = 0) -> grpc.aio.Channel:
     # gRPC ignores this option, but only channels with equal options share a connection.
     options = [*_OPTIONS, ("threadbus.connection", connection)]
     if server.startswith(_LOOPBACK):
-        # Otherwise http_proxy in the environment sends even local calls to the proxy.
+        # Otherwise gRPC sends even local calls through the proxy that http_proxy names.
         options.append(("grpc.enable_http_proxy", 0))
     return grpc.aio.insecure_channel(server, options=options)
 
 
 def refuse_fork() -> None:
-    """Raises RuntimeError in a process forked from one that had opened a channel.
+    """Raises RuntimeError in a process that was forked from one that had opened a channel.
 
-    Even if all of its channels have been closed.
+    This also applies if all channels were closed before the fork.
     """
     if forked():
         raise RuntimeError(FORKED)

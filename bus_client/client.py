@@ -43,34 +43,37 @@ class BusClient:
 
     Belongs to the event loop in which it was connected; any number of calls may run at once.
     Broken connections are reopened. Calls that are safe to repeat are retried for up to `timeout`
-    seconds. While the client is connected, others see that the agent is there; see heartbeat().
+    seconds. While the client is connected, its heartbeats show others that the agent is alive.
 
-    Every call may raise Unreachable, Draining, StoreBusy, StoreFailed, Unauthenticated,
-    AccessDenied, InvalidArgument, InternalError and ProtocolError; see bus_client.BusError.
-    InvalidArgument is raised before anything is sent for an argument that does not fit into the
-    request, such as a number out of range. A call of a client that is not connected, or is closed
-    during the call, raises RuntimeError.
+    Every call may raise Unavailable (in most cases Unreachable, Draining, StoreBusy or
+    StoreFailed), Unauthenticated, AccessDenied, InvalidArgument, InternalError and ProtocolError;
+    see bus_client.BusError. InvalidArgument is raised before anything is sent for an argument that
+    does not fit into the request, such as a number out of range. A call of a client that is not
+    connected raises RuntimeError. So does a call during which the client is closed, unless it
+    raises OutcomeUnknown.
 
-    If the server no longer knows an agent that registered by its name, the agent is registered
-    again. A call raises AgentExists if that fails because its name is taken.
+    If the server no longer knows an agent that was registered by its name, the client registers
+    the agent again. A call raises AgentExists if that fails because the name is taken.
 
     Args:
         server: `host`, `host:port` or `unix:PATH`. The default port is 7420.
-        agent: The name to register, or to resume. Its token is created here and kept in the
-            credentials file. None without a token = anonymous, where the server allows it.
-        token: A token given out by the server or its operator; nothing is registered then.
-        kind: What the agent is. Used when it is first registered, like the next two.
+        agent: The name to register, or to resume. The client creates its token and keeps it in the
+            credentials file. With a `token`, it must be the name of the token's agent. None without
+            a `token` = anonymous, where the server allows it.
+        token: An existing token, of an agent or an operator. Nothing is registered then.
+        kind: AGENT_KIND_AGENT or AGENT_KIND_HUMAN. Like the next two, it is set when the agent is
+            first registered, and ignored later.
         display_name: A name for people, up to 128 bytes.
-        description: What it does, up to 1,024 bytes.
-        timeout: Seconds for a call with its retries; follow(), wait() and post_many() have limits
-            of their own. Here and for all other times: infinity, or more than 31 years, means no
-            limit; a negative number or NaN raises InvalidArgument.
+        description: What the agent does, up to 1,024 bytes.
+        timeout: Seconds for a call with its retries; follow(), wait(), post() and post_many() have
+            limits of their own. Here and for all other times: infinity, or more than 31 years,
+            means no limit; a negative number or NaN raises InvalidArgument.
         credentials: Path of the credentials file. None = THREADBUS_CREDENTIALS, or else
             `credentials.json` in the user's data directory. Used only for an `agent` without a
-            `token`. A file of the user that others can read is refused.
+            `token`. A file of the user that others can read is refused with CredentialsError.
         heartbeats: Report automatically that the agent is alive, at the interval that the server
-            asks for. With False, for short-lived tools, only heartbeat() does. Read positions are
-            reported in either case.
+            asks for. With False, for short-lived tools, heartbeats are sent only by heartbeat(),
+            and to report read positions.
 
     Raises:
         InvalidArgument: `server`, `token`, `timeout` or `credentials` is not valid. The other
@@ -113,13 +116,17 @@ class BusClient:
         await self.close()
 
     async def connect(self) -> None:
-        """Connects and registers, as `async with` does. No-op if connected.
+        """Connect and register the agent, as `async with` does. No-op if connected.
+
+        If the client was given a token, it is checked instead.
 
         Raises:
             Unreachable: No server answered within `timeout`.
-            AgentExists: The agent's name belongs to another token.
-            Unauthenticated: The token is unknown, or belongs to another agent.
-            CredentialsError: The agent's token cannot be read from or kept in the credentials file.
+            InvalidArgument: An argument of the registration is not valid.
+            AgentExists: The name is registered with another token, or was unregistered.
+            Unauthenticated: The token is unknown or expired, or belongs to another agent. Or the
+                server requires tokens, and an operator has not registered the agent.
+            CredentialsError: The token cannot be read from the credentials file or saved in it.
             RuntimeError: The process was forked from one in which a client had connected, which
                 gRPC does not survive. Start processes with the method `spawn`.
         """
@@ -139,10 +146,10 @@ class BusClient:
         self._opened = calls, heartbeats
 
     async def close(self) -> None:
-        """Reports the last read positions, for at most 2 s, and disconnects. Ends all open calls.
+        """Report the last read positions, for at most 2 s, and disconnect. Ends all open calls.
 
-        Does not end the agent's session: others see the agent until its lease expires; see
-        end_session(). No-op if not connected.
+        Does not end the agent's session: others see the agent as present until its lease expires;
+        see end_session(). No-op if not connected, or in a forked process.
         """
         opened, self._opened = self._opened, None
         if opened is None or forked():  # the parent process still uses the connection
@@ -155,12 +162,12 @@ class BusClient:
 
     @property
     def agent(self) -> str:
-        """The caller's name as the server sees it; "anonymous" without an agent."""
+        """The caller's name at the server, or "anonymous". Before connect(): the name given."""
         return self._agent
 
     @property
     def created(self) -> bool:
-        """Whether connect() registered the agent. If unexpected, the name may be misspelt."""
+        """Whether connect() registered a new agent. If you expected none, check the name."""
         return self._created
 
     @property
@@ -169,7 +176,10 @@ class BusClient:
         return self._identity.server
 
     async def server_info(self) -> GetServerInfoResponse:
-        """Returns the server's version and limits, and the caller's identity."""
+        """Returns the server's version, settings and limits, and the caller's identity.
+
+        If the server requires tokens, `limits` is not set for a client without a token.
+        """
         return await self._calls.call(self._calls.bus.GetServerInfo, GetServerInfoRequest())
 
     async def heartbeat(
@@ -179,19 +189,21 @@ class BusClient:
         status_text: str | None = None,
         lease: float | None = None,
     ) -> HeartbeatResponse:
-        """Reports what the agent is doing. The response lists its unread threads in `unread`.
+        """Report what the agent is doing, and return the server's response.
 
-        The text and the lease hold until they are changed: automatic heartbeats repeat them, even
-        if this call fails with an error other than InvalidArgument. The server ignores the
-        heartbeats of an anonymous client.
+        `unread` has the threads that the agent has not read to the end, the most recently active
+        first, at most 100; `expire_time` is when the lease ends. Later heartbeats repeat the text,
+        and what is left of a lease longer than agent_timeout, even if this call fails with an error
+        other than InvalidArgument. The server ignores the heartbeats of an anonymous client.
 
         Args:
             state: PRESENCE_WAITING, PRESENCE_WORKING, PRESENCE_IDLE or PRESENCE_AWAITING_HUMAN.
-                Unspecified = unchanged.
+                PRESENCE_UNSPECIFIED = unchanged.
             status_text: What it is doing, for people, up to 256 bytes. None = unchanged.
-            lease: Seconds from now for which the agent may be silent without counting as gone, for
-                example during a long model call that blocks the event loop. The server may lower it
-                (to 1 h). 0 = its agent_timeout, the default. None = unchanged.
+            lease: Seconds from now for which the agent may be silent without being LAPSED, for
+                example during a long model call that blocks the event loop. The server lowers a
+                longer lease to its max_lease (1 h). 0 = its agent_timeout, the default. None =
+                unchanged.
         """
         build(HeartbeatRequest, state=state, status_text="" if status_text is None else status_text)
         lease = None if lease is None else seconds("lease", lease)
@@ -208,10 +220,11 @@ class BusClient:
         labels: Mapping[str, str] | None = None,
         token: str | None = None,
     ) -> tuple[Agent, str]:
-        """Registers another agent. Returns it and its token, which cannot be retrieved later.
+        """Register another agent. Returns it and its token, which cannot be retrieved later.
 
-        Only for operators where the server requires tokens. To register the client's own agent,
-        pass its name to BusClient.
+        Only for operators where the server requires tokens. The token is not saved in the
+        credentials file. An agent that is already registered with this token is returned unchanged.
+        To register the client's own agent, pass its name to BusClient.
 
         Args:
             name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit.
@@ -219,10 +232,10 @@ class BusClient:
             display_name: A name for people, up to 128 bytes.
             description: What it does, up to 1,024 bytes.
             labels: At most 32; keys up to 63 and values up to 256 bytes.
-            token: Its secret, 32–128 of `A-Z a-z 0-9 _ -`. None = a new one.
+            token: Its secret, 32–128 characters of `A-Z a-z 0-9 _ -`. None = a new one.
 
         Raises:
-            AgentExists: The name is registered with another token.
+            AgentExists: The name is registered with another token, or was unregistered.
         """
         request = build(
             agent_service_pb2.RegisterAgentRequest,
@@ -237,7 +250,7 @@ class BusClient:
         return response.agent, response.token
 
     async def get_agent(self, name: str = "") -> Agent:
-        """Returns an agent, the caller by default. Raises AgentNotFound if there is none."""
+        """Returns an agent; the caller if the name is empty. Raises AgentNotFound."""
         request = build(agent_service_pb2.GetAgentRequest, agent=name)
         response = await self._calls.call(self._calls.agents.GetAgent, request)
         return response.agent
@@ -245,11 +258,11 @@ class BusClient:
     async def list_agents(
         self, *, presences: Iterable[Presence.ValueType] = ()
     ) -> AsyncIterator[Agent]:
-        """Yields all agents, by name.
+        """Yields the agents that match, ordered by name.
 
         Args:
-            presences: Only agents with one of these; PRESENCE_UNSPECIFIED is that of agents that
-                were never seen. Empty = all.
+            presences: Only agents with one of these presences, at most 100. PRESENCE_UNSPECIFIED =
+                agents that were never seen. Empty = all agents.
         """
         request = build(agent_service_pb2.ListAgentsRequest, presences=presences)
         async for page in self._calls.pages(self._calls.agents.ListAgents, request):
@@ -264,16 +277,17 @@ class BusClient:
         description: str | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> Agent:
-        """Changes what others see of an agent, and returns it. Operators may change any agent.
+        """Change what others see of an agent, and return the agent.
 
         Args:
-            name: The agent. Empty = the caller.
+            name: The agent. Empty = the caller. Only operators may change another agent.
             display_name: Its new name for people, up to 128 bytes. None = unchanged.
             description: What it does, up to 1,024 bytes. None = unchanged.
-            labels: Replaces all its labels. None = unchanged.
+            labels: New labels, which replace all of its labels. None = unchanged.
 
         Raises:
-            AgentNotFound: There is no agent of this name.
+            AgentNotFound: No agent of this name is registered.
+            InvalidArgument: A value is not valid, or none is given.
         """
         changes = {"display_name": display_name, "description": description, "labels": labels}
         given = {field: value for field, value in changes.items() if value is not None}
@@ -287,16 +301,16 @@ class BusClient:
         return response.agent
 
     async def unregister_agent(self, name: str = "") -> None:
-        """Removes an agent permanently. Operators may remove any agent.
+        """Unregister an agent permanently.
 
-        Revokes its tokens, ends its open waits, and removes it from its threads. Its messages
-        remain, and its name cannot be registered again.
+        The server revokes its tokens, ends its open waits, and removes it from its threads. Its
+        messages remain, and its name cannot be registered again.
 
         Args:
-            name: The agent. Empty = the caller.
+            name: The agent. Empty = the caller. Only operators may unregister another agent.
 
         Raises:
-            AgentNotFound: There is no agent of this name.
+            AgentNotFound: No agent of this name is registered.
             OutcomeUnknown: The response was lost.
         """
         request = build(agent_service_pb2.UnregisterAgentRequest, agent=name)
@@ -305,31 +319,33 @@ class BusClient:
             await self._calls.call(self._calls.agents.UnregisterAgent, request)
 
     async def rotate_token(self, *, grace: float = 60.0) -> str:
-        """Replaces the caller's token. Returns the new one, which cannot be retrieved later.
+        """Replace the caller's token, and return the new one. It cannot be retrieved later.
 
-        The client uses the new token from now on, and reopens its own waits. If the old one was
-        in the credentials file, the new one replaces it there first; other clients that use the
-        file find it when they need it.
+        This client uses the new token from now on. If the old one was in the credentials file, the
+        new one replaces it there. Waits that were opened with the old token, and other clients that
+        still use it, raise TokenExpired once `grace` is over: then call follow() or wait() again,
+        or connect the other client again.
 
         Args:
-            grace: Seconds for which the old token remains valid, up to 1 h. With 0 a lost response
-                loses the agent.
+            grace: Seconds for which the old token remains valid. More than 1 h is lowered to 1 h.
+                With 0, the agent has no valid token left if the response is lost.
 
         Raises:
-            OutcomeUnknown: The response was lost. Call it again within `grace`.
-            CredentialsError: The new token could not be kept in the file; the client uses it.
+            OutcomeUnknown: The response was lost. Call this again within `grace`.
+            CredentialsError: The new token is in use, but could not be saved in the file.
+            AccessDenied: The caller is an operator.
         """
         request = agent_service_pb2.RotateTokenRequest()
         request.grace.FromMicroseconds(int(seconds("grace", grace) * 1e6))
         return await self._calls.rotate_token(request)
 
     async def end_session(self) -> None:
-        """Ends the agent's session: others see at once that it is gone (PRESENCE_OFFLINE).
+        """End the agent's session: others see it as PRESENCE_OFFLINE at once.
 
-        Reports the read positions first. Ends all open waits of the agent, including those of its
-        other processes: their follow() ends as when the thread is closed. Any later call of the
-        agent starts a new session, so this client sends no automatic heartbeats until the next
-        heartbeat(), acknowledge(), follow() or wait(). No-op for an anonymous client.
+        Reports the read positions first. Ends all open waits of the agent, also in its other
+        processes: their follow() ends as when the thread is closed. Any later call of the agent
+        starts a new session, so this client sends no automatic heartbeats until the next
+        heartbeat(), acknowledge(), follow(), wait() or watch_participants(). No-op if anonymous.
         """
         anonymous = self.agent == ANONYMOUS
         ending = nullcontext() if anonymous else self._calls.session_generation.ending()
@@ -346,16 +362,19 @@ class BusClient:
         context_limit: int = 0,
         start: Literal["head", "first"] = "head",
     ) -> ThreadHandle:
-        """Joins a thread. Returns a handle at the position up to which the agent has read it.
+        """Join a thread, and return a handle at the position where the agent continues reading.
+
+        An agent that was a participant before, even if only because it was mentioned, continues
+        after what it has read. `start` applies to all others, and to an anonymous client.
 
         Args:
             thread: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first a letter or digit.
-            create: Create the thread if there is none.
+            create: Create the thread if it does not exist.
             topic: What it is about, if it is created. Up to 1,024 bytes.
-            context_limit: How many messages before that position to return as `context`, up to
-                100.
-            start: Where an agent that was never in the thread begins: at the head, or at the first
-                message.
+            context_limit: Maximum number of messages up to the position to return in `context`.
+                Lowered to 100, and to about 1 MiB in all.
+            start: Where a new participant starts: "head" = after the newest message, "first" =
+                before the oldest message that is kept.
 
         Raises:
             ThreadNotFound: There is no such thread, and `create` is False.
@@ -378,7 +397,11 @@ class BusClient:
         return ThreadHandle(thread, self._calls, self._heartbeats, joined)
 
     def thread(self, name: str) -> ThreadHandle:
-        """Returns a handle to post to or read a thread without joining it. Makes no call."""
+        """Returns a handle for a thread. Makes no call.
+
+        Posting and listing messages does not require joining the thread. The first follow() or
+        wait() joins it, unless `position` was set before.
+        """
         return ThreadHandle(text("thread", name), self._calls, self._heartbeats)
 
     async def create_thread(
@@ -389,13 +412,14 @@ class BusClient:
         labels: Mapping[str, str] | None = None,
         sync_mode: SyncMode.ValueType = SYNC_MODE_UNSPECIFIED,
     ) -> Thread:
-        """Creates a thread, and returns it.
+        """Create a thread, and return it.
 
         Args:
             name: As in join().
             topic: What it is about, up to 1,024 bytes.
             labels: At most 32; keys up to 63 and values up to 256 bytes.
-            sync_mode: With SYNC_MODE_STRICT posts need expected_last_seq; see ThreadHandle.post().
+            sync_mode: With SYNC_MODE_STRICT, posts need expected_last_seq; see ThreadHandle.post().
+                SYNC_MODE_UNSPECIFIED = SYNC_MODE_OFF.
 
         Raises:
             ThreadExists: There is a thread of this name.
@@ -424,15 +448,15 @@ class BusClient:
         states: Iterable[ThreadState.ValueType] = (),
         participant: str = "",
     ) -> AsyncIterator[Thread]:
-        """Yields all threads, the last active first.
+        """Yields the threads that match, the most recently active first.
 
-        A thread to which an entry is appended while the list is read may be missing, or listed
-        twice.
+        A thread to which an entry is appended while the list is read may be missing.
 
         Args:
-            prefix: Only threads whose names begin with it.
-            states: Only threads in one of these. Empty = open and closed ones, not archived.
-            participant: Only threads in which this agent participates.
+            prefix: Only threads whose names begin with it. Empty = all.
+            states: Only threads in one of these states, at most 100. Empty = open and closed
+                threads, not archived ones.
+            participant: Only threads in which this agent participates. Empty = all.
         """
         request = build(
             thread_service_pb2.ListThreadsRequest,
@@ -445,11 +469,11 @@ class BusClient:
                 yield thread
 
     async def list_waits(self, *, agent: str = "", thread: str = "") -> AsyncIterator[Wait]:
-        """Yields the open waits of the server, longest first. Only for operators.
+        """Yields the waits open on this server, the longest open first. Only for operators.
 
         Args:
-            agent: Only this agent's. Empty = all.
-            thread: Only those on this thread. Empty = all.
+            agent: Only waits of this agent. Empty = of all.
+            thread: Only waits on this thread. Empty = on all.
 
         Raises:
             AccessDenied: The caller is not an operator.
@@ -470,5 +494,7 @@ class BusClient:
     @property
     def _open(self) -> tuple[Calls, Heartbeats]:
         if self._opened is None:
-            raise RuntimeError("Not connected: use it as a context manager, or call connect().")
+            raise RuntimeError(
+                "Not connected: use the client as a context manager, or call connect()."
+            )
         return self._opened

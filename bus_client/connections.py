@@ -21,16 +21,16 @@ from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 if TYPE_CHECKING:
     from threadbus.v1.bus_service_pb2_grpc import BusServiceAsyncStub
 
-# Most streams on a connection, unless the server allows fewer, and most concurrent unary calls of a
-# client. Proxies allow 100 or more. A server may refuse calls below its limit while it is still
-# cleaning up finished ones.
+# Maximum number of streams on a connection, unless the server allows fewer, and of concurrent unary
+# calls of a client. Proxies allow at least 100. A server near its own limit may refuse a call while
+# finished ones still count.
 _MAX_STREAMS = 100
 
-# Seconds after which to ask the server for its limits again if it did not respond.
+# Seconds after a failed attempt before the server is asked for its limits again.
 _ASK_AGAIN = 5.0
 
 _lock = threading.Lock()
-#: The open streams of this process by server and connection number. Guarded by `_lock`.
+#: Number of open streams of this process, by server and connection number. Guarded by `_lock`.
 _streams: Counter[tuple[str, int]] = Counter()
 
 Stream = TypeVar("Stream", bound=grpc.aio.Call)
@@ -51,27 +51,29 @@ class Connections:
     the unary calls, and another connection is opened when the existing ones are full.
 
     Clients of one process share connections that have the same number: a thousand agents in one
-    process need about a dozen. Belongs to the event loop in which it was created.
+    process need about a dozen connections. Belongs to the event loop in which it was created.
     """
 
     def __init__(self, server: str) -> None:
         self._server = server
-        #: For unary calls. Connects with the first call.
+        #: The channel of the unary calls. Connects with the first call.
         self.unary = open_channel(server)
         self._unary_slots = asyncio.Semaphore(_MAX_STREAMS)
-        #: By number, from 1. A channel without streams is kept for the next stream.
+        #: The channels of the streams, by connection number, from 1. A channel without streams is
+        #: kept for the next stream.
         self._channels: dict[int, _StreamChannel] = {}
         self._max_streams = _MAX_STREAMS
         self._ask_again = 0.0  # when to ask the server again, on the loop's clock
         self._learning = asyncio.Lock()
 
     async def learn_limits(self, ask: Callable[[], Awaitable[GetServerInfoResponse]]) -> None:
-        """Asks the server, once, how many calls it allows on a connection.
+        """Learn how many calls the server allows on a connection. No-op once it is known.
 
-        A failed `ask` is ignored: 100 are assumed, and the server is asked again after 5 s.
+        If `ask` raises BusError, the error is ignored: 100 are assumed for at least 5 s, after
+        which the next call of this method asks again.
 
         Args:
-            ask: Calls GetServerInfo.
+            ask: A function that calls GetServerInfo. Errors other than BusError are raised.
         """
         clock = asyncio.get_running_loop().time
         async with self._learning:
@@ -89,9 +91,12 @@ class Connections:
                 raise
 
     async def acquire(self, deadline: float) -> bool:
-        """Waits until a unary call can be sent. After the response, call release().
+        """Wait until a unary call can be sent. Returns whether it can.
 
-        Returns False at `deadline`, a time of the loop's clock, or if the connections are closed.
+        True: call release() after the call. False: it is `deadline`, or the connections are closed.
+
+        Args:
+            deadline: When to give up, on the loop's clock.
 
         Raises:
             RuntimeError: The process was forked; see refuse_fork().
@@ -105,16 +110,16 @@ class Connections:
                 except BaseException:
                     self.release()
                     raise
-        except (TimeoutError, grpc.aio.UsageError):  # the latter when it is closed
+        except (TimeoutError, grpc.aio.UsageError):  # UsageError: the channel is closed
             return False
         return True
 
     def release(self) -> None:
-        """Frees the slot that acquire() took."""
+        """Free the slot that acquire() took."""
         self._unary_slots.release()
 
     def open_stream(self, start: Callable[[BusServiceAsyncStub], Stream]) -> Stream:
-        """Opens a stream with `start` on a connection with room, and returns it.
+        """Open a stream with `start` on a connection with room for it, and return the stream.
 
         Raises:
             RuntimeError: The process was forked; see refuse_fork().
@@ -147,7 +152,7 @@ class Connections:
         return stream
 
     async def close(self) -> None:
-        """Closes all channels. Cancels every call and stream."""
+        """Close all channels, which cancels every call and stream."""
         channels, self._channels = self._channels, {}
         for number, used in channels.items():
             streams, used.streams = used.streams, 0

@@ -1,8 +1,8 @@
-"""The credentials file: JSON with the tokens of this user's agents, server → agent → token.
+"""The credentials file: the tokens of this user's agents, as JSON, server → agent → token.
 
-It may be used by several processes at once: an advisory lock on a file beside it serialises
-changes, and each change replaces it atomically. Functions that change it block for a few file
-writes, and up to 10 s while another process holds the lock.
+Several processes may use it at once: an advisory lock on a file beside it serialises changes, and
+each change replaces it atomically. Functions that change it block for a few file writes, and up to
+10 s while another process holds the lock.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ _awaited: Path | None = None
 
 
 def default_path() -> Path:
-    """Returns THREADBUS_CREDENTIALS, else `credentials.json` in the user's data directory.
+    """Returns the path in the environment variable THREADBUS_CREDENTIALS.
+
+    If it is not set, returns the path of `credentials.json` in the user's data directory.
 
     Raises:
-        CredentialsError: That directory cannot be found through HOME and XDG_DATA_HOME.
+        CredentialsError: HOME or XDG_DATA_HOME does not lead to an absolute path of that directory.
     """
     if named := os.environ.get("THREADBUS_CREDENTIALS"):
         return Path(named)
@@ -64,12 +66,12 @@ def agent_token(path: Path, server: str, agent: str) -> str:
 
 
 def obtain_token(path: Path, server: str, agent: str) -> tuple[str, bool]:
-    """Returns what agent_token() does, and whether this call created the token.
+    """Returns the same token as agent_token(), and whether this call created it.
 
     Raises:
-        CredentialsError: As agent_token() does.
+        CredentialsError: As in agent_token().
     """
-    kept = kept_token(path, server, agent)  # works if the file is read-only
+    kept = kept_token(path, server, agent)  # needs no write permission
     if kept is not None:
         return kept, False
     with _open(path) as file:
@@ -83,7 +85,7 @@ def obtain_token(path: Path, server: str, agent: str) -> tuple[str, bool]:
 
 
 def keep_token(path: Path, server: str, agent: str, token: str) -> None:
-    """Saves `token` for `agent` at `server`, replacing any earlier one.
+    """Save `token` for `agent` at `server`, replacing any earlier one.
 
     Raises:
         CredentialsError: The file cannot be read or written, or is not safe.
@@ -94,7 +96,7 @@ def keep_token(path: Path, server: str, agent: str, token: str) -> None:
 
 
 def forget_token(path: Path, server: str, agent: str, token: str) -> None:
-    """Removes the token of `agent` at `server` if it equals `token`.
+    """Remove the token of `agent` at `server` if it equals `token`.
 
     Raises:
         CredentialsError: The file cannot be read or written, or is not safe.
@@ -110,7 +112,7 @@ def forget_token(path: Path, server: str, agent: str, token: str) -> None:
 
 
 def kept_token(path: Path, server: str, agent: str) -> str | None:
-    """Returns the token of `agent` at `server`, if there is one. Creates and locks nothing.
+    """Returns the token of `agent` at `server`; None if there is none. Does not lock the file.
 
     Raises:
         CredentialsError: The file cannot be read, or is not safe.
@@ -137,7 +139,7 @@ class _File:
         self.tokens = _load(path)
 
     def save(self) -> None:
-        """Replaces the file atomically and durably. Raises OSError."""
+        """Replace the file atomically and durably. Raises OSError."""
         path = self._path
         descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
         try:
@@ -152,13 +154,14 @@ class _File:
             raise
         directory = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(directory)  # the rename must survive a crash too
+            os.fsync(directory)  # so that the rename survives a crash
         finally:
             os.close(directory)
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[_File]:
+    """Context manager that locks the file, for a change. Raises CredentialsError."""
     with _errors(path):
         path = _real(path)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -168,7 +171,7 @@ def _open(path: Path) -> Iterator[_File]:
 
 @contextmanager
 def _errors(path: Path) -> Iterator[None]:
-    """Translates an OSError or an invalid path to CredentialsError with the file's name."""
+    """Context manager that raises CredentialsError for an OSError, or for a NUL in the path."""
     try:
         yield
     except OSError as error:
@@ -180,7 +183,12 @@ def _errors(path: Path) -> Iterator[None]:
 
 
 def _real(path: Path) -> Path:
-    """Resolves symbolic links, such as those of dotfile managers."""
+    """Returns the path with symbolic links resolved, such as those of dotfile managers.
+
+    Raises:
+        CredentialsError: It is a symbolic link of another user.
+        OSError: Symbolic links form a loop.
+    """
     if path.is_symlink() and os.geteuid() not in (path.lstat().st_uid, 0):
         raise CredentialsError(f"{path} is a symbolic link of another user. Remove it.")
     try:
@@ -192,7 +200,7 @@ def _real(path: Path) -> Path:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     global _awaited
-    # A separate file: a lock on the credentials file would be lost when that is replaced.
+    # A separate file: a lock on the credentials file would be lost when that file is replaced.
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     try:
@@ -233,12 +241,18 @@ def _load(path: Path) -> dict[str, dict[str, str]]:
         isinstance(kept, dict) and all(isinstance(token, str) for token in kept.values())
         for kept in tokens.values()
     ):
-        raise CredentialsError(f"{path} is not server → agent → token. Fix it, or move it away.")
+        raise CredentialsError(
+            f"{path} must map servers to agents, and agents to tokens. Fix it, or move it away."
+        )
     return tokens
 
 
 def _check_status(path: Path, status: os.stat_result) -> None:
-    """Raises CredentialsError if another user can read or owns the file, as ssh does for keys."""
+    """Raises CredentialsError unless the file is a regular file that is safe, as ssh does for keys.
+
+    Safe: the user owns it and no one else may access it, or root owns it. Root may use any file of
+    another user.
+    """
     user, mode = os.geteuid(), stat.S_IMODE(status.st_mode)
     if not stat.S_ISREG(status.st_mode):
         raise CredentialsError(f"{path} is not a regular file.")

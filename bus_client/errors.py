@@ -30,11 +30,11 @@ E = TypeVar("E", bound=BaseException)
 
 
 def strip_traceback(error: E) -> E:
-    """Clears the error's traceback, cause and context, so that it can be stored. Returns the error.
+    """Clear the error's traceback, cause and context, so that it can be stored. Returns the error.
 
     The frames of a traceback keep their variables alive: a stream with its connection, and often
     the error itself. Python frees such a cycle only with its next garbage collection. For the
-    same reason a frame that raises a stored error deletes its variable.
+    same reason, a function that raises a stored error deletes the variable that refers to it.
     """
     error.__traceback__ = error.__context__ = error.__cause__ = None
     return error
@@ -105,19 +105,22 @@ class CredentialsError(BusError):
 
 
 class MessageTooLarge(BusError):
-    """A post is larger than the server allows; `metadata` may have the limit and the size."""
+    """A post is larger than the server, or a proxy in front of it, allows.
+
+    `metadata` may have the `limit` and the `size`, in bytes.
+    """
 
     hint = "Shorten the content, or attach a URL instead of the bytes."
 
 
 class Unauthenticated(BusError):
-    """The server requires a token and got none, or does not know the one it got."""
+    """The server requires a token and got none, or does not accept the token that it got."""
 
     hint = "Pass the token that the server or its operator gave out."
 
 
 class TokenExpired(Unauthenticated):
-    """The token has expired."""
+    """The token has expired: it was rotated, and its grace period is over."""
 
     hint = "Get a new token from the server's operator."
 
@@ -133,7 +136,7 @@ class NotFound(BusError):
 
 
 class ThreadNotFound(NotFound):
-    """There is no such thread. The message names those that differ from it only by case."""
+    """There is no such thread. `message` names threads whose names differ only by case."""
 
     hint = "Check its name, or create it with join()."
 
@@ -151,7 +154,7 @@ class AgentNotFound(NotFound):
 
 
 class AlreadyExists(BusError):
-    """What the call was to create already exists."""
+    """What the call would create exists already."""
 
 
 class ThreadExists(AlreadyExists):
@@ -161,7 +164,7 @@ class ThreadExists(AlreadyExists):
 
 
 class AgentExists(AlreadyExists):
-    """The agent's name is registered with another token."""
+    """The agent's name is registered with another token, or was unregistered."""
 
     hint = "Pass the token it was registered with, or choose another name."
 
@@ -173,23 +176,26 @@ class RequestIdReused(AlreadyExists):
 
     @property
     def seq(self) -> int:
-        """The seq of the message that was posted with it."""
+        """The seq of the message that was posted with this request_id; 0 if unknown."""
         return self._number("seq")
 
 
 class SeqConflict(BusError):
-    """expected_last_seq is not the thread's newest seq: another message was posted first."""
+    """expected_last_seq is not the thread's newest seq.
+
+    In most cases another message was posted first.
+    """
 
     hint = "Read what was posted since, then decide again."
 
     @property
     def expected(self) -> int:
-        """The expected_last_seq of the call."""
+        """The expected_last_seq of the call; 0 if unknown."""
         return self._number("expected")
 
     @property
     def last_seq(self) -> int:
-        """The thread's newest seq."""
+        """The thread's newest seq when the call was refused; 0 if unknown."""
         return self._number("last_seq")
 
 
@@ -200,13 +206,13 @@ class ExpectedSeqRequired(BusError):
 
 
 class ThreadClosed(BusError):
-    """The thread is closed or archived and accepts no posts."""
+    """The thread is closed or archived: it accepts no posts, or wait() has returned all of it."""
 
     hint = "Open it again with set_state(), or post to another thread."
 
 
 class CursorInvalid(BusError):
-    """A seq belongs to another history of the thread, or is past its head; see `metadata`."""
+    """A seq belongs to another history of the thread, or is past its head. See `metadata`."""
 
     hint = "Join the thread again to get its current position."
 
@@ -214,7 +220,7 @@ class CursorInvalid(BusError):
 class QuotaExceeded(BusError):
     """A limit of the server is reached. Retrying does not help."""
 
-    hint = "Release something first, such as another wait of this agent."
+    hint = "Free something first, for example by ending another wait of this agent."
 
 
 class StorageFull(BusError):
@@ -224,7 +230,7 @@ class StorageFull(BusError):
 
 
 class Unavailable(BusError):
-    """The server cannot handle the call now; nothing was done."""
+    """The server cannot handle the call now. Nothing was done, unless this is Unreachable."""
 
     retryable = True
     hint = "Try again a little later."
@@ -235,23 +241,27 @@ class Draining(Unavailable):
 
 
 class StoreBusy(Unavailable):
-    """A queue or budget of the server is full; nothing was done."""
+    """The server's store is busy, or a queue or budget is full; nothing was done."""
 
 
 class StoreFailed(Unavailable):
-    """The server cannot read or write its store, or lost its file; nothing was done."""
+    """The store's file cannot be read or written, was replaced, or is damaged; nothing was done."""
 
     hint = "See the server's log for what failed and what to do."
 
 
 class Unreachable(Unavailable):
-    """No response came: no server runs at the address, or the connection broke."""
+    """No response came: no server answered at the address, or the connection broke.
+
+    An idempotent call may have been carried out. Any other call that may have been carried out
+    raises OutcomeUnknown instead.
+    """
 
     hint = "Check that the server runs and that its address is right."
 
 
 class InternalError(BusError):
-    """The server failed. Please report it with its incident id."""
+    """The server, or a proxy in front of it, failed. Please report it with its incident id."""
 
     hint = "Look up the incident in the server's log."
 
@@ -262,22 +272,23 @@ class InternalError(BusError):
 
 
 class ProtocolError(BusError):
-    """A response breaks the contract. It was discarded; read positions did not change.
+    """A response breaks the contract. It was discarded, and moved no read position.
 
-    The server, or a proxy in front of it, is faulty or another program.
+    The server, or a proxy in front of it, is faulty, or is not ThreadBus.
     """
 
-    hint = "Check that a ThreadBus server has this address, and what is in between."
+    hint = "Check that a ThreadBus server has this address, and which proxies are in front of it."
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="INTERNAL")
 
 
 class OutcomeUnknown(BusError):
-    """It is unknown whether the call was carried out: its response was lost, or came too late.
+    """It is unknown whether the call was carried out: no valid response came in time.
 
     Attributes:
-        request_id: The post's; posting again with the same one is safe. "" for other calls.
+        request_id: The request_id of the post, with which it is safe to post again. "" for other
+            calls.
     """
 
     retryable = True
@@ -289,10 +300,10 @@ class OutcomeUnknown(BusError):
 
 
 class CursorLost(BusError):
-    """The read position is no longer in the thread's history: messages may have been missed.
+    """The read position is not in the thread's history: messages may have been missed.
 
-    `reason` is "CURSOR_AHEAD" (the thread ends before it) or "EPOCH_CHANGED" (the thread was
-    deleted and created again, perhaps with the whole store).
+    `reason` is "CURSOR_AHEAD" (the thread ends before the position) or "EPOCH_CHANGED" (the thread,
+    or the server's whole store, was deleted and created again).
 
     Attributes:
         position: The new read position of the thread handle.

@@ -1,4 +1,4 @@
-"""Reports to the server that the agent is alive, what it is doing, and what it has read."""
+"""Heartbeats: reports that the agent is alive, what it is doing, and what it has read."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from threadbus.v1.bus_service_pb2 import (
 )
 from threadbus.v1.message_pb2 import Cursor
 
-_MIN_PAUSE = 0.5  # seconds between two automatic heartbeats
-_TIMEOUT = 5.0  # seconds for an automatic heartbeat: other heartbeats wait for it
-_LAST_TIMEOUT = 2.0  # seconds for the heartbeat in close()
+_MIN_PAUSE = 0.5  # minimum seconds between two automatic heartbeats
+_TIMEOUT = 5.0  # seconds for an automatic heartbeat, for which other heartbeats wait
+_LAST_TIMEOUT = 2.0  # seconds for the last heartbeat, sent by close()
 # Seconds: the heartbeat interval and agent timeout to assume if the server does not report them.
 _INTERVAL, _AGENT_TIMEOUT = 40.0, 60.0
-_MAX_INTERVAL = 3_600.0  # seconds between two heartbeats, whatever the server says
-_NO_LIMIT = 1e9  # seconds
+_MAX_INTERVAL = 3_600.0  # seconds: a longer interval of the server is lowered to this
+_NO_LIMIT = 1e9  # seconds: longer leases and timeouts are lowered to this
 
 
 class Heartbeats:
-    """Makes every Heartbeat call of one client, one at a time.
+    """The Heartbeat calls of one client, made one at a time.
 
-    A heartbeat replaces what earlier ones reported, so each carries the agent's status text and
-    lease, and the newest read positions of all threads.
+    A heartbeat replaces the status text and the lease of the one before it, so each repeats both.
+    It also carries the read positions that have not been sent, of at most 1,000 threads.
 
-    Heartbeats are sent when read positions were reported; if `automatic`, also at once, at the
-    interval that the server asks for, and after a delivery. For an `anonymous` client, whose
-    presence and positions the server does not keep, only beat() sends one.
+    Heartbeats are sent after report(); if `automatic`, also at once, at the interval that the
+    server asks for, and after a delivery. For an `anonymous` client, whose presence and positions
+    the server does not keep, only beat() sends one.
 
     Belongs to the event loop in which it was created; its background task runs until close().
     """
@@ -55,24 +55,24 @@ class Heartbeats:
         self._lease_end = -math.inf  # on the loop's clock
         self._agent_timeout = _AGENT_TIMEOUT
         self._due = asyncio.get_running_loop().time() if self._automatic else math.inf
-        self._needed = False  # whether to send a heartbeat even without a position to report
+        self._needed = False  # whether to send a heartbeat even if no position is unsent
         self._paused = False
         self._sending = asyncio.Lock()  # keeps an older heartbeat from overtaking a newer one
         self._wakeup = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
     def report(self, cursor: Cursor) -> None:
-        """Schedules a report, within about a second, that everything up to `cursor` was read."""
+        """Schedule a report, within about a second, that everything up to `cursor` was read."""
         if self._anonymous or self._sent.get(cursor.thread) == cursor:
             return
         self._unsent[cursor.thread] = cursor
         self._wake()
 
     def update_from_frame(self, frame: WaitMessagesResponse) -> None:
-        """Adapts to what the server concludes about the agent from a frame that it sent.
+        """Adjust heartbeats to how the server sees the agent after it has sent this frame.
 
-        After a delivery, the server lets the agent work for minutes without a sign of life. A
-        heartbeat ends that, so that the death of a working agent is noticed soon. When the agent's
+        With a delivery, the server extends the agent's lease by minutes. A heartbeat sets the
+        normal lease again, so that the death of a working agent is noticed soon. When the agent's
         session has ended, heartbeats are paused.
         """
         if frame.HasField("messages"):
@@ -82,16 +82,19 @@ class Heartbeats:
             self.pause()
 
     def forget(self, thread: str) -> None:
-        """Drops a thread's read position, whether or not it has been sent."""
+        """Drop a thread's read position, whether or not it has been sent."""
         self._unsent.pop(thread, None)
         self._sent.pop(thread, None)
 
     def pause(self) -> None:
-        """Stops automatic heartbeats until resume(): any of them would start a new session."""
+        """Stop all heartbeats but those of flush() and beat(), until resume().
+
+        Any heartbeat would start a new session.
+        """
         self._paused, self._needed, self._due = True, False, math.inf
 
     def resume(self) -> None:
-        """Restarts automatic heartbeats, and sends one at once. No-op if they are not paused."""
+        """End pause(), and send a heartbeat at once if they are automatic. No-op if not paused."""
         if self._paused:
             self._paused = False
             self._needed = self._automatic
@@ -101,8 +104,11 @@ class Heartbeats:
     async def ending_session(self) -> AsyncIterator[None]:
         """Context manager for the call that ends the session.
 
-        Before the block, reports the read positions and pauses heartbeats. Resumes them if either
-        fails.
+        Before the block, it pauses heartbeats and sends the reported positions. If this or the
+        block fails, it resumes heartbeats.
+
+        Raises:
+            BusError: As in flush(). The block does not run.
         """
         self.pause()
         try:
@@ -113,10 +119,10 @@ class Heartbeats:
             raise
 
     async def flush(self) -> None:
-        """Sends the reported positions that have not been sent yet.
+        """Send the reported positions that have not been sent yet, of at most 1,000 threads.
 
         Raises:
-            BusError: The call failed. The positions are kept and sent later.
+            BusError: The call failed. The positions are sent later, except those that were refused.
         """
         async with self._sending:
             if self._unsent or self._needed:
@@ -129,15 +135,18 @@ class Heartbeats:
         status_text: str | None = None,
         lease: float | None = None,
     ) -> HeartbeatResponse:
-        """Sends a heartbeat now. Later ones repeat its text and lease, even if it fails.
+        """Send a heartbeat now, and return the response.
+
+        Later heartbeats repeat the text, and what is left of a lease longer than agent_timeout,
+        even if the call fails.
 
         Args:
-            state: Unspecified = leave it to the server.
+            state: PRESENCE_UNSPECIFIED = unchanged.
             status_text: None = unchanged.
-            lease: Seconds from now; 0 = the server's agent timeout. None = unchanged.
+            lease: Seconds from now. 0 = the server's agent_timeout. None = unchanged.
 
         Raises:
-            InvalidArgument: A value was refused. Later heartbeats do not repeat the text and lease.
+            InvalidArgument: A value was refused. Text and lease remain as before the call.
             BusError: The call failed.
         """
         async with self._sending:
@@ -154,9 +163,9 @@ class Heartbeats:
                 raise
 
     async def close(self) -> None:
-        """Stops, and sends the remaining positions within 2 s. Failures are ignored.
+        """Stop all heartbeats, and send the remaining positions within 2 s. Ignores failures.
 
-        Messages whose reading could not be reported are delivered again: repeats, but no gaps.
+        Messages that could not be reported as read are delivered again to the agent's next client.
         """
         self._task.cancel()
         await asyncio.wait([self._task])
@@ -180,7 +189,7 @@ class Heartbeats:
             if self._paused or not (overdue or self._unsent or self._needed):
                 continue
             pause = _MIN_PAUSE
-            if not self._sending.locked():  # otherwise its holder sends them
+            if not self._sending.locked():  # otherwise the lock's holder sends the positions
                 async with self._sending:
                     try:
                         await self._send(timeout=_TIMEOUT)
@@ -197,14 +206,14 @@ class Heartbeats:
         lease: float | None = None,
         timeout: float | None = None,
     ) -> HeartbeatResponse:
-        """Makes the Heartbeat call. The caller must hold `_sending`."""
+        """Make the Heartbeat call, and return the response. The caller must hold `_sending`."""
         loop = asyncio.get_running_loop()
         batch = dict(islice(self._unsent.items(), MAX_WAIT_THREADS))
         request = HeartbeatRequest(
             state=state, status_text=self._status_text, read_cursors=batch.values()
         )
         left = self._lease_end - loop.time()
-        if not lease and left > self._agent_timeout:  # a longer lease has not yet expired
+        if not lease and left > self._agent_timeout:  # an earlier, longer lease has not expired
             lease = left
         if lease:
             request.lease.FromMicroseconds(int(min(lease, _NO_LIMIT) * 1e6))
@@ -239,7 +248,7 @@ class Heartbeats:
 
 
 def _retriable(batch: dict[str, Cursor], error: BaseException) -> dict[str, Cursor]:
-    """Returns the read positions of a failed heartbeat without those that the server refused."""
+    """Returns the read positions of a failed heartbeat, without those that the server refused."""
     if not isinstance(error, InvalidArgument):
         return batch
     refused = {field.partition(".")[0] for field, _ in error.field_violations}

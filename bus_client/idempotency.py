@@ -1,4 +1,4 @@
-"""Which calls may be repeated, by the idempotency levels in the contract's descriptors."""
+"""Which calls may be repeated, according to the idempotency levels in the contract."""
 
 from typing import Final, Protocol
 
@@ -14,7 +14,7 @@ from threadbus.v1 import (
 
 
 class UnaryRequest(Protocol):
-    """A request of one of the contract's methods."""
+    """A request of one of the contract's unary methods."""
 
     @property
     def DESCRIPTOR(self) -> Descriptor: ...

@@ -26,7 +26,7 @@ ANONYMOUS = "anonymous"
 
 
 def name_refused(error: BusError) -> bool:
-    """Returns whether a registration was refused because of its name: then no server has its token.
+    """Returns whether a registration was refused because of its name, so that its token is unused.
 
     The name belongs to another token, or is not valid. If another field was refused, the server
     may still know the token from another process.
@@ -38,12 +38,13 @@ def name_refused(error: BusError) -> bool:
 
 
 class Identity:
-    """The caller of a client: a name to register, a token, both, or neither (anonymous).
+    """The identity of a client: a name to register, a token, both, or neither (anonymous).
 
     Attributes:
         server: The server's address, with its port.
-        agent: The name. If a token is given, the name is only checked against it.
-        token: The token given to the client. None = the one in the credentials file.
+        agent: The name; None if none was given. With a token, the name is only checked.
+        token: The token that was given, or its replacement. None = the agent's, in the credentials
+            file; without an agent, none.
     """
 
     def __init__(
@@ -57,10 +58,11 @@ class Identity:
         description: str,
         credentials: str | os.PathLike[str] | None,
     ) -> None:
-        """Takes BusClient's arguments. Those for the registration are checked by registration().
+        """The arguments are those of BusClient.
 
         Raises:
-            InvalidArgument: `server`, `token` or `credentials` is not valid.
+            InvalidArgument: `server`, `token` or `credentials` is not valid. registration() checks
+                the other arguments.
         """
         self.server = _address(server)
         self.agent = agent
@@ -73,14 +75,14 @@ class Identity:
 
     @property
     def file(self) -> Path:
-        """The credentials file. Raises CredentialsError if its path cannot be found."""
+        """The path of the credentials file. Raises CredentialsError if it is not known."""
         return self._credentials or stored.default_path()
 
     async def own_token(self) -> str | None:
-        """Returns the agent's token from the credentials file; None for other callers.
+        """Returns the agent's token from the credentials file; creates and saves one if needed.
 
-        Creates one if needed, and saves it before sending it to the server: otherwise, after a lost
-        response, the agent could not use its name again.
+        A new token is saved before it is sent to the server: otherwise, after a lost response, the
+        agent could not use its name again. None if the client was given a token or is anonymous.
 
         Raises:
             CredentialsError: The token cannot be read or saved.
@@ -96,9 +98,13 @@ class Identity:
         return token
 
     async def registration_refused(self, error: BusError) -> None:
-        """Removes the token from the file if own_token() created it for a name that was refused.
+        """Remove the token from the file if own_token() created it for a name that was refused.
 
-        An older token is kept: it may be valid in the store that the server had before.
+        An older token is kept: it may be valid in a store that the server had before. A
+        CredentialsError is ignored.
+
+        Args:
+            error: The error with which the server refused the registration.
         """
         if self._new_token is not None and self.agent is not None and name_refused(error):
             with suppress(CredentialsError):
@@ -107,7 +113,7 @@ class Identity:
                 )
 
     async def change_token(self, token: str) -> None:
-        """Replaces the token, in memory or in the credentials file.
+        """Replace the token: in memory if the client was given one, else in the credentials file.
 
         Raises:
             CredentialsError: The token cannot be saved.
@@ -121,7 +127,7 @@ class Identity:
         """Returns the request that registers the agent.
 
         Raises:
-            InvalidArgument: The name, display name or description cannot be sent.
+            InvalidArgument: The name, kind, display name or description cannot be sent.
         """
         return build(
             RegisterAgentRequest,
@@ -133,7 +139,7 @@ class Identity:
         )
 
     def name_taken(self, error: AgentExists) -> AgentExists:
-        """Returns the server's error for a taken name, with where a token for it was looked for."""
+        """Returns the server's error for a taken name, extended by where a token was looked for."""
         return AgentExists(
             f"{self.server}: {error.message}. (Its token is not in {self.file}, where tokens are "
             "stored by server address; `localhost` and `127.0.0.1` are two addresses, and so are "
@@ -144,7 +150,7 @@ class Identity:
         )
 
     def token_of_another(self, agent: str) -> Unauthenticated:
-        """Returns the error for a token that belongs to `agent`, not to this one."""
+        """Returns the error for a token that belongs to `agent`, not to the name that was given."""
         return Unauthenticated(
             f"The token belongs to {agent!r}, not to {self.agent!r}.", code="UNAUTHENTICATED"
         )

@@ -1,4 +1,4 @@
-"""The loop around PostMessages: batches in flight, results in order, resumed after a break."""
+"""The loop around PostMessages: sends batches, yields results in order, resends after a break."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from threadbus.v1.bus_service_pb2 import (
 )
 
 _BATCH_POSTS = 100
-_BATCH_BYTES = 512 * 1024  # a larger message is a batch of its own
-_MAX_BATCHES = 4  # in flight
+_BATCH_BYTES = 512 * 1024  # a batch ends with the post that reaches this size
+_MAX_BATCHES = 4  # without results at a time
 
 _Call = grpc.aio.StreamStreamCall[PostMessagesRequest, PostMessagesResponse]
 
 
 class PostStream:
-    """One post_many() call, over any number of streams: keeps each post until it has a result."""
+    """One post_many() call, over any number of streams. Keeps each post until it has a result."""
 
     def __init__(
         self,
@@ -48,7 +48,13 @@ class PostStream:
         *,
         timeout: float,
     ) -> None:
-        """`posts` may yield an error in place of a post that cannot be sent. `timeout`: seconds."""
+        """Nothing is sent before results() is iterated.
+
+        Args:
+            calls: The client's calls.
+            posts: The posts, with an error in place of each post that cannot be sent.
+            timeout: Seconds to retry without any result.
+        """
         self._calls = calls
         self._posts = posts
         self._timeout = timeout
@@ -64,15 +70,18 @@ class PostStream:
     async def results(self) -> AsyncGenerator[PostMessageResponse | BusError]:
         """Yields the response or error of each post, in order. Call it once.
 
+        An exception of the iterable of posts is raised after the results of the posts before it.
+
         Raises:
             OutcomeUnknown: Posts were in flight, and no result came for `timeout` seconds, or a
                 response violated the contract.
-            BusError: The stream was refused.
+            BusError: The stream was refused, or failed with no post in flight.
+            RuntimeError: The client was closed, or the process was forked.
         """
         feeding = asyncio.create_task(self._feed())
         pauses, reauthenticated, in_doubt = backoff(0.05, 2.0), False, False
         loop = asyncio.get_running_loop()
-        retry_until = math.inf  # until a stream fails without a result after it
+        retry_until = math.inf  # set when a stream fails, reset by the next result
         token_version = self._calls.token_version
         error: BusError | None = None
         try:
@@ -102,7 +111,7 @@ class PostStream:
                 if isinstance(error, ProtocolError):
                     raise self._unknown(error)
                 if not isinstance(error, (Unavailable, InternalError)):
-                    if refused_by_proxy(error):  # mid-stream: it may have forwarded part of it
+                    if refused_by_proxy(error):  # the proxy may have forwarded earlier batches
                         in_doubt = in_doubt or len(self._unanswered) > 1
                     settled = not (isinstance(error, Unauthenticated) or refused_by_proxy(error))
                     raise error if settled or not in_doubt else self._unknown(error)
@@ -131,20 +140,23 @@ class PostStream:
         )
 
     async def _feed(self) -> None:
-        """Moves posts from the caller's iterable into the queue while that has room."""
+        """Move posts from the caller's iterable into the queue, waiting while the queue is full."""
         try:
             async for post in self._posts:
                 await self._ready.put(post)
         except Exception:
-            await self._ready.put(None)  # posts taken earlier are still sent
+            await self._ready.put(None)  # the posts before the exception are still sent
             raise
         await self._ready.put(None)
 
     async def _stream(self) -> AsyncGenerator[list[PostMessageResponse | BusError]]:
-        """Opens a stream and sends all batches without results. Yields the results of each batch.
+        """Yields the results of each batch, over one stream. Ends when every post has its result.
+
+        Batches left without results by earlier streams are sent first.
 
         Raises:
             BusError: The stream failed.
+            RuntimeError: As in results().
         """
         with self._calls.stream_errors():
             call = self._calls.post_messages()
@@ -161,7 +173,7 @@ class PostStream:
             call.cancel()
 
     async def _read(self, call: _Call) -> list[PostMessageResponse | BusError]:
-        """Returns the results of the first batch that has none, once they arrive."""
+        """Returns the results of the oldest unanswered batch once they arrive, and removes it."""
         batch = self._unanswered[0]
         results = batch.results(await self._response(call) if batch.request.posts else None)
         self._unanswered.popleft()
@@ -204,7 +216,10 @@ class PostStream:
             await call.done_writing()
 
     async def _next_batch(self) -> _Batch:
-        """Waits for a post. Returns a batch of it and those queued behind it."""
+        """Returns a batch of the next post, once there is one, and of those queued behind it.
+
+        Sets `_all_taken` at the end of the posts, where the batch may be empty.
+        """
         batch = _Batch()
         post = await self._ready.get()
         size = 0
@@ -218,15 +233,15 @@ class PostStream:
 
 
 class _Batch:
-    """Posts whose results come in one response; errors in place of those that cannot be sent."""
+    """Posts whose results come in one response; errors in place of posts that cannot be sent."""
 
     def __init__(self) -> None:
         self.request = PostMessagesRequest()
-        #: For each post: None, or the error with which it is refused instead of being sent.
+        #: For each post: None, or the error that replaces a post that cannot be sent.
         self.places: list[BusError | None] = []
 
     def add(self, post: PostMessageRequest | BusError) -> int:
-        """Adds a post, or the error in its place. Returns the number of bytes to send for it."""
+        """Add a post, or the error in its place. Returns its size in bytes; 0 for an error."""
         if isinstance(post, BusError):
             self.places.append(post)
             return 0
@@ -240,7 +255,7 @@ class _Batch:
         """Returns the response or error of each post, in order.
 
         Args:
-            response: The checked response to `request`; None if that was empty and not sent.
+            response: The checked response to `request`. None = `request` was empty and not sent.
         """
         found: list[PostMessageResponse | BusError] = []
         sent = iter(response.results if response is not None else ())

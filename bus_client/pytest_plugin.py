@@ -1,10 +1,10 @@
 """A pytest plugin with a real server, for tests of programs that use ThreadBus.
 
-It is installed with the package; its fixtures need no import:
+The plugin is installed with the package; its fixtures need no import:
 
     import asyncio
 
-    def test_a_reviewer_goes_on_after_a_crash_of_the_server(threadbus_server, threadbus_thread):
+    def test_a_reviewer_survives_a_crash_of_the_server(threadbus_server, threadbus_thread):
         async def talk():
             async with threadbus_server.client(agent="reviewer") as bus:
                 thread = await bus.join(threadbus_thread)
@@ -17,10 +17,10 @@ It is installed with the package; its fixtures need no import:
 
         asyncio.run(talk())
 
-- `threadbus_server`: a `ThreadBusServer` in a process of its own on a free port; one for all tests
-  of a run. Needs the extra `server`.
+- `threadbus_server`: a `ThreadBusServer` in a process of its own on a free port. All tests of a run
+  share it (with pytest-xdist: all tests of a worker). Needs the extra `server`.
 - `threadbus_thread`: a thread name that no other test has. The thread is created by joining it.
-  Restarts the server if a test has left it stopped.
+  This fixture restarts the server if a test has left it stopped.
 - `threadbus_flags`: the server's flags, see `threadbus serve --help`. Override it in a conftest.py
   with scope "session". The default is `--durability fast`: messages survive a killed server, but
   not a power failure.
@@ -49,12 +49,12 @@ _STOP_TIMEOUT = 20.0  # seconds for a server to stop before it is killed
 
 
 class ThreadBusServer:
-    """A server for tests. Creating the object starts it.
+    """A server for tests. Creating the object starts it; the test fails if it does not start.
 
-    Its methods block. Its process gets none of the THREADBUS_… environment variables.
+    Methods block. The server's process gets none of the THREADBUS_… environment variables.
 
     Attributes:
-        address: Where it listens, `127.0.0.1:PORT`; kept by restart().
+        address: Where it listens, `127.0.0.1:PORT`; restart() keeps it.
         db: Its database file, in a temporary folder.
         credentials: A credentials file for the tests' agents, to keep their tokens out of the
             user's own: `BusClient(…, credentials=threadbus_server.credentials)`.
@@ -70,7 +70,7 @@ class ThreadBusServer:
 
     @property
     def operator_token(self) -> str:
-        """The operator's token, which permits everything, e.g. posting on behalf of others."""
+        """The operator's token, which permits every call, such as posting on behalf of others."""
         return self.db.with_name(f"{self.db.name}.operator-token").read_text("ascii").strip()
 
     @property
@@ -90,12 +90,12 @@ class ThreadBusServer:
         return bus_client.BusClient(self.address, **{"credentials": self.credentials} | options)
 
     def kill(self) -> None:
-        """Kills the server (SIGKILL), like a crash."""
+        """Kill the server with SIGKILL, as a crash would."""
         self._process.kill()
         self._process.wait()
 
     def stop(self) -> None:
-        """Stops the server (SIGTERM), which completes posts and ends waits. Kills it after 20 s."""
+        """Stop the server with SIGTERM: it completes posts and ends waits. Kill it after 20 s."""
         import subprocess
 
         self._process.terminate()
@@ -105,7 +105,7 @@ class ThreadBusServer:
             self.kill()
 
     def restart(self) -> None:
-        """Starts the server again on its address and file. Stops it first if it is running."""
+        """Start the server again on the same address and file. Stop it first if it is running."""
         self.stop()
         self._process = self._start()
 
@@ -150,7 +150,7 @@ class ThreadBusServer:
 
 @pytest.fixture(scope="session")
 def threadbus_flags() -> Sequence[str]:
-    """The server's flags. Override it to change them."""
+    """The flags of `threadbus serve` for the server. Override this fixture to change them."""
     return ["--durability", "fast"]
 
 
@@ -158,7 +158,7 @@ def threadbus_flags() -> Sequence[str]:
 def threadbus_server(
     tmp_path_factory: pytest.TempPathFactory, threadbus_flags: Sequence[str]
 ) -> Iterator[ThreadBusServer]:
-    """A ThreadBus server in a process of its own: address, db, kill(), restart(), …"""
+    """A ThreadBusServer: a server in a process of its own, shared by all tests of the run."""
     server = ThreadBusServer(tmp_path_factory.mktemp("threadbus"), threadbus_flags)
     try:
         yield server

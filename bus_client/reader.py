@@ -18,13 +18,13 @@ from threadbus.v1.bus_service_pb2 import WaitEnding, WaitMessagesRequest
 from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
 from threadbus.v1.thread_service_pb2 import JoinThreadRequest
 
-_MAX_MESSAGES = 2**31 - 1  # of one wait
+_MAX_MESSAGES = 2**31 - 1  # the largest min_messages or max_messages of a request
 
 
 class Reader:
-    """Reads one thread for a ThreadHandle, which documents the methods of the same names.
+    """The reader behind a ThreadHandle, which documents the methods of the same names.
 
-    A position of None is not known yet: the first wait joins the thread to learn it.
+    With `position` None, the position is not known: the first wait joins the thread to learn it.
     """
 
     def __init__(
@@ -34,7 +34,8 @@ class Reader:
         self._calls = calls
         self._heartbeats = heartbeats
         self._position = position
-        self._returned_to: Cursor | None = None  # after the last message that wait() returned
+        #: The cursor after the messages that wait() returned; None once they are marked as read.
+        self._returned_to: Cursor | None = None
         self._reading = False
 
     @property
@@ -106,7 +107,7 @@ class Reader:
             async with aclosing(wait_frames(self._calls, request, timeout=left)) as frames:
                 async for frame in frames:
                     if frame.HasField("started") and len(found) >= enough:
-                        break  # the connection broke after all messages had arrived
+                        break  # the stream broke after all messages had arrived
                     if frame.HasField("resync"):
                         if found:
                             break  # the next wait will get the resync again
@@ -125,7 +126,7 @@ class Reader:
                         del found[max_messages:]
                         end = Cursor(thread=self._thread, after_seq=found[-1].seq, epoch=end.epoch)
                         break  # the next wait will return the others
-                    # What is left for the next stream to deliver, after a reconnect.
+                    # After a reconnect, the next stream has to deliver only what is missing.
                     request.min_messages = max(min_messages - len(found), 0)
                     request.max_messages = max(max_messages - len(found), 0)
             self._returned_to = end
@@ -148,7 +149,8 @@ class Reader:
         for _ in range(5):
             if not self._reading:
                 break
-            # A follow() left with `break` is closed in one of the event loop's next iterations.
+            # A follow() that was left with `break` is closed within a few iterations of the event
+            # loop.
             await asyncio.sleep(0)
         if self._reading:
             raise RuntimeError(
@@ -160,7 +162,11 @@ class Reader:
     async def _wait_request(
         self, filter: MessageFilter | None, *, include_own: bool
     ) -> WaitMessagesRequest:
-        """Returns a request for what follows the read position; joins if that is unknown."""
+        """Returns a request for the messages after the read position.
+
+        Joins the thread if the position is not known, resumes heartbeats, and marks what the last
+        wait() returned as read.
+        """
         request = build(WaitMessagesRequest, filter=filter)
         if not include_own:
             request.filter.exclude_own = True
@@ -174,7 +180,7 @@ class Reader:
         return request
 
     def _mark_returned_read(self) -> None:
-        """Marks what the last wait() returned as read."""
+        """Mark what the last wait() returned as read."""
         end, self._returned_to = self._returned_to, None
         if end is not None and end.after_seq > self.position.after_seq:
             self._mark_read(end)
@@ -182,7 +188,7 @@ class Reader:
     def _mark_read(self, cursor: Cursor, *, report: bool = True) -> None:
         here = self.position
         if cursor.epoch == here.epoch and cursor.after_seq < here.after_seq:
-            return  # acknowledge() has moved it further
+            return  # acknowledge() has moved the position further
         self._position = cursor
         if report:
             self._heartbeats.report(cursor)

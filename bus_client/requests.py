@@ -1,4 +1,4 @@
-"""Builds requests from a program's arguments, and refuses values that do not fit."""
+"""Requests from a program's arguments. Values that do not fit are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from bus_client.errors import InvalidArgument
 
-#: Seconds, 31 years: no limit. Longer times are lowered to this one.
+#: The time, in seconds, that means no limit: 31 years. Longer times are lowered to it.
 NO_LIMIT = 1e9
 
 _RANGES = {
@@ -31,23 +31,25 @@ M = TypeVar("M", bound=Message)
 
 
 def build(kind: type[M], /, **fields: Any) -> M:
-    """Returns a message with these fields. None leaves an optional field, message or map unset.
+    """Returns a protobuf message with these fields.
 
-    A message inside may be given as a mapping of its fields.
+    None leaves a field unset if it is optional, a message or a map. The value of a message field
+    may be a mapping of its fields.
 
     Raises:
-        InvalidArgument: A value does not fit its field; names the first one, by its path. Stricter
-            than protobuf, which accepts bytes as a string, None as "" and a string as a list.
+        InvalidArgument: A field does not exist, or a value does not fit its field; the error names
+            the first one by its path. This is stricter than protobuf, which accepts bytes as a
+            string, None as "" and a string as a list.
     """
     descriptor: Any = kind.DESCRIPTOR
     return kind(**_converted(descriptor, fields, ""))
 
 
 def seconds(field: str, value: float) -> float:
-    """Returns a number of seconds from an argument; NO_LIMIT for infinity or over 31 years.
+    """Returns a time in seconds; NO_LIMIT if it is longer, such as infinity.
 
     Raises:
-        InvalidArgument: It is negative or not a number.
+        InvalidArgument: The value is negative or not a number.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         refuse(field, f"must be a number of seconds, not {_type(value)}")
@@ -61,10 +63,10 @@ def seconds(field: str, value: float) -> float:
 
 
 def integer(field: str, value: int, least: int = 0, most: int = 2**63 - 1) -> int:
-    """Returns an integer from an argument.
+    """Returns an integer argument as an int.
 
     Raises:
-        InvalidArgument: It is not an integer, or not between `least` and `most`.
+        InvalidArgument: The value is not an integer from `least` to `most`, or is a bool.
     """
     try:
         number = operator.index(value)
@@ -73,7 +75,7 @@ def integer(field: str, value: int, least: int = 0, most: int = 2**63 - 1) -> in
     if number is None or isinstance(value, bool):
         refuse(field, f"must be an integer, not {_type(value)}")
     if not least <= number <= most:
-        refuse(field, f"must be within {least} and {most}")
+        refuse(field, f"must be between {least} and {most}")
     return number
 
 
@@ -84,10 +86,10 @@ def choice(field: str, value: str, choices: Iterable[str]) -> None:
 
 
 def text(field: str, value: str) -> str:
-    """Returns a string from an argument.
+    """Returns a string argument unchanged.
 
     Raises:
-        InvalidArgument: It is not a string, or contains a lone surrogate.
+        InvalidArgument: The value is not a string, or contains a lone surrogate.
     """
     if not isinstance(value, str):
         refuse(field, f"must be a string, not {_type(value)}")
@@ -118,14 +120,14 @@ def _converted(descriptor: Descriptor, values: Mapping[Any, Any], path: str) -> 
         if name not in known:
             refuse(here, f"{descriptor.name} has no such field; it has {', '.join(known)}")
         field, unset, convert = known[name]
-        if value is not unset:  # most values are
+        if value is not unset:
             found[name] = convert(field, value, here)
     return found
 
 
 @cache
 def _fields(descriptor: Descriptor) -> Mapping[str, tuple[FieldDescriptor, Any, _Convert]]:
-    """Returns a message's fields by name, each with its unset value and its conversion."""
+    """Returns the fields of a message type by name, with the unset value and conversion of each."""
     known: dict[str, tuple[FieldDescriptor, Any, _Convert]] = {}
     for field in descriptor.fields:
         kind = field.message_type
@@ -204,7 +206,7 @@ _CONVERT: Mapping[int, _Convert] = {
 
 
 def _printable(name: object) -> str:
-    """Returns a key as part of a path, which must be printable."""
+    """Returns a key as text for a path, with lone surrogates escaped."""
     return str(name).encode("utf-8", "backslashreplace").decode()
 
 

@@ -1,7 +1,7 @@
-"""Checks responses against the contract. A violation is a ProtocolError, never data.
+"""Checks of responses against the contract. A violation raises ProtocolError.
 
-A server may be faulty or another program, and a proxy may change what it sends. So no number, name
-or duration of a response is used before it has been checked here.
+A server may be faulty or may not be ThreadBus, and a proxy may change what it sends. So no number,
+name or duration of a response is used before it was checked here.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from threadbus.v1.thread_service_pb2 import JoinThreadResponse
 
 #: The largest seq that the contract allows.
 _MAX_SEQ = SEQ_LIMIT - 1
-#: Seconds: the longest pause that a server can ask for.
+#: The longest pause that a server can ask for, in seconds.
 _MAX_RETRY_DELAY = 60.0
 
 
 def bounded_seconds(duration: Duration, *, least: float, most: float, default: float) -> float:
     """Returns a duration in seconds within `least` and `most`; `default` if it is not positive."""
-    # ToTimedelta() raises OverflowError for some durations that can be sent.
+    # Not ToTimedelta(), which raises OverflowError for some durations that can be sent.
     number = duration.seconds + duration.nanos / 1e9
     return min(max(number, least), most) if number > 0 else default
 
 
 def retry_delay(duration: Duration) -> float:
-    """Returns the seconds after which a server wants a call to be retried, at most 60."""
+    """Returns the pause before a retry that a server asks for, in seconds: 0 to 60."""
     return bounded_seconds(duration, least=0.0, most=_MAX_RETRY_DELAY, default=0.0)
 
 
@@ -54,10 +54,10 @@ def checked_token(token: str) -> str:
 
 
 def checked_join(response: JoinThreadResponse, thread: str) -> JoinThreadResponse:
-    """Returns the response to a JoinThread of `thread`.
+    """Returns the response to JoinThread for `thread`.
 
     Raises:
-        ProtocolError: It is for another thread, or its cursor or context is not valid.
+        ProtocolError: The response is for another thread, or its cursor or context is not valid.
     """
     if response.HasField("thread"):
         checked_thread(response.thread, thread)
@@ -67,7 +67,7 @@ def checked_join(response: JoinThreadResponse, thread: str) -> JoinThreadRespons
 
 
 def checked_thread(thread: Thread, name: str) -> Thread:
-    """Returns the thread. Raises ProtocolError if it is not `name`, or its seqs are not valid."""
+    """Returns the thread. Raises ProtocolError unless its name is `name` and its seqs are valid."""
     if thread.name != name:
         raise ProtocolError(f"The server sent thread {thread.name!r} instead of {name!r}.")
     head = thread.head_seq
@@ -99,7 +99,7 @@ def checked_post(response: PostMessageResponse, thread: str) -> PostMessageRespo
 def checked_results(
     response: PostMessagesResponse, batch: PostMessagesRequest
 ) -> PostMessagesResponse:
-    """Returns the response to a batch. Raises ProtocolError unless it has a result per post."""
+    """Returns the response to a batch. Raises ProtocolError unless each post has a valid result."""
     if len(response.results) != len(batch.posts):
         raise ProtocolError(
             f"The server sent {len(response.results)} results for {len(batch.posts)} posts."
@@ -119,12 +119,13 @@ def checked_page(
 
     Args:
         page: The response to `request`.
-        request: Its limit must be one that the server does not lower.
+        request: The request. Its limit must be 1–1,000, which the server does not lower.
         epoch: The epoch of the previous page; empty for the first page.
 
     Raises:
         ProtocolError: The page has messages that were not requested or are out of order, lacks some
-            although the request has no filter, or does not lead to the next page.
+            although the request has no filter, is of another epoch, or does not lead to the next
+            page.
     """
     messages = page.messages
     before = request.before_seq or _MAX_SEQ + 1
@@ -166,9 +167,9 @@ def _check_complete(page: ListMessagesResponse, request: ListMessagesRequest) ->
 
 
 class WaitPosition:
-    """The position of one wait on one thread, over all of its streams.
+    """The position of one wait on one thread, over all streams of the wait.
 
-    Checks each frame and removes the messages that were delivered before, whatever a server sends
+    It checks each frame, and removes messages that were delivered before, whatever a server sends
     after a reconnect.
 
     Attributes:
@@ -179,10 +180,10 @@ class WaitPosition:
         self.cursor = Cursor()
         self.cursor.CopyFrom(request.threads[0])
         self._filtered = _filters(request.filter)
-        self._first_seq = 0  # the oldest seq that the server keeps, if it has reported it
+        self._first_seq = 0  # the oldest seq that the server keeps; 0 if it has not reported it
 
     def advance(self, frame: WaitMessagesResponse) -> bool:
-        """Moves the cursor past `frame`, and removes repeated messages from the frame.
+        """Move the cursor past `frame`, and remove repeated messages from the frame.
 
         Returns whether the cursor moved forward; False for a resync.
 
@@ -192,7 +193,7 @@ class WaitPosition:
         before = self.cursor
         match frame.WhichOneof("frame"):
             case "started":
-                for position in frame.started.threads:  # its cursor does not count as progress
+                for position in frame.started.threads:  # its cursor may be invalid: see `resync`
                     self._learn_first_seq(position)
             case "messages":
                 self._advance_past(frame.messages)
@@ -266,7 +267,7 @@ class WaitPosition:
             )
 
     def _move(self, cursor: Cursor) -> None:
-        """Adopts a checked cursor. If it is behind the wait's own, overwrites it with that."""
+        """Adopt a frame's checked cursor. If it is behind the wait's, replace it in the frame."""
         if cursor.after_seq < self.cursor.after_seq:
             cursor.CopyFrom(self.cursor)
         else:
@@ -289,7 +290,13 @@ def _check_cursor(cursor: Cursor, thread: str) -> None:
 
 
 def _ascending(messages: Iterable[Message], thread: str, *, after: int, upto: int) -> None:
-    """Raises ProtocolError unless the messages ascend, after < seq <= upto, all of `thread`."""
+    """Raises ProtocolError unless all messages are of `thread`, with ascending seqs in the range.
+
+    Args:
+        messages: The messages.
+        thread: The name of their thread.
+        after, upto: The range: after < seq <= upto.
+    """
     last = after
     for message in messages:
         if message.thread != thread:

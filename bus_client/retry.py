@@ -1,4 +1,4 @@
-"""Decides when calls and waits are retried, and when to give up."""
+"""Retry policies: how long to pause before a retry, and when to give up."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from threadbus.v1.bus_service_pb2 import WaitMessagesResponse
 _CONNECT_TIMEOUT = 2.0  # seconds for a finite wait to reach the server, however short it is
 _MIN_PAUSE, _MAX_PAUSE = 0.05, 2.0  # seconds between two streams of a wait
 _MIN_ATTEMPT = 0.02  # seconds: a shorter attempt would only hide why earlier ones failed
-_STABLE_AFTER = 1.0  # seconds after which a stream no longer counts as cut off at once
-_MAX_IDLE_FRAMES = 50  # frames without progress that are read in a second
+_STABLE_AFTER = 1.0  # seconds: a stream that caught up and lasted this long restarts the backoff
+_MAX_IDLE_FRAMES = 50  # maximum number of frames without progress that are read in a second
 _MAX_FAILING = 60.0  # seconds that a wait without a deadline may fail without progress
-#: Failures that mean a lost connection or a busy server: they are retried without a time limit.
+#: Failures for want of a server that can answer: they do not count towards _MAX_FAILING.
 _DISCONNECTIONS = {Unreachable, Draining, StoreBusy}
 
 
 def backoff(first: float, longest: float) -> Iterator[float]:
     """Yields the pauses between retries, in seconds: from `first`, doubling up to `longest`.
 
-    Each is shortened by up to a half, at random, so that clients do not retry in step.
+    Each pause is shortened by up to a half, at random, so that clients do not retry in step.
     """
     step = first
     while True:
@@ -32,18 +32,18 @@ def backoff(first: float, longest: float) -> Iterator[float]:
 
 
 class WaitRetry:
-    """Retry policy of one wait over all of its streams.
+    """The retry policy of one wait, over all streams of the wait.
 
-    Its user reports each stream, frame and failure; it decides how long to pause, when to stop
-    and which error to raise. For one task only.
+    The caller reports each stream, frame and failure; the policy decides how long to pause, when to
+    stop and which error to raise. For one task only.
 
-    Progress is a cursor that moved, as it does with each message, or the first `caught_up` of a
+    A frame is progress if it moves the cursor, as messages do, or is the first `caught_up` of its
     stream. `started` and keepalives are not progress: a server that cannot read the thread sends
     them, too.
 
     Attributes:
-        retry_until: When to stop retrying, on `clock`: the deadline, but without any progress at
-            least 2 s after the start.
+        retry_until: When to stop retrying, on `clock`: the deadline, or 2 s after the start if that
+            is later and there was no progress yet.
     """
 
     def __init__(self, clock: Callable[[], float], deadline: float) -> None:
@@ -59,16 +59,16 @@ class WaitRetry:
         self._opened_at = 0.0
         self._frames = 0
         self._stream_caught_up = False
-        # Frames without progress, in the second that began at _idle_since.
+        # Number of frames without progress in the second that began at _idle_since.
         self._idle, self._idle_since = 0, -math.inf
 
     def stream_opened(self) -> None:
-        """Call this when a stream is opened."""
+        """Record that a stream was opened."""
         self._opened_at = self._clock()
         self._frames, self._stream_caught_up = 0, False
 
     def frame_received(self, frame: WaitMessagesResponse, *, moved: bool, delivered: bool) -> bool:
-        """Call this with each frame. Returns whether the frame is idle, i.e. without progress.
+        """Record a frame. Returns whether it is idle: not progress, and not an `ending`.
 
         Args:
             frame: The frame, after it was checked.
@@ -76,7 +76,8 @@ class WaitRetry:
             delivered: Whether it has messages for the caller.
 
         Raises:
-            Unreachable: The frame is idle and `retry_until` has passed.
+            Unreachable: `retry_until` has passed, and the frame is idle, not a resync, and not the
+                first of its stream.
         """
         self._frames += 1
         caught_up = frame.HasField("caught_up") and not self._stream_caught_up
@@ -99,7 +100,7 @@ class WaitRetry:
         return True
 
     async def throttle(self) -> None:
-        """Limits how many idle frames are read in a second. Await it after each one."""
+        """Record an idle frame. After more than 50 in a second, sleep until the second is over."""
         now = self._clock()
         if now - self._idle_since >= 1.0:
             self._idle, self._idle_since = 0, now
@@ -109,11 +110,11 @@ class WaitRetry:
             await asyncio.sleep(end - now)
 
     def stream_failed(self, error: BusError) -> None:
-        """Call this when a stream ends early. Keeps the error, without its traceback.
+        """Record that a stream ended early. Keeps the error, without its traceback.
 
         Raises:
-            BusError: `error` itself, if a wait without a deadline has failed for a minute without
-                progress, and not only for lack of a connection.
+            BusError: `error` itself: a wait without a deadline has failed for a minute without
+                progress. Failures for want of a server that can answer do not count.
         """
         self._failure = strip_traceback(error)
         now = self._clock()
@@ -133,7 +134,7 @@ class WaitRetry:
     def next_pause(self, at_least: float) -> float:
         """Returns the seconds to pause before the next stream, at least `at_least`.
 
-        If that leaves too little time for another stream, returns all of the remaining time.
+        If the pause would leave too little time for another stream, returns all remaining time.
         """
         wanted = max(next(self._pauses), at_least)
         left = max(self.retry_until - self._clock(), 0.0)
@@ -144,11 +145,11 @@ class WaitRetry:
         return self._clock() > self.retry_until - _MIN_ATTEMPT
 
     def raise_if_unread(self) -> None:
-        """Call this when the wait has expired.
+        """Raises the last failure of an expired wait if there may be messages that were not read.
 
         Raises:
-            BusError: The last failure, if no message was delivered and the end of the thread was
-                not reached: it is unknown then whether there is something to read.
+            BusError: The last failure: no message was delivered, and the end of the thread was not
+                reached.
         """
         failure, self._failure = self._failure, None
         try:

@@ -1,4 +1,4 @@
-"""Counts the sessions that a client has ended, so that no wait starts a new one by reconnecting."""
+"""The sessions that a client has ended, counted so that no wait reconnects into a new session."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class SessionGeneration:
     async def ending(self) -> AsyncIterator[None]:
         """Context manager for an EndSession call: increments the number if the block succeeds.
 
-        Before the block, waits until every wait sent so far has its first response, and cancels
-        those without one after 2 s. Waits and EndSession go over different connections: a wait that
-        arrived after it would start a new session.
+        Before the block, it lets every wait sent so far get its first response, and after 2 s
+        cancels those without one. Waits and EndSession go over different connections: a wait that
+        arrived after EndSession would start a new session.
         """
         async with self._ending:
             try:
@@ -44,18 +44,18 @@ class SessionGeneration:
             self._current += 1
 
     def wait_sent(self, call: grpc.aio.Call) -> None:
-        """Call this when a wait was sent, and wait_answered() after its first frame or its end."""
+        """Record that a wait was sent. Call wait_answered() after its first frame, or its end."""
         self._unanswered.add(call)
         self._all_answered.clear()
 
     def wait_answered(self, call: grpc.aio.Call) -> None:
-        """Call this when a wait has got its first response, or has ended. May be repeated."""
+        """Record that a wait has its first response, or has ended. May be called again."""
         self._unanswered.discard(call)
         if not self._unanswered:
             self._all_answered.set()
 
     async def current(self, until: float | None) -> int:
-        """Returns the number, as soon as no session is being ended.
+        """Returns the number, once no session is being ended.
 
         Args:
             until: When to give up, on the loop's clock. None = never.

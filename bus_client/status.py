@@ -1,4 +1,4 @@
-"""Maps gRPC statuses to exceptions: by reason, else by code, else by HTTP status."""
+"""The exceptions for gRPC statuses: by reason, else by a proxy's HTTP status, else by code."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ _BY_CODE: dict[grpc.StatusCode, type[BusError]] = {
     grpc.StatusCode.INTERNAL: InternalError,
     grpc.StatusCode.UNKNOWN: InternalError,
 }
-# For statuses without a reason, which may come from gRPC itself.
+# For statuses without a reason, which may come from gRPC itself. These precede _BY_CODE.
 _WITHOUT_REASON: dict[grpc.StatusCode, type[BusError]] = {
     grpc.StatusCode.UNAVAILABLE: Unreachable,
     grpc.StatusCode.DEADLINE_EXCEEDED: Unreachable,
     grpc.StatusCode.CANCELLED: Unreachable,
     grpc.StatusCode.RESOURCE_EXHAUSTED: MessageTooLarge,
 }
-# Matches grpc's message for an HTTP response that is not gRPC, which did not come from the server.
+# Matches grpc's message for an HTTP response that is not gRPC: a proxy sent it, not the server.
 _HTTP = re.compile(r"Received http2 header with status: (\d{3})")
 _ASK_THE_PROXY = "Ask the operator of the proxy in front of the server."
 # For HTTP statuses of a proxy: the exception, what happened, and the hint.
@@ -114,17 +114,17 @@ _BY_HTTP_STATUS: dict[int, tuple[type[BusError], str, str]] = {
 
 
 def from_rpc_error(failure: grpc.aio.AioRpcError) -> BusError:
-    """Returns the exception for the status of a failed call."""
+    """Returns the exception for the status of a failed call or stream."""
     details: Sequence[Any] = ()
     for key, value in failure.trailing_metadata() or ():
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            with suppress(DecodeError):  # the code is enough
+            with suppress(DecodeError):  # without details, the code decides
                 details = Status.FromString(value).details
     return _error(failure.code(), failure.details() or "", details)
 
 
 def from_status(status: Status) -> BusError:
-    """Returns the exception for a status inside a response."""
+    """Returns the exception for a status inside a response, such as that of a refused post."""
     code = next((c for c in grpc.StatusCode if c.value[0] == status.code), grpc.StatusCode.UNKNOWN)
     return _error(code, status.message, status.details)
 

@@ -33,8 +33,8 @@ from threadbus.v1.message_pb2 import Cursor, Message, MessageKind
 
 _FIRST_FRAME_TIMEOUT = 20.0  # seconds for an open-ended wait to connect and to send `started`
 _GRACE = 5.0  # seconds past max_wait in which the server may still deliver
-_MISSED_KEEPALIVES = 2.5  # keepalive intervals without a frame before a connection is given up
-_KEEPALIVE, _KEEPALIVE_DEFAULT = (1.0, 300.0), 45.0  # seconds; the contract's range
+_MISSED_KEEPALIVES = 2.5  # keepalive intervals without a frame after which a stream counts as dead
+_KEEPALIVE, _KEEPALIVE_DEFAULT = (1.0, 300.0), 45.0  # seconds: the contract's range and default
 _RESYNC_REASONS = {
     number: name.removeprefix("REASON_") for name, number in WaitResync.Reason.items()
 }
@@ -51,22 +51,24 @@ async def wait_frames(
 
     Args:
         calls: The client's calls.
-        request: Updated with each frame's cursor; what the caller changes between two frames is
-            sent with the next stream.
+        request: The request, for one thread. Its cursor is updated with each frame. Changes by the
+            caller between two frames are sent with the next stream.
         timeout: Seconds. None = no limit.
 
     Raises:
         ProtocolError: A frame breaks the contract.
         BusError: The call was refused. Or, without a timeout: it has failed for a minute without
-            progress, and not only for lack of a connection. Or, with a timeout: it is over, the
-            last stream failed, nothing was delivered, and the end of the thread was not reached.
+            progress, although a server could answer. Or, with a timeout: the time is over, the last
+            stream failed, nothing was delivered, and the end of the thread was not reached.
+        RuntimeError: The client was closed, or the process was forked.
     """
     loop = asyncio.get_running_loop()
     deadline = math.inf if timeout is None else loop.time() + timeout
     retry = WaitRetry(loop.time, deadline)
     position = WaitPosition(request)
     token_version = calls.token_version
-    unknown_token: BusError | None = None  # from a stream whose token the server did not know
+    # The error of the last stream if the server did not know its token.
+    unknown_token: BusError | None = None
     try:
         async with asyncio.timeout_at(retry.retry_until if timeout is not None else None):
             await calls.learn_limits()
@@ -133,14 +135,14 @@ async def wait_frames(
         with suppress(TimeoutError):
             until = retry.retry_until if timeout is not None else None
             if generation != await calls.session_generation.current(until):
-                return  # another stream would start a new session
+                return  # the session was ended: another stream would start a new one
         if retry.expired():
             retry.raise_if_unread()
             return
 
 
 def _final_reasons(request: WaitMessagesRequest) -> set[WaitEnding.Reason.ValueType]:
-    """Returns the reasons in an `ending` frame with which the wait is complete, not interrupted."""
+    """Returns the reasons of an `ending` frame that complete the wait; others interrupt it."""
     requested = {
         WaitEnding.REASON_MAX_MESSAGES: request.max_messages > 0,
         WaitEnding.REASON_MIN_MESSAGES: request.min_messages > 0,
@@ -193,14 +195,14 @@ def cursor_lost(resync: WaitResync) -> CursorLost:
 
 
 def known_kinds(messages: Iterable[Message]) -> list[Message]:
-    """Returns the messages whose kinds this version knows."""
+    """Returns the messages whose kinds this version of the SDK knows."""
     return [message for message in messages if message.kind in _KNOWN_KINDS]
 
 
 async def _read(
     call: grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse], timeout: float
 ) -> WaitMessagesResponse:
-    """Returns the next frame, unchecked. Raises BusError if the stream failed or ended."""
+    """Returns the next frame, not yet checked. Raises BusError if the stream failed or ended."""
     try:
         async with asyncio.timeout(timeout):
             frame = await call.read()
@@ -220,7 +222,7 @@ async def _read(
 async def _finish(
     call: grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse],
 ) -> None:
-    """Waits up to 1 s for the status that follows an `ending` frame.
+    """Wait for the status that follows an `ending` frame, for at most 1 s.
 
     Cancelling the call instead would cost memory in the server.
     """

@@ -36,16 +36,19 @@ class ThreadHandle:
     """A thread as one agent sees it, with a read position. From BusClient.join() and .thread().
 
     Any number of calls may run at once, but only one follow() or wait(). Every call may raise
-    what BusClient names for all calls, and ThreadNotFound.
+    ThreadNotFound, and what every call of a BusClient may raise.
 
     Attributes:
         name: The thread's name.
-        created: Whether joining created the thread.
-        similar: If so, threads whose names differ from it only by case.
-        context: The messages before the read position that join() was asked for, ascending.
-        participants: The participants when join() was called, with the caller; at most 100.
-        info: The thread as of join(), or of the last refresh(), update() or set_state(); before
-            any of them only its name is set.
+        created: Whether join() created the thread.
+        similar: If join() created the thread: existing threads whose names differ from its name
+            only by case, at most 5.
+        context: The last messages up to the read position, ascending, if join() was called with a
+            context_limit; else empty.
+        participants: The participants at the time of join(), at most 100, the caller among them
+            unless it is anonymous. Empty without join().
+        info: The thread as of join(), or of the last refresh(), update() or set_state(). Before
+            any of them, only its name is set.
     """
 
     def __init__(
@@ -71,11 +74,12 @@ class ThreadHandle:
 
     @property
     def position(self) -> Cursor:
-        """The read position: everything up to it counts as read, and is reported to the server.
+        """The read position: everything up to it counts as read.
 
-        Set it to read from elsewhere; `Cursor(thread=…, after_seq=0)` is the beginning. Raises
-        InvalidArgument for a cursor of another thread. A handle from BusClient.thread() does not
-        know its position until the first follow() or wait() asks the server: after_seq is 0.
+        follow(), wait() and acknowledge() move it, and report it to the server. Set it before
+        follow() or wait() to read from elsewhere; `Cursor(thread=…, after_seq=0)` is the beginning.
+        Raises InvalidArgument for a cursor of another thread. In a handle from BusClient.thread(),
+        after_seq is 0 until the first follow() or wait() has asked the server for the position.
         """
         return self._reader.position
 
@@ -94,32 +98,32 @@ class ThreadHandle:
         """Yields the unread messages, then new ones as they are posted.
 
         Each message comes once and in order, across reconnects and restarts of the server. Ends
-        when the thread is closed, or the agent's session was ended. A message counts as read when
-        the next one is requested: the one at which the loop was left is delivered again, unless it
-        was acknowledged.
+        when the thread is closed or archived and was read to its end, or when the agent's session
+        was ended. A message counts as read when the next one is requested: the message at which the
+        loop was left is delivered again, unless it was acknowledged.
 
-        After a delivery, the server lets the agent work for minutes without a sign of life. The
-        client keeps sending heartbeats, so that the death of a working agent is noticed soon.
+        After a delivery, the server counts the agent as working for minutes without a sign of life.
+        The client keeps sending heartbeats, so that the death of a working agent is noticed soon.
         Heartbeats need the event loop: run code that blocks it for longer than the server's
-        agent_timeout (60 s) in a thread, or announce it with BusClient.heartbeat(lease=…).
+        agent_timeout (60 s) in a worker thread, or announce it with BusClient.heartbeat(lease=…).
 
-        Python closes a loop that was left with `break` a moment later. To close it at once use
-        `async with contextlib.aclosing(thread.follow()) as messages`.
+        If the loop is left with `break`, Python closes the generator a moment later. To close it at
+        once, use `async with contextlib.aclosing(thread.follow()) as messages`.
 
         Args:
             filter: Which messages to deliver. None = all.
             include_own: Deliver the agent's own messages too.
             acknowledge: Report to the server what was read. False = do not report it.
-            on_resync: What to do if the position is no longer in the thread's history, because
-                the thread was deleted and created again: raise CursorLost, or continue with the
-                new history.
+            on_resync: What to do if the position is not in the thread's history, for example
+                because the thread was deleted and created again: "raise" CursorLost, or "continue"
+                from the position that the server sends.
 
         Raises:
             CursorLost: See on_resync. `position` is where the next follow() continues.
             ThreadNotFound: There is no such thread, or it was deleted.
-            Unauthenticated: The token is not valid, or no longer valid.
+            Unauthenticated: The token is not valid, or is no longer valid.
             AgentExists: The server no longer knew the agent, and its name is taken.
-            QuotaExceeded: The agent has too many open waits.
+            QuotaExceeded: The agent, or all anonymous clients together, have too many open waits.
             ProtocolError: The server violated the contract.
             BusError: The server was reachable, but the thread could not be read for a minute;
                 in most cases InternalError.
@@ -144,23 +148,24 @@ class ThreadHandle:
     ) -> list[Message]:
         """Returns the unread messages, or those posted within `timeout`; empty if there are none.
 
-        Returns early, with what there is, when the agent's session has ended. What it returns
-        counts as read when wait(), follow() or acknowledge() is called next.
+        Returns early, with the messages so far, when the thread is closed or the agent's session
+        has ended. The messages count as read when wait(), follow() or acknowledge() is called next.
 
         Args:
-            timeout: Seconds to wait. 0 = do not wait; infinity = until there is a message.
-            min_messages: Return once there are this many. 0 = only at the timeout.
+            timeout: Seconds to wait. 0 = return what is there; infinity = no limit.
+            min_messages: Return once there are at least this many. 0 = only at the timeout, or
+                with max_messages.
             max_messages: Return at most this many. 0 = no limit.
             filter: Which messages to return. None = all.
             include_own: Return the agent's own messages too.
 
         Raises:
-            ThreadClosed: The thread is closed, and all of it was returned before.
+            ThreadClosed: The thread is closed or archived, and has no messages left to return.
             Unreachable: No server was reached within `timeout`, or 2 s if that is longer.
             BusError: Nothing came within `timeout`, and the last attempt to read failed: there may
                 be unread messages.
-            CursorLost: The position is no longer in the thread's history. `position` is where the
-                next wait() continues.
+            CursorLost: The position is not in the thread's history. `position` is where the next
+                wait() continues.
             ThreadNotFound, Unauthenticated, AgentExists, QuotaExceeded, ProtocolError,
             RuntimeError: As in follow().
         """
@@ -173,14 +178,14 @@ class ThreadHandle:
         )
 
     async def acknowledge(self, seq: int | None = None) -> None:
-        """Reports the read position now, instead of within about a second.
+        """Report the read position now, instead of within about a second.
 
-        No-op for an anonymous client, whose position the server does not keep.
+        For an anonymous client it only moves the handle's position: the server keeps none.
 
         Args:
-            seq: Count everything up to it as read. None = what the last wait() returned. The server
-                ignores a seq past the thread's newest message, and the next follow() or wait()
-                raises CursorLost.
+            seq: Count everything up to it as read; a seq below the position does not move that
+                back. None = what the last wait() returned. The server ignores a seq past the
+                thread's newest message, and the next follow() or wait() raises CursorLost.
 
         Raises:
             BusError: The report failed. It is repeated later.
@@ -205,7 +210,7 @@ class ThreadHandle:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> bus_service_pb2.PostMessageResponse:
-        """Posts a message; returns once it is durable.
+        """Post a message. Returns the response, with the message's seq, once the commit is durable.
 
         Retries with the same request_id until there is a response: the message is posted once or
         not at all, however often the connection breaks.
@@ -216,18 +221,21 @@ class ThreadHandle:
                 the text for @names.
             reply_to: The seq of the message that this one replies to. 0 = none.
             edit_of: The seq of the caller's own message whose content this one replaces. 0 = none.
-            handoff_to: The agent whose turn it is now.
-            priority: How urgent. Unspecified = normal.
+            handoff_to: The registered agent whose turn it is now. Empty = no agent in particular.
+            priority: How urgent it is. PRIORITY_UNSPECIFIED = PRIORITY_NORMAL.
             labels: At most 32; keys up to 63 and values up to 256 bytes.
-            attachments: At most 16, or mappings of their fields; the whole message at most 3 MiB.
-            expected_last_seq: Post only if this is the thread's newest seq. None = always.
-            based_on_seq: The seq up to which the author had read.
-            on_behalf_of: For operators only: the agent to post as.
-            include_recipients: Return in `recipients` who will see it: their presence, and how far
-                each has read. At most 100.
-            request_id: 1–128 printable ASCII characters, to repeat the post with after
+            attachments: At most 16 Attachments, or mappings of their fields. The whole message is
+                at most 3 MiB.
+            expected_last_seq: Post only if this is the thread's newest seq; 0 = only as the first
+                entry. None = always.
+            based_on_seq: The seq up to which the agent had read the thread, which counts as read.
+                None = unknown.
+            on_behalf_of: For operators only: the agent to post as, registered if needed.
+            include_recipients: Return in `recipients` who will see the message: their presence, and
+                how far each has read. At most 100.
+            request_id: 1–128 printable ASCII characters, with which to repeat the post after
                 OutcomeUnknown or a crash. None = a new one.
-            timeout: Seconds to try. None = the client's; infinity = no limit.
+            timeout: Seconds to try. None = the client's timeout; infinity = no limit.
 
         Raises:
             InvalidArgument: A field is not valid.
@@ -235,10 +243,11 @@ class ThreadHandle:
                 was joined.
             ExpectedSeqRequired: The thread is strict, and there is no expected_last_seq.
             AccessDenied: Not permitted, for example because edit_of is another agent's message.
+            QuotaExceeded: The thread has no seqs left.
             ThreadClosed, SeqConflict, RequestIdReused, MessageTooLarge, AgentNotFound,
-            MessageNotFound, StorageFull, StoreBusy: It was not posted.
-            OutcomeUnknown: The timeout is over, or the client was closed, and it may have been
-                posted. Repeat it with its request_id.
+            MessageNotFound, StorageFull, StoreBusy: The message was not posted.
+            OutcomeUnknown: The message may have been posted: no response came within `timeout`, the
+                server failed, or the client was closed. Repeat the post with its request_id.
         """
         limit = None if timeout is None else seconds("timeout", timeout)
         request = Post(
@@ -266,25 +275,27 @@ class ThreadHandle:
     async def post_many(
         self, posts: Iterable[str | Post] | AsyncIterable[str | Post], *, timeout: float = 30.0
     ) -> AsyncGenerator[bus_service_pb2.PostMessageResponse | BusError]:
-        """Posts many messages through one stream, which is the fastest way.
+        """Yields the result of each post, in order: its response, or the exception of post().
 
-        Yields one result for each, in order: its response, or the exception that post() would have
-        raised. The messages get their seqs in the order given; one that is refused does not stop
-        the others. At most a few hundred are read from `posts` before the first result. When the
-        connection breaks or the server restarts, those without a result are sent again, but stored
-        only once.
+        Posts through one stream, which is the fastest way. The messages get their seqs in the order
+        given; a post that is refused does not stop the others. At most a few hundred are read from
+        `posts` before the first result. When the connection breaks or the server restarts, posts
+        without a result are sent again, but stored only once.
 
         To stop early, close it: `async with contextlib.aclosing(thread.post_many(…)) as results`.
-        It is unknown then whether those in flight are posted.
+        It is then unknown whether the posts in flight are stored.
 
         Args:
-            posts: Strings, or Posts. For one that cannot be sent the result is InvalidArgument.
-                May be an async iterable, such as one made from another thread's follow().
-            timeout: Seconds to try while there is no result at all; infinity = no limit.
+            posts: Strings, or Posts. The result of a post that cannot be sent is InvalidArgument.
+                May be an async iterable, such as one made from another thread's follow(). An
+                exception of the iterable is raised after the results of the posts before it.
+            timeout: Seconds to try without getting any result; infinity = no limit.
 
         Raises:
             InvalidArgument: `posts` is a single post, or `timeout` is not valid.
-            OutcomeUnknown: The timeout is over; its request_id is that of the first post in doubt.
+            OutcomeUnknown: Posts may have been stored: no result came within `timeout`, or the
+                server violated the contract. `request_id` is that of the first post in doubt.
+            BusError: The stream was refused.
         """
         limit = seconds("timeout", timeout)
         pending = post_requests(checked_several(posts), self.name, self.position.epoch)
@@ -304,14 +315,15 @@ class ThreadHandle:
         """Returns messages with after_seq < seq < before_seq, ascending. Moves no read position.
 
         Args:
-            after_seq: 0 = from the oldest that is kept.
-            before_seq: 0 = up to the newest.
-            limit: At most this many. More than 1,000 take several calls.
-            newest: Return the last `limit` of them instead of the first.
+            after_seq: The lower bound. 0 = from the oldest message that is kept.
+            before_seq: The upper bound. 0 = up to the newest message.
+            limit: Maximum number of messages. More than 1,000 take several calls.
+            newest: Return the last `limit` messages of the range instead of the first.
             filter: Which messages to return. None = all.
 
         Raises:
-            CursorInvalid: The thread was deleted and created again between two of the calls.
+            CursorInvalid: after_seq is past the newest message, or the thread was deleted and
+                created again between two of the calls.
         """
         request = build(
             bus_service_pb2.ListMessagesRequest,
@@ -340,7 +352,11 @@ class ThreadHandle:
         return known_kinds(found)
 
     async def message(self, seq: int) -> Message:
-        """Returns the message at `seq`, from 1. Raises MessageNotFound if it is not kept."""
+        """Returns the message at `seq`, from 1.
+
+        Raises:
+            MessageNotFound: There is no such message, or it is no longer kept.
+        """
         request = build(bus_service_pb2.GetMessageRequest, thread=self.name, seq=seq)
         response = await self._calls.call(self._calls.bus.GetMessage, request)
         return checked_message(response.message, self.name, seq)
@@ -360,16 +376,19 @@ class ThreadHandle:
         labels: Mapping[str, str] | None = None,
         sync_mode: SyncMode.ValueType | None = None,
     ) -> Thread:
-        """Changes the thread's settings, and returns the thread. Its followers get an entry.
+        """Change the thread's settings. Returns the thread, and sets `info` to it.
+
+        If this changes anything, an entry is appended to the thread, so that waits deliver it.
 
         Args:
             topic: What it is about, up to 1,024 bytes. None = unchanged.
-            stage: Where the work stands, in your words, up to 63 bytes. None = unchanged.
-            labels: Replaces all its labels. None = unchanged.
+            stage: The stage of the work, in your words, up to 63 bytes. None = unchanged.
+            labels: New labels, which replace all of its labels. None = unchanged.
             sync_mode: With SYNC_MODE_STRICT, posts need expected_last_seq; with SYNC_MODE_OFF, they
                 do not. None = unchanged.
 
         Raises:
+            InvalidArgument: A value is not valid, or none is given.
             OutcomeUnknown: The response was lost.
         """
         changes = {"topic": topic, "stage": stage, "labels": labels, "sync_mode": sync_mode}
@@ -385,7 +404,12 @@ class ThreadHandle:
         return self.info
 
     async def set_state(self, state: ThreadState.ValueType) -> Thread:
-        """Opens, closes or archives the thread, and returns it.
+        """Open, close or archive the thread. Returns the thread, and sets `info` to it.
+
+        If this changes the state, an entry is appended to the thread, so that waits deliver it.
+
+        Args:
+            state: THREAD_STATE_OPEN, THREAD_STATE_CLOSED or THREAD_STATE_ARCHIVED.
 
         Raises:
             OutcomeUnknown: The response was lost.
@@ -396,7 +420,7 @@ class ThreadHandle:
         return self.info
 
     async def delete(self) -> None:
-        """Deletes the thread with all its messages.
+        """Delete the thread with all its messages. Its open waits raise ThreadNotFound.
 
         Raises:
             OutcomeUnknown: The response was lost.
@@ -405,31 +429,33 @@ class ThreadHandle:
         await self._calls.call(self._calls.threads.DeleteThread, request)
 
     async def leave(self) -> None:
-        """Ends the agent's participation: its read position is dropped; its messages remain.
+        """End the agent's participation. Its read position is dropped; its messages remain.
 
-        Posting or being mentioned makes the agent a participant again; so does join(), with a new
-        read position.
+        No-op if the agent is not a participant. Posting or being mentioned makes it one again; so
+        does join(), with a new read position.
         """
         request = build(thread_service_pb2.LeaveThreadRequest, thread=self.name)
         await self._calls.call(self._calls.threads.LeaveThread, request)
         self._heartbeats.forget(self.name)
 
     async def list_participants(self) -> AsyncIterator[Participant]:
-        """Yields the participants by name, each with what was delivered to it and what it read."""
+        """Yields the participants by name, with what was sent to each and what each has read."""
         request = build(thread_service_pb2.ListParticipantsRequest, thread=self.name)
         async for page in self._calls.pages(self._calls.threads.ListParticipants, request):
             for participant in page.participants:
                 yield participant
 
     async def watch_participants(self) -> AsyncGenerator[bus_service_pb2.ParticipantUpdate]:
-        """Yields all participants, then those that changed, at most once a second.
+        """Yields all participants, then those that changed, in updates at most once a second.
 
-        An update may skip intermediate states. The first one after a reconnect has all
-        participants again. Ends when the thread is closed, or the agent's session was ended. It is
-        an open wait of the agent, and others see it as waiting.
+        An update has what changed since the last one, and may skip intermediate states. The first
+        update after a reconnect has all participants again. Ends when the thread is closed, or the
+        agent's session was ended. This is an open wait: others see the agent as waiting.
 
         Raises:
-            ThreadNotFound, Unauthenticated, AgentExists, QuotaExceeded: As in follow().
+            ThreadNotFound, Unauthenticated, AgentExists, QuotaExceeded, ProtocolError, BusError: As
+                in follow().
+            RuntimeError: The client was closed.
         """
         thread = await self.refresh()
         self._heartbeats.resume()

@@ -68,14 +68,14 @@ class BusClient:
         self.close()
 
     def connect(self) -> None:
-        """Connects and registers, as `with` does. No-op if connected.
+        """Connect and register the agent, as `with` does. No-op if connected.
 
         See bus_client.BusClient.connect.
         """
         run(self._client.connect)
 
     def close(self) -> None:
-        """Reports the last read positions, for at most 2 s, and disconnects. Ends all open calls.
+        """Report the last read positions, for at most 2 s, and disconnect. Ends all open calls.
 
         See bus_client.BusClient.close.
         """
@@ -83,12 +83,12 @@ class BusClient:
 
     @property
     def agent(self) -> str:
-        """The caller's name as the server sees it; "anonymous" without an agent."""
+        """The caller's name at the server, or "anonymous". Before connect(): the name given."""
         return self._client.agent
 
     @property
     def created(self) -> bool:
-        """Whether connect() registered the agent. If unexpected, the name may be misspelt."""
+        """Whether connect() registered a new agent. If you expected none, check the name."""
         return self._client.created
 
     @property
@@ -97,7 +97,10 @@ class BusClient:
         return self._client.server
 
     def server_info(self) -> GetServerInfoResponse:
-        """Returns the server's version and limits, and the caller's identity."""
+        """Returns the server's version, settings and limits, and the caller's identity.
+
+        See bus_client.BusClient.server_info.
+        """
         return run(self._client.server_info)
 
     def heartbeat(
@@ -107,7 +110,7 @@ class BusClient:
         status_text: str | None = None,
         lease: float | None = None,
     ) -> HeartbeatResponse:
-        """Reports what the agent is doing. The response lists its unread threads in `unread`.
+        """Report what the agent is doing, and return the server's response.
 
         See bus_client.BusClient.heartbeat.
         """
@@ -123,7 +126,7 @@ class BusClient:
         labels: Mapping[str, str] | None = None,
         token: str | None = None,
     ) -> tuple[Agent, str]:
-        """Registers another agent. Returns it and its token, which cannot be retrieved later.
+        """Register another agent. Returns it and its token, which cannot be retrieved later.
 
         See bus_client.BusClient.register_agent.
         """
@@ -138,11 +141,11 @@ class BusClient:
         )
 
     def get_agent(self, name: str = "") -> Agent:
-        """Returns an agent, the caller by default. Raises AgentNotFound if there is none."""
+        """Returns an agent; the caller if the name is empty. Raises AgentNotFound."""
         return run(self._client.get_agent, name)
 
     def list_agents(self, *, presences: Iterable[Presence.ValueType] = ()) -> Iterator[Agent]:
-        """Yields all agents, by name.
+        """Yields the agents that match, ordered by name.
 
         See bus_client.BusClient.list_agents.
         """
@@ -156,7 +159,7 @@ class BusClient:
         description: str | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> Agent:
-        """Changes what others see of an agent, and returns it. Operators may change any agent.
+        """Change what others see of an agent, and return the agent.
 
         See bus_client.BusClient.update_agent.
         """
@@ -169,21 +172,21 @@ class BusClient:
         )
 
     def unregister_agent(self, name: str = "") -> None:
-        """Removes an agent permanently. Operators may remove any agent.
+        """Unregister an agent permanently.
 
         See bus_client.BusClient.unregister_agent.
         """
         run(self._client.unregister_agent, name)
 
     def rotate_token(self, *, grace: float = 60.0) -> str:
-        """Replaces the caller's token. Returns the new one, which cannot be retrieved later.
+        """Replace the caller's token, and return the new one. It cannot be retrieved later.
 
         See bus_client.BusClient.rotate_token.
         """
         return run(self._client.rotate_token, grace=grace)
 
     def end_session(self) -> None:
-        """Ends the agent's session: others see at once that it is gone (PRESENCE_OFFLINE).
+        """End the agent's session: others see it as PRESENCE_OFFLINE at once.
 
         See bus_client.BusClient.end_session.
         """
@@ -198,7 +201,7 @@ class BusClient:
         context_limit: int = 0,
         start: Literal["head", "first"] = "head",
     ) -> ThreadHandle:
-        """Joins a thread. Returns a handle at the position up to which the agent has read it.
+        """Join a thread, and return a handle at the position where the agent continues reading.
 
         See bus_client.BusClient.join.
         """
@@ -214,7 +217,10 @@ class BusClient:
         )
 
     def thread(self, name: str) -> ThreadHandle:
-        """Returns a handle to post to or read a thread without joining it. Makes no call."""
+        """Returns a handle for a thread. Makes no call.
+
+        See bus_client.BusClient.thread.
+        """
         return ThreadHandle(self._client.thread(name))
 
     def create_thread(
@@ -225,7 +231,7 @@ class BusClient:
         labels: Mapping[str, str] | None = None,
         sync_mode: SyncMode.ValueType = SYNC_MODE_UNSPECIFIED,
     ) -> Thread:
-        """Creates a thread, and returns it.
+        """Create a thread, and return it.
 
         See bus_client.BusClient.create_thread.
         """
@@ -244,7 +250,7 @@ class BusClient:
         states: Iterable[ThreadState.ValueType] = (),
         participant: str = "",
     ) -> Iterator[Thread]:
-        """Yields all threads, the last active first.
+        """Yields the threads that match, the most recently active first.
 
         See bus_client.BusClient.list_threads.
         """
@@ -253,7 +259,7 @@ class BusClient:
         )
 
     def list_waits(self, *, agent: str = "", thread: str = "") -> Iterator[Wait]:
-        """Yields the open waits of the server, longest first. Only for operators.
+        """Yields the waits open on this server, the longest open first. Only for operators.
 
         See bus_client.BusClient.list_waits.
         """

@@ -42,34 +42,40 @@ class ThreadHandle:
 
     @property
     def created(self) -> bool:
-        """Whether joining created the thread."""
+        """Whether join() created the thread."""
         return self._thread.created
 
     @property
     def similar(self) -> list[str]:
-        """If so, threads whose names differ from it only by case."""
+        """If join() created the thread: existing threads whose names differ from its name
+        only by case, at most 5.
+        """
         return self._thread.similar
 
     @property
     def context(self) -> list[Message]:
-        """The messages before the read position that join() was asked for, ascending."""
+        """The last messages up to the read position, ascending, if join() was called with a
+        context_limit; else empty.
+        """
         return self._thread.context
 
     @property
     def participants(self) -> list[Participant]:
-        """The participants when join() was called, with the caller; at most 100."""
+        """The participants at the time of join(), at most 100, the caller among them
+        unless it is anonymous. Empty without join().
+        """
         return self._thread.participants
 
     @property
     def info(self) -> Thread:
-        """The thread as of join(), or of the last refresh(), update() or set_state(); before
-        any of them only its name is set.
+        """The thread as of join(), or of the last refresh(), update() or set_state(). Before
+        any of them, only its name is set.
         """
         return self._thread.info
 
     @property
     def position(self) -> Cursor:
-        """The read position: everything up to it counts as read, and is reported to the server.
+        """The read position: everything up to it counts as read.
 
         See bus_client.ThreadHandle.position.
         """
@@ -89,8 +95,8 @@ class ThreadHandle:
     ) -> Generator[Message]:
         """Yields the unread messages, then new ones as they are posted.
 
-        It is closed once nothing refers to it, such as after its `for` loop. If it is
-        kept, close() it before the next follow() or wait().
+        The generator is closed once nothing refers to it, such as after its `for` loop.
+        If you keep it, close() it before the next follow() or wait().
 
         See bus_client.ThreadHandle.follow.
         """
@@ -125,7 +131,7 @@ class ThreadHandle:
         )
 
     def acknowledge(self, seq: int | None = None) -> None:
-        """Reports the read position now, instead of within about a second.
+        """Report the read position now, instead of within about a second.
 
         See bus_client.ThreadHandle.acknowledge.
         """
@@ -149,7 +155,7 @@ class ThreadHandle:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> bus_service_pb2.PostMessageResponse:
-        """Posts a message; returns once it is durable.
+        """Post a message. Returns the response, with the message's seq, once the commit is durable.
 
         See bus_client.ThreadHandle.post.
         """
@@ -174,7 +180,7 @@ class ThreadHandle:
     def post_many(
         self, posts: Iterable[str | Post], *, timeout: float = 30.0
     ) -> Generator[bus_service_pb2.PostMessageResponse | BusError]:
-        """Posts many messages through one stream, which is the fastest way.
+        """Yields the result of each post, in order: its response, or the exception of post().
 
         `posts` is read in a worker thread.
 
@@ -207,7 +213,10 @@ class ThreadHandle:
         )
 
     def message(self, seq: int) -> Message:
-        """Returns the message at `seq`, from 1. Raises MessageNotFound if it is not kept."""
+        """Returns the message at `seq`, from 1.
+
+        See bus_client.ThreadHandle.message.
+        """
         return run(self._thread.message, seq)
 
     def refresh(self) -> Thread:
@@ -222,7 +231,7 @@ class ThreadHandle:
         labels: Mapping[str, str] | None = None,
         sync_mode: SyncMode.ValueType | None = None,
     ) -> Thread:
-        """Changes the thread's settings, and returns the thread. Its followers get an entry.
+        """Change the thread's settings. Returns the thread, and sets `info` to it.
 
         See bus_client.ThreadHandle.update.
         """
@@ -231,32 +240,32 @@ class ThreadHandle:
         )
 
     def set_state(self, state: ThreadState.ValueType) -> Thread:
-        """Opens, closes or archives the thread, and returns it.
+        """Open, close or archive the thread. Returns the thread, and sets `info` to it.
 
         See bus_client.ThreadHandle.set_state.
         """
         return run(self._thread.set_state, state)
 
     def delete(self) -> None:
-        """Deletes the thread with all its messages.
+        """Delete the thread with all its messages. Its open waits raise ThreadNotFound.
 
         See bus_client.ThreadHandle.delete.
         """
         run(self._thread.delete)
 
     def leave(self) -> None:
-        """Ends the agent's participation: its read position is dropped; its messages remain.
+        """End the agent's participation. Its read position is dropped; its messages remain.
 
         See bus_client.ThreadHandle.leave.
         """
         run(self._thread.leave)
 
     def list_participants(self) -> Iterator[Participant]:
-        """Yields the participants by name, each with what was delivered to it and what it read."""
+        """Yields the participants by name, with what was sent to each and what each has read."""
         return iterate(self._thread.list_participants)
 
     def watch_participants(self) -> Generator[bus_service_pb2.ParticipantUpdate]:
-        """Yields all participants, then those that changed, at most once a second.
+        """Yields all participants, then those that changed, in updates at most once a second.
 
         See bus_client.ThreadHandle.watch_participants.
         """

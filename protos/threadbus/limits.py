@@ -7,18 +7,18 @@ returns them.
 
 _KIB, _MIB = 1024, 1024 * 1024
 
-#: Maximum bytes of a request, a response or a frame: the default limit of gRPC's clients.
+#: Maximum bytes of a request, a response or a frame: gRPC's default limit for received messages.
 MAX_CALL_BYTES = 4 * _MIB
-#: Maximum bytes of an encoded message: it fits into a frame with the frame's own fields.
+#: Maximum bytes of an encoded message: a frame has room for it and the frame's other fields.
 MAX_MESSAGE_BYTES = 3 * _MIB
 #: Maximum number of posts in a PostMessagesRequest.
 MAX_BATCH_POSTS = 1_000
 #: Maximum number of threads in a WaitMessagesRequest, and read cursors in a HeartbeatRequest.
 MAX_WAIT_THREADS = 1_000
-#: Items in a page of a list: the default and the maximum.
+#: Number of items in a page of a list: the default and the maximum.
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 100, 1_000
-#: Maximum number of values in a repeated field that filters (senders, kinds, states, presences), or
-#: a field mask.
+#: Maximum number of values in a repeated field that filters (senders, kinds, states, presences),
+#: and of paths in a field mask.
 MAX_FILTER_VALUES = 100
 
 #: Seqs are less than this, so that a double represents each exactly.

@@ -1,8 +1,8 @@
 """Generates bus_client/sync/client.py and thread.py from the async classes.
 
-Each public method becomes one that runs the async method in the background loop (see
-bus_client/sync/background.py). Only its signature and docstring are read. Unlike tools such as
-unasync, this does not translate its body.
+Each public async method becomes a method that runs it in the background loop (see
+bus_client/sync/background.py). Only the signature and docstring of the async method are read.
+Unlike tools such as unasync, this does not translate its body.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ CLIENT = Path(__file__).parents[2] / "bus_client"
 CLASSES = {"ThreadHandle": ("thread", "_thread"), "BusClient": ("client", "_client")}
 #: Text that only the blocking method's docstring has.
 NOTES = {
-    "follow": "It is closed once nothing refers to it, such as after its `for` loop. If it is\n"
-    "kept, close() it before the next follow() or wait().\n\n",
+    "follow": "The generator is closed once nothing refers to it, such as after its `for` loop.\n"
+    "If you keep it, close() it before the next follow() or wait().\n\n",
     "post_many": "`posts` is read in a worker thread.\n\n",
 }
 POINTER = (
@@ -38,7 +38,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def blocking(text: str) -> str:
-    """Returns a signature, sentence or example without its asyncio parts."""
+    """Returns a signature, sentence or example without the parts that only asyncio needs."""
     text = re.sub(r"(Iterable\[[^]]*\]) \| Async\1", r"\1", text)
     return re.sub(r"\bAsync(?=Generator|Iterator)|\bawait |\basync (?=with|for)", "", text)
 
@@ -49,7 +49,7 @@ def function(head: str, doc: str, body: str, decorator: str = "") -> str:
 
 
 def passed(arguments: ast.arguments) -> Iterator[str]:
-    """Yields arguments that pass on a function's parameters to one with the same parameters."""
+    """Yields the arguments of a call that passes a method's parameters on to the async method."""
     for argument in arguments.args[1:]:
         either = argument.annotation and "AsyncIterable" in ast.unparse(argument.annotation)
         yield f"in_worker_thread(checked_several({argument.arg}))" if either else argument.arg
@@ -84,7 +84,7 @@ def method(owner: str, node: Function) -> str:
 
 
 def properties(doc: str, init: Function, inner: str) -> Iterator[str]:
-    """Returns a property for each attribute that the class's docstring describes."""
+    """Yields a property for each attribute that the class's docstring describes."""
     section = doc.partition("\nAttributes:\n")[2]
     for node in init.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Attribute):
@@ -133,7 +133,7 @@ def generate(owner: str) -> str:
 
 
 def formatted(code: str) -> str:
-    """Returns the code formatted, with sorted imports and without unused ones."""
+    """Returns the code formatted by ruff, with sorted imports and without unused ones."""
     config = ["--config", "lint.isort.split-on-trailing-comma = false"]
     config += ["--config", "format.skip-magic-trailing-comma = true"]
     for command in (["check", "--select", "I,F401", "--fix"], ["format"]):
