@@ -1,6 +1,6 @@
 """The command line, `threadbus`. Each verb is one operation.
 
-A verb's module is imported when the verb is used, so that `threadbus --help` starts fast.
+A verb's module is imported only when the verb is used, so that `threadbus --help` is fast.
 """
 
 from __future__ import annotations
@@ -20,24 +20,28 @@ from bus_client.cli.text import dumps, os_error_text, safe, safe_lines
 _VERBS = {
     "serve": ("bus_server.__main__", "main", "Run a server."),
     "demo": (".demo.command", "demo", "Watch three agents talk while one of them crashes."),
-    "thread": (".threads", "thread", "Create, list, show, update, close, … threads."),
-    "register": (".agents", "register", "Register an agent; safe to repeat."),
-    "agents": (".agents", "agents", "List agents; see their waits; change or remove one."),
-    "join": (".reading", "join", "Join a thread: what it is, and where you are in it."),
+    "thread": (".threads", "thread", "Create, list, show, update, close or delete threads."),
+    "register": (".agents", "register", "Register an agent. Safe to repeat."),
+    "agents": (".agents", "agents", "List agents and their waits; change or remove an agent."),
+    "join": (".reading", "join", "Join a thread; show it and your read position in it."),
     "post": (".posting", "post", "Post a message to a thread."),
     "read": (".reading", "read", "Read messages without waiting."),
     "wait": (".waiting", "wait", "Wait for messages that you have not read yet."),
     "tail": (".tailing", "tail", "Watch threads: print messages as they are posted."),
     "import": (".transfer.importing", "import_", "Post the messages in a file of JSON lines."),
     "export": (".transfer.exporting", "export", "Write threads as JSON lines or Markdown."),
-    "bench": (".bench.command", "bench", "Measure a server: posts and wake-ups."),
+    "bench": (
+        ".bench.command",
+        "bench",
+        "Measure how fast a server takes posts and wakes clients.",
+    ),
     "doctor": (".doctor.command", "doctor", "Check a server and this machine."),
     "proto": (".proto", "proto", "Write the .proto files for other languages."),
 }
 
 
 class _Verbs(VerbGroup):
-    """The verbs, each imported when it is used."""
+    """The group of all verbs, each imported only when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_VERBS)
@@ -61,7 +65,7 @@ class _Verbs(VerbGroup):
 )
 @click.version_option(package_name="threadbus", message="%(prog)s %(version)s")
 def _threadbus() -> None:
-    """A durable message bus for agents: post to threads, and be woken by what is posted.
+    """A durable message bus for agents: post to threads, and wait for what others post.
 
     \b
     Try it:
@@ -74,33 +78,42 @@ def _threadbus() -> None:
       threadbus wait design --as reviewer
 
     \b
-    An agent's main loop, which ends when nothing was addressed to it for an hour:
+    An agent's main loop. Ends on an error, or an hour without a message for it:
       threadbus register reviewer; threadbus join design --as reviewer
       while news=$(threadbus wait design --as reviewer --mine --timeout 3600 --json); do
         my-model <<<"$news" | threadbus post design - --as reviewer
       done
 
-    `threadbus VERB --help` shows an example of each. Data goes to stdout, everything else to
+    `threadbus VERB --help` explains a verb, with examples. Data goes to stdout, everything else to
     stderr. A TIME is a number of seconds, or has a unit: 90, 10m, 36h, 30d.
 
     \b
     Environment:
-      THREADBUS_SERVER       the server: HOST, HOST:PORT or unix:PATH (127.0.0.1:7420)
+      THREADBUS_SERVER       HOST, HOST:PORT or unix:PATH (default 127.0.0.1:7420)
       THREADBUS_AGENT        your name, as with --as
       THREADBUS_TOKEN        your token, instead of the one stored for you
-      THREADBUS_CREDENTIALS  the file that your tokens are stored in
+      THREADBUS_CREDENTIALS  the file in which your tokens are stored
       THREADBUS_THREAD       the thread to use if none is named
-      NO_COLOR               if set to anything, no colours are used
+      NO_COLOR               no colours if this is set and not empty
 
     \b
     Exit codes:
-      0 success          1 failure          2 wrong usage      3 nothing new
-      4 unreachable      5 conflict, or the thread is closed   6 denied, or a limit
+      0  success
+      1  failure
+      2  wrong usage
+      3  no messages, or no new ones
+      4  the server cannot be reached, or cannot serve now
+      5  a conflict, or the thread is closed
+      6  permission denied, or a limit is reached
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code. Errors are reported on stderr, not raised."""
+    """Run the command line. Returns its exit code. Errors are printed to stderr, not raised.
+
+    Args:
+        arguments: The arguments after the program's name. None = those of the process.
+    """
     open_standard_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
@@ -121,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         discard_stdout()
         print_stderr(f"threadbus: {os_error_text(error)}")
         return 1
-    except Exception as error:  # noqa: BLE001 - a bug of ours
+    except Exception as error:  # noqa: BLE001 - a bug in this program
         _report_bug(error, as_json="--json" in arguments)
         return 1
     return code if isinstance(code, int) else 0
@@ -157,7 +170,10 @@ def _report(error: click.ClickException, *, as_json: bool) -> None:
 
 
 def _report_bug(error: Exception, *, as_json: bool) -> None:
-    """Print the traceback and a request to report it, escaped: it may contain text from a peer."""
+    """Print an unexpected error; unless `as_json`, with its traceback and a request to report it.
+
+    The text is escaped, as it may come from a peer.
+    """
     message = f"{type(error).__name__}: {error}"
     if as_json:
         document = {

@@ -31,9 +31,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @agent_argument
-@click.option("--human", is_flag=True, help="A person, not a program.")
+@click.option("--human", is_flag=True, help="The agent is a person, not a program.")
 @click.option(
-    "--display-name", metavar="TEXT", default="", show_default=False, help="A name for people."
+    "--display-name",
+    metavar="TEXT",
+    default="",
+    show_default=False,
+    help="A name to show to people.",
 )
 @click.option(
     "--description",
@@ -42,7 +46,7 @@ if TYPE_CHECKING:
     show_default=False,
     help="What the agent does.",
 )
-@click.option("--show-token", is_flag=True, help="Also print its token, which is a secret.")
+@click.option("--show-token", is_flag=True, help="Also print the agent's token, which is a secret.")
 @timeout_option
 @on_server
 async def register(
@@ -53,12 +57,12 @@ async def register(
     description: str,
     show_token: bool,
 ) -> None:
-    """Register an agent, and print its name. Does nothing if you have registered it before.
+    """Register an agent, and print its name. Safe to repeat.
 
     Its token is stored in your data directory (threadbus/credentials.json), or in the file that
-    THREADBUS_CREDENTIALS names, and used for --as NAME. The options apply only to a new agent; see
-    `threadbus agents update`. If the server requires tokens, an operator registers agents, with
-    THREADBUS_TOKEN or --token-file.
+    THREADBUS_CREDENTIALS names, and used for --as NAME. An agent that you have registered before is
+    left unchanged; `threadbus agents update` changes its display name and description. If the
+    server requires tokens, an operator registers agents, with THREADBUS_TOKEN or --token-file.
 
     \b
     Example:
@@ -89,15 +93,21 @@ async def register(
 
 
 async def register_with_token(bus: BusClient, name: str, what: dict[str, Any]) -> tuple[Agent, str]:
-    """Register an agent as an operator. Returns it and its token.
+    """Register an agent as an operator. Returns the agent and its token.
 
-    Uses the token stored here for the agent, or creates and stores one. A new token is removed
-    again if the server refuses the name.
+    Uses the token that the credentials file has for the agent, or else stores a new one there. A
+    new token is removed again if the server refuses the name.
+
+    Args:
+        bus: The operator's client.
+        name: The agent.
+        what: Further arguments of BusClient.register_agent().
 
     Raises:
-        AgentExists: The name belongs to another token.
-        InvalidArgument: It is not a valid name.
+        AgentExists: The name belongs to another token, or was unregistered.
+        InvalidArgument: The name is not valid.
         CredentialsError: The token cannot be stored.
+        BusError: The call failed.
     """
     from bus_client.identity import name_refused  # imported only when needed: --help must be fast
 
@@ -117,7 +127,7 @@ _PRESENCES = ["waiting", "working", "idle", "awaiting-human", "lapsed", "offline
 
 @click.group(cls=ListByDefault, subcommand_metavar="[VERB …]")
 def agents() -> None:
-    """List agents; see their open waits; change an agent, end its session or remove it.
+    """List agents and their open waits; change an agent, end its session, or unregister it.
 
     Without a verb, lists the registered agents.
 
@@ -140,9 +150,10 @@ def agents() -> None:
 @timeout_option
 @on_server
 async def list_agents(session: Session, presences: Sequence[str]) -> None:
-    """List the registered agents.
+    """List the registered agents, by name.
 
-    For each agent, by name: its kind, its presence, and what it does.
+    Shows each agent's name, kind, presence, display name, and what it is doing or else its
+    description.
 
     \b
     Example:
@@ -168,12 +179,12 @@ async def list_agents(session: Session, presences: Sequence[str]) -> None:
 @timeout_option
 @on_server
 async def waits(session: Session, agent_name: str, thread: str) -> None:
-    """List the open waits, longest first.
+    """List the open waits, longest first. Operators only.
 
-    For operators. Shows who waits, since when, from which address, and on which threads. An agent
-    with more waits than expected may be running twice. Its processes then share one read position:
-    messages that one of them reads never reach the other. On the machine that a wait comes from,
-    `ss -tnp` or `lsof -i` shows the process behind an address.
+    Shows who waits, since when, from which address, and on which threads. An agent with more waits
+    than expected may be running twice. Its processes then share one read position: messages that
+    one of them reads may never reach the other. On the machine that a wait comes from, `ss -tnp` or
+    `lsof -i` shows the process behind an address.
 
     \b
     Example:
@@ -197,7 +208,7 @@ async def waits(session: Session, agent_name: str, thread: str) -> None:
 
 
 @agents.command()
-@click.option("--display-name", metavar="TEXT", help="A name for people.")
+@click.option("--display-name", metavar="TEXT", help="A name to show to people.")
 @click.option("--description", metavar="TEXT", help="What the agent does.")
 @click.option(
     "--of",
@@ -233,7 +244,8 @@ async def update(
 async def goodbye(session: Session) -> None:
     """End an agent's session.
 
-    Others see it offline, and its open waits end. Any later call of the agent starts a new session.
+    Others see the agent as offline, and its open waits end. Any later call of the agent starts a
+    new session.
 
     \b
     Example:
@@ -248,7 +260,7 @@ async def goodbye(session: Session) -> None:
 
 
 @agents.command("rotate-token")
-@seconds_option("--grace", default=60.0, help="How long the old token keeps working.")
+@seconds_option("--grace", default=60.0, help="How long the old token keeps working, at most 1h.")
 @as_option
 @timeout_option
 @on_server
@@ -280,8 +292,8 @@ async def rotate_token(session: Session, grace: float) -> None:
 async def unregister(session: Session, name: str) -> None:
     """Unregister an agent forever.
 
-    Its messages remain, and nobody can take its name again. The agent itself and operators may do
-    this. Asks first; without a terminal, add --yes.
+    Its messages remain, and nobody can register its name again. Only the agent itself and operators
+    may do this. Asks for confirmation; without a terminal, add --yes.
 
     \b
     Example:

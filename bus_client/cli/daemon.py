@@ -14,8 +14,8 @@ T = TypeVar("T")
 async def in_daemon_thread(function: Callable[[], T]) -> T:
     """Call `function` in a daemon thread. Returns its result or raises its error.
 
-    Unlike with asyncio.to_thread(), neither the event loop nor the process waits for a call that is
-    still blocked after this was cancelled.
+    Unlike with asyncio.to_thread(), a call that is still blocked when this is cancelled delays
+    neither the end of the event loop nor the exit of the process.
     """
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()

@@ -10,11 +10,12 @@ if TYPE_CHECKING:
 
 
 def document(message: Message, *, whole: bool = False) -> dict[str, Any]:
-    """Returns protobuf's JSON, but with the .proto's field names and 64-bit integers as numbers.
+    """Returns a protobuf message in protobuf's JSON mapping, as a dict.
 
-    Numbers are safe for seqs, which stay below 2^53. Unset fields are omitted unless `whole` is
-    true. Invalid times and durations, such as one in the year 10,000, are always omitted: JSON
-    cannot express them.
+    Unlike in that mapping, fields have their names in the .proto, and 64-bit integers are numbers:
+    exact for seqs, which stay below 2^53. Unset fields are omitted; with `whole`, only those that
+    track presence are. Invalid times and durations, such as one in the year 10,000, are always
+    omitted, as JSON cannot express them.
     """
     from google.protobuf.json_format import Error  # imported only when needed: --help must be fast
 

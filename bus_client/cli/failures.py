@@ -10,26 +10,26 @@ from bus_client.cli.text import dumps, safe
 if TYPE_CHECKING:
     from bus_client import BusError
 
-#: Exit codes.
+#: The exit codes from 1; 0 is success.
 FAILED, USAGE, NOTHING_NEW, UNREACHABLE, CONFLICT, DENIED = range(1, 7)
 
 #: The hint for a server that does not respond.
-SERVER_HINT = "Is the server running, and --server right? threadbus serve starts one."
+SERVER_HINT = "Is the server running, and is --server right? threadbus serve starts a server."
 
 # Exit code and hint by the name of the SDK's exception, or of its nearest base class listed here.
-# Hints refer to this program's options; without one, the SDK's hint is used.
+# Hints refer to this program's options. If a hint is empty, the SDK's is used.
 _MEANINGS: dict[str, tuple[int, str]] = {
     "BusError": (FAILED, ""),
     "InvalidArgument": (USAGE, ""),
     "CredentialsError": (
         FAILED,
-        "Set THREADBUS_TOKEN to a token; or set THREADBUS_CREDENTIALS, XDG_DATA_HOME or HOME to "
-        "where your tokens can be stored.",
+        "Set THREADBUS_TOKEN to a token; or say where your tokens can be stored: a file in "
+        "THREADBUS_CREDENTIALS, or a folder in XDG_DATA_HOME or HOME.",
     ),
-    "MessageTooLarge": (DENIED, "Shorten it, or store it elsewhere and post where to find it."),
+    "MessageTooLarge": (DENIED, "Shorten the message, or post a link to its content."),
     "Unauthenticated": (
         DENIED,
-        "Name an agent that you registered here with --as, or pass a valid token with "
+        "Add --as NAME for an agent that you have registered here, or pass a valid token with "
         "THREADBUS_TOKEN or --token-file.",
     ),
     "TokenExpired": (DENIED, "Get a new token from the server's operator."),
@@ -45,13 +45,13 @@ _MEANINGS: dict[str, tuple[int, str]] = {
     "ThreadExists": (CONFLICT, "Use the existing thread, or choose another name."),
     "AgentExists": (
         CONFLICT,
-        "If its token is stored elsewhere, threadbus register NAME --show-token prints it there, "
-        "and THREADBUS_TOKEN passes it here. A name that was only imported can be registered by "
-        "an operator: threadbus register NAME --token-file FILE.",
+        "If the agent was registered elsewhere, run threadbus register NAME --show-token there, "
+        "and set THREADBUS_TOKEN here to the token that it prints. A name that was only imported "
+        "can be registered by an operator: threadbus register NAME --token-file FILE.",
     ),
     "RequestIdReused": (
         CONFLICT,
-        "It belongs to message #{error.seq}; use another one for a new message.",
+        "The id belongs to message #{error.seq}; use another id for a new message.",
     ),
     "SeqConflict": (
         CONFLICT,
@@ -65,7 +65,7 @@ _MEANINGS: dict[str, tuple[int, str]] = {
     "ThreadClosed": (CONFLICT, "threadbus thread open reopens it."),
     "CursorInvalid": (CONFLICT, "threadbus thread show shows the newest seq."),
     "CursorLost": (CONFLICT, "Continue with --after {error.position.after_seq}."),
-    "QuotaExceeded": (DENIED, "End something first, such as another wait of this agent."),
+    "QuotaExceeded": (DENIED, "End what counts towards the limit, such as another wait."),
     "StorageFull": (DENIED, "Free space on the server's disk."),
     "Unavailable": (UNREACHABLE, ""),
     "Unreachable": (UNREACHABLE, SERVER_HINT),
@@ -90,7 +90,7 @@ def report(error: BusError, *, json: bool, message: str = "", hint: str = "") ->
     names = (kind.__name__ for kind in type(error).__mro__)
     code, usual = next(_MEANINGS[name] for name in names if name in _MEANINGS)
     usual = usual.format(error=error) if usual else error.hint
-    if error.hint != type(error).hint:  # set for this error: more specific than its class's
+    if error.hint != type(error).hint:  # set on this error: more specific than its class's
         usual = error.hint
     if getattr(error, "request_id", None) == "":  # not a post: repeating it may not be safe
         usual = "Check whether it was done before you repeat it."

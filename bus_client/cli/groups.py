@@ -34,10 +34,13 @@ class VerbGroup(click.Group):
 
 
 class ListByDefault(VerbGroup):
-    """A group whose verb `list` may be left out."""
+    """A group of verbs in which `list` is the default."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Insert `list` if the first argument is an option other than --help, or missing."""
+        """Parse the arguments. Returns those that remain for the verb.
+
+        Inserts `list` if they are empty or begin with an option, unless they ask for help.
+        """
         if not {"-h", "--help"} & set(args) and (not args or args[0].startswith("-")):
             args = ["list", *args]
         return super().parse_args(ctx, args)

@@ -16,7 +16,7 @@ from threadbus.limits import SEQ_LIMIT
 from threadbus.names import AGENT, AGENT_RULE
 
 F = TypeVar("F", bound=Callable[..., Any])
-CALL_TIMEOUT = 10.0  # seconds
+CALL_TIMEOUT = 10.0  # seconds; the default of --timeout
 _YEAR = 366 * 86_400
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -29,7 +29,7 @@ def _check_seq(_: click.Context, __: click.Parameter, seq: int | None) -> int | 
 
 
 def seq_option(*names: str, help: str, default: int | None = None) -> Callable[[F], F]:
-    """Returns an option that takes the seq of a message; 0 means before the first one."""
+    """Returns a decorator that adds an option whose value is a seq, from 0 to SEQ_LIMIT - 1."""
     return click.option(
         *names,
         metavar="SEQ",
@@ -49,7 +49,12 @@ def _check_address(_: click.Context, __: click.Parameter, address: str) -> str:
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """A time in seconds or with a unit: 5s, 10m, 36h, 30d. The value is in seconds."""
+    """The type of an option for a time, such as 90, 5s, 10m, 36h or 30d. Its value is in seconds.
+
+    Args:
+        minimum: The shortest time that is accepted, in seconds.
+        maximum: The longest one, in seconds. By default a year.
+    """
 
     name = "time"
 
@@ -67,14 +72,14 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic before
             seconds = float(number) * unit
         except ValueError:
             self.fail(f"{value!r} is not a time, such as 90, 10m, 36h or 30d.", param, ctx)
-        if not self._minimum <= seconds <= self._maximum:  # true for nan, too
+        if not self._minimum <= seconds <= self._maximum:  # refuses nan, too
             maximum = "a year" if self._maximum == _YEAR else f"{self._maximum:,g} s"
             self.fail(f"{value} is not between {self._minimum:g} s and {maximum}.", param, ctx)
         return seconds
 
 
 def seconds_option(*names: str, help: str, default: float) -> Callable[[F], F]:
-    """Returns an option that takes a time; its value is in seconds."""
+    """Returns a decorator that adds an option for a time. Its value and default are in seconds."""
     return click.option(*names, metavar="TIME", type=Duration(), default=default, help=help)
 
 
@@ -82,7 +87,7 @@ def check_agent(_: click.Context, __: click.Parameter, name: str | None) -> str 
     """Returns `name` if it is None or a valid agent name, without asking the server.
 
     Raises:
-        click.BadParameter: It is not; the message suggests a similar valid name.
+        click.BadParameter: The name is not valid. The message suggests a similar one if it can.
     """
     if name is not None and not AGENT.fullmatch(name):
         raise click.BadParameter(f"{name!r} is not a valid name: {AGENT_RULE}{suggestion(name)}.")
@@ -90,10 +95,10 @@ def check_agent(_: click.Context, __: click.Parameter, name: str | None) -> str 
 
 
 def yes_option(question: str) -> Callable[[F], F]:
-    """Returns an option --yes for operations that cannot be undone.
+    """Returns a decorator that adds the option --yes, for operations that cannot be undone.
 
-    Without it the user is asked `question`, in which {name} stands for the argument, before the
-    verb connects. Without a terminal --yes is required.
+    Without --yes the user is asked `question` before the verb connects; {name} in it stands for
+    the verb's argument `name`. If stdin is not a terminal, --yes is required.
     """
 
     def check(context: click.Context, _: click.Parameter, yes: bool) -> bool:
@@ -106,18 +111,24 @@ def yes_option(question: str) -> Callable[[F], F]:
         return yes
 
     return click.option(
-        "--yes", is_flag=True, callback=check, expose_value=False, help="Do not ask."
+        "--yes",
+        is_flag=True,
+        callback=check,
+        expose_value=False,
+        help="Do not ask for confirmation.",
     )
 
 
-#: A number of messages.
+#: The type of an option for a number of messages.
 count_type = click.IntRange(1, 1_000_000)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, and errors as JSON on stderr."
 )
 thread_argument = click.argument("thread", envvar="THREADBUS_THREAD")
 agent_argument = click.argument("name", envvar="THREADBUS_AGENT", callback=check_agent)
-timeout_option = seconds_option("--timeout", default=CALL_TIMEOUT, help="How long to keep trying.")
+timeout_option = seconds_option(
+    "--timeout", default=CALL_TIMEOUT, help="How long to try each call."
+)
 connection_options = [
     click.option(
         "--server",
@@ -126,7 +137,7 @@ connection_options = [
         show_envvar=True,
         default="127.0.0.1:7420",
         callback=_check_address,
-        help="HOST, HOST:PORT or unix:PATH. The default port is 7420.",
+        help="The server: HOST, HOST:PORT or unix:PATH. The default port is 7420.",
     ),
     click.option(
         "--token-file",
@@ -143,7 +154,7 @@ as_option = click.option(
     envvar="THREADBUS_AGENT",
     show_envvar=True,
     callback=check_agent,
-    help="Your name; registered if it is new. Without it you are anonymous.",
+    help="Your name; registered if it is new. Without a name or a token you are anonymous.",
 )
 
 

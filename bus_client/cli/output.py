@@ -16,18 +16,18 @@ from bus_client.cli.text import dumps, safe
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Prints JSON if `json` is set, otherwise human-readable lines."""
+    """The output of a verb: JSON if `json` is set, otherwise human-readable lines."""
 
     json: bool
 
     @property
     def colour(self) -> bool:
-        """Whether to colour text: if stdout is a terminal and the user has not disabled colours."""
+        """Whether to colour text: stdout is a terminal, and the user has not disabled colours."""
         plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
         return sys.stdout.isatty() and not plain
 
     def show(self, document: object, lines: Iterable[str]) -> None:
-        """Print the document or the lines to stdout, and flush it.
+        """Print the document as one line of JSON, or else the lines, to stdout, and flush it.
 
         Raises:
             OSError: stdout cannot be written.
@@ -37,16 +37,17 @@ class Output:
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
-        """Print a line that is not data to stderr, unless the output is JSON."""
+        """Print a line that is not data to stderr, made safe. No-op if the output is JSON."""
         if not self.json:
             print_stderr(safe(text))
 
 
 @contextmanager
 def stop_when_stdout_closes() -> Iterator[None]:
-    """Interrupt the block with BrokenPipeError as soon as the reader of stdout has gone.
+    """Cancel the block and raise BrokenPipeError as soon as the reader of stdout has gone.
 
-    Otherwise `tail | head` would keep running until the next message. Must be entered in a task.
+    Otherwise `tail | head` would keep running until the next message. No-op unless stdout is a
+    pipe. Must be entered in a task.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     descriptor = sys.stdout.fileno()

@@ -1,4 +1,4 @@
-"""Formats agents and participants for people: their presence, and how far they have read."""
+"""Formats agents and participants for people, with presence and read position."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 def presence_name(presence: Presence.ValueType) -> str:
-    """Returns `waiting`, `awaiting human`, …; for a value that is unknown here, its number."""
+    """Returns a presence as text, such as `awaiting human`; `never seen` for UNSPECIFIED.
+
+    For a value that this version does not know: its number.
+    """
     if presence == bus_client.Presence.PRESENCE_UNSPECIFIED:
         return "never seen"
     if presence not in bus_client.Presence.values():
@@ -43,7 +46,7 @@ def ago(time: Timestamp) -> str:
 
 
 def agent_lines(agents: Iterable[Agent]) -> Iterator[str]:
-    """Yield a line for each agent: name, kind, presence, display name, status or description."""
+    """Yields a line for each agent: name, kind, presence, display name, status or description."""
     rows = [
         (
             safe(agent.name),
@@ -58,7 +61,7 @@ def agent_lines(agents: Iterable[Agent]) -> Iterator[str]:
 
 
 def participant_lines(participants: Iterable[Participant], thread: Thread) -> Iterator[str]:
-    """Yield a line for each participant: name, presence, how far it has read."""
+    """Yields a line for each participant: name, presence, how far it has read."""
     rows = [
         (
             "",
@@ -72,9 +75,9 @@ def participant_lines(participants: Iterable[Participant], thread: Thread) -> It
 
 
 async def describe_recipients(bus: BusClient, recipients: Sequence[Participant]) -> list[str]:
-    """Describe who will see a message: `reviewer waiting`, `tester lapsed 3 min`, `4 more`.
+    """Returns who will see a message: `reviewer waiting`, `tester lapsed 3 min`, …, `4 more`.
 
-    Asks the server when absent ones were last seen; omits that if it does not respond.
+    Asks the server when lapsed and offline agents were last seen; omits that if the call fails.
     """
     named = recipients[:_MOST_NAMED]
     agents = await asyncio.gather(
@@ -104,14 +107,17 @@ def _absent() -> tuple[Presence.ValueType, ...]:
 
 
 def _presence(presence: Presence.ValueType, agent: Agent | None) -> str:
-    """Returns an agent's presence; if it is absent, also when it was last seen, if known."""
+    """Returns an agent's presence; if lapsed or offline, with the time since it was last seen."""
     if presence in _absent() and agent is not None and agent.HasField("last_seen_time"):
         return f"{presence_name(presence)} {ago(agent.last_seen_time)}"
     return presence_name(presence)
 
 
 def _waiting(participant: Participant) -> tuple[str, str]:
-    """Returns a participant's presence, and its wait on this thread, with a count if several."""
+    """Returns a participant's presence, and `waits here` if it has a wait on this thread, else "".
+
+    The number of its waits on this thread is added if there are several.
+    """
     name, here = presence_name(participant.presence), "waits here" if participant.waiting else ""
     if participant.presence == bus_client.Presence.PRESENCE_WAITING:
         return name + _wait_count(participant), here

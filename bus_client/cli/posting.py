@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from threadbus.v1.bus_service_pb2 import PostMessageResponse
 
 # `@name`, but not in an address such as me@example.org. Names are lower case, but people and
-# keyboards capitalise them at the start of a sentence.
+# keyboards capitalise the first word of a sentence.
 _AT_NAME = re.compile(rf"(?<![\w.@-])@((?ai:{AGENT.pattern}))(?!\w)")
-_MAX_LOOKUPS = 100
+_MAX_LOOKUPS = 100  # names in one text to look up
 
 
 @click.command()
@@ -43,13 +43,13 @@ _MAX_LOOKUPS = 100
     multiple=True,
     help="Mention a registered agent; may be repeated.",
 )
-@seq_option("--reply-to", default=0, help="The message to which this one replies.")
+@seq_option("--reply-to", default=0, help="Reply to message SEQ.")
 @click.option(
     "--handoff",
     metavar="NAME",
     default="",
     show_default=False,
-    help="Hand off to NAME: it is their turn now.",
+    help="Hand off to agent NAME, whose turn it is now.",
 )
 @click.option(
     "--priority",
@@ -66,9 +66,11 @@ _MAX_LOOKUPS = 100
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Attach a file; may be repeated.",
 )
-@seq_option("--edit", default=0, help="Edit your own message SEQ: CONTENT replaces its content.")
+@seq_option("--edit", default=0, help="Edit your message SEQ: CONTENT replaces its content.")
 @seq_option("--expect", help="Post only if the newest message is still SEQ.")
-@seq_option("--based-on", help="The last message that you have read; marks it as read.")
+@seq_option(
+    "--based-on", help="The last message that you have read; all up to it are marked as read."
+)
 @click.option(
     "--request-id", metavar="ID", help="Repeating the command with the same ID posts only once."
 )
@@ -100,10 +102,11 @@ async def post(
 ) -> None:
     """Post a message to a thread; print its seq and who will see it.
 
-    Creates the thread if it does not exist. @name or @Name in the text mentions a registered agent;
-    only this command looks for names in the text, the SDK and the RPCs do not. `-` as CONTENT reads
-    standard input: UTF-8, from which one newline at the end is removed. If THREADBUS_THREAD is set,
-    a single argument is CONTENT.
+    Creates the thread if it does not exist, unless --reply-to, --edit, --expect or --based-on
+    names one of its messages. @name or @Name in the text mentions a registered agent; only this
+    command looks for names in the text, the SDK and the RPCs do not. `-` as CONTENT reads standard
+    input: UTF-8, from which one newline at the end is removed. If THREADBUS_THREAD is set, a single
+    argument is CONTENT.
 
     \b
     Examples:
@@ -113,7 +116,7 @@ async def post(
     thread, content = _thread_and_content(thread, content)
     if content is None and not files:
         raise click.UsageError(
-            "Missing CONTENT: give a text, - for standard input, or --attach FILE."
+            "Missing CONTENT: add a text, - for standard input, or --attach FILE."
         )
     text = await _from_stdin() if content == "-" else content or ""
     named = [name.removeprefix("@") for name in mentions]
@@ -149,7 +152,7 @@ async def post(
     if handle.created:
         session.out.note(describe_new_thread(handle, seen=bool(posted.recipients)))
     if posted.deduplicated:
-        session.out.note("Already posted before with this --request-id.")
+        session.out.note("The message had been posted before with this --request-id.")
     shown = document(posted, whole=True)
     shown |= {"created": handle.created, "similar": handle.similar, "registered": bus.created}
     session.out.show(shown, [" · ".join((f"{thread} #{posted.seq}", *who))])
@@ -158,12 +161,11 @@ async def post(
 async def _send(
     bus: BusClient, thread: ThreadHandle, text: str, **options: Any
 ) -> PostMessageResponse:
-    """Post a message. If it is too large even for gRPC, the error names the server's limits.
-
-    The hint for an edit of another's message says who may edit it.
+    """Post a message. Returns the server's response.
 
     Raises:
-        BusError: As ThreadHandle.post().
+        BusError: As ThreadHandle.post(). If the message exceeds even gRPC's limit, the error names
+            the server's; if it edits another agent's message, the hint says who may do so.
     """
     try:
         return await thread.post(text, **options)
@@ -172,14 +174,15 @@ async def _send(
             error.hint = "Name its sender with --as; an operator adds --on-behalf-of."
         raise
     except bus_client.MessageTooLarge as error:
-        if error.reason or error.metadata:  # the server, or a proxy, said what its limit is
+        if error.reason or error.metadata:  # the server or a proxy has named its limit
             raise
         limits = (await bus.server_info()).limits
         if not limits.max_content_bytes:
             raise
         raise bus_client.MessageTooLarge(
-            f"The message is too large: this server takes {limits.max_content_bytes:,} bytes of "
-            f"content, and {limits.max_message_bytes:,} bytes for a message in total.",
+            "The message is too large: this server takes at most "
+            f"{limits.max_content_bytes:,} bytes of content, and "
+            f"{limits.max_message_bytes:,} bytes for a message in total.",
             code=error.code,
         ) from error
 
@@ -218,7 +221,11 @@ async def _registered(
 ) -> list[str]:
     """Returns the registered agents that `text` mentions, except those in `mentions`.
 
-    Prints a note about names that are not registered.
+    Looks up the first 100 names, until there are as many mentions as a message can have. Prints a
+    note about each name that is not registered.
+
+    Raises:
+        BusError: An agent could not be looked up.
     """
     found: list[str] = []
     typed: dict[str, str] = {}

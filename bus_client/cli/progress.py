@@ -15,9 +15,10 @@ from bus_client.cli.output import Output
 def progress(
     out: Output, label: str, *, length: int, shown: bool = True
 ) -> Iterator[Callable[[int], object]]:
-    """Show a progress bar on stderr, if it is a terminal and the output is not JSON.
+    """Yields a function that advances a progress bar on stderr by the number given.
 
-    Yields a function to call with the size of each step; the sizes add up to `length`.
+    The numbers add up to `length`. There is no bar unless `shown` is set, stderr is a terminal, and
+    the output is not JSON.
     """
     if not shown or out.json or not sys.stderr.isatty():
         yield lambda _: None

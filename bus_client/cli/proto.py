@@ -21,14 +21,15 @@ from bus_client.cli.text import safe
     "folder",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="The folder to write them to; created if needed. Without it, they are only listed.",
+    help="The folder for the files; created if needed. Without it, the files are only listed.",
 )
 @json_option
 def proto(folder: Path | None, as_json: bool) -> int:
     """Write the .proto files from which clients in other languages are generated.
 
-    Includes all files that they import, so that any protoc works; and descriptor_set.binpb, all of
-    them compiled, with gRPC's health and reflection services, for tools that read no .proto.
+    Includes all files that they import, so that any protoc can compile them. For tools that do not
+    read .proto files, descriptor_set.binpb has them compiled, with gRPC's health and reflection
+    services.
 
     \b
     Example, for Go, into ./gen:
@@ -57,7 +58,7 @@ def _write(folder: Path | None, out: Output) -> int:
 
 
 def _sources() -> Iterator[tuple[str, Traversable]]:
-    """Yield each file with its path relative to protoc's import path."""
+    """Yields each file, after its path relative to protoc's import path."""
     ours = files("threadbus.v1")
     for file in ours.iterdir():
         if file.name.endswith(".proto"):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     metavar="N",
     type=click.IntRange(0, 100),
     default=10,
-    help="How many messages to show from before your read position.",
+    help="How many messages before your read position to show.",
 )
 @click.option(
     "--start",
@@ -57,7 +57,7 @@ async def join(
     start: Literal["head", "first"],
     no_create: bool,
 ) -> None:
-    """Join a thread: show what it is, the last messages you have read, and how many are new.
+    """Join a thread. Shows the thread, the last messages that you have read, and how many are new.
 
     Creates the thread if it does not exist. `threadbus wait` continues from your read position.
 
@@ -89,7 +89,7 @@ def _joined(session: Session, handle: ThreadHandle) -> Iterator[str]:
     elif place < head:
         yield f"you have read up to #{place}; {head - place} more to #{head}"
     else:
-        yield f"you have read all of it, up to #{place}" if head else "nothing was posted yet"
+        yield f"you have read everything, up to #{place}" if head else "nothing has been posted yet"
 
 
 @click.command()

@@ -16,7 +16,8 @@ _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")  # a proxy resolves the n
 async def resolution_error(server: str) -> str:
     """Returns a sentence that says why the host name in `server` cannot be resolved; "" if it can.
 
-    Also returns "" if the resolver takes over a second, for Unix sockets, and with an HTTP proxy.
+    Also returns "" if the resolver takes more than a second, for a Unix socket, and if an HTTP
+    proxy is set.
     """
     if server.startswith("unix:") or any(os.environ.get(name) for name in _PROXIES):
         return ""

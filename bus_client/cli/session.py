@@ -1,4 +1,4 @@
-"""Shared by all verbs that call a server: options, connecting, errors and signals."""
+"""What all verbs that call a server share: options, connecting, errors and signals."""
 
 from __future__ import annotations
 
@@ -28,13 +28,22 @@ from bus_client.cli.text import os_error_text, safe
 if TYPE_CHECKING:
     from bus_client import BusClient
 
-_SHORTEST_TIMEOUT = 2.0  # seconds to reach a server, even for shorter waits
-_NOTE_SILENCE_AFTER = 1.0  # seconds without a connection
+_SHORTEST_TIMEOUT = 2.0  # seconds to try to reach a server, even for a shorter wait
+_NOTE_SILENCE_AFTER = 1.0  # seconds without an answer before a note about it
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The server that a verb calls, the caller's identity, and the verb's output."""
+    """The server that a verb calls, the caller's identity, and the verb's output.
+
+    Attributes:
+        server: The server's address, with its port.
+        agent: The name given with --as. None = none.
+        token: The token given with --token-file or THREADBUS_TOKEN. None = the one stored for
+            `agent`, if any.
+        timeout: Seconds for each call, with its retries.
+        out: Prints the verb's output.
+    """
 
     server: str
     agent: str | None
@@ -44,10 +53,13 @@ class Session:
 
     @asynccontextmanager
     async def connect(self, **registration: Any) -> AsyncIterator[BusClient]:
-        """Connect, and register the agent if it is not registered yet.
+        """Yields a connected client, which is closed at the end of the block.
+
+        Registers the agent if its name is new. Prints a note on stderr if the server does not
+        answer within a second, and one if the agent was registered without `registration`.
 
         Args:
-            **registration: Further arguments of BusClient that describe the agent.
+            **registration: Arguments of BusClient that describe a new agent, such as `kind`.
 
         Raises:
             BusError: As BusClient.connect().
@@ -93,10 +105,11 @@ Verb = Callable[..., Awaitable[int | None]]
 
 
 def on_server(verb: Verb) -> Callable[..., int]:
-    """Turn a coroutine function `verb(session, **options)` into a click callback.
+    """Returns a click callback that runs the coroutine function `verb(session, **options)`.
 
-    Adds the connection options, except --timeout and --as, whose meanings depend on the verb. An
-    option `patience`, in seconds, also limits the timeout for connecting.
+    Adds --server, --token-file and --json, but not --timeout and --as, whose meanings depend on the
+    verb. If the verb has an option `patience`, in seconds, that also limits the timeout of calls,
+    but to no less than 2 s.
     """
 
     @functools.wraps(verb)
@@ -127,7 +140,10 @@ def on_server(verb: Verb) -> Callable[..., int]:
 
 
 def run_verb(out: Output, verb: Callable[[], int]) -> int:
-    """Run a verb. Returns its exit code, or that of the error it raised.
+    """Run a verb. Returns its exit code.
+
+    A BusError is reported, and its exit code returned. If the reader of stdout has gone, returns
+    141 (128 + SIGPIPE).
 
     Raises:
         click.ClickException: Wrong usage, or a file or stdout could not be read or written.
@@ -145,9 +161,9 @@ def run_verb(out: Output, verb: Callable[[], int]) -> int:
 
 
 async def until_signal(verb: Awaitable[int | None]) -> int:
-    """Await the verb. Returns its exit code. SIGINT and SIGTERM cancel it.
+    """Await the verb. Returns its exit code, 0 for None. SIGINT and SIGTERM cancel the verb.
 
-    A cancelled verb cleans up, and the exit code is 128 + the signal's number, as shells expect.
+    A cancelled verb cleans up; the exit code is then 128 + the signal's number, as shells expect.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     received: list[int] = []
@@ -168,7 +184,10 @@ async def until_signal(verb: Awaitable[int | None]) -> int:
 
 
 async def run_concurrently(parts: Sequence[Coroutine[None, None, T]]) -> list[T]:
-    """Run coroutines concurrently. Returns their results. The first error cancels the others."""
+    """Run coroutines concurrently. Returns their results, in the order given.
+
+    The first error cancels the others, and is raised.
+    """
     tasks = [asyncio.create_task(part) for part in parts]
     try:
         return await asyncio.gather(*tasks)
@@ -179,11 +198,12 @@ async def run_concurrently(parts: Sequence[Coroutine[None, None, T]]) -> list[T]
 
 
 def _read_token(file: Path | None) -> str | None:
-    """Returns the token in `file`, or else in THREADBUS_TOKEN; None if there is none.
+    """Returns the token in `file`, or if that is None, in THREADBUS_TOKEN; None if that is not set.
 
     Raises:
-        CredentialsError: Other users can read the file.
-        click.UsageError: It is not a token.
+        CredentialsError: Other users can read or write the file.
+        click.UsageError: The text is not a token.
+        OSError: The file cannot be read.
     """
     if file is None:
         source, token = "THREADBUS_TOKEN", os.environ.get("THREADBUS_TOKEN", "")
@@ -191,16 +211,16 @@ def _read_token(file: Path | None) -> str | None:
         _check_permissions(file)
         source, token = f"--token-file {file}", file.read_text("utf-8", "replace").strip()
     if (file or token) and not re.fullmatch("[!-~]+", token):
-        raise click.UsageError(f"{source} is not a token, which is printable ASCII without blanks.")
+        raise click.UsageError(f"{source} is not a token: printable ASCII without spaces.")
     return token or None
 
 
 def _check_permissions(file: Path) -> None:
-    """Raises CredentialsError if others can read the user's token file, as ssh does for keys."""
+    """Raises CredentialsError if others can read or write the user's file, as ssh does for keys."""
     status = file.stat()
     changeable = status.st_uid == os.geteuid() and os.access(file, os.W_OK)
     if not stat.S_ISREG(status.st_mode) or not changeable:
-        return  # a pipe, or a secret that was mounted: its readers cannot change its mode
+        return  # a pipe, or a mounted secret, whose mode its readers cannot change
     if stat.S_IMODE(status.st_mode) & 0o077:
         error = bus_client.CredentialsError(f"Other users can read or write the token in {file}.")
         error.hint = f"chmod 600 {file}"

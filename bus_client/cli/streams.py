@@ -33,7 +33,7 @@ def discard_stdout() -> None:
 
 
 def print_stderr(text: str) -> None:
-    """Write a line to stderr. Ignores failures: the exit code must be enough then."""
+    """Print a line to stderr. A failed write is ignored, and does not change the exit code."""
     try:
         click.echo(text, err=True)
     except OSError:

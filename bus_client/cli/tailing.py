@@ -21,7 +21,7 @@ from bus_client.cli.transcript import Transcript
 if TYPE_CHECKING:
     from bus_client import ThreadHandle
 
-_PAUSE = 0.5  # seconds to pause after a lost position: the next one may be lost at once, too
+_PAUSE = 0.5  # seconds to wait after a lost position: the next could be lost at once, too
 
 
 @click.command()
@@ -40,8 +40,8 @@ _PAUSE = 0.5  # seconds to pause after a lost position: the next one may be lost
 async def tail(session: Session, threads: Sequence[str], from_start: bool, last: int) -> int:
     """Watch threads: print messages as they are posted, until Ctrl-C or until all are closed.
 
-    Reconnects after a restart of the server, and marks nothing as read. With --json each line is
-    a message.
+    Reconnects after a restart of the server, and marks nothing as read. With --json each message is
+    a line of JSON.
 
     \b
     Examples:
@@ -61,7 +61,7 @@ async def tail(session: Session, threads: Sequence[str], from_start: bool, last:
 
 @asynccontextmanager
 async def _connection_notes(session: Session) -> AsyncIterator[None]:
-    """Print notes on stderr when the connection is lost and when it is back."""
+    """During the block, print notes on stderr when the connection is lost and when it is back."""
     import grpc  # imported only when needed: --help must be fast
 
     from bus_client.channel import open_channel
@@ -86,7 +86,11 @@ async def _connection_notes(session: Session) -> AsyncIterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A watched thread."""
+    """A watched thread.
+
+    Attributes:
+        last: How many existing messages to print first. None = all.
+    """
 
     thread: ThreadHandle
     out: Output
@@ -94,7 +98,10 @@ class _View:
     last: int | None
 
     async def follow(self) -> int:
-        """Print the thread's messages until it is closed. Returns the exit code."""
+        """Print the thread's messages until it is closed. Returns the exit code.
+
+        A BusError is reported, not raised.
+        """
         try:
             await self._go_to_start()
             while True:
@@ -116,7 +123,11 @@ class _View:
         )
 
     async def _print_to_end(self) -> bool:
-        """Print messages. Returns True when the thread is closed, False if the position is lost."""
+        """Print messages as they come. Returns True once the thread is closed.
+
+        Also returns True once the agent's session has been ended. Returns False if the position was
+        lost, which is reported. Raises any other BusError.
+        """
         try:
             following = self.thread.follow(include_own=True, acknowledge=False)
             async with aclosing(following) as messages:

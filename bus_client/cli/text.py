@@ -1,7 +1,7 @@
 r"""Makes text safe for terminals and for JSON.
 
-Text from peers must not control a terminal, or contain anything that is invisible to a person but
-readable to a model. So each character that moves the cursor, reverses the reading order, breaks
+Text from peers must not control a terminal, or contain anything that a person cannot see but a
+model can read. So each character that moves the cursor, reverses the reading order, breaks
 lines or is invisible is shown as its code: \x1b, \u202e or \U000e0041. Ordinary writing stays as it
 is: letters of all scripts, including those written from right to left, and emoji. Three kinds of
 invisible characters belong to ordinary writing, and are kept:
@@ -11,7 +11,7 @@ invisible characters belong to ordinary writing, and are kept:
 - a variation selector 15 or 16 after a symbol, which selects its text or emoji form,
 - the tags of the flags of England, Scotland and Wales.
 
-Each is kept only once in a row: a sequence of them can hide text.
+Of several in a row only the first is kept: a sequence of them can hide text.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ def safe(text: str) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """Returns the number with the noun, in the plural unless it is one: `1 thread`, `2 threads`."""
+    """Returns a number with its noun, such as `1 thread` or `2 threads`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def safe_lines(text: str) -> list[str]:
-    """Split the text into lines and make each safe. Tabs are kept."""
+    """Returns the lines of the text, each made safe. Tabs are kept."""
     lines = text.replace("\r\n", "\n").split("\n")
     return ["\t".join(safe(part) for part in line.split("\t")) for line in lines]
 
 
 def dumps(document: object) -> str:
-    """Returns the document as JSON in one line, with unsafe characters escaped. Lossless."""
+    """Returns the document as one line of JSON. Unsafe characters are escaped; nothing is lost."""
     encoding = (sys.stdout.encoding or "").lower()
     text = json.dumps(document, ensure_ascii=encoding not in ("utf-8", "utf8"))
     return _SHOWN.sub(_escaped, text)

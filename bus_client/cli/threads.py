@@ -41,7 +41,9 @@ def thread() -> None:
 
 @thread.command()
 @click.argument("name")
-@click.option("--topic", metavar="TEXT", default="", show_default=False, help="What it is about.")
+@click.option(
+    "--topic", metavar="TEXT", default="", show_default=False, help="What the thread is about."
+)
 @label_option
 @click.option("--strict", is_flag=True, help="Agents must post with --expect; people need not.")
 @as_option
@@ -50,7 +52,7 @@ def thread() -> None:
 async def create(
     session: Session, name: str, topic: str, labels: dict[str, str], strict: bool
 ) -> None:
-    """Create a thread. Fails if it exists.
+    """Create a thread. Fails if there is one of this name (exit code 5).
 
     \b
     Example:
@@ -83,7 +85,7 @@ async def create(
     metavar="NAME",
     default="",
     show_default=False,
-    help="Only threads in which NAME participates.",
+    help="Only threads that NAME has joined or posted to, or that mention it.",
 )
 @as_option
 @timeout_option
@@ -92,6 +94,8 @@ async def list_threads(
     session: Session, prefix: str, states: Sequence[str], participant: str
 ) -> None:
     """List threads, most recently active first.
+
+    Shows each thread's name, state, newest seq, the time of that message, stage and topic.
 
     \b
     Example:
@@ -113,8 +117,8 @@ async def list_threads(
 async def show(session: Session, thread: str) -> None:
     """Show a thread and its participants.
 
-    Shows the thread's name, state, newest seq, last change and topic; and for each participant its
-    name, its presence, and how far it has read.
+    Shows the thread's name, state, newest seq, the time of that message, stage and topic; and for
+    each participant its name, its presence, and how far it has read.
 
     \b
     Example:
@@ -131,7 +135,7 @@ async def show(session: Session, thread: str) -> None:
 
 @thread.command()
 @thread_argument
-@click.option("--topic", metavar="TEXT", help="What it is about.")
+@click.option("--topic", metavar="TEXT", help="What the thread is about.")
 @click.option("--stage", metavar="TEXT", help="The stage of the work, such as review.")
 @label_option
 @click.option("--no-labels", is_flag=True, help="Remove all labels.")
@@ -148,10 +152,10 @@ async def update(
     no_labels: bool,
     strict: bool | None,
 ) -> None:
-    """Change a thread's topic, stage, mode or labels.
+    """Change a thread's topic, stage, labels or strict mode.
 
-    The labels that you give replace all present ones. Waiting agents get a message about the
-    change.
+    Labels given with --label replace all labels of the thread. A change is also posted to the
+    thread as an entry, which waiting agents receive.
 
     \b
     Example:
@@ -181,7 +185,8 @@ async def update(
 async def leave(session: Session, thread: str) -> None:
     """Leave a thread.
 
-    Your messages remain; your read position is dropped.
+    Your messages remain; your read position is dropped. Joining, posting or being mentioned makes
+    you a participant again.
 
     \b
     Example:
@@ -235,6 +240,8 @@ async def close(session: Session, thread: str) -> None:
 async def archive(session: Session, thread: str) -> None:
     """Close a thread, and omit it from lists.
 
+    `threadbus thread list --state archived` still shows it.
+
     \b
     Example:
       threadbus thread archive design --as coder
@@ -249,7 +256,9 @@ async def archive(session: Session, thread: str) -> None:
 @timeout_option
 @on_server
 async def delete(session: Session, name: str) -> None:
-    """Delete a thread and all of its messages. Asks first; without a terminal, add --yes.
+    """Delete a thread and all of its messages.
+
+    Asks for confirmation; without a terminal, add --yes.
 
     \b
     Example:

@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 
 #: Shown for a time that is not valid.
 UNKNOWN_TIME = "unknown time"
-_WIDEST = 20  # columns for names; longer ones break the alignment
+_WIDEST = 20  # characters; longer texts break the alignment of a column
 
 
 class Transcript:
-    """Formats messages as aligned lines: `#12 coder 14:03:22  text`.
+    """Messages as lines with aligned columns: `#12 coder 14:03:22  text`.
 
-    Columns grow with the messages. `live` makes them wider from the start, for later messages.
-    `several_threads` puts the thread's name in front.
+    Columns grow with the messages.
+
+    Args:
+        colour: Style the lines for a terminal.
+        live: Begin with wider columns, for messages that come later.
+        several_threads: Begin each line with the thread's name.
     """
 
     def __init__(self, *, colour: bool, live: bool = False, several_threads: bool = False) -> None:
@@ -36,7 +40,7 @@ class Transcript:
         self._seq, self._sender = (3, 8) if live else (0, 0)
 
     def lines(self, messages: Iterable[Message]) -> Iterator[str]:
-        """Yield the messages' lines, aligned with each other and with earlier ones."""
+        """Yields the lines of the messages, aligned with each other and with earlier ones."""
         messages = list(messages)
         for message in messages:
             self._widen(message)
@@ -69,7 +73,7 @@ class Transcript:
 
 
 def thread_lines(threads: Iterable[Thread]) -> Iterator[str]:
-    """Yield a line for each thread: name, state, newest seq, time of its last change, topic."""
+    """Yields a line for each thread: name, state, newest seq and its time, settings, topic."""
     rows = [
         (
             safe(thread.name),
@@ -84,7 +88,7 @@ def thread_lines(threads: Iterable[Thread]) -> Iterator[str]:
 
 
 def describe_new_thread(thread: ThreadHandle, *, seen: bool = True) -> str:
-    """Describe a thread that was just created: `new thread Design; there is also design`.
+    """Returns a note on a new thread, such as `new thread Design; there is also design`.
 
     Args:
         thread: The thread; `similar` has the names of those that differ only by case.
@@ -96,7 +100,7 @@ def describe_new_thread(thread: ThreadHandle, *, seen: bool = True) -> str:
 
 
 def _settings(thread: Thread) -> Iterator[str]:
-    """Yield settings that differ from the defaults: `[review]`, `[strict]`."""
+    """Yields the stage, if it is set, and the mode, if it is strict: `[review]`, `[strict]`."""
     if thread.stage:
         yield f"[{thread.stage}]"
     if thread.sync_mode == bus_client.SyncMode.SYNC_MODE_STRICT:
@@ -104,14 +108,14 @@ def _settings(thread: Thread) -> Iterator[str]:
 
 
 def state_name(thread: Thread) -> str:
-    """Returns `open`, `closed` or `archived`; for a state that is unknown here, its number."""
+    """Returns `open`, `closed` or `archived`; the number of a state unknown to this version."""
     if thread.state not in bus_client.ThreadState.values():
         return str(thread.state)
     return bus_client.ThreadState.Name(thread.state).removeprefix("THREAD_STATE_").lower()
 
 
 def kind_name(agent: Agent) -> str:
-    """Returns `agent`, `human`, …; for a kind that is unknown here, its number."""
+    """Returns a kind such as `agent` or `human`; the number of one unknown to this version."""
     if agent.kind not in bus_client.AgentKind.values():
         return str(agent.kind)
     return bus_client.AgentKind.Name(agent.kind).removeprefix("AGENT_KIND_").lower()
@@ -128,18 +132,18 @@ def to_utc(time: Timestamp) -> datetime | None:
 def local_time(time: Timestamp) -> str:
     """Returns the time in the local zone, with the date unless it is today's.
 
-    `unknown time` if it is not valid.
+    For a time that is not valid: `unknown time`.
     """
     try:
         local = time.ToDatetime(tzinfo=UTC).astimezone()
-    except (ValueError, OverflowError):  # the latter on the first and last days in some time zones
+    except (ValueError, OverflowError):  # the latter near the first and last year, in some zones
         return UNKNOWN_TIME
     today = datetime.now(UTC).astimezone().date()
     return local.strftime("%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M:%S")
 
 
 def remarks(message: Message) -> list[str]:
-    """Returns other details of a message: `edit of #3`, `re #2`. They are not escaped."""
+    """Returns a message's details, such as `edit of #3` or `re #2`. They are not made safe."""
     found = []
     if message.kind == bus_client.MessageKind.MESSAGE_KIND_EDIT:
         found.append(f"edit of #{message.edit_of}")
@@ -169,7 +173,7 @@ def remarks(message: Message) -> list[str]:
 
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """Yield the rows as lines with aligned columns."""
+    """Yields the rows as lines with aligned columns. Rows must have equally many cells."""
     widths = [min(max(map(len, column)), _WIDEST) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))

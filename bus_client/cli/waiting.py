@@ -32,7 +32,7 @@ from bus_client.cli.transcript import Transcript
     metavar="N",
     type=count_type,
     default=1,
-    help="Wait for at least N messages.",
+    help="Wait until there are at least N messages.",
 )
 @click.option(
     "--max",
@@ -45,12 +45,12 @@ from bus_client.cli.transcript import Transcript
 @seconds_option(
     "--lease",
     default=900.0,
-    help="How long others see you working on the messages if you make no other call.",
+    help="How long others see you working on the messages if you make no other call; at most 1h.",
 )
 @click.option(
     "--mine",
     is_flag=True,
-    help="Only messages that mention you, reply to you or are handed off to you.",
+    help="Only messages that mention you, reply to you or hand off to you.",
 )
 @click.option("--all", "include_own", is_flag=True, help="Include your own messages.")
 @as_option
@@ -70,13 +70,13 @@ async def wait(
 
     Printed messages are marked as read, and so are those that --mine skipped. An agent that must
     not lose messages if it crashes waits with --after instead, and acknowledges them with `post
-    --based-on`. If you were never in the thread, all of its messages are new; without --as, only
-    those posted from now on. After messages were printed, others see you working until you wait
-    again or the --lease ends.
+    --based-on`. If you are not a participant yet, all messages of the thread are new to you;
+    without --as, only those posted from now on are. After messages have been printed, others see
+    you working until you wait again or the --lease expires.
 
-    Exit code 3: no message came in time. 5: the thread is closed, and no more will come. 1 or 4:
-    the thread could not be read, or the server not be reached, for at least 2 s: there may be
-    messages.
+    Exit code 3: no message came in time. 5: the thread is closed, and no more will come; or --after
+    is past its newest message. 1 or 4: the thread could not be read, or the server could not be
+    reached, for at least 2 s; there may be new messages.
 
     \b
     Examples:

@@ -58,7 +58,7 @@ def _parse_names(_: click.Context, __: click.Parameter, names: str) -> Sequence[
     metavar="N",
     type=click.IntRange(1, 10_000),
     default=64,
-    help="Posts in flight at once, in `post`.",
+    help="How many posts `post` keeps in flight.",
 )
 @as_option
 @timeout_option
@@ -70,17 +70,17 @@ async def bench(
     size: int,
     concurrency: int,
 ) -> int:
-    """Measure how fast a server takes posts and wakes a waiting client, and that nothing is lost.
+    """Measure how fast a server takes posts and wakes a waiting client; check that nothing is lost.
 
     \b
       post  posts/s with --concurrency in flight, and how long each takes
-      wake  the time from a post until a waiting client has it
+      wake  the time from a post until a waiting client receives it
 
     The figures include the cost of this program, which is a single process in Python. Each
     benchmark creates a thread, bench-…, and deletes it at the end. Others who use the server will
     notice the load.
 
-    Exit code 1: a message was lost, or came twice.
+    Exit code 1: a message was lost, or delivered twice.
 
     \b
     Examples:
@@ -117,7 +117,11 @@ async def bench(
 
 @asynccontextmanager
 async def _own_thread(session: Session, bus: BusClient) -> AsyncIterator[str]:
-    """Create a thread and yield its name. Deletes the thread on exit, even after an error."""
+    """Yields the name of a new thread, which is deleted at the end, even after an error.
+
+    Raises:
+        BusError: The thread could not be created or deleted.
+    """
     name = f"bench-{secrets.token_hex(8)}"
     try:
         await bus.create_thread(name, topic="threadbus bench")

@@ -19,7 +19,7 @@ class Result:
     what: str
     """What was measured, in a few words."""
     figures: dict[str, float]
-    """The measurements. Each name ends in the unit."""
+    """The measurements by name. Each name ends in the unit."""
     count: int
     """How many messages should have arrived."""
     lost: int
@@ -44,7 +44,7 @@ class Result:
         }
 
     def lines(self, *, colour: bool) -> Iterator[str]:
-        """Yield the result as human-readable lines."""
+        """Yields the result as human-readable lines."""
         figures = " · ".join(_formatted(name, value) for name, value in self.figures.items())
         yield f"{self.name:8}  {figures}"
         arrived = f"{self.lost:,} lost, {self.duplicated:,} duplicated of {self.count:,}"
@@ -55,7 +55,7 @@ class Result:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts the message numbers that a reader received."""
+    """A count of the message numbers that a reader received."""
 
     got: Counter[int] = field(default_factory=Counter)
 
@@ -80,7 +80,7 @@ def number_of(text: str) -> int:
 
 
 def times(seconds: Sequence[float]) -> dict[str, float]:
-    """Returns the median and the 99th percentile of times in seconds, in milliseconds."""
+    """Returns the median and 99th percentile of times in seconds, as `p50_ms` and `p99_ms`."""
     ordered = sorted(seconds)
     return {f"p{part}_ms": percentile(ordered, part) * 1e3 for part in (50, 99)}
 

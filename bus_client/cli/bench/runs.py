@@ -1,4 +1,4 @@
-"""The benchmarks. Each runs on a thread of its own."""
+"""The benchmarks. Each posts to a ThreadBus thread that nothing else uses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Load:
     size: int
     """Bytes of each message's content."""
     concurrency: int
-    """Posts in flight at once, in `post`."""
+    """How many posts `post` keeps in flight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,11 @@ class Bench:
 
 
 async def post(bench: Bench) -> Result:
-    """Measure posts/s with many posts in flight, and how long each takes."""
+    """Measure posts/s with many posts in flight, and how long each takes. Returns the result.
+
+    Raises:
+        BusError: A call failed.
+    """
     thread, load = bench.poster.thread(bench.thread), bench.load
     numbers, taken, posted = count(), list[float](), set[int]()
     clock = _Clock(bench)
@@ -76,7 +80,11 @@ async def post(bench: Bench) -> Result:
 
 
 async def wake(bench: Bench) -> Result:
-    """Measure the time from calling post() until another connection's follow() has the message."""
+    """Measure the time from a post() until another client's follow() has it. Returns the result.
+
+    Raises:
+        BusError: A call failed.
+    """
     thread, size = bench.poster.thread(bench.thread), bench.load.size
     taken, posted, lost = list[float](), 0, 0
     follow = _from_start(bench).follow(include_own=True, acknowledge=False)
@@ -101,7 +109,7 @@ async def wake(bench: Bench) -> Result:
 
 
 class _Reader:
-    """Reads messages, expecting one particular message at a time.
+    """A reader that expects one particular message at a time.
 
     Attributes:
         duplicated: The number of messages received that were not expected.
@@ -112,7 +120,7 @@ class _Reader:
         self._messages = messages
 
     async def arrival(self, number: int) -> float:
-        """Read until message `number`. Returns its arrival time, on the clock of perf_counter().
+        """Read until message `number`. Returns its arrival time, in seconds of perf_counter().
 
         Raises:
             TimeoutError: It did not arrive within 10 s. Do not call this again.
@@ -139,7 +147,7 @@ async def _time_to_wake(thread: ThreadHandle, reader: _Reader, text: str) -> flo
 
 
 class _Clock:
-    """Measures how long a benchmark runs, and reports its progress."""
+    """The time that a benchmark has run, on perf_counter(); reports its progress."""
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
@@ -161,14 +169,14 @@ class _Clock:
 
 
 def _from_start(bench: Bench) -> ThreadHandle:
-    """Returns the thread, positioned before its first message."""
+    """Returns the reader's handle of the thread, positioned before the first message."""
     thread = bench.reader.thread(bench.thread)
     thread.position = bus_client.Cursor(thread=bench.thread, after_seq=0)
     return thread
 
 
 async def _stored(bench: Bench) -> Tally:
-    """Read the thread to its end, and count the messages."""
+    """Returns the count of the messages in the thread. Raises BusError."""
     tally, thread = Tally(), _from_start(bench)
     head = (await thread.refresh()).head_seq
     if not head:

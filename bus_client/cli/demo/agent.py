@@ -1,7 +1,7 @@
 """An agent of the demo, run in its own process: an example of an agent that uses the SDK.
 
 It participates in a thread until it is stopped (SIGTERM), then ends its session. If it is killed at
-any time and restarted, it resumes where it was: it misses no message and posts none twice.
+any time and restarted, it resumes where it left off: it misses no message and posts none twice.
 
 For the demo, it also reports on stdout what it is doing, one JSON object per line, and delays each
 reply that is marked `on_cue` until SIGUSR1.
@@ -21,7 +21,13 @@ from bus_client.cli.demo.lines import LINES, THREAD, Line
 
 
 async def live(name: str, server: str, credentials: Path, pace: float) -> None:
-    """Run the agent until SIGTERM. Writing a message takes `pace` seconds.
+    """Run the agent until SIGTERM or SIGINT.
+
+    Args:
+        name: The agent's name.
+        server: The server's address.
+        credentials: The file for the agent's token.
+        pace: Seconds that writing a message takes.
 
     Raises:
         BusError: The server cannot be reached, or refused a call.
@@ -36,12 +42,12 @@ async def live(name: str, server: str, credentials: Path, pace: float) -> None:
             loop.add_signal_handler(number, life.cancel)
         await asyncio.wait([life])
         if not life.cancelled():
-            life.result()  # raises its error, if it failed
+            life.result()  # raises the error if it failed
         await bus.end_session()
 
 
 class _Agent:
-    """Reads messages, thinks, and replies."""
+    """An agent that reads messages, thinks, and replies."""
 
     def __init__(self, bus: bus_client.BusClient, pace: float, cue: asyncio.Event) -> None:
         self._bus = bus
@@ -57,17 +63,21 @@ class _Agent:
         async with aclosing(thread.follow(filter=self._filter())) as messages:
             async for message in messages:
                 _report(read=message.seq)
-                if message.seq >= thread.info.head_seq:  # otherwise read on first: more was posted
+                # Messages older than the newest at joining are only read.
+                if message.seq >= thread.info.head_seq:
                     await self._answer(thread, message.seq)
 
     def _filter(self) -> bus_client.MessageFilter | None:
-        """Returns the filter for its wait: the tester sleeps until it is addressed."""
+        """Returns the filter for the agent's wait. The tester sleeps until addressed."""
         if self._bus.agent == "tester":
             return bus_client.MessageFilter(addressed_to_me=True)
         return None
 
     async def _answer(self, thread: bus_client.ThreadHandle, seq: int) -> None:
-        """Reply to message `seq`, unless another message has been posted since."""
+        """Reply to message `seq`, unless another message has been posted since.
+
+        Then reply to that reply, if the agent has more to say.
+        """
         while line := self._line_after(seq):
             await self._think(line)
             try:
@@ -84,14 +94,14 @@ class _Agent:
                 )
             except bus_client.SeqConflict as conflict:
                 _report(refused=seq, last_seq=conflict.last_seq)
-                return  # the loop reads the newer messages, and replies to those
+                return  # take_part() reads the newer messages, and replies to them
             recipients = [(r.agent, r.presence, r.waiting) for r in posted.recipients]
             _report(posted=posted.seq, recipients=recipients)
             seq = posted.seq
             await thread.acknowledge(seq)
 
     def _line_after(self, seq: int) -> Line | None:
-        """Returns the reply to message `seq`, if any. Your agent asks its model here."""
+        """Returns the reply to message `seq`, or None. A real agent would ask its model here."""
         mine = (line for line in LINES if line.who == self._bus.agent)
         return next((line for line in mine if line.after == seq), None)
 

@@ -27,14 +27,14 @@ from bus_client.cli.session import run_concurrently, run_verb, until_signal
 if TYPE_CHECKING:
     from bus_client import Message, Presence, ThreadHandle
 
-_PATIENCE = 90.0  # seconds that the demo may take on a slow machine, plus its pauses
-# With these, the reviewer's death is visible within two seconds instead of the default minute.
+_PATIENCE = 90.0  # seconds, besides its pauses, that the demo may take on a slow machine
+# With these, others see within two seconds that the reviewer is gone, not after a minute.
 _PRESENCE_SETTINGS = ("--heartbeat-interval", 0.6, "--agent-timeout", 1.0)
 _NEXT = """\
   threadbus serve                             run a server, in its own terminal
   threadbus post design "hello" --as coder    an agent posts a message
   threadbus wait design --as reviewer         another agent waits for it
-  threadbus tail design                       and you watch"""
+  threadbus tail design                       you watch the thread"""
 
 
 def _try_it() -> str:
@@ -50,9 +50,9 @@ def demo(pace: float, as_json: bool) -> int:
     Runs a server with a real database in a temporary folder, and a coder, a reviewer and a tester,
     each in its own process. You see who waits and who works. The tester sleeps until it is
     mentioned. A reply that comes too late is refused, and reconsidered. The reviewer is killed
-    while it thinks; the others notice, and it resumes where it was when it is restarted.
+    while it thinks; the others notice, and after a restart it resumes where it left off.
 
-    Ends by itself, with exit code 0 if all of that happened and each message came once, in order.
+    Exit code 0: all of this happened, and each message came once and in order. Otherwise 1.
 
     \b
     Example:
@@ -88,7 +88,7 @@ async def _demo(out: Output, pace: float) -> int:
 
 
 class _Play:
-    """The steps of the demo, in order. Each one waits for the previous one, not for a time.
+    """The steps of the demo. Each begins when the previous one has happened.
 
     Attributes:
         received: The messages that a follower has received so far.
@@ -104,7 +104,7 @@ class _Play:
         self._agents: dict[str, DemoProcess] = {}
 
     async def run(self) -> list[tuple[str, str]]:
-        """Run the demo. Returns outcome() as a list.
+        """Run the demo. Returns its claims, each with the evidence against it: see outcome().
 
         Raises:
             ProcessEnded: The server or an agent ended too early.
@@ -189,7 +189,7 @@ class _Play:
         self._narrator.say(f"the tester slept through all that; #{first} mentions it and wakes it")
 
     async def _refuse(self, reviewer: DemoProcess) -> None:
-        """Let the reviewer reply to a message after the tester has: the reply is refused."""
+        """Let the reviewer reply to a message after the tester did: its reply is refused."""
         reviewer.cue()
         refused = await reviewer.next_event("refused")
         answer = next(

@@ -18,7 +18,8 @@ class Line:
         text: The reply.
         mentions: The agents that it mentions.
         on_cue: Whether the agent waits for a signal from the demo before posting this.
-        posted: Whether the reply will be in the thread.
+        posted: Whether the reply will be in the thread: not if it is refused, or its agent is
+            killed first.
     """
 
     who: str
@@ -53,7 +54,7 @@ LINES = [
         after=3,
         text="Reads well.",
         on_cue=True,
-        posted=False,  # it is killed before it posts this
+        posted=False,  # the reviewer is killed before it posts this
     ),
     Line(
         who="coder",

@@ -1,4 +1,4 @@
-"""What the demo prints: messages, and `── …` for everything else that happens."""
+"""What the demo prints: messages, and `── …` for other events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WIDEST = len("waiting")  # the longest of the usual presences
 
 
 class Narrator:
-    """Prints what happens to stdout; with --json, to stderr and without the messages."""
+    """The demo's output: events and messages on stdout; with --json, only events, on stderr."""
 
     def __init__(self, out: Output) -> None:
         self._out = out
@@ -39,7 +39,7 @@ class Narrator:
         self._line(text, self._dim(f"── {text}"))
 
     def presence(self, states: Mapping[str, str], changed: Container[str]) -> None:
-        """Print the agents' presence; on a terminal, those in `changed` are highlighted."""
+        """Print the agents' presence. With colours, the agents in `changed` are highlighted."""
         words = [f"{agent} {states[agent]:{_WIDEST}}" for agent in AGENTS if agent in states]
         words[-1] = words[-1].rstrip()
         styled = [word if word.split()[0] in changed else self._dim(word) for word in words]
@@ -60,7 +60,7 @@ class Narrator:
 
 
 class PresenceWatcher:
-    """Prints changes of the agents' presence, and waits for them."""
+    """The agents' presence: prints its changes, and waits for them."""
 
     def __init__(self, narrator: Narrator) -> None:
         self._narrator = narrator
@@ -87,7 +87,7 @@ class PresenceWatcher:
                     return
 
     async def wait_until(self, state: str, *agents: str) -> None:
-        """Returns as soon as all of these agents have this presence."""
+        """Wait until all of these agents have this presence. watch() must be running."""
         async with self._changed:
             await self._changed.wait_for(
                 lambda: all(self._states.get(agent) == state for agent in agents)

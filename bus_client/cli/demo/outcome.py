@@ -18,13 +18,13 @@ def outcome(
     agents: Mapping[str, DemoProcess],
     killed: DemoProcess,
 ) -> Iterator[tuple[str, str]]:
-    """Yield each claim with the evidence against it: "" if it is true.
+    """Yields each claim with the evidence against it, which is "" if the claim is true.
 
     Args:
         received: The messages that a follower received.
         stored: The messages in the store.
-        agents: The agents by name, with the restarted reviewer.
-        killed: The reviewer that was killed.
+        agents: The agents' processes by name. The reviewer's is the restarted one.
+        killed: The reviewer's process that was killed.
     """
     wanted = [(seq, line.who, line.text) for seq, line in enumerate(POSTED, start=1)]
     found = [[(m.seq, m.sender, m.content) for m in messages] for messages in (received, stored)]
@@ -52,5 +52,5 @@ def outcome(
     refused = [(name, seq) for name, agent in agents.items() for seq in agent.values("refused")]
     yield (
         f"two replied to #{REFUSED_AT} at once: one was refused, read on and reconsidered",
-        "" if refused == [("reviewer", REFUSED_AT)] else f"refused were {refused}",
+        "" if refused == [("reviewer", REFUSED_AT)] else f"the refused replies are {refused}",
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ProcessEnded(Exception):
-    """A process ended too early."""
+    """A process of the demo ended too early, or with an error."""
 
 
 class DemoProcess:
@@ -39,14 +39,18 @@ class DemoProcess:
         return self._process.pid
 
     async def read_line(self) -> str:
-        """Returns the next line of the process's output. Raises ProcessEnded if there is none."""
+        """Returns the next line of the process's stdout. Raises ProcessEnded at its end."""
         line = await self._out.readline()
         if not line:
             raise ProcessEnded(f"the {self.name} ended early")
         return line.decode()
 
     async def next_event(self, kind: str) -> dict[str, Any]:
-        """Read events until one has the key `kind`, and return that. Raises ProcessEnded."""
+        """Returns the next event that has the key `kind`. Appends each event read to `events`.
+
+        Raises:
+            ProcessEnded: The process ended before such an event.
+        """
         while True:
             event: dict[str, Any] = json.loads(await self.read_line())
             self.events.append(event)
@@ -58,32 +62,32 @@ class DemoProcess:
         return [event[kind] for event in self.events if kind in event]
 
     def cue(self) -> None:
-        """Signal the agent to post the reply, marked `on_cue`, that it is holding back."""
+        """Signal the agent to write its next reply that is marked `on_cue`."""
         self._process.send_signal(signal.SIGUSR1)
 
     async def kill(self) -> None:
-        """Kill the process (SIGKILL) unless it has ended. Returns once it has."""
+        """Kill the process (SIGKILL) unless it has ended, and wait until it has."""
         with suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
 
     async def stop(self) -> int:
-        """Stop the process (SIGTERM). Returns its exit code."""
+        """Stop the process (SIGTERM), and wait until it has ended. Returns its exit code."""
         with suppress(ProcessLookupError):  # it has ended
             self._process.terminate()
         return await self._process.wait()
 
     async def read_rest(self) -> None:
-        """Read the remaining events of a process that has ended."""
+        """Append the remaining events of a process that has ended to `events`."""
         async for line in self._out:
             self.events.append(json.loads(line))
 
 
 class Processes:
-    """Runs Python modules as processes, and kills those still running at the end of the block.
+    """The demo's processes. Those still running at the end of the `async with` block are killed.
 
     Attributes:
-        folder: The folder for their data, and for their stderr in `NAME.log`.
+        folder: The folder for their data, and for their stderr, in `NAME.log`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -98,7 +102,13 @@ class Processes:
         await asyncio.gather(*(process.kill() for process in self._running))
 
     async def start(self, name: str, module: str, *arguments: object) -> DemoProcess:
-        """Start a module as a process, without the user's THREADBUS_… variables."""
+        """Start a Python module as a process, without the user's THREADBUS_… variables. Returns it.
+
+        Args:
+            name: The name of the agent, or `server`.
+            module: The module, which is run with `python -m`.
+            *arguments: Its arguments.
+        """
         environment = {key: value for key, value in os.environ.items() if "THREADBUS" not in key}
         environment["XDG_DATA_HOME"] = str(self.folder)
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -116,7 +126,7 @@ class Processes:
         return running
 
     def logs(self) -> str:
-        """Returns the last part of what each process wrote to stderr."""
+        """Returns the last 2,000 characters that each process wrote to stderr."""
         logs = sorted(self.folder.glob("*.log"))
         texts = {log.stem: log.read_text("utf-8", "replace")[-2000:].strip() for log in logs}
         return "\n".join(f"{name}: {text}" for name, text in texts.items() if text)

@@ -25,10 +25,10 @@ class Check:
     finding: str
     """What was found."""
     advice: str = ""
-    """What to do about it, in a sentence. Empty if the status is ok."""
+    """What to do about the finding. Empty if the status is ok."""
 
     def lines(self, *, colour: bool) -> Iterator[str]:
-        """Yield the check as human-readable lines."""
+        """Yields the check as human-readable lines."""
         status = f"{self.status:7}"
         if colour:
             status = click.style(status, fg=_COLOURS[self.status])

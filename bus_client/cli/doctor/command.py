@@ -31,8 +31,10 @@ _DEFAULT_DB = Path("threadbus.db")
     show_default="./threadbus.db, if it exists",
     help="Also check the server's database file.",
 )
-@click.option("--deep", is_flag=True, help="Read the whole file to find damage; may take long.")
-@seconds_option("--timeout", default=5.0, help="How long to try to reach the server.")
+@click.option(
+    "--deep", is_flag=True, help="Read the whole database file to find damage; may take minutes."
+)
+@seconds_option("--timeout", default=5.0, help="How long to try each call, and the wake-up check.")
 @click.option(
     "--as",
     "agent",
@@ -46,12 +48,12 @@ _DEFAULT_DB = Path("threadbus.db")
 async def doctor(session: Session, db: Path | None, deep: bool) -> int:
     """Check a server, this machine and, if it is on this machine, the server's database file.
 
-    Each check is ok, a warning, a failure or skipped, and says what to do. To measure how fast a
-    post wakes a waiting client, it creates a thread, doctor-…, and deletes it. It changes nothing
-    else, and registers nobody.
+    Each check is ok, a warning, a failure or skipped; unless it is ok, it says what to do. To
+    measure how fast a post wakes a waiting client, a thread named doctor-… is created, and deleted
+    afterwards. Nothing else is changed, and no agent is registered.
 
-    Exit code 0: no failure, but perhaps warnings. 1: a failure. 4: the server cannot be reached;
-    this machine is checked all the same.
+    Exit code 0: no failure, but perhaps warnings. 1: a failure. 4: the server cannot be reached, or
+    cannot serve now; this machine and the file are checked all the same.
 
     \b
     Examples:

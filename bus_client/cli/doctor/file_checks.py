@@ -14,9 +14,9 @@ from bus_client.cli.doctor.check import Check
 
 _MIB, _GIB = 1024**2, 1024**3
 _LARGE_LOG = 32 * _MIB  # a server checkpoints it at about 4 MiB, and also warns at this size
-_FEW_INODES = 1_000  # a server has five files
+_FEW_INODES = 1_000  # fewer are a warning; a server needs five
 
-# The oldest version with STRICT tables.
+# The first version with STRICT tables, which the server uses.
 _OLDEST_SQLITE = (3, 37, 0)
 # The WAL-reset bug, https://sqlite.org/wal.html#walresetbug: the first version with the bug, and
 # the first version with the fix, which was also backported to two older release lines.
@@ -29,12 +29,12 @@ _NETWORK = {
     *("prl_fs", "smb3", "smbfs", "vboxsf", "fuse.ceph-fuse", "fuse.davfs", "fuse.gcsfuse"),
     *("fuse.glusterfs", "fuse.juicefs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
 }
-_AS_IT_SAYS = "No server starts with this file: do as the finding says."
+_AS_IT_SAYS = "A server refuses to start with this file; the finding says what to do."
 _IN_MEMORY = {"tmpfs", "ramfs"}
 
 
 def file_checks(path: Path) -> Iterator[Check]:
-    """Check a database file, without reading all of it, and its environment."""
+    """Yields the checks of a database file, without reading all of it, and of its environment."""
     from bus_server.errors import StoreRefused
     from bus_server.store.sqlite import file
 
@@ -57,7 +57,7 @@ def file_checks(path: Path) -> Iterator[Check]:
 
 
 async def integrity_check(path: Path) -> Check:
-    """Read a whole ThreadBus database file, and check it for damage.
+    """Returns the result of checking a whole ThreadBus database file for damage.
 
     May take minutes for a large file; can be cancelled.
     """
@@ -72,7 +72,7 @@ async def integrity_check(path: Path) -> Check:
 
 
 def sqlite_check(version: tuple[int, int, int]) -> Check:
-    """Check a version of SQLite."""
+    """Returns the check of a version of SQLite, for a server that would use it."""
     name = ".".join(map(str, version))
     if version < _OLDEST_SQLITE:
         oldest = ".".join(map(str, _OLDEST_SQLITE))
@@ -117,19 +117,22 @@ def _disk(folder: Path) -> Check:
     free, size = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
     finding = f"{_size(free)} free of {_size(size)}"
     if free < 64 * _MIB:
-        advice = "Free space: posts are refused when it is full, but nothing is lost."
+        advice = "Free space: posts are refused when the disk is full, but nothing is lost."
         return Check("disk", "failure", finding, advice)
-    # 20 GiB are enough, even if that is less than 5 % of a large disk.
+    # 20 GiB are enough even if they are less than 5 % of a large disk.
     if free < max(_GIB, min(size // 20, 20 * _GIB)):
-        return Check("disk", "warning", finding, "Free space before it is full.")
-    if disk.f_files and disk.f_favail < _FEW_INODES:  # f_files is 0 if they are not counted
+        return Check("disk", "warning", finding, "Free space before the disk is full.")
+    if disk.f_files and disk.f_favail < _FEW_INODES:  # f_files is 0 if inodes are not counted
         finding = f"only {disk.f_favail:,} more files can be created (inodes)"
         return Check("disk", "warning", finding, "Delete files that nobody needs.")
     return Check("disk", "ok", finding)
 
 
 def file_system_of(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
-    """Returns the type of the file system that a folder is on; "" if it cannot be determined."""
+    """Returns the type of the file system that a folder is on; "" if it cannot be determined.
+
+    `mounts` is the system's list of mounted file systems.
+    """
     try:
         table = mounts.read_text("utf-8", "surrogateescape")
     except OSError:
@@ -146,7 +149,7 @@ def file_system_of(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
 
 
 def file_system_check(folder: Path, kind: str) -> Check:
-    """Check whether a file system of this type can hold a database."""
+    """Returns the check of a folder's file system type: whether a database is safe there."""
     if kind in _NETWORK:
         return Check(
             "file system",
@@ -158,8 +161,8 @@ def file_system_check(folder: Path, kind: str) -> Check:
         return Check(
             "file system",
             "warning",
-            f"{folder.resolve()} is on {kind}, in memory: it is lost when the machine restarts",
-            "Move the file to a disk, unless that is intended.",
+            f"{folder.resolve()} is on {kind}, in memory: a restart of the machine loses the file",
+            "Move the file to a disk, unless you can lose it.",
         )
     return Check("file system", "ok", f"{kind}, local")
 
@@ -193,19 +196,19 @@ def _log(path: Path) -> Check:
             "log",
             "warning",
             f"{log} has grown to {_size(size)}",
-            "Stop what has kept the file open for long (a backup, an open sqlite3): the server "
-            "then shrinks the log.",
+            "Stop what has kept the file open for a long time (a backup, an open sqlite3): the "
+            "server then shrinks the log.",
         )
-    return Check("log", "ok", f"{log} has {_size(size)}" if size else "there is none now")
+    return Check("log", "ok", f"{log} has {_size(size)}" if size else "there is no log now")
 
 
 def _left_behind(path: Path) -> Check | None:
-    """Check for files that a server saved when it lost its own; None if there are none."""
+    """Returns a warning about files that a server left when it lost its own; None without any."""
     found = [*path.parent.glob(f"{path.name}.rescued*"), *path.parent.glob(f"{path.name}-wal.*")]
     if not found:
         return None
     finding = f"a server that lost its files left {', '.join(str(file) for file in sorted(found))}"
-    advice = "Delete them once the database has all it should; .rescued files are copies of it."
+    advice = "Delete them if the database lacks nothing; .rescued files are copies of it."
     return Check("left behind", "warning", finding, advice)
 
 
@@ -224,7 +227,7 @@ async def _quick_check(path: Path) -> list[str]:
             rows = await asyncio.shield(query)
         except asyncio.CancelledError:
             db.interrupt()
-            await asyncio.gather(query, return_exceptions=True)  # it must not outlive `db`
+            await asyncio.gather(query, return_exceptions=True)  # the query must not outlive `db`
             raise
     return [] if rows == [("ok",)] else [str(row[0]) for row in rows]
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from bus_client.cli.session import Session
     from threadbus.v1.bus_service_pb2 import GetServerInfoResponse
 
-_SAMPLES = 5
-_SKEW = 1.0  # seconds between the clocks above which the check is a warning
-_SLOW = 0.25  # seconds for a wake-up above which the check is a warning
+_SAMPLES = 5  # for each measurement
+_SKEW = 1.0  # seconds between the two clocks; more is a warning
+_SLOW = 0.25  # seconds for a wake-up; more is a warning
 _SERVING = b"\x08\x01"  # grpc.health.v1.HealthCheckResponse(status=SERVING)
 
 
@@ -35,7 +35,7 @@ class _Sample:
 
 
 async def server_checks(session: Session, bus: BusClient) -> AsyncGenerator[Check]:
-    """Check the server, and the identity that `session` has there.
+    """Yields the checks of the server, and of the identity that `session` has there.
 
     Args:
         session: The caller's options.
@@ -55,7 +55,7 @@ async def server_checks(session: Session, bus: BusClient) -> AsyncGenerator[Chec
 
 
 async def _quickest_sample(bus: BusClient) -> _Sample:
-    """Returns the one of several samples with the least delay, which compares the clocks best."""
+    """Returns the sample with the shortest round trip: it compares the clocks most exactly."""
     samples = []
     for _ in range(_SAMPLES):
         began, sent = time.monotonic(), time.time()
@@ -74,14 +74,14 @@ async def _server(address: str, sample: _Sample) -> Check:
             "server",
             "failure",
             f"{finding}, but reports that it is not serving",
-            "It is stopping: wait until it is back, or start it with threadbus serve.",
+            "It is shutting down, or its store has failed: read its log.",
         )
     if theirs != ours:
         return Check(
             "server",
             "warning",
             f"{finding}; this program is version {ours}",
-            "Upgrade the older one; a server must be restarted after that.",
+            "Upgrade the older of the two. If that is the server, restart it.",
         )
     return Check("server", "ok", finding)
 
@@ -123,7 +123,9 @@ def _durability(info: GetServerInfoResponse) -> Check:
 
 def _clock(sample: _Sample) -> Check:
     if not sample.info.HasField("server_time"):
-        return Check("clock", "skipped", "the server does not say its time", "Upgrade the server.")
+        return Check(
+            "clock", "skipped", "the server does not report its time", "Upgrade the server."
+        )
     size, direction = abs(sample.ahead), "ahead of" if sample.ahead > 0 else "behind"
     if size <= _SKEW:
         return Check("clock", "ok", f"within {_SKEW:g} s of the server's")
@@ -138,9 +140,12 @@ def _clock(sample: _Sample) -> Check:
 async def _identity(
     session: Session, info: GetServerInfoResponse, connections: AsyncExitStack
 ) -> tuple[Check, BusClient | None]:
-    """Check the caller's token. Also returns a client that uses it, if it is valid.
+    """Returns the check of the caller's identity, and a client with the caller's token.
 
-    The client is closed with `connections`.
+    The client is closed with `connections`; it is None if there is no token, or no valid one.
+
+    Raises:
+        BusError: The server does not respond.
     """
     token = session.token
     if token is None and session.agent is not None:
@@ -148,10 +153,12 @@ async def _identity(
             path = credentials.default_path()
             token = credentials.kept_token(path, session.server, session.agent)
         except bus_client.CredentialsError as error:
-            return Check("identity", "failure", str(error), "Repair it, or move it away."), None
+            return Check(
+                "identity", "failure", str(error), "Repair the file, or move it away."
+            ), None
         if token is None:
             finding = f"no token is stored here for {session.agent} at {session.server}"
-            advice = f"Register it, if it is new: threadbus register {session.agent}."
+            advice = f"Register the agent if it is new: threadbus register {session.agent}."
             return Check("identity", "warning", finding, advice), None
     if token is None:
         if "post" in info.scopes:
@@ -170,7 +177,7 @@ async def _identity(
 
 
 async def _wake_up(bus: BusClient, timeout: float) -> Check:
-    """Check how fast a post wakes a waiting client, in a thread that is created for it."""
+    """Returns the check of how fast a post wakes a waiting client, in a thread created for it."""
     info = await bus.server_info()
     if "post" not in info.scopes:
         finding = "not measured: that needs a token that may post"
@@ -195,7 +202,7 @@ async def _measure_wake_up(bus: BusClient, name: str, timeout: float) -> Check:
         return Check("wake-up", "failure", finding, "Read the server's log.")
     except bus_client.BusError as error:
         return Check("wake-up", "failure", error.message, error.hint or "Read the server's log.")
-    finding = f"a waiting client has a post after {_ms(median)} (median of {_SAMPLES})"
+    finding = f"a waiting client receives a post after {_ms(median)} (median of {_SAMPLES})"
     if median > _SLOW:
         advice = "The machine is busy, its disk syncs slowly, or the network is slow."
         return Check("wake-up", "warning", finding, advice)

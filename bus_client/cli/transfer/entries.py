@@ -18,10 +18,11 @@ from threadbus.names import AGENT, AGENT_RULE, THREAD, THREAD_RULE
 if TYPE_CHECKING:
     from bus_client import Message
 
-#: Bytes. The largest message is shorter, even with every character escaped.
+#: Maximum bytes of a line. The largest message is shorter, even with every character escaped.
 _LONGEST_LINE = 32 * 1024 * 1024
 
-# Fields of a line besides thread, sender and content. `seq` and `kind` describe the original.
+# Fields of a line besides thread, sender and content. `seq` and `kind` are those of the message
+# that was exported.
 _DETAILS = (
     "seq",
     "kind",
@@ -67,10 +68,12 @@ class Entries:
         self.count = 0
 
     def index(self) -> Iterator[int]:
-        """Read and check the file from its current offset; yield each line's size in bytes.
+        """Yields each line's size in bytes, while checking and indexing the file.
+
+        Begins at the file's current offset.
 
         Raises:
-            BadLine: For the first line that is not valid.
+            BadLine: A line is not valid. It is the first such line.
         """
         number, end = 0, self._file.tell()
         while line := self._file.readline(_LONGEST_LINE + 1):
@@ -101,7 +104,7 @@ class Entries:
         return self._runs[thread][0]
 
     def of(self, thread: str) -> Iterator[tuple[int, Message]]:
-        """Yield a thread's messages in the order of the file, each with its line number.
+        """Yields a thread's messages in the order of the file, each after its line number.
 
         Several threads may be read alternately.
 
@@ -118,7 +121,7 @@ class Entries:
                 try:
                     entry = self._parse(line, number)
                 except BadLine:
-                    entry = None  # it was valid before
+                    entry = None  # the line was valid when index() read it
                 if entry is None or entry.thread != thread:
                     raise BadLine(number, "the file was changed while it was imported")
                 yield number, entry
@@ -142,21 +145,21 @@ class Entries:
 
 
 class SeqMap:
-    """Maps the seqs of one thread in the file to its seqs on the server.
+    """A map from the seqs of one thread in the file to its seqs on the server.
 
     Stores runs of consecutive seqs, of which there are few: one, if nobody else posts.
     """
 
     def __init__(self) -> None:
         self._old: list[int] = []  # the first seq of each run, in the file
-        self._new: list[tuple[int, int]] = []  # its first seq on the server, and its length
+        self._new: list[tuple[int, int]] = []  # each run's first seq on the server, and its length
 
     def add(self, old: int, new: int) -> None:
         """Map `old` to `new`. No-op if `old` is 0: the line has no seq."""
         if not old:
             return
         if self._old and old < self._old[-1] + self._new[-1][1]:
-            self._old, self._new = [], []  # not ascending: start of another history
+            self._old, self._new = [], []  # not ascending: another history of the thread begins
         if self._old:
             (began, length) = self._new[-1]
             if (old, new) == (self._old[-1] + length, began + length):
@@ -166,7 +169,7 @@ class SeqMap:
         self._new.append((new, 1))
 
     def new(self, old: int) -> int:
-        """Returns the seq on the server for `old`; 0 if it was not added."""
+        """Returns the seq on the server for `old`; 0 if `old` was not added."""
         at = bisect_right(self._old, old) - 1
         if at < 0:
             return 0
@@ -233,5 +236,7 @@ def _text(found: dict[str, Any], name: str, *, needed: bool = True) -> str:
         value.encode()
     except UnicodeEncodeError as error:
         half = f"\\u{ord(value[error.start]):04x}"
-        raise ValueError(f'"{name}" has half a character ({half}); correct or remove it') from None
+        raise ValueError(
+            f'"{name}" has an unpaired surrogate ({half}); correct or remove it'
+        ) from None
     return value

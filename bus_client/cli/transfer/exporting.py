@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bus_client import BusClient, Message, Thread, ThreadHandle
 
 _PAGE = 100  # messages in memory at a time
-_MAX_LISTINGS = 10  # of all threads, while some get entries
+_MAX_LISTINGS = 10  # attempts to list all threads while entries change their order
 
 
 @click.command()
@@ -39,7 +39,7 @@ _MAX_LISTINGS = 10  # of all threads, while some get entries
     "form",
     type=click.Choice(["jsonl", "markdown"]),
     default="jsonl",
-    help="A line of JSON for each message, or a transcript for people.",
+    help="A line of JSON for each message, or a Markdown transcript for people.",
 )
 @click.option(
     "--fields",
@@ -66,12 +66,14 @@ async def export(
 ) -> int | None:
     """Write the messages of threads: a line of JSON for each message, or Markdown.
 
-    Threads follow each other, with --all in the order of their creation. Each is exported up to
-    its newest message at the start. An edited message has its latest content; edits themselves and
-    changes of a thread's state are omitted. `threadbus import` reads the lines.
+    Threads are written one after the other, with --all in the order of their creation. Each is
+    exported up to its newest message at the start of the export. An edited message has its latest
+    content; edits and entries about changes of the thread are omitted. `threadbus import` reads the
+    JSON lines.
 
-    The lines are UTF-8. Only what JSON requires is escaped; on a terminal, unsafe characters are
-    escaped, too. In Markdown, control and invisible characters are always shown as \\x1b.
+    JSON lines are UTF-8. Only what JSON requires is escaped; on a terminal, unsafe characters are
+    escaped, too. In Markdown, control and invisible characters are always shown as codes such as
+    \\x1b.
 
     Exit code 3: there are no messages.
 
@@ -105,7 +107,7 @@ async def export(
                         first = False
                 except bus_client.ThreadNotFound:
                     if not everything:
-                        raise  # with --all, a thread that was deleted since then is skipped
+                        raise  # with --all, a thread deleted during the export is skipped
     if not counts["messages"]:
         session.out.note("There is nothing to export.")
         return NOTHING_NEW
@@ -131,10 +133,15 @@ def _names(threads: Sequence[str], everything: bool) -> list[str]:
 
 
 async def _find(bus: BusClient, names: Sequence[str]) -> list[Thread]:
-    """Returns the threads of these names, or all threads if there are none.
+    """Returns the threads of these names; without names all threads, the oldest first.
 
-    A thread that gets an entry while the list is read moves to its front, and may be left out. So
-    the front is read again, up to the first thread that has not moved, until nothing has.
+    A thread to which an entry is appended while the list is read moves to the front of the list,
+    and may be missing. So the front is read again, up to the first thread that has not moved, until
+    none has, at most 10 times.
+
+    Raises:
+        ThreadNotFound: There is no thread of a given name.
+        BusError: A call failed.
     """
     if names:
         return [await bus.get_thread(name) for name in names]
@@ -145,7 +152,7 @@ async def _find(bus: BusClient, names: Sequence[str]) -> list[Thread]:
         async for thread in bus.list_threads(states=states):
             known = found.get(thread.name)
             if known is not None and _end(known) == _end(thread):
-                break  # those after it have been idle for longer: none of them was left out
+                break  # those after it have not moved either: none of them is missing
             found[thread.name], moved = thread, True
         if not moved:
             break
@@ -164,11 +171,14 @@ def _creation(thread: Thread) -> tuple[int, int, str]:
 async def _messages(
     bus: BusClient, thread: Thread, step: Callable[[int], object]
 ) -> AsyncIterator[Message]:
-    """Yield the messages of a thread up to `thread.head_seq`. Calls `step` with the progress.
+    """Yields the chat messages of a thread up to `thread.head_seq`, with their current content.
+
+    Calls `step` with the number of seqs read since its last call.
 
     Raises:
-        click.ClickException: The thread was replaced by a new one, or the server has fewer messages
-        than reported. BusError: As ThreadHandle.messages().
+        click.ClickException: The thread was replaced by a new one, or the server has fewer
+            messages than it reported.
+        BusError: As ThreadHandle.messages().
     """
     handle = bus.thread(thread.name)
     after = max(thread.first_seq - 1, 0)
@@ -182,7 +192,7 @@ async def _messages(
             yield message
         if not page and not await _is_there(handle, after + 1):
             break
-        # Not just to the last message of the page: the client drops messages of unknown kinds.
+        # Perhaps past the page's last message: the client drops messages of unknown kinds.
         upto = min(max(after + _PAGE, page[-1].seq if page else 0), thread.head_seq)
         step(upto - after)
         after = upto
@@ -231,7 +241,9 @@ def _json_lines(fields: str | None, *, on_terminal: bool) -> Callable[[Message],
     known = list(bus_client.Message.DESCRIPTOR.fields_by_name)
     for name in names:
         if name not in known:
-            raise click.UsageError(f"There is no field {name!r}; there are {', '.join(known)}.")
+            raise click.UsageError(
+                f"There is no field {name!r}; the fields are {', '.join(known)}."
+            )
 
     def line(message: Message) -> list[str]:
         whole = document(message, whole=True)
@@ -242,10 +254,10 @@ def _json_lines(fields: str | None, *, on_terminal: bool) -> Callable[[Message],
 
 @contextmanager
 def _output(file: Path | None) -> Iterator[Callable[[str], object]]:
-    """Yield a function that writes text to the file, or to stdout if it is None.
+    """Yields a function that writes text to the file, or to stdout if `file` is None.
 
     A regular file is replaced atomically at the end, unless nothing was written or an error is
-    raised; other files, such as pipes, are written directly.
+    raised; other files, such as pipes, are written directly. Raises OSError.
     """
     if file is None:
         # JSON lines are UTF-8, whatever the locale is.
@@ -266,7 +278,7 @@ def _output(file: Path | None) -> Iterator[Callable[[str], object]]:
                 written = stream.tell()
             if written:
                 if file.exists():
-                    shutil.copymode(file, part)  # the file may be private
+                    shutil.copymode(file, part)  # a private file stays private
                 part.replace(file)
         finally:
             part.unlink(missing_ok=True)

@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
     from bus_client import BusClient, Message, ThreadHandle
 
-_REQUEST_ID = "import-"
+_REQUEST_ID = "import-"  # the prefix of the request_ids of all imports
 _THREADS_AT_ONCE = 32
-_LINES_PER_YIELD = 200  # checked in a few milliseconds, after which signals are handled
+_LINES_PER_YIELD = 200  # checked in a few ms, after which the event loop can handle signals
 
 
 def _seekable(ctx: click.Context, _: click.Parameter, file: IO[bytes]) -> IO[bytes]:
     """Returns the file, or for a pipe a temporary copy, as the file is read twice.
 
     Raises:
-        click.ClickException: The disk is too full for the copy.
+        click.ClickException: The copy cannot be written, for example because the disk is full.
     """
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
@@ -72,16 +72,16 @@ async def import_(session: Session, file: IO[bytes], source: str) -> int:
     "thread", "sender" and "content"; threads are created and senders registered if needed. All
     lines are checked before the first is posted. The order within each thread is kept.
 
-    If it was stopped, run it again: nothing is posted twice. A line is identified by its thread,
-    sender and content, and by the number of equal lines before it in the file. So the second "ok"
-    in a file is a message of its own, but the first "ok" of another file is the same message as
-    the first one, unless the files have sources. Give each file of a series, such as one for each
-    day, its own --source, from the first run on and in each run.
+    An import that was stopped can be run again: nothing is posted twice. A line is identified by
+    its thread, sender and content, and by the number of equal lines before it in the file. So the
+    second "ok" in a file is a message of its own, but the first "ok" of another file is taken for
+    the first one of this file, unless the files have different sources. Give each file of a series,
+    such as one for each day, its own --source, and the same one in each run.
 
     Of the fields that `threadbus export` writes, mentions, handoff_to, priority, labels and
-    attachments are kept, and reply_to if that message is in the file, too; agents named there are
-    registered if needed. Messages get new seqs and times. Edits, changes of a thread's state and
-    all other fields are omitted.
+    attachments are kept, and reply_to if the message that it names is earlier in the file; agents
+    that are mentioned or handed off to are registered if needed. Messages get new seqs and times.
+    Edits, entries about changes of the thread, and all other fields are omitted.
 
     \b
     Examples:
@@ -92,7 +92,7 @@ async def import_(session: Session, file: IO[bytes], source: str) -> int:
         info = await bus.server_info()
         if "admin" not in info.scopes:
             raise bus_client.AccessDenied(
-                "Only an operator may post in the name of others.",
+                "Only an operator may post on behalf of others.",
                 code="PERMISSION_DENIED",
                 reason="ACCESS_DENIED",
             )
@@ -127,17 +127,22 @@ class _Counts:
 
     posted: int = 0
     already_there: int = 0
-    """Posted by an earlier run."""
+    """Posted before: by an earlier run, or by a call of this run whose response was lost."""
     out_of_place: int = 0
-    """Of those already there: not where this file has them."""
+    """Those of `already_there` that are not where this file has them."""
     left_out: int = 0
-    """Edits, and changes of a thread's state."""
+    """Edits, and entries about changes of a thread."""
     replies_unlinked: int = 0
-    """Posted without reply_to, as that message is not in the file before."""
+    """Posted without reply_to: the message that it names is not earlier in the file."""
 
 
 class _LineFailed(Exception):
-    """The server did not accept a line."""
+    """A call for a line failed.
+
+    Attributes:
+        number: The number of the line, from 1.
+        error: The error of the call.
+    """
 
     def __init__(self, number: int, error: bus_client.BusError) -> None:
         super().__init__(number, error)
@@ -146,7 +151,7 @@ class _LineFailed(Exception):
 
 
 class _Import:
-    """Posts the messages of a file: threads concurrently, each one's messages in order."""
+    """The import of a file: posts to its threads concurrently, to each of them in order."""
 
     def __init__(self, bus: BusClient, entries: Entries, source: str, began: Timestamp) -> None:
         self._bus = bus
@@ -157,11 +162,11 @@ class _Import:
         self.counts = _Counts()
 
     async def run(self, step: Callable[[int], object]) -> None:
-        """Post all messages. Calls `step` with 1 after each.
+        """Post all messages. Calls `step` with 1 after each line.
 
         Raises:
             BadLine: The file has changed.
-            _LineFailed: The server did not accept a line.
+            _LineFailed: A call for a line failed.
         """
         threads = iter(self._entries.threads)
         turn = asyncio.Lock()
@@ -188,8 +193,8 @@ class _Import:
                 await self._bus.create_thread(thread)
 
     async def _post_all(self, thread: ThreadHandle, step: Callable[[int], object]) -> None:
-        # About 100 bytes for each line of the threads in progress. If two digests ever collided,
-        # their lines would be counted together, which is harmless.
+        # Takes about 100 bytes for each line of the threads in progress. If two digests ever
+        # collided, their lines would be counted together, which is harmless.
         equal_lines: Counter[bytes] = Counter()
         seqs, resumption = SeqMap(), _Resumption(thread)
         for number, entry in self._entries.of(thread.name):
@@ -235,7 +240,7 @@ class _Import:
         seqs.add(entry.seq, posted.seq)
         if posted.deduplicated:
             self.counts.already_there += 1
-            # A newer one was posted by this run, whose response was lost.
+            # If newer than the start, it was posted by this run, and only the response was lost.
             if posted.create_time.ToNanoseconds() < self._began.ToNanoseconds():
                 self.counts.out_of_place += not await resumption.continues_at(posted.seq)
         else:
@@ -243,23 +248,23 @@ class _Import:
             resumption.posted()
 
     async def _register(self, name: str) -> None:
-        """Register an agent that a message names, if needed: senders are registered by posting."""
+        """Register an agent that a message names, if needed. Posting registers senders."""
         if not name or name in self._registered:
             return
         try:
             await self._bus.get_agent(name)
         except bus_client.AgentNotFound:
-            # Just registered by another process, or unregistered forever.
+            # AgentExists: another process has just registered it, or it was unregistered forever.
             with suppress(bus_client.AgentExists):
                 await register_with_token(self._bus, name, {})
         self._registered.add(name)
 
 
 class _Resumption:
-    """Decides whether existing messages of a thread were posted from this file.
+    """Evidence on whether the messages that a thread already has were imported from this file.
 
-    If an earlier run of this file was stopped, the thread has its lines up to some point, in
-    sequence, and none after it. Lines imported from another file are found if this file has more
+    If an earlier run of this file was stopped, the thread has the file's lines up to some point, in
+    order, and none after it. Lines imported from another file are detected if this file has other
     lines before or between them.
     """
 
@@ -269,17 +274,21 @@ class _Resumption:
         self._posted = False
 
     def posted(self) -> None:
-        """Record that a line had not been posted before."""
+        """Record that this run has posted a line: an earlier run did not get that far."""
         self._posted = True
 
     async def continues_at(self, seq: int) -> bool:
-        """Returns whether an earlier run of this file may have posted the next line as `seq`."""
+        """Returns whether an earlier run of this file may have posted the next line as `seq`.
+
+        Raises:
+            BusError: A message of the thread could not be read.
+        """
         last, self._last = self._last, seq
         if self._posted or seq <= last:
             return False
         if not last or seq == last + 1:
             return True
-        between = await self._thread.message(last + 1)  # posted by an agent, or imported, too
+        between = await self._thread.message(last + 1)  # posted by an agent, or by an import
         return not between.request_id.startswith(_REQUEST_ID)
 
 
@@ -298,7 +307,9 @@ def _report_failure(session: Session, failed: _LineFailed, counts: _Counts) -> i
     if error.retryable:
         hint = "Run it again: it continues where it stopped."
     elif isinstance(error, bus_client.RequestIdReused):
-        hint = f"It was imported before, as #{error.seq}, with other mentions, labels or the like."
+        hint = (
+            f"It was imported before, as #{error.seq}, with other mentions, labels or other fields."
+        )
     elif isinstance(error, bus_client.InvalidArgument):
         hint = "Correct the line, and run it again: nothing is posted twice."
     message = f"Line {failed.number}, {so_far}: {error.message}"
@@ -323,7 +334,7 @@ def _show(session: Session, counts: _Counts, *, threads: int) -> None:
         lines.append(f"{counts.left_out:,} left out: edits, and changes of a thread's state")
     if counts.replies_unlinked:
         replies = count(counts.replies_unlinked, "message")
-        lines.append(f"{replies} without reply_to: what they reply to is not in the file before")
+        lines.append(f"{replies} without reply_to: the message it names is not earlier in the file")
     session.out.show(document, lines)
     if counts.out_of_place:
         session.out.note(

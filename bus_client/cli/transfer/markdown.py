@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def heading(thread: Thread) -> Iterator[str]:
-    """Yield the lines of a thread's heading: its name and topic."""
+    """Yields the lines of a thread's heading: its name and topic."""
     yield f"# {safe(thread.name)}"
     yield ""
     if thread.topic:
@@ -23,10 +23,10 @@ def heading(thread: Thread) -> Iterator[str]:
 
 
 def section(message: Message) -> Iterator[str]:
-    """Yield the lines of a message: sender, seq and time, then its content as a quotation.
+    """Yields the lines of a message: sender, seq, time and details, then its content as a quote.
 
-    The end of a quotation ends everything that was opened in it, so that an open code fence, a list
-    or a heading cannot affect the next message.
+    The end of a quote ends everything that was opened in it, so that an open code fence, a list or
+    a heading cannot affect the next message.
     """
     time = to_utc(message.create_time)
     when = f"{time:%Y-%m-%d %H:%M:%S} UTC" if time is not None else UNKNOWN_TIME
