@@ -1,4 +1,4 @@
-"""The ThreadBus server. Read bus.py first, after the protos."""
+"""The ThreadBus server. To learn the code, read the protos, then bus.py."""
 
 from importlib import metadata
 

@@ -12,7 +12,7 @@ import click
 from bus_server.flags import settings_flags
 from bus_server.settings import Settings
 
-#: The exit code if the database was removed, replaced or damaged.
+#: The exit code if the store's files were removed, replaced or damaged while the server ran.
 LOST = 7
 
 
@@ -21,9 +21,9 @@ LOST = 7
 def main(**values: Any) -> None:
     """Run a server until SIGTERM, SIGHUP or Ctrl-C.
 
-    It then commits the posts it has accepted and ends open waits without an error.
+    To stop, it commits the posts it has accepted and ends open waits without an error.
 
-    Each TIME is in seconds, or has a unit: 90, 10m, 36h.
+    A TIME is a number of seconds, or has a unit (s, m, h or d): 90, 10m, 36h.
 
     \b
     Example:
@@ -37,13 +37,15 @@ def main(**values: Any) -> None:
 
 
 def run(settings: Settings) -> int:
-    """Run a server until it is stopped by a signal. Returns the exit code: 1 if it cannot start.
+    """Run a server until a signal, or the end of a background task, stops it.
 
-    Ends the process with code 7 if the database is removed, replaced or damaged.
+    Returns the exit code: 0, or 1 if the server could not start. Ends the process without returning
+    if the store's files are removed, replaced or damaged (code LOST), or if draining takes longer
+    than `drain_timeout` (code 1).
     """
     _open_standard_streams()
-    os.umask(0o077)  # the server's user alone can use the files that it creates
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our own errors say it better
+    os.umask(0o077)  # only the server's user may access the files that it creates
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the server reports errors itself
     try:
         from bus_server.errors import StoreLost, StoreRefused
         from bus_server.server import ServeError, serve
@@ -62,17 +64,17 @@ def run(settings: Settings) -> int:
         return 1
     except StoreLost:
         # The log says what was found. Exit immediately: an orderly exit would close SQLite's
-        # connections, which may write to a database that is not the store's.
+        # connections, and closing them may write to a database that is not the store's.
         logging.shutdown()
         os._exit(LOST)
     return 0
 
 
 def _open_standard_streams() -> None:
-    """Open /dev/null in place of standard input, output and error if the shell closed them.
+    """Open /dev/null in place of standard input, output and error, where the shell closed them.
 
-    Otherwise sockets and files would get these descriptors: printed text would go there, and uvloop
-    aborts when it closes one of them.
+    Otherwise sockets or files would get these descriptors: printed text would go into them, and
+    uvloop aborts when it closes a descriptor below 3.
     """
     for number in range(3):
         try:
@@ -85,7 +87,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
     except ImportError:
-        return None  # asyncio's own loop is slower, and otherwise the same
+        return None  # use asyncio's own loop, which is only slower
     return uvloop.new_event_loop
 
 

@@ -1,4 +1,4 @@
-"""Authentication: tokens, callers, and the scopes of each."""
+"""Authentication: tokens, callers and their scopes."""
 
 import asyncio
 import hashlib
@@ -10,28 +10,28 @@ from bus_server.errors import AccessDenied, TokenExpired, TokenInvalid
 from bus_server.store.interface import Store
 from threadbus.v1.agent_pb2 import AGENT_KIND_ANONYMOUS, AGENT_KIND_HUMAN, AgentKind
 
-#: Callers in the cache, by the hash of their token. A cached caller costs no query.
+#: Maximum number of callers in a cache. Authenticating a cached caller needs no query.
 MAX_KNOWN_CALLERS = 10_000
 
-#: Unknown tokens are refused one at a time: seconds between two refusals, and the longest that one
-#: is delayed. Callers that try many tokens would otherwise keep the server busy. Valid tokens are
-#: never delayed.
+#: Seconds by which refusals of unknown tokens are spaced, and the longest that one is delayed for
+#: this. Otherwise callers that try many tokens could keep the server busy. Calls with a valid token
+#: are never delayed.
 REFUSAL_PAUSE, MAX_REFUSAL_DELAY = 0.005, 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The authenticated sender of a call."""
+    """The caller of an RPC: an agent, an operator, or anonymous."""
 
     name: str
     kind: AgentKind.ValueType
-    #: The scopes it has: any of "post", "read" and "admin".
+    #: Its scopes: any of "post", "read" and "admin".
     scopes: tuple[str, ...]
-    #: Hash of its token; empty: it has none.
+    #: Hash of its token; empty if the call has none.
     token: bytes = b""
     #: When the token expires, in microseconds on the store's clock; 0: never.
     expire_time: int = 0
-    #: Its connection, as gRPC writes it. Only set for anonymous callers.
+    #: The connection of an anonymous caller, as gRPC writes it; empty for any other.
     connection: str = ""
 
     @property
@@ -41,43 +41,46 @@ class Caller:
 
     @property
     def own_name(self) -> str:
-        """Its name; empty if it is anonymous."""
+        """The caller's name; empty if it is anonymous."""
         return "" if self.kind == AGENT_KIND_ANONYMOUS else self.name
 
     @property
     def fairness_key(self) -> str:
-        """The key under which it shares queues and budgets: its name, or else its connection."""
+        """The key of its share in queues and budgets: its name, or its connection if anonymous."""
         return self.own_name or self.connection
 
 
+#: The caller of a call without a token: in open mode, and where tokens are required.
 ANONYMOUS = Caller("anonymous", AGENT_KIND_ANONYMOUS, ("post", "read"))
 UNAUTHENTICATED = Caller("anonymous", AGENT_KIND_ANONYMOUS, ())
 
 
 class Auth:
-    """Authenticates calls. Caches callers by their tokens."""
+    """The authentication of calls, with a cache of callers by the hash of their token."""
 
     def __init__(self, store: Store, *, required: bool) -> None:
         self.required = required
         self._store = store
         self._known: dict[bytes, Caller] = {}
-        #: When the next unknown token is refused, on the monotonic clock.
+        #: The earliest time of the next refusal of an unknown token, on the monotonic clock.
         self._next_refusal = 0.0
 
     async def authenticate(
         self, authorization: str | bytes | None, *, token_needed: bool = True
     ) -> Caller:
-        """Returns the caller that sent `authorization` metadata.
+        """Authenticate a call. Returns its caller.
 
         Args:
-            authorization: the metadata; None: the call has none. Several entries, joined by
-                commas, must all be the same.
+            authorization: the call's `authorization` metadata; None: it has none. Several entries,
+                joined by commas, must all be the same.
             token_needed: whether a server that requires tokens refuses a call without one.
+                Otherwise such a call gets a caller without scopes.
 
         Raises:
-            TokenInvalid: the token is unknown, or missing where one is required.
+            TokenInvalid: the token is unknown, or missing where one is required; or the metadata is
+                malformed.
             TokenExpired: the token was rotated, and its grace period is over.
-            StoreFailed: the store cannot be read.
+            StoreFailed, StoreBusy: the store cannot be read.
         """
         if authorization is None:
             if not self.required:
@@ -94,14 +97,14 @@ class Auth:
             )
         scheme, _, token = entry.partition(" ")
         if scheme.lower() != "bearer" or not token:
-            raise TokenInvalid("the authorization metadata must read `Bearer …`")
+            raise TokenInvalid("the `authorization` metadata must be `Bearer …`")
         caller = await self._caller(token_hash(token.strip()))
         if caller.expire_time and caller.expire_time <= self._store.clock.now():
             raise TokenExpired
         return caller
 
     def clear_cache(self) -> None:
-        """Empty the cache, because tokens may have expired. Lookups under way are repeated."""
+        """Empty the cache: tokens may have been rotated or revoked. Repeats lookups in progress."""
         self._known = {}
 
     async def _caller(self, hashed: bytes) -> Caller:
@@ -109,7 +112,7 @@ class Auth:
         while caller is None:
             known = self._known
             found = await self._look_up(hashed)
-            if known is self._known:  # else the token may have expired since it was looked up
+            if known is self._known:  # else the cache was cleared during the lookup
                 if len(known) >= MAX_KNOWN_CALLERS:
                     known.clear()
                 caller = known[hashed] = found
@@ -138,13 +141,16 @@ class Auth:
 
 
 def require_scope(caller: Caller, scope: str) -> None:
-    """Raises AccessDenied if the caller lacks a scope: "post", "read" or "admin"."""
+    """Check that a caller has a scope: "post", "read" or "admin". Raises AccessDenied."""
     if scope not in caller.scopes:
         raise AccessDenied(f"this needs a token with the scope `{scope}`")
 
 
 def token_hash(token: str) -> bytes:
-    """Returns the hash by which the store knows a token. Tokens are random, so SHA-256 suffices."""
+    """Returns the hash under which the store keeps a token, 32 bytes.
+
+    Tokens are long secrets, so an unsalted SHA-256 suffices.
+    """
     return hashlib.sha256(token.encode()).digest()
 
 

@@ -7,21 +7,22 @@ from typing import TypeAlias
 
 from bus_server.errors import StoreBusy
 
-#: Sizes up to this are not counted: counting would cost more than it saves.
+#: Bytes. What is no larger is not charged to a budget: counting it would cost more than it saves.
 SMALL = 16 * 1024
-#: Requests that may wait at a time; each holds a call open.
+#: Maximum number of claims to a budget that wait at a time. Each keeps a call open.
 MAX_WAITING = 4_096
 
-#: The bytes requested, and a future that is resolved when they are granted.
+#: A claim: its bytes, and a future that is resolved when they are granted.
 _Claim: TypeAlias = "tuple[int, asyncio.Future[None]]"
 
 
 class Budget:
-    """A byte budget. Requests that exceed it wait, and are granted round-robin over callers.
+    """A byte budget. Claims that exceed it wait, and are granted round-robin over callers.
 
-    The last quarter is reserved for callers that hold nothing, so that one caller cannot block the
-    others. Such a caller gets its bytes while any are left, so the total may be exceeded by one
-    request. Not thread-safe: call it on the event loop's thread.
+    Callers are identified by their fairness keys. The last quarter is reserved for callers that
+    hold nothing, so that one caller cannot block the others. Such a caller gets its bytes while any
+    are left, so the total may be exceeded by one claim. Not thread-safe: call it on the event
+    loop's thread.
     """
 
     def __init__(self, max_bytes: int, *, timeout: float, what: str) -> None:
@@ -29,7 +30,7 @@ class Budget:
         Args:
             max_bytes: the size of the budget.
             timeout: seconds that `take` waits by default.
-            what: what the bytes are for, used in error messages.
+            what: what the bytes are for, in error messages, such as "the request".
         """
         self._left = max_bytes
         self._reserve = max_bytes // 4
@@ -37,13 +38,13 @@ class Budget:
         self.timeout = timeout
         self._what = what
         self._held: dict[str, int] = {}
-        #: By caller, the one whose turn is next first.
+        #: The waiting claims of each caller, oldest first. The caller whose turn is next is first.
         self._waiting: dict[str, deque[_Claim]] = {}
         self._waiting_count = 0
 
     @property
     def waiting(self) -> list[str]:
-        """Returns the waiting callers, those that hold nothing first."""
+        """The callers with waiting claims, those that hold nothing first."""
         return sorted(self._waiting, key=self.holds)
 
     def holds(self, caller: str) -> bool:
@@ -51,7 +52,10 @@ class Budget:
         return caller in self._held
 
     def take_now(self, caller: str, size: int) -> bool:
-        """Take bytes without waiting. Returns whether there was room."""
+        """Take bytes without waiting. Returns whether they were taken.
+
+        They are not if there is no room, or if the caller holds bytes while any claim waits.
+        """
         held = self._held.get(caller, 0)
         if (held and self._waiting) or not self._fits(held, size):
             return False
@@ -63,10 +67,13 @@ class Budget:
         """Take bytes, waiting for them if needed. Takes nothing when cancelled.
 
         Args:
-            timeout: seconds to wait; None: the default, infinite: no limit.
+            caller: the caller's fairness key.
+            size: the number of bytes.
+            timeout: seconds to wait; None: the budget's default; math.inf: no limit.
 
         Raises:
-            StoreBusy: there was no room in time, or too many requests are waiting.
+            StoreBusy: there was no room in time; or too many claims wait, and this caller has the
+                most of them.
         """
         if self.take_now(caller, size):
             return
@@ -93,7 +100,7 @@ class Budget:
         self.change(caller, -size)
 
     def change(self, caller: str, size: int) -> None:
-        """Change what a caller holds by `size` bytes, whether or not there is room."""
+        """Add `size` bytes, which may be negative, to what a caller holds, even without room."""
         self._left -= size
         held = self._held.get(caller, 0) + size
         if held:
@@ -107,7 +114,7 @@ class Budget:
         return self._left - size >= self._reserve if held else self._left > 0
 
     def _serve(self) -> None:
-        """Grant waiting requests that fit, round-robin over callers."""
+        """Grant waiting claims that fit, round-robin over callers."""
         served = True
         while served:
             served = False
@@ -127,9 +134,9 @@ class Budget:
                     self._waiting[caller] = queue
 
     def _refuse_one(self, caller: str) -> None:
-        """Refuse the newest request of the caller with the most waiting requests.
+        """Refuse the newest claim of the caller with the most, in favour of a claim of `caller`.
 
-        Raises StoreBusy when that is `caller` itself.
+        Raises StoreBusy if, with the new claim, `caller` itself has the most.
         """
         queue = max(self._waiting.values(), key=len)
         error = StoreBusy(f"too many calls wait for room for {self._what}")
@@ -143,7 +150,7 @@ class Budget:
     def _withdraw(self, caller: str, claim: _Claim) -> None:
         queue = self._waiting.get(caller)
         if queue is None or claim not in queue:
-            return  # _serve removed it
+            return  # it was granted or refused
         self._dequeue(queue, claim)
         if not queue:
             del self._waiting[caller]

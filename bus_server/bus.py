@@ -1,4 +1,4 @@
-"""The bus: every operation that the services offer, independent of gRPC."""
+"""The bus: the operations on threads and their messages, independent of gRPC."""
 
 import asyncio
 import contextlib
@@ -35,16 +35,17 @@ logger = logging.getLogger(__name__)
 
 #: Seconds before a failed purge of a deleted thread is retried.
 PURGE_RETRY = 10.0
-#: Seconds between two steps of a purge, in which posts have the disk to themselves.
+#: Seconds between two steps of a purge, which leave the disk to posts.
 PURGE_PAUSE = 0.01
-#: Maximum number of threads that a heartbeat's response lists as unread.
+#: Maximum number of unread threads in the response to a heartbeat.
 MAX_UNREAD = 100
 
 
 class Bus:
     """The operations on threads and their messages.
 
-    Writes return once they are durable and the waits on the thread have been notified.
+    Writes return once they are durable and the waits on the thread have been notified. They raise
+    what `Writer.submit` raises, too. Reads raise StoreFailed and StoreBusy, too.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Bus:
         positions: UnsavedPositions,
         checkpointer: Checkpointer,
     ) -> None:
-        """`resources`: the store, and what wait loops use, too. server.build creates all parts."""
+        """`resources`: the store, and what wait loops use, too. server.build creates the parts."""
         self._resources = resources
         self._store = resources.store
         self._participants = resources.participants
@@ -63,7 +64,7 @@ class Bus:
         self._presence = presence
         self._positions = positions
         self._checkpointer = checkpointer
-        #: Tasks of PostMessages streams, cancelled when the server drains.
+        #: Tasks that receive PostMessages requests, cancelled when the server drains.
         self._post_streams: set[asyncio.Task[None]] = set()
         self._purge = asyncio.Event()
         self._purge.set()  # the last server may have stopped during a purge
@@ -71,10 +72,14 @@ class Bus:
     # ── Posts and waits ─────────────────────────────────────────────────────────────────────────
 
     async def post(self, post: store.Append) -> store.Appended:
-        """Append a message to a thread.
+        """Append a message to its thread.
 
-        Cancelling the call does not undo it. Raises BusError; nothing was stored then, except
-        perhaps with Internal and OutcomeUnknown.
+        Returns where it was appended, now or by an earlier post with its request_id. Cancelling the
+        call does not withdraw the post.
+
+        Raises:
+            OutcomeUnknown, StoreBug: it is unknown whether the message was stored.
+            BusError: any other error, as PostMessage documents; the message was not stored.
         """
         post.position = self._positions.unwritten(post.message.sender, post.message.thread)
         done = await self._writer.submit(post)
@@ -84,9 +89,12 @@ class Bus:
     async def post_many(
         self, posts: Sequence[store.Append]
     ) -> Awaitable[list[store.Appended | Exception]]:
-        """Wait for capacity and enqueue posts. Returns an awaitable of one outcome for each.
+        """Enqueue posts once the writer has capacity for them. Returns an awaitable of outcomes.
 
-        Posts that are enqueued one after the other are appended in that order.
+        Its result has one outcome for each post, in order: where the message was appended, or the
+        error that refused it. If the whole batch failed, it raises what `post` raises. The posts of
+        a caller are appended in the order in which they are enqueued. Cancelling the call enqueues
+        nothing.
         """
         command = store.AppendMany(posts)
         await self._writer.wait_for_capacity(command.size)
@@ -111,27 +119,31 @@ class Bus:
     async def post_to_recipients(
         self, post: store.Append
     ) -> tuple[store.Appended, list[Participant]]:
-        """As `post`; also returns who will see the message, with their presence before the post."""
+        """As `post`; also returns the recipients, with their presence before the post."""
         before = self.waiting_on(post.message.thread)
         done = await self.post(post)
         return done, await self.recipients(post.message, before)
 
     def waiting_on(self, thread: str) -> Mapping[str, agent_pb2.Presence.ValueType]:
-        """Returns the presence of each agent that waits on a thread, by name."""
+        """Returns the presence of each agent that has an open wait on a thread, by agent name."""
         return self._participants.waiting_on(thread)
 
     async def recipients(
         self, message: Message, before: Mapping[str, agent_pb2.Presence.ValueType]
     ) -> list[Participant]:
-        """Returns who will see a message that was just posted.
+        """Returns the recipients of a message that was just posted, at most 100.
 
-        `before` is what `waiting_on` returned before the post. Returns [] if they cannot be read.
+        First the agents addressed, then those that wait, then the other participants; never the
+        sender. Empty if the store cannot be read.
+
+        Args:
+            before: what `waiting_on` returned before the post. These agents have that presence.
         """
         return await self._participants.recipients(message, before)
 
     @contextlib.contextmanager
     def until_drained(self, stream: "asyncio.Task[None]") -> Iterator[None]:
-        """Cancel a task that receives posts if the server drains within the block."""
+        """Context manager: cancel a task that receives posts if the server drains within it."""
         self._post_streams.add(stream)
         try:
             yield
@@ -139,17 +151,17 @@ class Bus:
             self._post_streams.discard(stream)
 
     def follow(self, request: WaitRequest, frames: Frames) -> Coroutine[None, None, None]:
-        """Send a wait's frames until it ends. Raises what WaitLoop.run raises.
+        """Returns a coroutine that sends a wait's frames until it ends, as WaitLoop.run does.
 
-        Not a coroutine function: its coroutine object would live as long as the wait, and there may
-        be thousands.
+        Not a coroutine function: each open wait would then keep a second coroutine object.
         """
         return WaitLoop(request, self._resources, frames).run()
 
     async def heartbeat(self, agent: str, beat: Heartbeat) -> tuple[int, list[ThreadUnread]]:
-        """Renew an agent's lease and record what it has read.
+        """Set an agent's lease and state, and record what it has read.
 
-        Returns when the lease ends, in microseconds since the epoch, and its unread threads.
+        Returns when the lease ends, in microseconds since the epoch, and up to MAX_UNREAD threads
+        that the agent has not read to the head, most recently active first.
         """
         lease_end = self._presence.heartbeat(agent, beat)
         if beat.read_cursors:
@@ -170,10 +182,15 @@ class Bus:
         epoch: str,
         wanted: Filter,
     ) -> Page:
-        """Returns up to `limit` wanted messages of a thread with after < seq < before.
+        """Returns a page of a thread, after recording it as delivered to `reader`.
 
-        Raises ThreadNotFound, and CursorInvalid if `epoch` does not match or `after` is past the
-        head.
+        Args:
+            reader: the calling agent; empty: it is anonymous, and nothing is recorded.
+            after, before, limit, newest, epoch, wanted: as in `read_page`.
+
+        Raises:
+            ThreadNotFound: the thread does not exist, or was deleted during the call.
+            CursorInvalid: `epoch` is not the thread's, or `after` is past its head.
         """
         page = await read_page(
             self._store,
@@ -190,7 +207,7 @@ class Bus:
         return page
 
     async def message(self, thread: str, seq: int) -> bytes:
-        """Returns one message, serialised. Raises ThreadNotFound and MessageNotFound."""
+        """Returns a message, as a serialised Message. Raises ThreadNotFound and MessageNotFound."""
         found = await self._store.excerpt(thread, seq - 1, seq + 1, 1, PAGE_BYTES, newest=False)
         if not found.rows:
             raise MessageNotFound(thread, seq, found.head.seq)
@@ -199,11 +216,14 @@ class Bus:
     # ── Threads ─────────────────────────────────────────────────────────────────────────────────
 
     async def create_thread(self, thread: Thread) -> Thread:
-        """Create a thread and return it. Raises ThreadExists."""
+        """Create a thread and return it. Raises ThreadExists.
+
+        The store sets its epoch, state and times.
+        """
         return await self._writer.submit(store.CreateThread(thread))
 
     async def thread(self, name: str) -> Thread:
-        """Returns a thread. Raises ThreadNotFound."""
+        """Returns a thread by its name. Raises ThreadNotFound."""
         threads = await self._store.threads([name])
         if not threads:
             raise ThreadNotFound([name], await self._store.similar([name]))
@@ -218,56 +238,83 @@ class Bus:
         limit: int,
         after: store.ThreadPageKey | None,
     ) -> list[tuple[Thread, store.ThreadPageKey]]:
-        """Returns threads after a key, last active first, each with its own key."""
+        """Returns a page of threads, most recently active first, each with its page key.
+
+        A thread to which an entry is appended between two pages moves to the front: it may be
+        missing from later pages.
+
+        Args:
+            states: only threads in one of these states; empty: none.
+            prefix: only threads whose names begin with it; empty: all.
+            participant: only threads of which this agent is a participant; empty: all.
+            limit: the maximum number of threads.
+            after: the page key of the last thread of the previous page; None: the first page.
+        """
         return await self._store.list_threads(states, prefix, participant, limit, after)
 
     async def join_thread(self, join: store.JoinThread) -> tuple[store.Joined, store.Entrance]:
-        """Join a thread, and return what the response of JoinThread holds. Raises BusError."""
+        """Join a thread. Returns what the response to JoinThread holds.
+
+        Raises ThreadNotFound if the thread does not exist and `join.create` is not set.
+        """
         while True:
             if join.agent and (found := self._positions.unwritten(join.agent, join.thread.name)):
-                # The agent continues from the position that it reported last.
+                # Save the agent's position first: the join returns the one in the store.
                 key = join.agent, join.thread.name
                 await self._writer.submit(store.Checkpoint((), {key: found}))
             joined = await self._writer.submit(join)
             entrance = await self._participants.entrance(join, joined)
             if entrance is not None:
                 return joined, entrance
-            # The thread was deleted before it was read. The caller knows nothing of it: join again.
+            # The thread was deleted between the two calls: join again, as if it had been before.
 
     async def change_thread(self, change: store.SetThreadState | store.UpdateThread) -> Thread:
-        """Change a thread's state or settings, and return it. Raises ThreadNotFound."""
+        """Change a thread's state or settings. Returns the thread as changed.
+
+        Raises ThreadNotFound, and QuotaExceeded if the thread has no seqs left.
+        """
         position = self._positions.unwritten(change.entry.sender, change.name)
         thread = await self._writer.submit(replace(change, position=position))
         self._participants.changed(change.name)
         return thread
 
     async def leave_thread(self, leave: store.LeaveThread) -> None:
-        """Remove an agent from a thread's participants. Raises ThreadNotFound."""
+        """Remove an agent from a thread's participants, if it is one. Raises ThreadNotFound."""
         await self._writer.submit(leave)
         self._participants.left(leave.agent, leave.name)
 
     async def participants(self, thread: str, *, after: str, limit: int) -> list[Participant]:
-        """Returns participants of a thread after a name, by name. Raises ThreadNotFound."""
+        """Returns up to `limit` participants of a thread, sorted by name. Raises ThreadNotFound.
+
+        `after`: only those with greater names; empty: all.
+        """
         return await self._participants.of(thread, after=after, limit=limit)
 
     async def delete_thread(self, name: str) -> None:
-        """Delete a thread; its messages are purged in the background. Raises ThreadNotFound."""
+        """Delete a thread and end the waits on it. Raises ThreadNotFound.
+
+        Its messages are purged in the background.
+        """
         await self._writer.submit(store.DeleteThread(name))
         self._purge.set()
 
     # ── Life cycle ──────────────────────────────────────────────────────────────────────────────
 
     async def drain(self) -> None:
-        """End every wait; return when every post has its outcome and all state is saved."""
+        """End every wait, stop receiving posts of streams, and save presence and positions.
+
+        Returns once every enqueued command has its outcome. A failure to save is ignored.
+        """
         for stream in self._post_streams:
             stream.cancel()
         await self._resources.tails.drain()
-        with contextlib.suppress(BusError, StoreBug):  # what is lost is delivered to agents again
+        # Unsaved positions only cost repeated messages.
+        with contextlib.suppress(BusError, StoreBug):
             await self._checkpointer.save()
         await self._writer.drain()
 
     async def purge_forever(self) -> None:
-        """Purge the messages of deleted threads, in small steps, until cancelled."""
+        """Purge what deleted threads held, in small steps, until cancelled. Retries failures."""
         while True:
             await self._purge.wait()
             self._purge.clear()

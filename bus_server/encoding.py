@@ -1,8 +1,8 @@
-"""Encodes responses from messages that are already serialised, as the store has them.
+"""Response types that hold messages in serialised form, as the store has them.
 
-On the wire, a nested message is its bytes. So these are the types of bus_service.proto
-with each threadbus.v1.Message declared as bytes: they encode to the same responses without parsing
-a message and serialising it again, which takes three times as long.
+On the wire, a nested message looks like a bytes field. So these are the types of bus_service.proto
+with each field of type threadbus.v1.Message declared as bytes. They encode to the same responses,
+in a third of the time, as no message is parsed and serialised again.
 """
 
 from collections.abc import Sequence
@@ -50,9 +50,9 @@ WaitMessagesResponse = _encoded("WaitMessagesResponse")
 
 
 class BatchEncoder:
-    """Encodes WaitMessagesResponse frames with a MessageBatch.
+    """An encoder of WaitMessagesResponse frames with a MessageBatch.
 
-    Caches the last frame: a post wakes many waits at the same position, which all send it.
+    Caches the last frame: a post wakes many waits at the same position, and all send that frame.
     """
 
     def __init__(self) -> None:
@@ -61,9 +61,9 @@ class BatchEncoder:
         self._frame = b""
 
     def encode(self, thread: str, after_seq: int, epoch: str, bodies: Sequence[bytes]) -> bytes:
-        """Returns the frame with this cursor and these serialised messages."""
+        """Returns the serialised frame with this cursor and these serialised messages."""
         cursor = thread, after_seq, epoch
-        # Comparing the same objects, such as those in Recent, compares no bytes.
+        # Identical objects, such as those in Recent, are compared without looking at their bytes.
         if cursor != self._cursor or bodies != self._bodies:
             batch = {
                 "cursor": {"thread": thread, "after_seq": after_seq, "epoch": epoch},

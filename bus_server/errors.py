@@ -1,35 +1,35 @@
-"""The errors of the server. They know no status codes: `status.py` has the table.
+"""The errors of the server. `status.py` maps them to gRPC status codes.
 
 Exception
-├── BusError                    sent to the caller; its message says what to do next
+├── BusError                    sent to the caller; the message is for people
 │   │                           the request:
-│   ├── ValidationFailed        fields are missing or wrong
+│   ├── ValidationFailed        fields are missing or invalid, or it cannot be parsed
 │   ├── MessageTooLarge         a post exceeds a size limit
 │   ├── MethodUnknown           the server does not have the method
-│   ├── ServiceUnknown          health does not have the service
+│   ├── ServiceUnknown          the server does not have the service of a health check
 │   │                           the caller:
-│   ├── TokenInvalid            no token where one is required, or an unknown one
-│   ├── TokenExpired            the token was rotated
-│   ├── AccessDenied            the caller lacks a scope
-│   │                           what it names:
+│   ├── TokenInvalid            no token where one is required, or an unknown or revoked one
+│   ├── TokenExpired            the token was rotated, and its grace is over
+│   ├── AccessDenied            the caller is not allowed to do this
+│   │                           what the request names:
 │   ├── ThreadNotFound
 │   ├── MessageNotFound
 │   ├── AgentNotFound
 │   ├── ThreadExists            the name is taken
-│   ├── AgentExists             the name is taken, by another token
-│   ├── RequestIdReused         for a different post
+│   ├── AgentExists             the name has another token, or was unregistered
+│   ├── RequestIdReused         the request_id was used for a different post
 │   │                           the state of the thread:
-│   ├── SeqConflict             expected_last_seq is not its newest seq
-│   ├── ExpectedSeqRequired     it is strict
+│   ├── SeqConflict             expected_last_seq is not the newest seq
+│   ├── ExpectedSeqRequired     it is strict, and expected_last_seq is missing
 │   ├── ThreadClosed            it is closed or archived
-│   ├── CursorInvalid           the cursor is past its head, or of another epoch
+│   ├── CursorInvalid           a cursor is past its head, or of another epoch
 │   │                           limits:
-│   ├── QuotaExceeded           waiting does not help
+│   ├── QuotaExceeded           a limit on a number is reached; waiting does not help
 │   ├── StorageFull             the disk is full
 │   │                           nothing was done, retry later:
 │   ├── Draining                the server is shutting down
-│   ├── StoreBusy               no room in a queue or budget
-│   ├── StoreFailed             the file cannot be read or written
+│   ├── StoreBusy               no room in a queue or budget, or the store is locked
+│   ├── StoreFailed             the file is lost, or cannot be read or written
 │   │                           it is unknown whether anything was stored:
 │   ├── OutcomeUnknown          the store failed during a commit
 │   └── Internal                a bug
@@ -44,40 +44,40 @@ from typing import Self
 
 
 class BusError(Exception):
-    """An error that is sent to the caller. Nothing was stored, except as stated below.
+    """An error that is sent to the caller.
 
-    With Internal and OutcomeUnknown it is unknown whether anything was stored.
+    Nothing was stored, unless it is Internal or OutcomeUnknown: with these, that is unknown.
 
-    The class attributes are sent with the message; `status.py` turns each that is set into the
-    google.rpc detail for it.
+    The class attributes are sent, too: `status.py` makes the google.rpc error detail of each that
+    is set.
     """
 
-    #: (field path, description) of each invalid field.
+    #: (field path, description) of each invalid field; an empty path is the whole request.
     violations: Sequence[tuple[str, str]] = ()
     #: (type, name) of each resource that does not exist or is taken.
     resources: Sequence[tuple[str, str]] = ()
-    #: Seconds after which to retry; None: do not.
+    #: Seconds after which to retry, for RetryInfo; None: none is sent.
     retry_delay: float | None = None
-    #: What is limited, if a limit was reached.
+    #: What is limited, for QuotaFailure; empty: none is sent.
     quota: str = ""
 
     def __init__(self, message: str, metadata: Mapping[str, object] | None = None) -> None:
-        """`metadata`: for programs, as errors.proto lists it."""
+        """`metadata`: that of ErrorInfo, with the keys that errors.proto lists."""
         super().__init__(message)
         self.metadata = {key: str(value) for key, value in (metadata or {}).items()}
 
     def without_traceback(self) -> Self:
         """Clear traceback, cause and context. Returns the error itself.
 
-        Call it on an error that outlives its handler: the frames of a traceback hold the request
-        and everything that was loaded for it.
+        Call it on an error that is kept after it was caught: the frames of its traceback hold the
+        request and everything that was loaded for it.
         """
         self.__cause__ = self.__context__ = None
         return self.with_traceback(None)
 
 
 class ValidationFailed(BusError):
-    """Fields of the request are missing or wrong."""
+    """The request cannot be parsed, or fields of it are missing or invalid."""
 
     def __init__(self, *violations: tuple[str, str]) -> None:
         super().__init__(
@@ -90,9 +90,10 @@ class MessageTooLarge(BusError):
     """A post is larger than allowed."""
 
     def __init__(self, field: str, *, size: int, limit: int) -> None:
+        """`field`: its path; empty: the whole message. Sizes are in bytes."""
         what = field or "the message"
         super().__init__(
-            f"{what} has {size:,} bytes, the limit is {limit:,}; shorten it, split it, "
+            f"{what} has {size:,} bytes; the limit is {limit:,}: shorten it, split it, "
             "or post a link to it",
             {"limit": limit, "size": size},
         )
@@ -100,25 +101,25 @@ class MessageTooLarge(BusError):
 
 
 class TokenInvalid(BusError):
-    """No token where one is required, or an unknown one."""
+    """No token where one is required, or one that is malformed, unknown or revoked."""
 
 
 class TokenExpired(BusError):
-    """The token expired."""
+    """The token was rotated, and its grace is over."""
 
     def __init__(self) -> None:
-        super().__init__("the token expired: it was replaced by another one")
+        super().__init__("the token expired: it was replaced by a new one")
 
 
 class AccessDenied(BusError):
-    """The token does not allow this."""
+    """The caller is not allowed to do this."""
 
 
 class ThreadNotFound(BusError):
-    """No such thread."""
+    """One or more threads do not exist."""
 
     def __init__(self, names: Iterable[str], similar: Sequence[str] = ()) -> None:
-        """`similar`: threads whose names differ from `names` only by case."""
+        """`similar`: names of existing threads that differ from one of `names` only by case."""
         names = list(names)
         listed = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
         there = f"there is {', '.join(similar)}" if similar else ""
@@ -128,7 +129,7 @@ class ThreadNotFound(BusError):
 
 
 class MessageNotFound(BusError):
-    """No such message."""
+    """The thread has no such message."""
 
     def __init__(self, thread: str, seq: int, head: int) -> None:
         super().__init__(f"no message {seq} in thread {thread}; its newest is {head}")
@@ -136,12 +137,12 @@ class MessageNotFound(BusError):
 
 
 class AgentNotFound(BusError):
-    """No such agent."""
+    """One or more agents are not registered."""
 
     def __init__(self, names: Iterable[str]) -> None:
         names = list(names)
         super().__init__(
-            f"no agent {', '.join(names)}; check the name: agents register before they are named"
+            f"no agent {', '.join(names)}; check the name, or register the agent first"
         )
         self.resources = [("agent", name) for name in names]
 
@@ -152,12 +153,12 @@ class MethodUnknown(BusError):
     def __init__(self, path: str) -> None:
         super().__init__(
             f"there is no method {path[:100]} here: if the name is right, this server is older "
-            "than the client; upgrade it (GetServerInfo tells its version)"
+            "than the client; upgrade it (GetServerInfo returns its version)"
         )
 
 
 class ServiceUnknown(BusError):
-    """Health was asked about a service that the server does not have."""
+    """A health check named a service that the server does not have."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"no service {name}")
@@ -167,12 +168,12 @@ class ThreadExists(BusError):
     """The thread's name is taken."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"thread {name} exists already; join it, or choose another name")
+        super().__init__(f"thread {name} already exists; join it, or choose another name")
         self.resources = [("thread", name)]
 
 
 class AgentExists(BusError):
-    """The agent's name is taken, by another token."""
+    """The agent's name is registered with another token, or was unregistered."""
 
     def __init__(self, name: str, *, unregistered: bool = False) -> None:
         if unregistered:
@@ -199,12 +200,12 @@ class RequestIdReused(BusError):
 
 
 class SeqConflict(BusError):
-    """expected_last_seq is not the seq of the thread's newest message."""
+    """expected_last_seq is not the seq of the thread's newest entry."""
 
     def __init__(self, expected: int, last_seq: int) -> None:
         super().__init__(
-            f"expected the thread at {expected}, it is at {last_seq}; read what is new, "
-            "rethink, and post again",
+            f"expected_last_seq is {expected}, but the thread is at {last_seq}; read what is new, "
+            "reconsider, and post again",
             {"expected": expected, "last_seq": last_seq},
         )
 
@@ -223,25 +224,27 @@ class ThreadClosed(BusError):
     """The thread is closed or archived."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"thread {name} is closed; it accepts posts when it is opened again")
+        super().__init__(f"thread {name} is closed or archived; reopen it before you post")
 
 
 class CursorInvalid(BusError):
-    """A cursor of another epoch, or past the head."""
+    """A cursor is of another epoch, or past the head."""
 
     def __init__(self, *, head_seq: int, epoch: str, past_head: bool) -> None:
+        """`head_seq` and `epoch`: the thread's. `past_head`: False if the epochs differ."""
         if past_head:
             message = f"the cursor is past the thread's newest message, {head_seq}"
         else:
-            message = f"the thread was recreated, with epoch {epoch}: read it again from the start"
+            message = f"the thread now has the epoch {epoch}: read it again from the start"
         super().__init__(message, {"first_seq": 1, "head_seq": head_seq, "epoch": epoch})
 
 
 class QuotaExceeded(BusError):
-    """A limit is reached. Waiting does not help."""
+    """A limit on a number, such as that of open waits, is reached. Waiting does not help."""
 
     def __init__(self, quota: str, limit: int, advice: str) -> None:
-        super().__init__(f"{quota} is limited to {limit:,}; {advice}", {"limit": limit})
+        """`quota`: what is limited, in the plural. `advice`: what the caller can do."""
+        super().__init__(f"{quota} are limited to {limit:,}; {advice}", {"limit": limit})
         self.quota = quota
 
 
@@ -262,7 +265,7 @@ class Draining(BusError):
 
 
 class StoreBusy(BusError):
-    """There is no room in a queue or budget. Nothing was done."""
+    """There is no room in a queue or budget, or the store is locked. Nothing was done."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"{why}; nothing was done, retry shortly")
@@ -273,7 +276,7 @@ class Internal(BusError):
     """A bug. Whether anything was stored is unknown."""
 
     def __init__(self, incident: str) -> None:
-        """`incident`: the id of the log entry that has the traceback."""
+        """`incident`: the id of the log entry with the traceback."""
         super().__init__(
             f"a bug in the server; its log has the details under {incident}. Whether anything was "
             "stored is unknown: retry a post with the same request_id",
@@ -290,9 +293,9 @@ class StoreFailed(BusError):
 
 
 class OutcomeUnknown(BusError):
-    """The store failed during a commit. Whether the command was stored is unknown.
+    """The store failed during a commit. Whether anything was stored is unknown.
 
-    Sent like a broken connection: clients retry a post with the same request_id.
+    Sent without details, like a broken connection: clients retry a post with its request_id.
     """
 
     def __init__(self, why: str) -> None:
@@ -314,4 +317,4 @@ class StoreLost(Exception):
 
 
 class StoreRefused(Exception):
-    """The store cannot be opened. The message says why and what to do."""
+    """The store cannot be used. The message says why."""

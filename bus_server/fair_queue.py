@@ -14,28 +14,28 @@ T = TypeVar("T")
 #: caller's.
 fairness_key: ContextVar[str] = ContextVar("fairness_key", default="")
 
-#: Keys whose finish times a queue remembers while they have nothing queued.
+#: Maximum number of keys whose finish times a queue remembers. Beyond that it forgets all of them.
 MAX_REMEMBERED_KEYS = 10_000
 
 
 class FairQueue(Generic[T]):
-    """A queue that is fair to keys. Items of one key: first in, first out.
+    """A queue that is fair across keys, and first in, first out within each key.
 
-    Items have costs, and keys that always have something queued get the same cost served over
-    time. A key whose last item was served long ago, or cost little, is next: it does not wait
-    behind the items of others. (Start-time fair queueing, Goyal, Vin and Cheng 1996.)
+    Items have costs. Of keys that always have items queued, each is served the same total cost over
+    time. A key that has been idle, or whose last item cost little, is served soon: it does not wait
+    behind all that others have queued. (Start-time fair queueing, Goyal, Vin and Cheng 1996.)
 
     Not thread-safe.
     """
 
     def __init__(self) -> None:
         self._queues: dict[str, deque[tuple[T, int]]] = {}
-        #: A heap with one entry per queued key: the virtual time from which its first item may be
-        #: served, a number that breaks ties, and the key. Virtual time is the cost served to a key
-        #: that always had something queued.
+        #: A heap with one entry for each key that has items: the virtual time from which its first
+        #: item may be served, a number that breaks ties, and the key. Virtual time is the cost
+        #: served to a key that has always had items.
         self._starts: list[tuple[int, int, str]] = []
         self._now = 0
-        #: By key, the virtual time at which its next item may start.
+        #: By key, the earliest virtual time at which its next item may be served: its finish time.
         self._ends: dict[str, int] = {}
         self._length = self._count = 0
 
@@ -43,11 +43,11 @@ class FairQueue(Generic[T]):
         return self._length
 
     def of(self, key: str) -> Iterable[T]:
-        """Returns the items that a key has queued, in order."""
+        """Returns the queued items of a key, in order."""
         return (item for item, _ in self._queues.get(key, ()))
 
     def put(self, key: str, item: T, cost: int = 1) -> None:
-        """Enqueue an item."""
+        """Enqueue an item. `cost`: relative to the costs of other items."""
         queue = self._queues.get(key)
         if queue is None:
             self._queues[key] = queue = deque()
@@ -81,8 +81,10 @@ class FairQueue(Generic[T]):
 
 
 class FairLock:
-    """A lock, for use in `async with`. It is fair across fairness keys; tasks of one key get it in
-    the order of their arrival."""
+    """A lock for `async with`, fair across the fairness keys of the tasks that wait for it.
+
+    Tasks of one key get it in the order of their arrival.
+    """
 
     def __init__(self) -> None:
         self._held = False
@@ -97,7 +99,7 @@ class FairLock:
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # the lock was granted when the task was cancelled
+            if not turn.cancelled():  # the lock was granted before the cancellation
                 self._pass_on()
             raise
 

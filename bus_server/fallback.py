@@ -1,4 +1,4 @@
-"""Detects what other processes write to the store, by polling it once for all waits."""
+"""Detects what other processes write to the store, with one poll for all waits."""
 
 import asyncio
 import logging
@@ -13,12 +13,15 @@ from threadbus.v1.bus_service_pb2 import WaitEnding
 
 logger = logging.getLogger(__name__)
 
-#: Seconds by which another server's checkpoint may be late.
+#: Seconds within which another server must checkpoint a sign of life for this one to notice it.
 CHECKPOINT_DELAY = 60.0
 
 
 class Fallback:
-    """Polls the store for commits of other processes. The cost does not grow with the waits."""
+    """A loop that polls the store for commits of other processes.
+
+    A poll that finds none costs one pragma, however many waits are open.
+    """
 
     def __init__(
         self,
@@ -27,14 +30,17 @@ class Fallback:
         waits: Waits,
         clear_tokens: Callable[[], None],
     ) -> None:
-        """`clear_tokens` is called when another process may have ended or expired tokens."""
+        """`clear_tokens`: called when another process may have revoked or rotated tokens."""
         self._resources = resources
         self._presence = presence
         self._waits = waits
         self._clear_tokens = clear_tokens
 
     async def run(self, interval: float) -> None:
-        """Poll every `interval` seconds until cancelled. An idle poll is one pragma."""
+        """Poll until cancelled, every 0.7 to 1.0 times `interval` seconds, at random.
+
+        A poll that fails is repeated after the next interval.
+        """
         seen: int | None = None
         while True:
             await asyncio.sleep(interval * random.uniform(0.7, 1.0))  # noqa: S311
@@ -48,9 +54,9 @@ class Fallback:
                 logger.warning("cannot read what other servers wrote (%s): trying again", error)
 
     async def _refresh(self) -> bool:
-        """Load what others committed. Returns False if a thread must be looked up again."""
+        """Load what other processes committed. Returns False if the next poll must do so again."""
         store, tails = self._resources.store, self._resources.tails
-        # Tokens may have ended, messages may have been edited, agents may have been seen.
+        # Another process may have revoked tokens and edited messages.
         self._clear_tokens()
         self._resources.recent.clear()
         tokens = self._waits.tokens()
@@ -67,6 +73,6 @@ class Fallback:
             elif known is not None:
                 await tails.end(name, known.epoch)
         self._resources.cache.changed()
-        # A thread that is missing here, but is being read for a new wait, may have been deleted
-        # after that read: look it up again.
+        # A thread that is missing, and whose head is being read for a new wait, may have been
+        # deleted after that read: look it up again.
         return all(name in heads or known is not None for name, known in known_heads.items())

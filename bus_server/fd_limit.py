@@ -22,20 +22,20 @@ def raise_limit() -> None:
     """Raise the soft limit of this process to the hard one, or to MAX_LIMIT if that is less.
 
     The usual soft limit, 1,024, is meant for programs that use select(). It would limit a server to
-    a thousand agents, although nobody has chosen that limit. Leaves the limit if it cannot be
-    raised.
+    a thousand connections, although nobody has chosen that limit. Leaves the limit unchanged if it
+    cannot be raised.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_LIMIT if hard == resource.RLIM_INFINITY else min(hard, MAX_LIMIT)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):  # the system has a lower one
+        with contextlib.suppress(OSError, ValueError):  # the system's maximum is lower
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def watch_forever() -> None:
     """Log when the file descriptors run out, and when some are free again. Runs until cancelled.
 
-    gRPC logs nothing then: it silently waits until it can accept the next connection.
+    gRPC itself logs nothing: it waits silently until it can accept the next connection.
     """
     logged = -LOG_INTERVAL
     out = False

@@ -1,4 +1,4 @@
-"""A server's files: companion names, drafts, owners, and the lock that is held at startup."""
+"""A server's files: names of companion files, drafts, owners, and the lock held at startup."""
 
 import contextlib
 import fcntl
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-#: Seconds to wait for other servers that start in the same folder; each takes some milliseconds.
+#: Seconds to wait for other servers that start in the same folder; each takes a few milliseconds.
 LOCK_TIMEOUT = 10.0
 #: Seconds between two attempts to lock.
 LOCK_POLL_INTERVAL = 0.005
@@ -31,11 +31,11 @@ def lock_folder(folder: Path) -> Iterator[None]:
     """Hold the lock under which servers create files and sockets in `folder` (context manager).
 
     The folder itself is locked (flock), so no lock file is left behind, and the lock ends with the
-    process. Where a file system has no locks for folders (NFS), it is not locked: servers that
-    start at the same time may then refuse to start. Blocks the thread while it waits.
+    process. Where a file system cannot lock folders (NFS), nothing is locked: of servers that start
+    at the same time, some may then refuse to start. Blocks the event loop while it waits.
 
     Raises:
-        TimeoutError: another process held the lock for LOCK_TIMEOUT.
+        TimeoutError: another process held the lock for LOCK_TIMEOUT seconds.
         OSError: the folder cannot be opened.
     """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -60,12 +60,13 @@ def lock(descriptor: int, *, timeout: float, interval: float) -> None:
     must not hang the others.
 
     Args:
-        timeout: seconds to wait for another process to release it.
+        descriptor: the open file or folder.
+        timeout: seconds to wait for another process to release the lock.
         interval: seconds between two attempts.
 
     Raises:
-        TimeoutError: it was held for that long.
-        OSError: the file system has no locks.
+        TimeoutError: another process held the lock for that long.
+        OSError: the file system does not support the lock.
     """
     give_up = time.monotonic() + timeout
     while True:
@@ -85,7 +86,7 @@ def beside(path: Path, ending: str) -> Path:
 
 
 def draft_of(path: Path) -> Path:
-    """Returns an unused path at which to write a new file before it is renamed to `path`."""
+    """Returns a random path beside `path`, at which to write a file that then moves to `path`."""
     return beside(path, f"-draft-{secrets.token_hex(4)}")
 
 
@@ -93,26 +94,29 @@ def drafts_of(path: Path) -> list[Path]:
     """Returns the existing drafts of `path`, and SQLite's files beside them.
 
     Drafts are only written under `lock_folder`, so under that lock they are leftovers of servers
-    that were killed as they started. Raises OSError if the folder cannot be read.
+    that were killed while they started. Raises OSError if the folder cannot be read.
     """
     draft = re.compile(re.escape(path.name) + r"-draft-[0-9a-f]{8}(-journal|-wal|-shm)?")
     return [found for found in path.parent.iterdir() if draft.fullmatch(found.name)]
 
 
 def remove_drafts(path: Path) -> None:
-    """Remove the drafts of `path` that killed servers left. Call it under `lock_folder`."""
+    """Remove the drafts of `path` that killed servers left. Call it under `lock_folder`.
+
+    Raises OSError if the folder cannot be read.
+    """
     for draft in drafts_of(path):
-        with contextlib.suppress(OSError):  # it belongs to another user, and is harmless
+        with contextlib.suppress(OSError):  # it is another user's, and harmless
             draft.unlink()
 
 
 def kind_of(status: os.stat_result) -> str:
-    """Returns what a path is if it is not a regular file, such as "a folder"."""
+    """Returns the kind of a file that is not a regular one, such as "a folder"."""
     return _KINDS.get(stat.S_IFMT(status.st_mode), "not a regular file")
 
 
 def user(uid: int) -> str:
-    """Returns a user's name, or its number if it has none."""
+    """Returns a user's name, or "user UID" if there is none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -120,9 +124,10 @@ def user(uid: int) -> str:
 
 
 def replaceable(folder: Path, uid: int) -> str:
-    """Returns why users other than `uid` and root could replace files in `folder`.
+    """Returns why users other than `uid` and root could replace files in `folder`, or "".
 
-    Returns "" if they cannot. Raises OSError.
+    Checks the folder's owner and its permissions for everyone, but not those for its group. Raises
+    OSError if the folder cannot be read.
     """
     status = folder.stat()
     if status.st_uid not in (0, uid):

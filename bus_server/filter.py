@@ -8,9 +8,9 @@ from threadbus.v1.message_pb2 import Message, MessageFilter
 
 
 class Filter:
-    """The MessageFilter of a caller; `caller` is empty if it is anonymous.
+    """The MessageFilter of a caller.
 
-    Parses messages only if the filter needs more than their senders.
+    Parses messages only if the filter depends on more than their senders.
     """
 
     __slots__ = (
@@ -19,18 +19,22 @@ class Filter:
     )
 
     def __init__(self, wanted: MessageFilter, caller: str) -> None:
+        """`caller`: the caller's name; empty: it is anonymous."""
         self._senders = frozenset(wanted.senders)
         self._kinds = frozenset(wanted.kinds)
         self._min_priority = wanted.min_priority
         self._not_from = caller if wanted.exclude_own else ""
         self._addressee = caller if wanted.addressed_to_me else ""
-        #: It matches every message.
+        #: Whether no field is set, so that it matches every message.
         self.everything = wanted == MessageFilter()
-        #: It depends on more than the sender, so messages must be parsed.
+        #: Whether it depends on more than the sender, so that messages must be parsed.
         self.parses = bool(self._kinds or self._min_priority or self._addressee)
 
     async def select(self, store: Store, thread_id: int, rows: Sequence[Row]) -> Sequence[int]:
-        """Returns the indices of the rows that are wanted, ascending. `rows` are of one thread."""
+        """Returns the indices of the rows that match, in ascending order.
+
+        `thread_id`: the id of the thread of all rows. Raises StoreFailed and StoreBusy.
+        """
         if self.everything:
             return range(len(rows))
         indices = [
@@ -52,7 +56,10 @@ class Filter:
         ]
 
     def wants(self, message: Message, answered: str) -> bool:
-        """Returns whether a message is wanted. `answered` is the sender of what it replies to."""
+        """Returns whether a message matches.
+
+        `answered`: the sender of the message that this one replies to; empty: there is none.
+        """
         return (
             (not self._senders or message.sender in self._senders)
             and (not self._kinds or message.kind in self._kinds)

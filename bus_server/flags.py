@@ -18,7 +18,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 class _Seconds(click.FloatRange):
-    """A finite number of seconds, or a time with its unit, such as 10m."""
+    """A click type: a finite number of seconds, or a number with a unit (s, m, h, d)."""
 
     name = "time"
 
@@ -38,23 +38,23 @@ class _Seconds(click.FloatRange):
 def _file_mode(value: object) -> FileMode:
     """Returns the file mode with these octal digits.
 
-    Raises BadParameter if the value is not one, or does not let the owner connect.
+    Raises BadParameter if they are not a file mode, or one that does not let the owner connect.
     """
     digits = str(value)
     if not re.fullmatch("(0o)?[0-7]{3,4}", digits) or int(digits, 8) & ~0o177 != 0o600:
         raise click.BadParameter(
             f"{digits} is not a file mode that lets the owner connect: give three octal digits, "
-            "such as 600 (the owner alone), 660 (and the group) or 666 (everyone on this machine)."
+            "such as 600 (the owner alone), 660 (also the group) or 666 (everyone on this machine)."
         )
     return FileMode(digits, 8)
 
 
 def settings_flags(command: F) -> F:
-    """Decorate a click command with a flag for each setting.
+    """Add a flag for each setting to a click command (decorator).
 
-    The command gets the values by the settings' names: None if the server is to choose.
+    The command gets the values under the settings' names; None: the server chooses.
     """
-    for setting in reversed(declared()):  # the decorator that is applied last comes first
+    for setting in reversed(declared()):  # click lists the flag that was added last first
         command = _flag(setting)(command)
     return command
 

@@ -8,8 +8,8 @@ from bus_server.filter import Filter
 from bus_server.store import Head
 from bus_server.store.interface import Store
 
-#: Limits of a page: bytes of messages, rows read at a time for a filter, and rows and bytes scanned
-#: in total.
+#: Limits of a page: its bytes of messages; the rows read at a time if there is a filter; and the
+#: rows and bytes scanned in total, after which the page ends.
 PAGE_BYTES = 3 * 1024 * 1024
 PAGE_ROWS = 250
 PAGE_SCAN = 10_000
@@ -18,14 +18,17 @@ PAGE_SCAN_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Messages of a thread, ascending, and where to continue in either direction."""
+    """Messages of a thread in ascending order, and where to continue in either direction."""
 
     bodies: Sequence[bytes]  # each a serialised Message
     #: Seq of the last message returned; 0 if there is none.
     last_seq: int
     head: Head
+    #: The `after` of the next page when reading forward, and the `before` of the next one when
+    #: reading backward.
     next_after: int
     next_before: int
+    #: Whether the range may hold more messages, in the direction of reading.
     more: bool
 
 
@@ -40,9 +43,20 @@ async def read_page(
     epoch: str,
     wanted: Filter,
 ) -> Page:
-    """Read a page of a thread: up to `limit` of its wanted messages in after < seq < before.
+    """Returns a page of a thread: messages with after < seq < before that a filter matches.
 
-    Raises ThreadNotFound, and CursorInvalid if `epoch` does not match or `after` is past the head.
+    Args:
+        after, before: exclusive bounds; `before` 0: no upper bound.
+        limit: the maximum number of messages. There may be fewer, or none, although the range has
+            more: a page ends at the other limits, too.
+        newest: whether to return the newest messages of the range, instead of the oldest.
+        epoch: the epoch of `after` and `before`; empty: not checked.
+        wanted: the filter.
+
+    Raises:
+        ThreadNotFound: the thread does not exist, or was deleted during the call.
+        CursorInvalid: `epoch` is not the thread's, or `after` is past its head.
+        StoreFailed, StoreBusy: the store cannot be read.
     """
     rows = limit if wanted.everything else PAGE_ROWS
     part = await store.excerpt(thread, after, before, rows, PAGE_BYTES, newest)
@@ -60,7 +74,7 @@ async def read_page(
         left = limit - len(bodies)
         indices = await wanted.select(store, head.thread_id, part.rows)
         indices = indices[-left:] if newest else indices[:left]
-        # A full page ends at its last message: nothing beyond it was scanned.
+        # A full page ends at its last message: the rows beyond it count as not read.
         seen = indices if len(indices) == left else range(len(part.rows))
         found = [part.rows[index][1] for index in indices]
         if newest:

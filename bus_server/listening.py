@@ -1,4 +1,4 @@
-"""The address a server listens on: whether it is free, who can reach it, and who may connect."""
+"""A server's address: whether it is free, who can reach it, and who may connect."""
 
 import contextlib
 import errno
@@ -17,20 +17,18 @@ from bus_server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: Maximum bytes of a Unix socket's path: Linux's limit without the NUL. Other systems allow 3
-#: fewer.
+#: Maximum bytes of a Unix socket's path: Linux's limit without the NUL. macOS allows 4 fewer.
 MAX_SOCKET_PATH = 107
 
 
 class ServeError(Exception):
-    """The server cannot start. The message says why and what to do."""
+    """The server cannot start. The message says why."""
 
 
 def resolve(settings: Settings) -> tuple[Settings, str]:
-    """Resolve the settings that depend on the address.
+    """Returns the settings with `auth` resolved, and who can reach the address.
 
-    Returns the settings, and who can reach the address: "unix socket", "loopback", or "insecure"
-    for one that other machines can reach.
+    The latter is "unix socket", "loopback", or "insecure" if other machines can reach it.
 
     Raises:
         ServeError: the address is not valid; other machines can reach it and `insecure` is not set;
@@ -45,7 +43,7 @@ def resolve(settings: Settings) -> tuple[Settings, str]:
     else:
         raise ServeError(
             f"{settings.listen} can be reached from other machines, and there is no TLS: listen on "
-            "127.0.0.1, or say --insecure if the network is yours"
+            "127.0.0.1, or set --insecure if you trust the network"
         )
     if settings.heartbeat_interval > settings.agent_timeout * 2 / 3:
         raise ServeError(
@@ -58,10 +56,13 @@ def resolve(settings: Settings) -> tuple[Settings, str]:
 
 
 def _is_loopback(listen: str) -> bool:
-    """Returns whether only this machine can reach an address. Raises ServeError."""
+    """Returns whether only this machine can reach an address.
+
+    Raises ServeError if it is not HOST:PORT.
+    """
     host, _, port = listen.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        raise ServeError(f"--listen {listen}: say HOST:PORT or unix:PATH, such as 127.0.0.1:7421")
+        raise ServeError(f"--listen {listen}: use HOST:PORT or unix:PATH, such as 127.0.0.1:7421")
     try:
         return host == "localhost" or ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -70,16 +71,16 @@ def _is_loopback(listen: str) -> bool:
 
 @contextlib.contextmanager
 def listen(settings: Settings, add_port: Callable[[str], int]) -> Iterator[int]:
-    """Listen on the address of the settings. Yields the port, or 1 for a Unix socket.
+    """Listen on the settings' address (context manager). Yields the port, or 1 for a Unix socket.
 
-    Removes the Unix socket on exit if it still exists: gRPC leaves it behind if its server was
+    Removes the Unix socket on exit, unless it was replaced: gRPC leaves it behind if its server was
     never started.
 
     Args:
         add_port: gRPC's `add_insecure_port`.
 
     Raises:
-        ServeError: the address is in use, or this process cannot listen on it.
+        ServeError: the address is in use, or this process cannot listen on it for another reason.
     """
     if not settings.listen.startswith("unix:"):
         _check_free(settings)
@@ -112,7 +113,10 @@ def listen(settings: Settings, add_port: Callable[[str], int]) -> Iterator[int]:
 
 
 def risks(settings: Settings) -> list[str]:
-    """Returns what other users could do to the socket, one sentence each. Raises OSError."""
+    """Returns what other users could do to a Unix socket, in one sentence each; empty for TCP.
+
+    Raises OSError if its folder cannot be read.
+    """
     if not settings.listen.startswith("unix:"):
         return []
     folder = Path(settings.listen.removeprefix("unix:")).parent
@@ -122,7 +126,7 @@ def risks(settings: Settings) -> list[str]:
 
 @contextlib.contextmanager
 def _umask_for(mode: int) -> Iterator[None]:
-    """Set the umask so that sockets are created with this mode."""
+    """Set the umask so that sockets are created with this mode (context manager)."""
     before = os.umask(0o777 & ~mode)
     try:
         yield
@@ -131,10 +135,10 @@ def _umask_for(mode: int) -> Iterator[None]:
 
 
 def _folder(settings: Settings, path: Path) -> Path:
-    """Returns the folder of a Unix socket. Raises ServeError if it cannot be created there."""
+    """Returns the folder of a Unix socket. Raises ServeError if no socket can be created there."""
     size = len(os.fsencode(settings.listen.removeprefix("unix:")))
     if not path.name:
-        raise ServeError(f"--listen {settings.listen} names no file: say unix:bus.sock")
+        raise ServeError(f"--listen {settings.listen} names no file: use one such as unix:bus.sock")
     if size > MAX_SOCKET_PATH:
         raise ServeError(
             f"--listen: the path of a Unix socket has at most {MAX_SOCKET_PATH} bytes, and this "
@@ -154,7 +158,7 @@ def _remove_stale_socket(path: Path) -> None:
     """Remove a socket that no process listens on. Does nothing if the path does not exist.
 
     Raises:
-        ServeError: a server listens on it, or it is not a socket.
+        ServeError: a process may be listening on it, or it is not a socket.
         OSError: it cannot be removed.
     """
     try:
@@ -177,9 +181,9 @@ def _remove_stale_socket(path: Path) -> None:
 
 
 def _check_free(settings: Settings) -> None:
-    """Raises ServeError if a server accepts connections on the port.
+    """Check that no process accepts connections on the port. Raises ServeError.
 
-    gRPC would listen on those addresses of `localhost` that are free.
+    gRPC would not fail: it would listen on those addresses of a host name that are free.
     """
     for family, address in _addresses(settings):
         with socket.socket(family) as probe:
@@ -189,7 +193,10 @@ def _check_free(settings: Settings) -> None:
 
 
 def _addresses(settings: Settings) -> list[tuple[int, Any]]:
-    """Returns the families and addresses to listen on; none for port 0."""
+    """Returns the socket families and addresses to listen on.
+
+    Empty for port 0, and if the host name cannot be resolved.
+    """
     host, _, port = settings.listen.rpartition(":")
     if port == "0":
         return []
@@ -212,7 +219,7 @@ def _permission_error(settings: Settings) -> str:
             except PermissionError:
                 return (
                     f"cannot listen on {settings.listen}: this user may not listen on port "
-                    f"{address[1]}; choose one from 1024 on"
+                    f"{address[1]}; choose 1024 or a higher one"
                 )
             except OSError:
                 continue  # it failed for another reason

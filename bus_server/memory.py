@@ -1,4 +1,4 @@
-"""Returns unused memory to the system."""
+"""Gives unused memory back to the system."""
 
 import asyncio
 import contextlib
@@ -16,13 +16,13 @@ MIN_GROWTH = 32 * 1024 * 1024
 async def trim_forever() -> None:
     """Have glibc return free memory whenever the process has grown. Runs until cancelled.
 
-    glibc keeps memory that is freed between two blocks in use, for minutes: after a burst of large
-    requests the process would stay at its peak size. Does nothing with other C libraries.
+    glibc keeps freed memory that lies between blocks in use: after a burst of large requests the
+    process would stay at its peak size for minutes. Does nothing with other C libraries.
     """
     loop = asyncio.get_running_loop()
     least = math.inf
     while True:
-        # Without a free file descriptor or thread, skip this check.
+        # Skip the check without a free file descriptor or OS thread, or if it is not supported.
         with contextlib.suppress(OSError, AttributeError, RuntimeError):
             now = _resident()
             least = min(least, now)

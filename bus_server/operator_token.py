@@ -1,4 +1,4 @@
-"""The operator's token: kept in a file beside the database that only the server's user can read."""
+"""The operator's token, in a file beside the database. Only the server's user can read the file."""
 
 import errno
 import os
@@ -23,11 +23,11 @@ def operator_token(db: Path) -> str:
     """Returns the operator's token, creating its file if there is none.
 
     Args:
-        db: the database file, as `store.file.locate` returns it.
+        db: the database file, as `store.sqlite.file.locate` returns it.
 
     Raises:
-        StoreRefused: the file there is not valid, or another user may have written or read it.
-        OSError: the file cannot be created.
+        StoreRefused: the file holds no valid token, or another user may have written or read it.
+        OSError: the file cannot be created, or the folder stays locked.
     """
     path = token_file(db)
     with filesystem.lock_folder(path.parent):
@@ -40,8 +40,8 @@ def operator_token(db: Path) -> str:
 def read(path: Path, uid: int) -> str:
     """Returns the token in a file.
 
-    Raises StoreRefused if the file does not exist or is not valid, or if a user other than `uid`
-    may have written or read it.
+    Raises StoreRefused if the file cannot be read or holds no valid token, or if a user other than
+    `uid` may have written or read it.
     """
     # NONBLOCK: opening a named pipe would hang. NOFOLLOW: a link may lead to another user's file.
     how = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -55,18 +55,20 @@ def read(path: Path, uid: int) -> str:
         _check(path, os.fstat(handle), uid)
         secret = opened.read(_MAX_READ).decode("utf-8", "replace").strip()
     if not TOKEN.fullmatch(secret):
-        raise StoreRefused(f"{path} is not a token: delete it; the next start creates a new one")
+        raise StoreRefused(
+            f"{path} has no valid token: delete it; the next start creates a new one"
+        )
     return secret
 
 
 def _check(path: Path, status: os.stat_result, uid: int) -> None:
-    """Raises StoreRefused if a user other than `uid` may have written or read the file."""
+    """Check that only `uid` can have written or read the file. Raises StoreRefused."""
     if not stat.S_ISREG(status.st_mode):
         raise _not_regular(path, status)
     if status.st_uid != uid:
         owner, we = filesystem.user(status.st_uid), filesystem.user(uid)
         raise StoreRefused(
-            f"{path} belongs to {owner}, who would be operator, and the server runs as {we}: run "
+            f"{path} belongs to {owner}, who could act as operator; the server runs as {we}: run "
             f"it as {owner}, or delete the file for a new token"
         )
     if status.st_mode & 0o077:
@@ -81,8 +83,8 @@ def _check(path: Path, status: os.stat_result, uid: int) -> None:
 
 def _not_regular(path: Path, status: os.stat_result) -> StoreRefused:
     return StoreRefused(
-        f"{path} is {filesystem.kind_of(status)}, and the operator's token is only taken from a "
-        "regular file: remove it, and the next start creates a new one"
+        f"{path} is {filesystem.kind_of(status)}, but the operator's token is only read from a "
+        "regular file: remove it; the next start creates a new one"
     )
 
 

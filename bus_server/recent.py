@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bus_server.store import Row, with_edit_seq
 
-#: Approximate memory overhead in bytes of a small message that is added alone, as measured.
+#: Approximate memory overhead, in bytes, of a small message that is added alone.
 OVERHEAD = 1_500
 
 
@@ -22,12 +22,12 @@ class RecentStatistics:
 class Recent:
     """A bounded cache of the store's rows, by epoch and seq. The oldest rows are evicted first.
 
-    Epochs are never reused and edits update the row, so no entry is stale; what is missing is in
-    the store.
+    Epochs are never reused, and edits update the cached rows. Only another server's edit makes a
+    row stale, until `clear`. Rows that are not cached are in the store.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        """`max_bytes`: about how many bytes to keep at most, OVERHEAD included."""
+        """`max_bytes`: the maximum size, with OVERHEAD for each row."""
         self._max_bytes = max_bytes
         self._bytes = 0
         self._rows: dict[str, dict[int, Row]] = {}
@@ -35,7 +35,7 @@ class Recent:
         self._added: deque[tuple[str, tuple[int, ...], int]] = deque()
 
     def add(self, epoch: str, rows: Mapping[int, Row]) -> None:
-        """Keep rows of a thread that were just committed; drop the oldest of all threads."""
+        """Add rows of a thread that were just committed, by seq. Evict the oldest rows if full."""
         if not rows:
             return
         self._rows.setdefault(epoch, {}).update(rows)
@@ -55,7 +55,7 @@ class Recent:
             self._rows.pop(epoch, None)
 
     def edit(self, epoch: str, edits: Mapping[int, int]) -> None:
-        """Set the edit_seq of messages of a thread, by seq, where they are kept."""
+        """Set the edit_seq of cached messages of a thread. `edits`: the new values, by seq."""
         rows = self._rows.get(epoch, {})
         for seq, edit_seq in edits.items():
             if seq in rows:
@@ -69,7 +69,7 @@ class Recent:
         self._bytes = 0
 
     def read(self, epoch: str, after: int, upto: int, max_bytes: int) -> tuple[list[Row], int]:
-        """Returns the rows after < seq <= upto until the first missing one, and their total size.
+        """Returns the rows after < seq <= upto that precede the first one missing, and their size.
 
         At most `max_bytes` bytes of them, but always the first one if it is cached.
         """
@@ -85,6 +85,6 @@ class Recent:
         return run, size
 
     def statistics(self) -> RecentStatistics:
-        """Returns how much is held here."""
+        """Returns how much Recent holds."""
         messages = sum(map(len, self._rows.values()))
         return RecentStatistics(threads=len(self._rows), messages=messages, bytes=self._bytes)

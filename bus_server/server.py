@@ -57,14 +57,14 @@ RECENT_BYTES = 32 * 1024 * 1024
 #: Bytes of a request that gRPC buffers before a handler reads it.
 LOOKAHEAD_BYTES = 16 * 1024
 
-#: Calls that wait for a handler to start.
+#: Number of calls waiting for a handler above which gRPC refuses some: see `channel_options`.
 MAX_PENDING_CALLS = 8_000
 
-#: Milliseconds between pings of a peer. gRPC disconnects one that sends three in a row sooner.
+#: Minimum milliseconds between pings of a client. gRPC disconnects clients that ping more often.
 MIN_PING_INTERVAL = 1_000
 
-#: A drained server refuses calls, with the reason, until a period of this many seconds passes
-#: without one, and for at most this many periods.
+#: A drained server keeps refusing calls until none arrives for a period of this many seconds, and
+#: for at most this many periods.
 REFUSAL_PERIOD, MAX_REFUSAL_PERIODS = 0.1, 10
 #: Seconds that gRPC waits for the last streams to end.
 STOP_GRACE = 1.0
@@ -75,7 +75,8 @@ INSPECT_INTERVAL = 1.0
 def _worth_logging(record: logging.LogRecord) -> bool:
     """Returns False for log records about a client that disconnected during a response.
 
-    grpc logs those as errors, with a traceback: anyone could fill the log, without a token.
+    grpc logs those as errors, with a traceback: any client could fill the log, even without a
+    token.
     """
     return not record.getMessage().startswith("ExecuteBatchError raised in core")
 
@@ -85,7 +86,7 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
     time, timeout = round(settings.keepalive_time * 1000), round(settings.keepalive_timeout * 1000)
     return [
         ("grpc.keepalive_time_ms", time),
-        # Both: keepalive_timeout alone does nothing, and a dead peer is found after a minute.
+        # Both are needed: with the first alone, a dead peer is detected only after a minute.
         ("grpc.keepalive_timeout_ms", timeout),
         ("grpc.http2.ping_timeout_ms", timeout),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -93,20 +94,20 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
         # Otherwise gRPC disconnects clients that ping more often than every five minutes. That
         # includes proxies, which share a connection among clients: service meshes ping every 5 s.
         ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL),
-        # Otherwise a second server shares the port silently, and each gets half of the posts.
+        # Otherwise a second server could share the port, and each would get half of the posts.
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", MAX_CALL_BYTES),
         # Otherwise one connection that opens and resets calls fills the memory faster than gRPC
         # frees it: after five seconds, 2 GB and no response for half a minute.
         ("grpc.max_concurrent_streams", settings.max_streams),
-        # How much of a request gRPC buffers before it is read. Without the second option gRPC
-        # raises that to megabytes on a fast connection. A request being read gets the window it
-        # needs.
+        # How much of a request gRPC buffers before a handler reads it. Without the second option,
+        # gRPC raises that to megabytes on a fast connection. A request that is being read gets as
+        # large a window as it needs.
         ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
         ("grpc.http2.bdp_probe", 0),
-        # Calls that wait for a handler, over all connections, beyond which gRPC refuses some, and
-        # beyond which it refuses all. With the default of 1,000 it would refuse calls that arrive
-        # at once; without a limit, connections that are opened and closed would leave calls behind.
+        # The numbers of calls waiting for a handler, over all connections, above which gRPC refuses
+        # some calls, and all. With the default of 1,000 it would refuse calls of a burst; without a
+        # limit, clients that open and close connections would leave any number of calls behind.
         ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
         ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS + MAX_PENDING_CALLS // 4),
     ]
@@ -114,7 +115,7 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a server that its services call, and the background loops beneath them."""
+    """The parts of a server that its services call, and those with background loops."""
 
     bus: Bus
     agents: Agents
@@ -126,7 +127,7 @@ class Parts:
     fallback: Fallback
 
     def start(self, settings: Settings) -> list[asyncio.Task[None]]:
-        """Start the background loops. Each runs until it is cancelled."""
+        """Start the background loops. Returns their tasks, which run until they are cancelled."""
         loops = [
             self.writer.run(),
             self.checkpointer.run(settings.checkpoint_interval),
@@ -141,7 +142,10 @@ class Parts:
 def build(
     store: Store, settings: Settings, clear_tokens: Callable[[], None] = lambda: None
 ) -> Parts:
-    """Build the parts of a server over a store. `clear_tokens`: see Fallback."""
+    """Returns the parts of a server over a store, not started. Call it on the event loop.
+
+    `clear_tokens`: see Fallback.
+    """
     tails, recent, changes = Tails(), Recent(RECENT_BYTES), Changes()
     writer = Writer(
         store,
@@ -175,13 +179,13 @@ def build(
 
 
 async def serve(settings: Settings) -> None:
-    """Run a server until SIGTERM, SIGINT or SIGHUP.
+    """Run a server until SIGTERM, SIGINT or SIGHUP, or until a background task ends.
 
     Raises:
-        ServeError: it cannot listen on the address, or other machines could reach it and
-            `insecure` is not set.
+        ServeError: it cannot listen on the address, or `listening.resolve` refused the settings.
         StoreRefused: the database cannot be used.
-        StoreLost: the database was removed, replaced or damaged. What could be saved was saved.
+        StoreLost: the store's files were removed, replaced or damaged. What could be saved was
+            saved.
     """
     settings, reach = listening.resolve(replace(settings, db=file.locate(settings.db)))
     fd_limit.raise_limit()
@@ -201,7 +205,7 @@ async def _serve(settings: Settings, server: grpc.aio.Server, started: Callable[
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # A SIGHUP that nohup ignores stays ignored: the server must outlive its terminal.
+        # SIGHUP stays ignored under nohup: the server must outlive its terminal.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, _stop, stop, number)
     try:
@@ -225,7 +229,7 @@ async def _run(
 ) -> None:
     """Serve over an open store until `stop` is set or a background task ends, then drain.
 
-    Raises StoreRefused and StoreLost.
+    Raises StoreRefused if the store cannot be set up.
     """
     auth = Auth(store, required=settings.auth == "required")
     parts = build(store, settings, auth.clear_cache)
@@ -261,7 +265,7 @@ async def _run(
 def _add_services(
     server: grpc.aio.Server, settings: Settings, store: SqliteStore, parts: Parts, auth: Auth
 ) -> tuple[Dispatcher, Health]:
-    """Add all services to a gRPC server. Returns what dispatches their calls, and their health."""
+    """Add all services to a gRPC server. Returns their dispatcher and their health."""
     services = {
         bus_service.SERVICE: bus_service.BusService(parts.bus, settings, store.epoch),
         thread_service.SERVICE: thread_service.ThreadService(parts.bus),
@@ -299,15 +303,15 @@ async def _shut_down(
         await parts.waits.end_all(functools.partial(StoreFailed, "its file is lost"))
         await store.give_up()
     await _drain(parts.bus, settings)
-    # Clients whose waits just ended call again. They must be refused with an error that says that
-    # the server is draining: a stopping gRPC server would reset their calls without one.
+    # Clients whose waits just ended call again. They must be refused with an error that says why: a
+    # gRPC server that stops would reset their calls without one.
     for _ in range(MAX_REFUSAL_PERIODS):
         refused_calls = dispatcher.refused_calls
         await asyncio.sleep(REFUSAL_PERIOD)
         if dispatcher.refused_calls == refused_calls:
             break
     await server.stop(STOP_GRACE)
-    await _drain(parts.bus, settings)  # the last calls changed presence, too
+    await _drain(parts.bus, settings)  # later calls changed presence, too
 
 
 def _log_call(call: FinishedCall) -> None:
@@ -334,8 +338,8 @@ async def _inspect(store: SqliteStore, health: Health) -> None:
 def _tune_gc() -> None:
     """Exclude existing objects from garbage collection, and collect less often.
 
-    With the defaults, the collector traversed all waits, positions and recent messages repeatedly:
-    4 % of a post's time, and pauses of up to a second.
+    With the defaults, the collector would repeatedly traverse all waits, positions and recent
+    messages: 4 % of a post's time, and pauses of up to a second.
     """
     gc.collect()
     gc.freeze()
@@ -343,18 +347,18 @@ def _tune_gc() -> None:
 
 
 async def _drain(bus: Bus, settings: Settings) -> None:
-    """Drain the bus. Ends the process if that takes longer than `drain_timeout`."""
+    """Drain the bus. Ends the process with code 1 if that takes longer than `drain_timeout`."""
     try:
         async with asyncio.timeout(settings.drain_timeout):
             await bus.drain()
     except TimeoutError:
         logger.critical("posts are still pending after %s s", settings.drain_timeout)
-        # The store's thread hangs in a call that cannot be interrupted, and would block exit.
+        # A database thread hangs in a call that cannot be interrupted, and would block exit.
         os._exit(1)
 
 
 def _announce(settings: Settings, port: int, reach: str) -> None:
-    """Print on standard output that the server is listening. Logs a warning if that fails."""
+    """Print on standard output that the server is listening. Log a warning if that fails."""
     where = settings.listen
     if not where.startswith("unix:"):
         where = f"{where.rpartition(':')[0]}:{port}"

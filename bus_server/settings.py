@@ -1,7 +1,7 @@
 """The settings of a server, each declared once.
 
 A field of `Settings` has the setting's name, type, range, default and help text. The flags of
-`threadbus serve`, their environment variables and help are made from it (flags.py), and the table
+`threadbus serve`, their environment variables and help are built from it (flags.py), and the table
 in docs/running.md is checked against it.
 """
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The valid numbers of a setting: low ≤ number ≤ high, or low < number ≤ high."""
+    """The valid numbers of a setting: low ≤ number ≤ high, or low < number if `low_open`."""
 
     unit: Literal["seconds", "bytes", ""]
     low: float
@@ -46,7 +46,7 @@ class FileMode(int):
 
 
 def _setting(default: T, help_text: str, *, metavar: str = "", variable: bool = True) -> T:
-    """Returns a field of Settings; `variable`: whether an environment variable can set it."""
+    """Returns a field of Settings. `variable`: whether an environment variable can set it."""
     return field(
         default=default, metadata={"help": help_text, "metavar": metavar, "variable": variable}
     )
@@ -82,43 +82,53 @@ class Settings:
         "every call needs a token, and an operator registers agents. By default open on loopback "
         "and Unix sockets, else required.",
     )
-    insecure: bool = _setting(False, "Listen beyond loopback although there is no TLS.")
+    insecure: bool = _setting(
+        False, "Allow a --listen address that other machines can reach, although there is no TLS."
+    )
     fallback_interval: Seconds = _setting(
-        1.0, "Time between checks for what other processes wrote to the file. 0: never check."
+        1.0,
+        "Longest time between checks for what other processes wrote to the file. 0: never check.",
     )
     busy_timeout: Seconds = _setting(
-        5.0, "How long to wait for another program that locks the file before posts are refused."
+        5.0, "How long posts wait while another program locks the file, before they are refused."
     )
-    heartbeat_interval: PositiveSeconds = _setting(40.0, "Time between an agent's heartbeats.")
+    heartbeat_interval: PositiveSeconds = _setting(
+        40.0, "Time between the heartbeats that agents are asked to send."
+    )
     agent_timeout: PositiveSeconds = _setting(
         60.0,
         "Time without a sign of life after which an agent is LAPSED; at least one and a half "
         "heartbeat intervals.",
     )
     working_timeout: PositiveSeconds = _setting(
-        900.0, "How long an agent counts as WORKING after a delivery if it says nothing."
+        900.0,
+        "How long an agent counts as WORKING after a delivery, without another sign of life.",
     )
     checkpoint_interval: PositiveSeconds = _setting(
-        2.0, "Time between writes of agents' presence and read positions to the database."
+        2.0, "Time between writes of agents' presence and positions to the database."
     )
     drain_timeout: PositiveSeconds = _setting(
-        10.0, "How long a server that stops waits for the posts it has accepted to commit."
+        10.0, "How long the server waits at shutdown for the posts it has accepted to commit."
     )
     max_content_bytes: ContentBytes = _setting(1 * _MIB, "Maximum size of a message's content.")
     max_queued_posts: Count = _setting(
-        10_000, "How many posts may wait for the disk. Further ones are refused with STORE_BUSY."
+        10_000,
+        "How many posts may wait for the disk; a batch of PostMessages counts as one. Further "
+        "posts are refused with STORE_BUSY; further batches wait.",
     )
     max_queued_bytes: Bytes = _setting(
         64 * _MIB,
-        "Total size of the posts that may wait for the disk. Further ones are refused with "
-        "STORE_BUSY.",
+        "Total size of the posts that may wait for the disk. Further posts are refused with "
+        "STORE_BUSY; further batches of PostMessages wait.",
     )
     max_open_waits: Count = _setting(10_000, "How many waits one agent may have open.")
     max_anonymous_waits: Count = _setting(
         20_000, "How many waits all anonymous callers together may have open."
     )
     max_streams: Count = _setting(
-        1_000, "How many calls one connection may have open. The client's gRPC library queues more."
+        1_000,
+        "How many calls one connection may have open. Further calls are queued by the client's "
+        "gRPC library.",
     )
     max_request_bytes: BudgetBytes = _setting(
         128 * _MIB,
@@ -132,8 +142,8 @@ class Settings:
     )
     request_timeout: PositiveSeconds = _setting(
         20.0,
-        "How long a request may take to arrive, and how long a call waits while one of the two "
-        "limits above is reached.",
+        "How long a request may take to arrive, and how long a call waits while "
+        "--max-request-bytes or --max-frame-bytes is reached.",
     )
     keepalive_time: PositiveSeconds = _setting(
         30.0, "Time without traffic after which a connection is pinged."
@@ -159,9 +169,9 @@ class Setting:
         name: The name of its field in `Settings`.
         kind: The Python type of its value.
         choices: The valid values. Empty: any of its type.
-        range: The valid numbers, if it is a number.
-        default: "" if the server chooses.
-        help: What it does, in whole sentences.
+        range: The valid numbers. None: it is not a number.
+        default: The default value. "": the server chooses one.
+        help: The help text, in whole sentences.
         metavar: The value's placeholder in the help. Empty: derived from its type.
         variable: The environment variable. None: it has none.
     """
@@ -177,7 +187,7 @@ class Setting:
 
     @property
     def flag(self) -> str:
-        """The option of `threadbus serve`."""
+        """Its flag of `threadbus serve`."""
         return f"--{self.name.replace('_', '-')}"
 
 

@@ -21,8 +21,8 @@ _Code = grpc.StatusCode
 
 logger = logging.getLogger(__name__)
 
-#: Each error's code and reason (ErrorReason in errors.proto, less its prefix). An error without a
-#: reason is sent without details, like the errors that gRPC creates when a connection breaks.
+#: Each error's code and reason, the ErrorReason without its prefix. An error that has no reason is
+#: sent without details, like the errors that gRPC creates when a connection breaks.
 TABLE: dict[type[errors.BusError], tuple[grpc.StatusCode, str]] = {
     errors.ValidationFailed: (_Code.INVALID_ARGUMENT, "VALIDATION_FAILED"),
     errors.MessageTooLarge: (_Code.INVALID_ARGUMENT, "MESSAGE_TOO_LARGE"),
@@ -50,7 +50,7 @@ TABLE: dict[type[errors.BusError], tuple[grpc.StatusCode, str]] = {
     errors.Internal: (_Code.INTERNAL, "INTERNAL"),
 }
 
-#: gRPC limits all trailers of a call to about 8 KiB; the details must leave room for the message.
+#: gRPC limits all trailers of a call to about 8 KiB: the details must leave room for the message.
 _DETAILS_BYTES = 5_000
 _MESSAGE_CHARACTERS = 500
 
@@ -59,7 +59,10 @@ _LOG_INTERVAL, _KNOWN_INCIDENTS = 60.0, 100
 
 
 def to_status(error: errors.BusError) -> tuple[grpc.StatusCode, str, Sequence[tuple[str, bytes]]]:
-    """Returns the status code, message and trailing metadata for an error."""
+    """Returns the status code, message and trailing metadata for an error.
+
+    The message is cut to 500 characters. Details that do not fit are left out.
+    """
     code, reason = TABLE[type(error)]
     message = str(error)[:_MESSAGE_CHARACTERS]
     if not reason:
@@ -75,7 +78,7 @@ def to_status(error: errors.BusError) -> tuple[grpc.StatusCode, str, Sequence[tu
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: errors.BusError) -> NoReturn:
-    """End a call with an error. Raises AbortError."""
+    """End a call with an error, by raising grpc's AbortError."""
     code, message, trailers = to_status(error)
     await context.abort(code, message, trailers)
 
@@ -83,7 +86,7 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: errors.BusEr
 @dataclass(slots=True)
 class _Incident:
     number: str
-    #: On the monotonic clock.
+    #: When the bug is logged again if it recurs, on the monotonic clock.
     log_again_at: float
     repeats: int = 0
 
@@ -94,11 +97,12 @@ _incidents: dict[object, _Incident] = {}
 def incident(where: str, bug: Exception) -> errors.Internal:
     """Log a bug with its traceback. Returns the error to send, with the id of the log entry.
 
-    A bug that recurs at the same place keeps its id, and is logged once a minute: clients retry,
-    and their retries must not fill the disk.
+    A bug that recurs at the same place within a minute keeps its id, and is not logged again:
+    clients retry, and their retries must not fill the disk.
 
     Args:
         where: the method that was called.
+        bug: the exception, with its traceback.
     """
     place = bug.__traceback__
     while place is not None and place.tb_next is not None:
@@ -118,7 +122,7 @@ def incident(where: str, bug: Exception) -> errors.Internal:
 
 
 def to_status_proto(error: errors.BusError) -> status_pb2.Status:
-    """Returns the status that a call would have ended with, to send inside a response."""
+    """Returns an error's status, with its details, to send inside a response."""
     code, message, trailers = to_status(error)
     number: int = code.value[0]
     for _, packed in trailers:

@@ -1,7 +1,7 @@
-"""The known end of each thread's log, and the wake-ups of waits on it.
+"""The known head of each thread, and the wake-ups of waits on the thread.
 
-A wake-up carries no data: it says that the head is N now. The head of a tail only grows and no flag
-is ever cleared, so no wake-up can be lost between checking and waiting.
+A wake-up carries no data: the wait compares the head with its own position. Heads only grow, and no
+flag is ever cleared, so no wake-up can be lost between checking and waiting.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from bus_server.store import Head
 
 
 class Tail:
-    """A thread's committed head, and one Condition for the waits on it."""
+    """A thread's known head, and the Conditions of the waits on the thread."""
 
     def __init__(self) -> None:
         #: None until it has been read once.
@@ -20,8 +20,9 @@ class Tail:
         #: Whether the thread was deleted. There may be a new thread of the same name, with its own
         #: Tail.
         self.deleted = False
+        #: The Condition of the waits on this thread alone.
         self.condition = asyncio.Condition()
-        #: Conditions of the waits on several threads.
+        #: The Conditions of waits on several threads, of which this is one.
         self.lent: set[asyncio.Condition] = set()
         #: Number of waits that hold it.
         self.waits = 0
@@ -52,7 +53,7 @@ class Waiter:
             self.condition.notify_all()
 
     async def until(self, ready: Callable[[], bool], deadline: float) -> None:
-        """Returns once `ready` returns true, or at `deadline` on the event loop's clock."""
+        """Wait until `ready()` is true, but not past `deadline` on the event loop's clock."""
         # Not wait_for and suppress: each would keep an object alive for every idle wait.
         try:
             async with asyncio.timeout_at(deadline), self.condition:
@@ -68,7 +69,7 @@ class TailStatistics:
 
     #: Threads with a wait.
     threads: int
-    #: References of waits to threads: a wait on two threads counts twice.
+    #: References of waits to threads: a wait on two threads counts as two.
     holds: int
 
 
@@ -84,14 +85,14 @@ class Tails:
     def heads(self) -> dict[str, Head | None]:
         """The known head of each thread with a wait.
 
-        None: it is being read for the first time, and what that returns may already be old.
+        None: it is being read for the first time; the read may return an outdated head.
         """
         return {name: tail.head for name, tail in self._tails.items()}
 
     def watch(self, names: Sequence[str]) -> Waiter:
         """Hold the tails of these threads until `unwatch`. Returns the wait's Waiter.
 
-        Read the threads' heads *after* this and pass them to `advance`: a commit between the read
+        Read the threads' heads after this, and pass them to `advance`: a commit between the read
         and the first wait then moves a tail that is already held.
         """
         tails = [self._tails.setdefault(name, Tail()) for name in names]
@@ -104,7 +105,7 @@ class Tails:
         return Waiter(names, tails, condition)
 
     def unwatch(self, waiter: Waiter) -> None:
-        """Release the tails of a wait."""
+        """Release the tails of a wait. Call it once for each `watch`."""
         for name, tail in zip(waiter.names, waiter.tails, strict=True):
             tail.waits -= 1
             tail.lent.discard(waiter.condition)
@@ -114,8 +115,9 @@ class Tails:
     async def advance(self, name: str, head: Head) -> None:
         """Raise a thread's known head and wake the waits on it.
 
-        The head may be outdated: a lower seq, or an older thread of the same name, is ignored.
-        A new epoch ends the waits on the old one: the thread was deleted, or its history replaced.
+        No-op without a wait on the thread. An outdated head is ignored: one with a lower seq, or of
+        an older thread of the same name. A new epoch ends the waits on the old one: the thread was
+        deleted, or its history was replaced.
         """
         tail = self._tails.get(name)
         if tail is None:
@@ -129,9 +131,9 @@ class Tails:
             await tail.notify()
 
     async def end(self, name: str, epoch: str) -> None:
-        """End the waits on a thread that was deleted."""
+        """End the waits on a thread that was deleted. `epoch`: the deleted thread's."""
         tail = self._tails.get(name)
-        # An unread head may turn out to be this thread's: the wait that reads it must try again.
+        # A head not read yet may be the deleted thread's: the wait that reads it must try again.
         if tail is not None and (tail.head is None or tail.head.epoch == epoch):
             del self._tails[name]
             tail.deleted = True
@@ -144,7 +146,7 @@ class Tails:
             await tail.notify()
 
     def statistics(self) -> TailStatistics:
-        """Returns how much is held here."""
+        """Returns how much Tails holds."""
         return TailStatistics(
             threads=len(self._tails), holds=sum(tail.waits for tail in self._tails.values())
         )

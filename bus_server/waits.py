@@ -1,4 +1,4 @@
-"""The registry of open waits: which agent waits on which threads. It can end a wait."""
+"""The registry of open waits: which agent waits on which threads, and how to end its waits."""
 
 import time
 from collections import Counter
@@ -11,26 +11,27 @@ from bus_server.tail import Waiter
 from threadbus.v1.bus_service_pb2 import WaitEnding
 from threadbus.v1.message_pb2 import Cursor
 
-#: Where a wait starts: thread, after_seq and epoch. Plain tuples of strings and numbers: the
-#: garbage collector does not track them, and a Cursor would keep its whole request in memory.
+#: Where a wait starts: thread, after_seq and epoch. A plain tuple of strings and numbers: the
+#: garbage collector does not track it, and a Cursor would keep its whole request in memory.
 Start = tuple[str, int, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitRequest:
-    """What to wait for, and when to stop. Durations are in seconds."""
+    """A wait: what to wait for, and when to end. Durations are in seconds."""
 
     starts: Sequence[Start]
     filter: Filter
     max_messages: int  # 0: no limit
-    min_messages: int  # 0: not an end
-    max_wait: float | None
-    time_remaining: float | None  # until the call's deadline
+    min_messages: int  # 0: no reason to end
+    max_wait: float | None  # None: no limit
+    time_remaining: float | None  # until the call's deadline; None: it has none
     keepalive_interval: float
     #: The caller's name and the hash of its token; empty for an anonymous caller.
     agent: str = ""
     token: bytes = b""
-    expire_time: int = 0  # of the token, on the store's clock; 0: never
+    #: When the token expires, in microseconds on the store's clock; 0: never.
+    expire_time: int = 0
     include_participants: bool = False
     #: The address of the caller's connection.
     peer: str = ""
@@ -49,16 +50,16 @@ class OpenWait:
         self.agent = request.agent
         #: Hash of the token that it was opened with; empty: none.
         self.token = request.token
-        #: When that token expires, on the store's clock; 0: never.
+        #: When that token expires, in microseconds on the store's clock; 0: never.
         self.expire_time = request.expire_time
         self.threads = tuple(name for name, _, _ in request.starts)
         self.filter = request.filter
         self.peer = request.peer
-        #: Microseconds since the epoch.
+        #: On the wall clock, in microseconds since the epoch.
         self.start_time = time.time_ns() // 1000
-        #: Set by Waits.
+        #: Set by `Waits.add`.
         self.number = 0
-        #: Returns its position in each thread; empty before it has begun.
+        #: Returns its cursor in each thread that exists; empty before it has begun.
         self.cursors: Callable[[], Sequence[Cursor]] = tuple
         #: None before it has begun.
         self.waiter: Waiter | None = None
@@ -66,12 +67,15 @@ class OpenWait:
         self.ended: WaitEnding.Reason.ValueType | BusError | None = None
 
     async def end(self, how: WaitEnding.Reason.ValueType | BusError) -> None:
-        """End the wait as soon as its current frame is sent."""
+        """End the wait as soon as its current frame is sent. `how`: as in `ended`."""
         self.ended = how
         await self._notify()
 
     async def expire(self, expire_time: int) -> None:
-        """Change the time at which its token expires, and wake the wait."""
+        """Change the time at which its token expires, and wake the wait.
+
+        `expire_time`: in microseconds on the store's clock; 0: never.
+        """
         self.expire_time = expire_time
         await self._notify()
 
@@ -85,7 +89,7 @@ class WaitStatistics:
     """How much Waits holds."""
 
     open: int
-    #: The number of these that are anonymous callers'.
+    #: The number of these that belong to anonymous callers.
     anonymous: int
     #: Agents with an open wait.
     agents: int
@@ -99,8 +103,8 @@ class Waits:
     def __init__(self, max_open_waits: int, max_anonymous_waits: int) -> None:
         """
         Args:
-            max_open_waits: open waits of one agent.
-            max_anonymous_waits: open waits of all anonymous callers together.
+            max_open_waits: the maximum number of open waits of one agent.
+            max_anonymous_waits: that of all anonymous callers together.
         """
         self._max_open_waits = max_open_waits
         self._max_anonymous_waits = max_anonymous_waits
@@ -108,10 +112,14 @@ class Waits:
         #: By number, in the order they were opened. Numbers are never reused.
         self._open: dict[int, OpenWait] = {}
         self._last_number = 0
+        #: By thread.
         self._on: dict[str, set[OpenWait]] = {}
 
     def add(self, wait: OpenWait) -> None:
-        """Add a wait, until `remove`. Raises QuotaExceeded when there are too many."""
+        """Add a wait, until `remove`. Raises QuotaExceeded if its agent has the maximum open.
+
+        All anonymous callers together count as one agent, with a maximum of its own.
+        """
         count = self._counts[wait.agent]
         if wait.agent and count >= self._max_open_waits:
             raise QuotaExceeded(
@@ -121,7 +129,7 @@ class Waits:
             )
         if not wait.agent and count >= self._max_anonymous_waits:
             raise QuotaExceeded(
-                "open waits of callers without a name",
+                "open waits of anonymous callers",
                 self._max_anonymous_waits,
                 "register an agent, or end some",
             )
@@ -133,7 +141,7 @@ class Waits:
             self._on.setdefault(thread, set()).add(wait)
 
     def remove(self, wait: OpenWait) -> None:
-        """Remove a wait that ended."""
+        """Remove a wait that has ended. Call it once for each `add` that did not raise."""
         del self._open[wait.number]
         self._counts[wait.agent] -= 1
         if not self._counts[wait.agent]:
@@ -144,13 +152,16 @@ class Waits:
                 del self._on[thread]
 
     def on(self, thread: str) -> Iterator[OpenWait]:
-        """Yield the open waits of agents on a thread."""
+        """Yields the open waits on a thread, except those of anonymous callers."""
         return (wait for wait in self._on.get(thread, ()) if wait.agent)
 
     def find(self, agent: str, thread: str, after: int) -> list[tuple[int, OpenWait]]:
-        """Returns open waits numbered above `after`, in order: of this agent, on this thread.
+        """Returns open waits, each with its number, in ascending order.
 
-        An empty agent or thread matches any. The agent `anonymous` matches anonymous waits.
+        Args:
+            agent: only the waits of this agent; `anonymous`: of anonymous callers; empty: all.
+            thread: only the waits on this thread; empty: all.
+            after: only the waits with greater numbers.
         """
         return [
             (number, wait)
@@ -161,22 +172,26 @@ class Waits:
         ]
 
     async def end(self, how: WaitEnding.Reason.ValueType | BusError, *, agent: str) -> None:
-        """End the waits of an agent."""
+        """End the waits of an agent. `how`: as in `OpenWait.ended`."""
         for wait in list(self._open.values()):
             if wait.agent == agent:
                 await wait.end(how)
 
     async def end_all(self, error: Callable[[], BusError]) -> None:
-        """End every wait with an error; `error` creates one for each."""
+        """End every wait with an error. `error` creates one for each."""
         for wait in list(self._open.values()):
             await wait.end(error())
 
     async def expire(self, expire_times: Mapping[bytes, int | None]) -> None:
-        """Set when the tokens of waits expire, by hash. None ends the waits of a token."""
+        """Set when the tokens of waits expire, and end the waits with revoked tokens.
+
+        `expire_times`: by the token's hash, in microseconds on the store's clock; 0: never; None:
+        the token was revoked. Waits with other tokens are not changed.
+        """
         for wait in list(self._open.values()):
             expire_time = expire_times.get(wait.token, wait.expire_time)
             if expire_time is None:
-                await wait.end(TokenInvalid("the token that this wait was opened with was ended"))
+                await wait.end(TokenInvalid("the token that this wait was opened with was revoked"))
             elif expire_time != wait.expire_time:
                 await wait.expire(expire_time)
 
@@ -185,7 +200,7 @@ class Waits:
         return {wait.token for wait in self._open.values() if wait.token}
 
     def statistics(self) -> WaitStatistics:
-        """Returns how much is held here."""
+        """Returns how much Waits holds."""
         return WaitStatistics(
             open=len(self._open),
             anonymous=self._counts.get("", 0),

@@ -1,4 +1,4 @@
-"""Group commit: all writes go through here to the store, and then wake the waits."""
+"""Group commit: writes go through here to the store, and then wake the waits."""
 
 import asyncio
 import contextlib
@@ -16,24 +16,25 @@ from threadbus.limits import MAX_CALL_BYTES
 
 R = TypeVar("R")
 
-#: The cost of a command: 1, about 20 µs, for each post of PostMessages and for each 4 KiB. A
-#: command that is a call of its own costs CALL_COST: the event loop has to send its response.
+#: The cost of a command, in units of about 20 µs: one for each COST_BYTES of its size, and one for
+#: each post of a PostMessages batch. Any other command costs CALL_COST instead of the latter, as
+#: the event loop has to send a response for it.
 CALL_COST, COST_BYTES = 8, 4_096
 #: The maximum cost of a batch, unless its only command costs more: about 10 ms of the disk and of
-#: the event loop. A caller that has nothing queued waits for the batch being committed, and for its
-#: own.
+#: the event loop. A caller that has nothing queued waits for the batch that is being committed, and
+#: for its own.
 BATCH_COST = 512
 
-#: One caller may fill the queue. Others can then still use a reserve on top of it, RESERVE of its
-#: size, as long as each has at most SMALL_SHARE of its size queued, or nothing.
+#: One caller may fill the queue. A reserve on top of it, RESERVE times the queue's size, is for
+#: callers that have nothing queued, or at most SMALL_SHARE times the queue's size.
 RESERVE, SMALL_SHARE = 1 / 4, 1 / 32
 
-#: Seconds to linger after a batch, for each of its posts and at most, so that the callers that just
-#: got a response can post again and the next batch is as large. It saves more than commits:
-#: responses that are sent together lead to requests that arrive together. With 8 in flight that
-#: makes 1.4 times as many posts a second, with 64 half as many again. The price: a caller that
-#: posts alone just after a batch of ten or more waits the 5 ms. After a lone post there is no
-#: linger.
+#: Seconds to linger after a batch of several posts: LINGER for each of them, at most MAX_LINGER. A
+#: batch of PostMessages counts as one. The callers that just got a response can then post again, so
+#: that the next batch is as large. This saves more than commits: responses that are sent together
+#: lead to requests that arrive together. It makes 1.4 times as many posts a second with 8 posts in
+#: flight, and 1.5 times as many with 64. The price: a caller that posts alone just after a batch of
+#: ten or more waits up to 5 ms.
 LINGER, MAX_LINGER = 500e-6, 0.005
 
 
@@ -48,21 +49,21 @@ class _Queued(NamedTuple):
 class WriterStatistics:
     """How much Writer holds."""
 
-    #: Commands that wait for the next batch.
+    #: Commands that are not in a batch yet.
     queued: int
-    #: Commands that have no outcome yet, those of the running batch included, and their bytes.
+    #: Commands without an outcome, those of the running batch included, and their size in bytes.
     pending: int
     pending_bytes: int
 
 
 class Writer:
-    """Commits enqueued commands, a batch at a time.
+    """A queue of commands, and the loop that commits them in batches.
 
-    The queue is fair across callers and in order for each caller: no caller waits for what another
-    has queued. The caller of a command is the `fair_queue.fairness_key` of the task that enqueues
-    it.
+    The queue is fair across callers and in order for each caller: no caller waits for all that
+    another has queued. The caller of a command is the `fair_queue.fairness_key` of the task that
+    enqueues it.
 
-    While one batch is committed, the next one is collected; it lingers for a moment after that.
+    Commands queue up while a batch is committed, and for a moment after a batch of several posts.
     Nothing here is locked: only the event loop's thread may use it.
     """
 
@@ -71,8 +72,9 @@ class Writer:
     ) -> None:
         """
         Args:
-            max_commands: commands that may be queued; beyond it `submit` raises StoreBusy.
-            max_bytes: their bytes, likewise.
+            max_commands: the maximum number of queued commands, without the reserve. Beyond it
+                `submit` raises StoreBusy.
+            max_bytes: likewise, the maximum size of the commands without an outcome.
         """
         self._store = store
         self._tails = tails
@@ -84,7 +86,7 @@ class Writer:
         self._pending = self._bytes = 0
         #: Set while commands are queued.
         self._available = asyncio.Event()
-        #: Set when commands got their outcomes.
+        #: Set when commands have got their outcomes.
         self._freed = asyncio.Event()
         #: Set when `_expected` commands are queued.
         self._gathered = asyncio.Event()
@@ -96,7 +98,9 @@ class Writer:
         Cancelling the call does not withdraw the command: it is committed anyway.
 
         Raises:
-            BusError: the command was rejected, or there was no capacity; nothing was done.
+            OutcomeUnknown, StoreBug: it is unknown whether the command was committed.
+            BusError: any other error: the command was refused, or there was no capacity. Nothing
+                was done.
         """
         size = command.size
         if not self._has_capacity(size):
@@ -104,17 +108,20 @@ class Writer:
         return await self._enqueue(command, size)
 
     def enqueue(self, command: Command[R]) -> "asyncio.Future[R]":
-        """As `submit`, after `wait_for_capacity`. Returns the result as a future."""
+        """Enqueue a command, without a check of the capacity: see `wait_for_capacity`.
+
+        Returns a future of what `submit` returns or raises.
+        """
         return self._enqueue(command, command.size)
 
     async def wait_for_capacity(self, size: int) -> None:
-        """Returns once there is capacity for a command of `size` bytes."""
+        """Wait for capacity for a command of `size` bytes. Enqueue it before the next `await`."""
         while not self._has_capacity(size):
             self._freed.clear()
             await self._freed.wait()
 
     async def drain(self) -> None:
-        """Returns once every command that was enqueued has its outcome."""
+        """Wait until every enqueued command has its outcome."""
         while self._pending:
             self._freed.clear()
             await self._freed.wait()
@@ -129,7 +136,7 @@ class Writer:
                 await self._linger(posts)
 
     def statistics(self) -> WriterStatistics:
-        """Returns how much is held here."""
+        """Returns how much Writer holds."""
         return WriterStatistics(
             queued=len(self._queue), pending=self._pending, pending_bytes=self._bytes
         )
@@ -165,12 +172,15 @@ class Writer:
         )
 
     async def _write(self, batch: list[_Queued]) -> int:
-        """Commit a batch and set its outcomes. Returns how many posts it had."""
+        """Commit a batch and set its outcomes.
+
+        Returns how many posts it had; a batch of PostMessages counts as one.
+        """
         outcomes = await self._commit([queued.command for queued in batch])
         for (_, size, _, future), outcome in zip(batch, outcomes, strict=True):
             self._bytes -= size
             if future.done():
-                continue  # the caller went away
+                continue  # the caller was cancelled
             if isinstance(outcome, Exception):
                 future.set_exception(outcome)
             else:
@@ -199,12 +209,12 @@ class Writer:
         return batch
 
     async def _commit(self, commands: list[Command[Any]]) -> list[Any]:
-        """Returns the outcome of each command: its result or an exception."""
+        """Commit a batch. Returns the outcome of each command: its result or an exception."""
         try:
             commit = await self._store.commit(commands)
         except BusError as refusal:
             return [refusal.without_traceback()] * len(commands)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the callers must get it
+        except Exception as error:  # noqa: BLE001 - the callers get any error
             return [error] * len(commands)
         await self._notify(commit)
         return commit.outcomes

@@ -33,7 +33,7 @@ class AdminService:
 
 
 def _to_proto(wait: OpenWait) -> pb.Wait:
-    """Returns a wait as ListWaits lists it, without threads that were deleted."""
+    """Returns a wait as ListWaits lists it, without the threads that were deleted."""
     name = wait.agent or "anonymous"
     listed_wait = pb.Wait(agent=name, threads=wait.cursors(), peer=wait.peer)
     listed_wait.start_time.FromMicroseconds(wait.start_time)

@@ -37,8 +37,8 @@ class AgentService:
         self, request: pb.RegisterAgentRequest, caller: Caller
     ) -> pb.RegisterAgentResponse:
         require_scope(caller, "post")
-        # Where tokens are required only operators register agents. An agent may repeat its own
-        # registration.
+        # Where tokens are required, only operators register agents, but an agent may repeat its
+        # own registration.
         if self._auth.required and not caller.operator and caller.name != request.agent:
             raise AccessDenied("this server requires tokens: ask an operator to register the agent")
         kind = validation.enum("kind", request.kind, AgentKind) or AGENT_KIND_AGENT
@@ -126,7 +126,7 @@ class AgentService:
             raise TokenInvalid("send the token to rotate as metadata: `authorization: Bearer …`")
         if caller.operator:
             raise AccessDenied(
-                "the operator's token cannot be rotated: delete its file, and restart the server"
+                "the operator's token cannot be rotated: delete its file and restart the server"
             )
         grace = min(validation.duration("grace", request.grace), MAX_GRACE)
         token = new_token()
@@ -136,9 +136,12 @@ class AgentService:
 
 
 def _agent_to_change(caller: Caller, name: str) -> str:
-    """Returns the name of the agent to change: the caller's, or for an operator any.
+    """Returns the name of the agent to change: `name`, or the caller's own if that is empty.
 
-    Raises AccessDenied and ValidationFailed.
+    Raises:
+        AccessDenied: the caller lacks the scope `post`, or names another agent without being an
+            operator.
+        ValidationFailed: the name is invalid; or it is empty, and the caller is not an agent.
     """
     require_scope(caller, "post")
     if name and name != caller.own_name and not caller.operator:

@@ -82,7 +82,7 @@ class BusService:
             include_participants=request.include_participants,
             peer=peer,
         )
-        return self._bus.follow(wait, frames)  # which keeps nothing of the request
+        return self._bus.follow(wait, frames)  # follow keeps nothing of the request
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, caller: Caller) -> pb.HeartbeatResponse:
         require_scope(caller, "read")

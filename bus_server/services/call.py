@@ -1,4 +1,4 @@
-"""The state of one RPC while it is handled, and the report when it has finished."""
+"""The state of one RPC while it is handled, and the report after it has finished."""
 
 from __future__ import annotations  # the stubs have type parameters that grpc's classes lack
 
@@ -37,7 +37,7 @@ class Call:
 
         Args:
             key: the fairness key that the bytes are charged to.
-            stream: whether several requests may come, at any interval.
+            stream: whether it is a client stream, whose requests may come at any interval.
         """
         self._reader = RequestReader(self._pending_reads, self.context, key, stream=stream)
         return self._reader
@@ -48,21 +48,21 @@ class Call:
         return self._frames
 
     def release_request(self) -> None:
-        """Release the request's share of the budget: little of it is kept from now on."""
+        """Release the request's bytes, for a handler that keeps little of the request."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None
 
     def close(self) -> None:
-        """Release everything. The call has ended."""
+        """Release the bytes that the call still holds. Call it when the call has ended."""
         if self._reader is not None:
             self._reader.close()
         if self._frames is not None:
             self._frames.release()
 
 
-#: Serves a call: returns the serialised response, or writes frames and returns None.
-#: Raises BusError.
+#: A handler of one call. Returns the serialised response, or writes frames and returns None. Raises
+#: BusError.
 Serve: TypeAlias = Callable[[Call], Awaitable[bytes | None]]
 
 
@@ -86,16 +86,15 @@ class FinishedCall:
     peer: str
     """The connection, as gRPC writes it: `ipv4:127.0.0.1:40312`."""
     caller: Caller | None
-    """None: the call was refused before its caller was known, or needs none (health, reflection).
-    """
+    """None: the call was refused before its caller was known; or it is for health or reflection."""
     start_time: float
     """When the handler started, in seconds since the epoch."""
     duration: float
     """Seconds until the handler finished. Does not include sending the status."""
     code: grpc.StatusCode
-    """CANCELLED: the client cancelled or disconnected, or its deadline passed."""
+    """CANCELLED also if the client disconnected or its deadline passed."""
     reason: str
-    """The ErrorReason less its prefix, such as `THREAD_NOT_FOUND`; empty: none."""
+    """The ErrorReason without its prefix, such as `THREAD_NOT_FOUND`; empty: none."""
 
 
 #: Called once for each RPC, on the event loop, when its handler has finished. Must neither block

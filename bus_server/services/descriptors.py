@@ -1,4 +1,4 @@
-"""The shipped descriptor set: the files of the contract and of gRPC's own services."""
+"""The shipped descriptor set: the .proto files of the contract and of gRPC's own services."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Descriptors:
 
     def __init__(self, described: FileDescriptorSet) -> None:
         """`described`: each file follows its imports, as protoc writes them."""
-        # Not the default pool, where it would collide with the program's own copy of a file.
+        # Not the default pool, where files would collide with the program's own copies of them.
         self._pool = DescriptorPool()
         self._files: dict[str, bytes] = {}
         self._imports: dict[str, Sequence[str]] = {}
         self._symbols: dict[str, str] = {}
-        #: By the extended message's name and the extension's number.
+        #: Names of files, by the extended message's name and the extension's number.
         self._extensions: defaultdict[str, dict[int, str]] = defaultdict(dict)
         for file in described.file:
             data = self._files[file.name] = file.SerializeToString()
@@ -46,11 +46,11 @@ class Descriptors:
         return cls(FileDescriptorSet.FromString(data))
 
     def message_class(self, name: str) -> Any:
-        """Returns the class of a message. Raises KeyError if there is no such message."""
+        """Returns the class of a message type. Raises KeyError if there is no such type."""
         return message_factory.GetMessageClass(self._pool.FindMessageTypeByName(name))
 
     def file(self, name: str) -> bytes | None:
-        """Returns a serialized FileDescriptorProto, None if there is no such file."""
+        """Returns a file's serialised FileDescriptorProto, None if there is no such file."""
         return self._files.get(name)
 
     def declaring(self, symbol: str) -> str | None:
@@ -62,11 +62,14 @@ class Descriptors:
         return self._symbols.get(symbol)
 
     def extending(self, message: str, number: int) -> str | None:
-        """Returns the name of the file that declares an extension, None if none does."""
+        """Returns the name of the file that declares an extension, None if none does.
+
+        `message`: the full name of the extended message type. `number`: the extension's.
+        """
         return self._extensions.get(message, {}).get(number)
 
     def extension_numbers(self, message: str) -> Sequence[int] | None:
-        """Returns the numbers of a message's extensions, None if there is no such message."""
+        """Returns the numbers of a message type's extensions, None if there is no such type."""
         try:
             self._pool.FindMessageTypeByName(message)
         except KeyError:

@@ -32,17 +32,17 @@ _LARGE_RESPONSES = frozenset(
     )
 )
 
-#: Maximum number of large responses that are built at a time. While it is built, a response is in
-#: memory three times.
+#: Maximum number of large responses that are built at a time. While a response is built, there are
+#: three copies of it in memory.
 MAX_LARGE_RESPONSES = 6
 
 #: The `authorization` metadata of the call that the current task handles. Asking the call's context
-#: for the metadata would convert all of it again, 3 % of a post.
+#: for the metadata would convert all of it again, which takes 3 % of the time of a post.
 _authorization: ContextVar[str | bytes | None] = ContextVar("authorization", default=None)
 
 
 class Authorization(grpc.aio.ServerInterceptor):
-    """Keeps the `authorization` metadata of each call for the dispatcher."""
+    """An interceptor that keeps the `authorization` metadata of each call for the dispatcher."""
 
     async def intercept_service(
         self,
@@ -62,13 +62,13 @@ class Authorization(grpc.aio.ServerInterceptor):
 
 
 class Dispatcher(grpc.GenericRpcHandler):
-    """Finds the handler of each call in one dictionary, and wraps all handlers in the same way.
+    """The handlers of all methods, in one dictionary, each in the same wrapper.
 
-    With the generated functions that add servicers, grpc.aio waits on one future per method in
-    every call, and parses requests where this server cannot report what is wrong with them.
+    With the generated functions that add servicers, grpc.aio would wait on one future per method in
+    every call, and parse requests where this server could not report what is wrong with them.
 
-    Every method is registered as taking a stream of requests, so that the caller is authenticated
-    and room reserved before the request is read, and a refused call is reset at once even if its
+    Every method is registered as taking a stream of requests. So the caller is authenticated and
+    room is reserved before the request is read, and a refused call is reset at once, even if its
     request is incomplete. This costs no more than a unary handler.
     """
 
@@ -84,7 +84,7 @@ class Dispatcher(grpc.GenericRpcHandler):
         Args:
             record_activity: called with the name of each named caller, on each call.
             pending_reads: tracks requests that are being read.
-            unread: budget for responses and frames that callers have not read.
+            unread: budget of responses and frames that callers have not read.
             observer: called once for each RPC when it has finished. RPCs of services that are
                 not served here, which gRPC itself refuses, are not reported.
         """
@@ -108,7 +108,7 @@ class Dispatcher(grpc.GenericRpcHandler):
         self.refused_calls = 0
 
     def add(self, service: ServiceDescriptor, servicer: object) -> None:
-        """Serve a service. The servicer has a method for each of its methods."""
+        """Serve a service. The servicer must have a method of the same name for each RPC."""
         for method in service.methods:
             call = getattr(servicer, method.name)
             if not method.server_streaming:
@@ -121,24 +121,28 @@ class Dispatcher(grpc.GenericRpcHandler):
             self.add_methods([Method(path, serve, method.server_streaming)])
 
     def add_methods(self, methods: Iterable[Method]) -> None:
-        """Serve methods that read their requests and serialise their responses themselves."""
+        """Serve methods whose handlers read requests and serialise responses themselves."""
         for method in methods:
             self._handlers[method.path] = self._handler(method)
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Returns the handler of a call. gRPC calls this."""
+        """Returns the handler of a call; None: gRPC refuses the call as UNIMPLEMENTED.
+
+        gRPC calls this.
+        """
         path = handler_call_details.method
         handler = self._handlers.get(path)
         if handler is None and path.startswith("/threadbus."):
             return self._unimplemented(path)
-        return handler  # gRPC refuses calls of other services itself, which costs less
+        return handler  # None for other services: a refusal by gRPC itself costs less
 
     def registered_handlers(self) -> Mapping[str, Mapping[str, grpc.RpcMethodHandler[Any, Any]]]:
-        """Returns, by service and name, the methods to give an accept queue of their own in gRPC.
+        """Returns the handlers of the methods to register with gRPC, by service and name.
 
-        grpc.aio accepts one call from each queue in each iteration of the event loop.
+        Each registered method has an accept queue of its own, and grpc.aio accepts one call from
+        each queue in each iteration of the event loop.
         """
         service, method = "threadbus.v1.BusService", "PostMessage"
         return {service: {method: self._handlers[f"/{service}/{method}"]}}
@@ -248,11 +252,11 @@ class Dispatcher(grpc.GenericRpcHandler):
     async def _respond_large(
         self, build: Callable[[], Awaitable[Message]], context: Context
     ) -> bytes:
-        """Build a response that may be large. Returns it serialised.
+        """Build a response that may be large. Returns the response, serialised.
 
-        It counts against the budget until the caller has read it. If there is no room, it is
-        dropped, and built again once there is: these methods are idempotent. Raises StoreBusy if
-        that takes too long.
+        It is charged to the budget until the caller has read it. Without room, it is dropped, and
+        built again once there is room: these methods are idempotent. Raises StoreBusy if there is
+        no room in time.
         """
         caller, held = fair_queue.fairness_key.get(), 0
         try:
@@ -280,11 +284,14 @@ class Dispatcher(grpc.GenericRpcHandler):
         return response
 
     def _release(self, caller: str, size: int, _: object) -> None:
-        """Release a large response: the caller has read it, or the call was cancelled."""
+        """Release the bytes of a large response: it was read, or the call was cancelled."""
         self._unread.give(caller, size)
 
     async def _admit(self, call: Call, token_needed: bool = True) -> Caller:
-        """Authenticate a call, and set the task's fairness key to its caller's. Raises BusError."""
+        """Authenticate a call, record its caller's activity, and set the task's fairness key.
+
+        Returns the caller. Raises `refusal` if that is set, or what `Auth.authenticate` raises.
+        """
         if self.refusal is not None:
             self.refused_calls += 1
             raise self.refusal()
@@ -337,13 +344,13 @@ class Requests:
 
 
 def _peer_address(peer: str) -> str:
-    """Returns a connection's address in the usual notation: gRPC's is `ipv6:%5B::1%5D:40312`."""
+    """Returns a connection's address as users write it; gRPC's is `ipv6:%5B::1%5D:40312`."""
     kind, _, address = urllib.parse.unquote(peer).partition(":")
     return kind if kind == "unix" else address
 
 
 def _parser(method: MethodDescriptor) -> Callable[[bytes | None], Message]:
-    """Returns a function that parses a request. It raises ValidationFailed."""
+    """Returns a function that parses a request of a method. It raises ValidationFailed."""
     request_type = message_factory.GetMessageClass(method.input_type)
 
     def parse(data: bytes | None) -> Message:
@@ -354,7 +361,7 @@ def _parser(method: MethodDescriptor) -> Callable[[bytes | None], Message]:
         except DecodeError:
             name = method.input_type.full_name
             raise ValidationFailed(
-                ("", f"the bytes are not a valid {name} (or a text in it is not UTF-8)")
+                ("", f"the bytes are not a valid {name} (or a string in it is not UTF-8)")
             ) from None
 
     return parse

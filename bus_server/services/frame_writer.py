@@ -8,7 +8,7 @@ Write = Callable[[bytes], Awaitable[None]]
 
 
 class FrameWriter:
-    """Sends the frames of one call. Release it when the call ends.
+    """A writer of the frames of one call. Call `release` when the call ends.
 
     gRPC keeps a frame, and a copy of it, until the caller's flow control window admits it.
     """
@@ -16,6 +16,7 @@ class FrameWriter:
     __slots__ = ("_budget", "_caller", "_reserved", "_write")
 
     def __init__(self, budget: Budget, caller: str, write: Write) -> None:
+        """`caller`: the fairness key to charge. `write`: the `write` of the call's context."""
         self._budget = budget
         self._caller = caller
         self._write = write
@@ -23,21 +24,24 @@ class FrameWriter:
 
     @property
     def timeout(self) -> float:
-        """Seconds after which to stop waiting for room."""
+        """Seconds that `reserve` waits by default."""
         return self._budget.timeout
 
     async def reserve(self, size: int, timeout: float | None = None) -> None:
-        """Returns once there is room for a frame of about `size` bytes.
+        """Wait for room for a frame of about `size` bytes, unless some is reserved already.
 
-        Raises StoreBusy if there was none within `timeout` seconds. None: the budget's timeout;
-        infinite: never.
+        Frames of up to SMALL bytes need none. Raises StoreBusy if there is no room within `timeout`
+        seconds; None: the default; math.inf: no limit.
         """
         if size > SMALL and not self._reserved:
             await self._budget.take(self._caller, size, timeout)
             self._reserved = size
 
     def send(self, frame: bytes) -> Awaitable[None]:
-        """Send a frame. Completes when gRPC accepts the next one. Raises StoreBusy without room."""
+        """Send a serialised frame. Returns an awaitable, done when gRPC accepts the next frame.
+
+        It raises StoreBusy if there is no room in time.
+        """
         if not self._reserved and len(frame) <= SMALL:
             return self._write(frame)
         return self._send_counted(frame)
@@ -53,7 +57,7 @@ class FrameWriter:
             self.release()
 
     def release(self) -> None:
-        """Release what was reserved."""
+        """Release the room that is reserved."""
         if self._reserved:
             self._budget.give(self._caller, self._reserved)
             self._reserved = 0

@@ -12,9 +12,9 @@ M = TypeVar("M", bound=Message)
 
 
 def take_page(found: Iterable[M], most: int) -> list[M]:
-    """Returns the first items, at least one: at most `most`, and about 3 MiB.
+    """Returns the first items: at most `most`, and at most 3 MiB unless the first one is larger.
 
-    Takes at most one item more from `found` than it returns.
+    Consumes at most one item more of `found` than it returns.
     """
     page: list[M] = []
     size = 0

@@ -32,13 +32,13 @@ from threadbus.v1.message_pb2 import (
     Priority,
 )
 
-#: Batches of one stream that may be submitted before the first one has its response.
+#: Maximum number of batches of a stream whose responses have not been sent.
 MAX_BATCHES_IN_FLIGHT = 4
-#: Bytes, in the response to one batch, of recipients and of error details other than the reason.
-#: What exceeds it is omitted. The rest of a thousand results fits into the fourth MiB.
+#: Maximum bytes, in the response to a batch, of recipients and of error details other than
+#: ErrorInfo. Any others are omitted. The rest of a thousand results fits into the fourth MiB.
 EXTRA_BYTES = 3 * 1024 * 1024
 
-#: The outcomes of the accepted posts of a batch, in order.
+#: An awaitable of the outcomes of the accepted posts of a batch, in order.
 Outcomes: TypeAlias = Awaitable[Sequence[Appended | Exception]]
 
 
@@ -55,15 +55,15 @@ class Requests(Protocol):
 def to_append(request: pb.PostMessageRequest, caller: Caller, settings: Settings) -> Append:
     """Returns the store's command for a post.
 
-    Unset fields, which are most fields of most posts, cost almost nothing.
+    Most fields of most posts are unset, and cost almost nothing.
 
     Raises:
-        ValidationFailed: a field is missing or wrong.
+        ValidationFailed: a field is missing or invalid.
         MessageTooLarge: the content or the whole message is too large.
-        AccessDenied: only an operator may set on_behalf_of.
+        AccessDenied: on_behalf_of is set, and the caller is not an operator.
     """
     if request.on_behalf_of and not caller.operator:
-        raise AccessDenied("only an operator may post on_behalf_of another")
+        raise AccessDenied("only an operator may set on_behalf_of")
     content, limit = request.content, settings.max_content_bytes
     message = Message(
         thread=validation.thread_name("thread", request.thread),
@@ -115,7 +115,7 @@ def to_append(request: pb.PostMessageRequest, caller: Caller, settings: Settings
 
 
 def fill_response(response: pb.PostMessageResponse, thread: str, done: Appended) -> None:
-    """Set the fields of a response to a post that was appended."""
+    """Set the fields of the response to a post that was appended, except the recipients."""
     response.thread = thread
     response.seq = done.seq
     response.create_time.CopyFrom(done.create_time)
@@ -131,7 +131,7 @@ class _Batch:
 
     #: Each post, or the error that refuses it.
     posts: Sequence[Append | BusError]
-    #: Indexes of the posts whose recipients were requested.
+    #: Indices of the posts whose recipients were requested.
     with_recipients: frozenset[int]
     #: For each thread whose recipients were requested: the presence of each agent that waited on it
     #: before the batch was submitted.
@@ -141,7 +141,7 @@ class _Batch:
 
 
 class PostStream:
-    """One PostMessages call: receives batches while earlier ones are being committed."""
+    """One PostMessages call, which receives batches while earlier ones are being committed."""
 
     def __init__(self, bus: Bus, settings: Settings, caller: Caller, frames: FrameWriter) -> None:
         self._bus = bus
@@ -150,17 +150,19 @@ class PostStream:
         self._frames = frames
         #: How many more batches may be in flight.
         self._slots = asyncio.Semaphore(MAX_BATCHES_IN_FLIGHT)
-        #: In the order received; None ends it.
+        #: The submitted batches, in the order received; None: no more will come.
         self._submitted: asyncio.Queue[tuple[_Batch, Outcomes] | None] = asyncio.Queue()
         self._responses: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def run(self, requests: Requests) -> None:
-        """Serve the call until the client half-closes. Returns when every batch has a response.
+        """Serve the call until the client has half-closed and every batch has its response.
 
-        Raises, once every submitted batch has a response, the error that ends the stream:
-            Draining: the server is shutting down.
-            BusError: a request could not be received, or is not valid.
-            OutcomeUnknown: at once; the client repeats the batches without a response.
+        Raises:
+            Draining: the server is shutting down; every submitted batch has its response.
+            OutcomeUnknown: it is unknown whether the posts of a batch were stored. The client
+                repeats the batches without a response.
+            BusError: any other error: a request could not be received, or is not valid. Every batch
+                submitted before has its response.
         """
         receiving = asyncio.create_task(self._receive_all(requests))
         responding = asyncio.create_task(self._respond_all())
@@ -199,7 +201,7 @@ class PostStream:
             self._submitted.put_nowait(None)
 
     async def _respond_all(self) -> None:
-        """Build the response to each committed batch, even if earlier ones are still unread.
+        """Build the response to each committed batch, even while earlier ones wait to be sent.
 
         So only responses, not batches, are kept for a client that does not read.
         """
@@ -232,10 +234,10 @@ class PostStream:
         try:
             outcomes = iter(await pending)
         except OutcomeUnknown:
-            raise  # ends the stream: its client repeats the batches without a response
-        except BusError as error:  # of the whole batch
+            raise  # ends the stream: the client repeats the batches without a response
+        except BusError as error:  # the whole batch was refused
             outcomes = iter([error.without_traceback()] * len(batch.posts))
-        except Exception as bug:  # noqa: BLE001 - a bug fails its posts, not the stream
+        except Exception as bug:  # noqa: BLE001 - a bug fails the batch, not the stream
             outcomes = iter([incident("PostMessages", bug)] * len(batch.posts))
         response = pb.PostMessagesResponse()
         extras = 0
@@ -249,7 +251,7 @@ class PostStream:
                 result.status.CopyFrom(to_status_proto(refusal))
                 extras += sum(detail.ByteSize() for detail in result.status.details[1:])
                 if extras > EXTRA_BYTES:
-                    del result.status.details[1:]  # the first has the reason
+                    del result.status.details[1:]  # the first is ErrorInfo
             elif isinstance(post, Append):
                 thread = post.message.thread
                 fill_response(result.response, thread, done)

@@ -1,7 +1,7 @@
 """gRPC's server reflection, from the shipped descriptor set.
 
 grpcio's servicer uses the generated modules, which have no comments and no JSON names. It cannot
-look up methods, and serves only the old version of the protocol.
+look up methods, and serves only v1alpha of the protocol.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ SERVICES = (
 
 
 class Reflection:
-    """Responds to reflection requests. Keeps no state per stream."""
+    """The responses to reflection requests. Keeps no state between requests."""
 
     def __init__(self, descriptors: Descriptors, services: Sequence[str]) -> None:
         """`services`: full names of the services to list."""
         self._descriptors = descriptors
         self._services = sorted(services)
         message_class = descriptors.message_class
-        #: The class of a request.
+        #: The message class of requests.
         self.request_class = message_class("grpc.reflection.v1.ServerReflectionRequest")
         self._response_class = message_class("grpc.reflection.v1.ServerReflectionResponse")
 
     def respond(self, request: Any, sent: set[str]) -> Any:
-        """Returns the response to a request.
+        """Returns the response to a request. Errors are responses, too.
 
         Args:
             sent: names of the files already sent on the stream. Imports that are among them are
-                left out, as the protocol allows. The files of this response are added.
+                left out, as the protocol allows. The files of this response are added to it.
         """
         response = self._response_class(valid_host=request.host, original_request=request)
         asked = request.WhichOneof("message_request")
@@ -55,7 +55,7 @@ class Reflection:
             return _refuse(
                 response,
                 grpc.StatusCode.INVALID_ARGUMENT,
-                "no known message_request",
+                "message_request is missing or unknown",
             )
         else:
             self._send_files(response, self._file(request, asked), sent)

@@ -1,7 +1,7 @@
 """Reads requests: under a byte budget, with a timeout for each to arrive, and with eviction.
 
-gRPC buffers a request and reports it only once it is complete, so a request that is being read
-is charged the maximum size of a request. Until it is read, flow control holds back all but its
+gRPC buffers a request and hands it over only once it is complete, so a request that is being read
+is charged the maximum size of a request. Until the read begins, flow control holds back all but the
 first bytes.
 """
 
@@ -20,22 +20,22 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 #: A request is charged this many times its size while it is handled: for its bytes, and for the
 #: message parsed from them.
 COPIES = 2
-#: While other callers wait: seconds after which a request that is still being read may be evicted
-#: if its caller has others, and seconds after which any may. On a local network the largest request
-#: arrives sooner.
+#: Seconds after which a request that is still being read may be evicted while other callers wait:
+#: MIN_AGE for one of the caller that has the most of them, if it has several; MAX_AGE for any. On a
+#: local network the largest request arrives sooner.
 MIN_AGE, MAX_AGE = 0.1, 1.0
 #: Seconds without a request after which a stream is idle, and may be evicted.
 IDLE_AFTER = 3.0
 
 
 class PendingReads:
-    """All requests that are being read. Not thread-safe."""
+    """All requests that are being read. Use it on the event loop only."""
 
     def __init__(self, budget: Budget, timeout: float) -> None:
         """
         Args:
             budget: bytes of requests being read or handled, over all callers.
-            timeout: seconds that a request may take to arrive.
+            timeout: seconds that a request may take to arrive, unless it is one of a stream.
         """
         self.budget = budget
         self._timeout = timeout
@@ -45,7 +45,7 @@ class PendingReads:
         self._eviction_timer: asyncio.TimerHandle | None = None
 
     def add(self, reader: "RequestReader") -> float:
-        """Track a request that is being read, until `remove`. Returns now, on the loop's clock."""
+        """Track a request that is being read, until `remove`. Returns the event loop's time."""
         self._reading[reader] = None
         loop = asyncio.get_running_loop()
         if self._deadline_timer is None:
@@ -57,10 +57,12 @@ class PendingReads:
         del self._reading[reader]
 
     def evict(self) -> None:
-        """Evict slow requests in favour of waiting callers; repeats while any caller waits.
+        """Evict requests that are being read, if possible one for each waiting caller.
 
-        For a caller that holds nothing: the oldest idle stream, else the oldest request of the
-        caller with the most, or one older than MAX_AGE. For any other caller: its own idle streams.
+        For a caller that holds no bytes: the oldest idle stream; without one, the oldest request
+        that is past MAX_AGE, or past MIN_AGE if its caller has the most requests and more than one.
+        For a caller that holds bytes: its own oldest idle stream. Repeats this every MIN_AGE
+        seconds while any caller waits.
         """
         if self._eviction_timer is not None:
             return
@@ -71,7 +73,7 @@ class PendingReads:
             reader = self._choose_victim(candidates, caller, loop.time())
             if reader is not None:
                 candidates.remove(reader)
-                reader.abort("other callers waited for the room that this call took up")
+                reader.abort("other callers needed the room that this call was using")
             elif not self.budget.holds(caller):
                 break  # nothing can be evicted for the remaining callers either
         if waiting:
@@ -80,7 +82,7 @@ class PendingReads:
     def _choose_victim(
         self, candidates: "list[RequestReader]", caller: str, now: float
     ) -> "RequestReader | None":
-        """Returns the request to evict in favour of a caller, or None."""
+        """Returns the request to evict in favour of a caller, as `evict` says, or None."""
         if self.budget.holds(caller):
             return next((a for a in candidates if a.caller == caller and a.idle(now)), None)
         counts = Counter(reader.caller for reader in candidates)
@@ -111,7 +113,7 @@ class PendingReads:
 
 
 class RequestReader:
-    """The request of one call, or the requests of a stream. Close it when the call ends."""
+    """A reader of the request of one call, or of a stream's. Close it when the call ends."""
 
     __slots__ = ("_context", "_held", "_pending", "_task", "caller", "refusal", "since", "stream")
 
@@ -122,10 +124,11 @@ class RequestReader:
         self._context = context
         self._held = 0
         self._task: asyncio.Task[Any] | None = None
+        #: The fairness key that the requests are charged to.
         self.caller = caller
         #: Whether it is a client stream, whose requests may come at any interval.
         self.stream = stream
-        #: When the current read began, on the loop's clock.
+        #: When the current read began, on the event loop's clock.
         self.since = 0.0
         #: Set when it is aborted: the error that `receive` raises.
         self.refusal: BusError | None = None
@@ -135,7 +138,9 @@ class RequestReader:
         return self.stream and self.since < now - IDLE_AFTER
 
     async def receive(self) -> bytes | None:
-        """Read the next request. Returns None at the end of the stream.
+        """Returns the next request, serialised; None at the end of the stream.
+
+        It is charged to the budget until `handled`, or `close`.
 
         Raises:
             StoreBusy: there was no room for the request, it took too long, or it was evicted.
@@ -168,13 +173,13 @@ class RequestReader:
             budget.change(self.caller, size - MAX_CALL_BYTES)
 
     def handled(self, size: int) -> None:
-        """Release a request of `size` bytes that has been handled."""
+        """Release the bytes of a request of this size, which has been handled."""
         if size > SMALL:
             self._held -= size * COPIES
             self._pending.budget.give(self.caller, size * COPIES)
 
     def close(self) -> None:
-        """Release everything."""
+        """Release the bytes of all requests that were not `handled`."""
         if self._held:
             self._pending.budget.give(self.caller, self._held)
             self._held = 0

@@ -1,6 +1,6 @@
-"""gRPC's health and reflection services, with the same limits as our own.
+"""gRPC's health and reflection services, with limits.
 
-grpcio's implementations read requests of any size, and any number at a time.
+grpcio's implementations read requests of any size, and any number of them at a time.
 """
 
 from __future__ import annotations  # the stubs have type parameters that grpc's classes lack
@@ -32,18 +32,18 @@ MAX_REQUEST_BYTES = 16 * 1024
 class Health:
     """The status of each service, as in gRPC's health protocol.
 
-    grpcio's servicer holds a lock while it writes: one client that did not read its Watch blocked
+    grpcio's servicer holds a lock while it writes: one client that does not read its Watch blocks
     all others, and the shutdown.
     """
 
     def __init__(self, services: Sequence[str]) -> None:
-        """`services`: names of the services, SERVING from now on; "" is the whole server."""
+        """`services`: names of the services, SERVING at first. One must be "": the whole server."""
         self._serving = dict.fromkeys(services, True)
         #: Set, and replaced by a new event, when a status changes.
         self._changed = asyncio.Event()
 
     def set_serving(self, serving: bool) -> None:
-        """Report every service as SERVING or NOT_SERVING, and wake all watches if it changed."""
+        """Set every service to SERVING or NOT_SERVING. Wakes all watches if that changes."""
         if serving == self._serving[""]:
             return
         self._serving = dict.fromkeys(self._serving, serving)
@@ -62,7 +62,10 @@ class Health:
         return {name: _SERVING if on else _NOT_SERVING for name, on in self._serving.items()}
 
     async def statuses(self, service: str) -> AsyncIterator[int]:
-        """Yields the ServingStatus of a service, and each new one, until closed."""
+        """Yields the ServingStatus of a service, then each new one, without end.
+
+        SERVICE_UNKNOWN if the service is unknown.
+        """
         reported = None
         while True:
             changed, status = self._changed, self.status(service)
@@ -75,7 +78,7 @@ class Health:
 
 
 class StandardServices:
-    """Health and reflection. Neither needs a token."""
+    """The services for health and reflection. Neither needs a token."""
 
     def __init__(self, services: Sequence[str]) -> None:
         """`services`: full names of the other services that health and reflection report."""
@@ -149,7 +152,7 @@ class StandardServices:
 
     @contextlib.contextmanager
     def _open_stream(self) -> Iterator[None]:
-        """Count a stream while it is open. Raises QuotaExceeded."""
+        """Count a stream while it is open (context manager). Raises QuotaExceeded."""
         if self._streams >= MAX_STREAMS:
             raise QuotaExceeded(
                 "open streams of health and reflection", MAX_STREAMS, "end some, or call Check"
@@ -162,7 +165,7 @@ class StandardServices:
 
 
 def _parse(kind: type[Message], data: bytes | None) -> Message:
-    """Parses a request, without unknown fields. Raises ValidationFailed."""
+    """Returns a parsed request, without unknown fields. Raises ValidationFailed."""
     if data is None:
         raise ValidationFailed(("", "the call carries no request"))
     if len(data) > MAX_REQUEST_BYTES:

@@ -1,7 +1,7 @@
-"""Validates single fields, by the rules in message.proto, thread.proto and agent.proto.
+"""Checks of fields of requests, by the rules in the protos.
 
-Each function takes the path of a field, for the error message, and its value. It returns the value,
-or the one that the server uses instead, and raises ValidationFailed if the value breaks a rule.
+Each function takes the path of a field, for the error, and its value. Unless stated otherwise, it
+returns the value, and raises ValidationFailed if the value breaks a rule.
 """
 
 import re
@@ -34,7 +34,7 @@ def thread_name(field: str, name: str) -> str:
 
 
 def agent_name(field: str, name: str) -> str:
-    """Check the name of an agent or other sender: reserved names are allowed. Required."""
+    """Check the name of an agent or another sender: reserved names are allowed. Required."""
     if not names.AGENT.fullmatch(name):
         raise ValidationFailed((field, names.AGENT_RULE if name else "required"))
     return name
@@ -55,7 +55,7 @@ def token(field: str, secret: str) -> str:
 
 
 def request_id(field: str, value: str) -> str:
-    """Check a request_id. May be empty."""
+    """Check a request_id. It may be empty."""
     if value and not _REQUEST_ID.fullmatch(value):
         raise ValidationFailed((field, "1–128 printable ASCII characters"))
     return value
@@ -69,12 +69,12 @@ def number(field: str, value: int) -> int:
 
 
 def page_size(field: str, value: int) -> int:
-    """Returns the size of a page: the default for 0, at most the maximum."""
+    """Returns the size of a page: the default for 0, and no more than the maximum."""
     return min(number(field, value) or limits.DEFAULT_PAGE_SIZE, limits.MAX_PAGE_SIZE)
 
 
 def at_most(field: str, values: Sized, most: int, what: str = "") -> None:
-    """Raise ValidationFailed if there are more than `most` values; `what` names them in it."""
+    """Check that there are at most `most` values. `what`: their name, for the error."""
     if len(values) > most:
         raise ValidationFailed((field, f"at most {most:,} {what}".rstrip()))
 
@@ -97,7 +97,7 @@ def labels(field: str, values: Mapping[str, str]) -> dict[str, str]:
 
 
 def enum(field: str, value: int, known: _Enum, *, unset: bool = True) -> int:
-    """Check a value of an enum `known` to this server. `unset`: whether 0 is allowed."""
+    """Check a value of the enum `known`. `unset`: whether 0 is allowed."""
     if value not in known.values() or (value == 0 and not unset):
         raise ValidationFailed((field, f"one of {', '.join(known.keys()[0 if unset else 1 :])}"))
     return value
@@ -114,7 +114,7 @@ def duration(field: str, value: Duration) -> float:
 
 
 def update_mask(field: str, mask: FieldMask, known: Sequence[str]) -> list[str]:
-    """Returns the fields to set, in the order of `known`. Raises ValidationFailed."""
+    """Returns the fields to set, in the order of `known`. Some are required."""
     if not mask.paths:
         raise ValidationFailed((field, f"required: some of {', '.join(known)}"))
     at_most(f"{field}.paths", mask.paths, limits.MAX_FILTER_VALUES)
@@ -164,7 +164,7 @@ def _absolute(url: str) -> bool:
 def cursors(field: str, found: Sequence[Cursor]) -> list[tuple[str, int, str]]:
     """Returns the thread, after_seq and epoch of cursors, of which no two may name the same thread.
 
-    Plain tuples: a Cursor would keep its whole request in memory. Raises ValidationFailed.
+    Plain tuples: a Cursor would keep its whole request in memory.
     """
     at_most(field, found, limits.MAX_WAIT_THREADS, "threads")
     for at, cursor in enumerate(found):
@@ -177,7 +177,7 @@ def cursors(field: str, found: Sequence[Cursor]) -> list[tuple[str, int, str]]:
 
 
 def message_filter(field: str, wanted: MessageFilter, caller: str) -> Filter:
-    """Returns a filter for `caller` (empty: it is anonymous)."""
+    """Returns a filter for a caller. `caller`: its name; empty: it is anonymous."""
     at_most(f"{field}.senders", wanted.senders, limits.MAX_FILTER_VALUES, "agents")
     for at, sender in enumerate(wanted.senders):
         agent_name(f"{field}.senders[{at}]", sender)
@@ -187,6 +187,6 @@ def message_filter(field: str, wanted: MessageFilter, caller: str) -> Filter:
         enum(f"{field}.kinds[{at}]", kind, MessageKind, unset=False)
     if wanted.addressed_to_me and not caller:
         raise ValidationFailed(
-            (f"{field}.addressed_to_me", "anonymous has no name: register an agent")
+            (f"{field}.addressed_to_me", "an anonymous caller has no name: register an agent")
         )
     return Filter(wanted, caller)
