@@ -26,8 +26,9 @@ from threadbus.v1.thread_pb2 import (
 )
 
 SCHEMA = Path(__file__).parent.parent / "bus_server/store/sqlite/schema.sql"
-#: The moment of every commit, in microseconds.
-NOW = 1_000_000
+#: The time of the first batch and the time between batches, in microseconds. The activity of a
+#: thread is stored once a second.
+NOW, THEN = 1_000_000, 700_000
 TABLES = {
     **dict.fromkeys(("thread", "agent", "token", "purge"), "true"),
     "presence": "agent NOT IN (SELECT name FROM agent WHERE unregister_time > 0)",
@@ -160,14 +161,19 @@ class Trial:
         self._epochs = itertools.count()
         self._remembered = remembered
 
-    def commit(self, batch: list[store.Command[Any]], end: str = "COMMIT") -> list[Any]:
-        """Commit copies of commands, or roll them back. Returns their outcomes, errors as texts."""
+    def commit(
+        self, batch: list[store.Command[Any]], number: int, end: str = "COMMIT"
+    ) -> list[Any]:
+        """Commit copies of commands, or roll them back. Returns their outcomes, errors as texts.
+
+        `number`: of the batch.
+        """
         epochs = itertools.count() if end == "ROLLBACK" else self._epochs
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(secrets, "token_hex", lambda _: f"epoch-{next(epochs)}")
             self.db.execute("BEGIN IMMEDIATE")
             copies = [copy(command) for command in batch]
-            done = writes.run(self.db, copies, NOW, remembered=self._remembered)
+            done = writes.run(self.db, copies, NOW + number * THEN, remembered=self._remembered)
             self.db.execute(end)
         if end == "ROLLBACK" and self._remembered is not None:
             self._remembered.forget()
@@ -259,9 +265,9 @@ def test_a_batch_does_what_its_commands_do_one_by_one(
     batches: list[tuple[list[store.Command[Any]], bool]],
 ) -> None:
     with trial(Remembered()) as together, trial() as apart:
-        for batch, failed_before in batches:
+        for number, (batch, failed_before) in enumerate(batches):
             if failed_before:
-                together.commit(batch, "ROLLBACK")
-            outcomes = together.commit(batch)
-            assert outcomes == [apart.commit([command])[0] for command in batch]
+                together.commit(batch, number, "ROLLBACK")
+            outcomes = together.commit(batch, number)
+            assert outcomes == [apart.commit([command], number)[0] for command in batch]
             assert together.rows() == apart.rows()

@@ -26,8 +26,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/sqlite/gather.py",
-                "if thread in heads and seq <= heads[thread].seq:",
-                "if thread in heads:",
+                "if head is None or seq > head.seq:",
+                "if head is None:",
             )
         ],
         ["tests/test_posting_edits_refused.py::test_no_number_edits_a_message_of_another_thread"],

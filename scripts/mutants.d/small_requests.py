@@ -54,13 +54,15 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/sqlite/gather.py",
-                "def _gather_entry(db: sqlite3.Connection, thread_id: int, seq: int, facts: Facts)"
-                " -> None:\n    key = (thread_id << 32 | seq,)\n",
-                "_KEPT: list[object] = []\n\n\n"
-                "def _gather_entry(db: sqlite3.Connection, thread_id: int, seq: int, facts: Facts)"
-                " -> None:\n    key = (thread_id << 32 | seq,)\n"
+                "    key = (head.thread_id << 32 | seq,)\n",
+                "    key = (head.thread_id << 32 | seq,)\n"
                 '    body = db.execute("SELECT body FROM message WHERE id = ?", key)\n'
                 "    _KEPT.append(body.fetchone())\n",
+            ),
+            Edit(
+                "bus_server/store/sqlite/gather.py",
+                "FEW = 3\n",
+                "FEW = 3\n_KEPT: list[object] = []\n",
             ),
         ],
         [f"{_SMALL}::test_edits_of_a_large_message"],

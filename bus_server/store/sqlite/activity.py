@@ -55,16 +55,24 @@ _AMONG = (
 )
 
 
-def touch(db: sqlite3.Connection, thread_ids: Iterable[int], now: int) -> None:
+def touch(
+    db: sqlite3.Connection, thread_ids: Iterable[int], now: int, stored: dict[int, int]
+) -> None:
     """Record that entries were appended to threads at the order time `now`.
 
-    Writes nothing for a thread that was active within the last second.
+    Writes nothing for a thread that was active within the last second. `stored` has the active_time
+    of threads as far as it is known, and is brought up to date.
     """
-    known_since = now - GRANULARITY + 1
-    db.executemany(
+    since = now - GRANULARITY + 1
+    due = [thread_id for thread_id in thread_ids if not since <= stored.get(thread_id, -1) <= now]
+    if not due:
+        return
+    update = db.executemany(
         "UPDATE thread SET active_time = ? WHERE id = ? AND active_time NOT BETWEEN ? AND ?",
-        [(now, thread_id, known_since, now) for thread_id in thread_ids],
+        [(now, thread_id, since, now) for thread_id in due],
     )
+    if update.rowcount == len(due):  # else some had a time that is not known here
+        stored |= dict.fromkeys(due, now)
 
 
 def list_threads(

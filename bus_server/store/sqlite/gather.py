@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from bus_server.store.batch import entry_of
@@ -17,23 +17,47 @@ from threadbus.v1.message_pb2 import Message
 #: JSON array.
 FEW = 3
 
+# CROSS JOIN: SQLite must begin with the keys.
 _REQUEST = (
     "SELECT r.thread_id, r.sender, r.request_id, r.seq,"
     " (SELECT time FROM message WHERE id = r.thread_id << 32 | r.seq), r.post_hash FROM"
 )
-_REQUEST_KEY = "r.thread_id = {} AND r.sender = {} AND r.request_id = {}"
+_ONE_REQUEST = (
+    f"{_REQUEST} request AS r WHERE r.thread_id = ? AND r.sender = ? AND r.request_id = ?"
+)
+_REQUESTS = (
+    f"{_REQUEST} json_each(?) AS n CROSS JOIN request AS r ON r.thread_id = n.value ->> 0"
+    " AND r.sender = n.value ->> 1 AND r.request_id = n.value ->> 2"
+)
 _PARTICIPANT = "SELECT p.thread_id, p.agent, p.read_seq FROM"
-_PARTICIPANT_KEY = "p.thread_id = {} AND p.agent = {}"
+_ONE_PARTICIPANT = f"{_PARTICIPANT} participant AS p WHERE p.thread_id = ? AND p.agent = ?"
+_PARTICIPANTS = (
+    f"{_PARTICIPANT} json_each(?) AS n CROSS JOIN participant AS p"
+    " ON p.thread_id = n.value ->> 0 AND p.agent = n.value ->> 1"
+)
 
 
 def gather(
     db: sqlite3.Connection, needs: Needs, remembered: Remembered, now: int, store_now: int
 ) -> Facts:
-    """Returns the facts that are needed, and not read if they are known. The times: as in Facts."""
+    """Returns the facts that are needed. Reads only what is not remembered. Times: as in Facts."""
     facts = Facts(now, store_now)
+    agents = needs.agents | needs.profiles
     if needs.threads:
-        _gather_threads(db, needs, remembered, facts)
-    _gather_agents(db, needs, facts)
+        _gather_heads(db, needs.threads, remembered, facts)
+        if needs.participants:
+            agents |= _gather_participants(db, needs, remembered, facts)
+        if needs.requests:
+            _gather_requests(db, needs, facts)
+        if needs.settings:
+            changing = [facts.heads[name].thread_id for name in needs.settings & facts.heads.keys()]
+            facts.settings = reads.threads_by_id(db, changing)
+        for thread, seq in needs.entries:
+            _gather_entry(db, thread, seq, facts)
+        if needs.new_threads:
+            facts.next_thread_id = _next_thread_id(db)
+    if agents:
+        _gather_agents(db, agents, needs.profiles, facts)
     if needs.tokens:
         _gather_tokens(db, needs, facts)
     if needs.leftovers:
@@ -41,69 +65,74 @@ def gather(
     return facts
 
 
-def _gather_threads(
-    db: sqlite3.Connection, needs: Needs, remembered: Remembered, facts: Facts
+def _gather_heads(
+    db: sqlite3.Connection, threads: Collection[str], remembered: Remembered, facts: Facts
 ) -> None:
-    """Gather heads, and what is stored by thread."""
-    heads = facts.heads
-    heads |= {name: remembered.heads[name] for name in needs.threads & remembered.heads.keys()}
-    unknown = needs.threads - heads.keys()
+    heads, unknown = facts.heads, []
+    for name in threads:
+        head = remembered.heads.get(name)
+        if head is None:
+            unknown.append(name)
+        else:
+            heads[name] = head
+    if not unknown:
+        return
     if len(unknown) > FEW:
         heads |= reads.heads(db, unknown)
     else:
-        for name in unknown:
-            head = reads.head(db, name)
-            if head is not None:
-                heads[name] = head
-    missing = needs.threads - heads.keys()
+        heads |= {name: head for name in unknown if (head := reads.head(db, name)) is not None}
+    missing = [name for name in unknown if name not in heads]
     facts.similar = {name: reads.similar(db, [name]) for name in missing}
-    if needs.new_threads:
-        facts.next_thread_id = _next_thread_id(db)
-    changing = [heads[name].thread_id for name in needs.settings & heads.keys()]
-    if changing:
-        facts.settings = reads.threads_by_id(db, changing)
-    requests = [
-        (heads[thread].thread_id, sender, request_id)
+
+
+def _gather_participants(
+    db: sqlite3.Connection, needs: Needs, remembered: Remembered, facts: Facts
+) -> set[str]:
+    """Returns the agents that are needed as participants and are none."""
+    unknown, others = [], set()
+    for thread, agent in needs.participants:
+        head = facts.heads.get(thread)
+        if head is None:
+            others.add(agent)
+            continue
+        key = head.thread_id, agent
+        read_seq = remembered.read_seqs.get(key)
+        if read_seq is None:
+            unknown.append(key)
+        else:
+            facts.read_seqs[key] = read_seq
+    if unknown:
+        for thread_id, agent, read_seq in _look_up(db, unknown, _ONE_PARTICIPANT, _PARTICIPANTS):
+            facts.read_seqs[thread_id, agent] = read_seq
+        others |= {key[1] for key in unknown if key not in facts.read_seqs}
+    return others
+
+
+def _gather_requests(db: sqlite3.Connection, needs: Needs, facts: Facts) -> None:
+    keys = [
+        (facts.heads[thread].thread_id, sender, request_id)
         for thread, sender, request_id in needs.requests
-        if thread in heads
+        if thread in facts.heads
     ]
-    for row in _look_up(db, requests, _REQUEST, "request AS r", _REQUEST_KEY):
+    for row in _look_up(db, keys, _ONE_REQUEST, _REQUESTS):
         thread_id, sender, request_id, seq, time, post_hash = row
         facts.requests[thread_id, sender, request_id] = Request(seq, time & WALL, post_hash)
-    participants = []
-    for thread, agent in needs.participants:
-        if thread in heads:
-            key = heads[thread].thread_id, agent
-            if key in remembered.read_seqs:
-                facts.read_seqs[key] = remembered.read_seqs[key]
-            else:
-                participants.append(key)
-    for row in _look_up(db, participants, _PARTICIPANT, "participant AS p", _PARTICIPANT_KEY):
-        thread_id, agent, read_seq = row
-        facts.read_seqs[thread_id, agent] = read_seq
-    for thread, seq in needs.entries:
-        if thread in heads and seq <= heads[thread].seq:
-            _gather_entry(db, heads[thread].thread_id, seq, facts)
 
 
 def _look_up(
-    db: sqlite3.Connection, keys: Sequence[tuple[Any, ...]], select: str, table: str, key: str
+    db: sqlite3.Connection, keys: Sequence[tuple[Any, ...]], one: str, many: str
 ) -> Iterable[tuple[Any, ...]]:
-    """Returns the rows of a table with these keys."""
-    if not keys:
-        return ()
-    fields = range(len(keys[0]))
+    """Returns rows by their keys: with the query `one` for each, or `many` for a JSON array."""
     if len(keys) > FEW:
-        # CROSS: SQLite must begin with the keys.
-        match = key.format(*(f"n.value ->> {field}" for field in fields))
-        query = f"{select} json_each(?) AS n CROSS JOIN {table} ON {match}"
-        return db.execute(query, (json.dumps(keys),))
-    query = f"{select} {table} WHERE {key.format(*('?' for _ in fields))}"
-    return [row for each in keys for row in db.execute(query, each)]
+        return db.execute(many, (json.dumps(keys),))
+    return [row for key in keys for row in db.execute(one, key)]
 
 
-def _gather_entry(db: sqlite3.Connection, thread_id: int, seq: int, facts: Facts) -> None:
-    key = (thread_id << 32 | seq,)
+def _gather_entry(db: sqlite3.Connection, thread: str, seq: int, facts: Facts) -> None:
+    head = facts.heads.get(thread)
+    if head is None or seq > head.seq:
+        return  # with more than 32 bits, the id would be in another thread
+    key = (head.thread_id << 32 | seq,)
     row = db.execute(
         "SELECT m.sender, e.edit_of FROM message AS m LEFT JOIN entry AS e ON e.id = m.id"
         " WHERE m.id = ?",
@@ -112,11 +141,12 @@ def _gather_entry(db: sqlite3.Connection, thread_id: int, seq: int, facts: Facts
     if row is None:
         return
     sender, edit_of = row
-    if edit_of is None:  # its body is small
+    if edit_of is not None:
+        entry = Entry(sender, edit_of, editable=True)
+    else:  # its body is small
         ((body,),) = db.execute("SELECT body FROM message WHERE id = ?", key)
-        facts.entries[thread_id, seq] = entry_of(Message.FromString(body))
-    else:
-        facts.entries[thread_id, seq] = Entry(sender, edit_of, editable=True)
+        entry = entry_of(Message.FromString(body))
+    facts.entries[head.thread_id, seq] = entry
 
 
 def _next_thread_id(db: sqlite3.Connection) -> int:
@@ -124,24 +154,17 @@ def _next_thread_id(db: sqlite3.Connection) -> int:
     return 1 if row is None else row[0] + 1
 
 
-def _gather_agents(db: sqlite3.Connection, needs: Needs, facts: Facts) -> None:
-    """Gather agents: those needed, and those that are needed as participants and are none."""
-    ids = {name: head.thread_id for name, head in facts.heads.items()}
-    names = needs.agents | needs.profiles
-    for thread, agent in needs.participants:
-        if (ids.get(thread), agent) not in facts.read_seqs:
-            names.add(agent)
-    if not names:
-        return
-    facts.agents = {
-        name: Known(AgentKind.ValueType(kind), unregister_time == 0)
-        for name, kind, unregister_time in db.execute(
-            "SELECT name, kind, unregister_time FROM agent"
-            " WHERE name IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(names)),),
-        )
-    }
-    for name in needs.profiles & facts.agents.keys():
+def _gather_agents(
+    db: sqlite3.Connection, names: Collection[str], profiles: Collection[str], facts: Facts
+) -> None:
+    rows = db.execute(
+        "SELECT name, kind, unregister_time FROM agent"
+        " WHERE name IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(names)),),
+    )
+    for name, kind, unregister_time in rows:
+        facts.agents[name] = Known(AgentKind.ValueType(kind), unregister_time == 0)
+    for name in profiles:
         profile = reads.agent(db, name)
         if profile is not None:
             facts.profiles[name] = profile

@@ -11,7 +11,7 @@ MAX_REMEMBERED = 20_000
 
 
 class Remembered:
-    """Heads of threads and read_seqs of participants, as of this server's last commit.
+    """What is known of threads and participants since this server's last commit.
 
     Valid within a write transaction of the same connection, after `begin`. Each transaction that
     changes them must call `written`, and `forget` if it does not end with a COMMIT. Used on the
@@ -22,6 +22,8 @@ class Remembered:
         self.heads: dict[str, Head] = {}
         #: By thread id and agent.
         self.read_seqs: dict[tuple[int, str], int] = {}
+        #: The active_time of threads, by id.
+        self.active_times: dict[int, int] = {}
         self._version: int | None = None
 
     def begin(self, db: sqlite3.Connection) -> None:
@@ -35,6 +37,7 @@ class Remembered:
         """Forget everything."""
         self.heads.clear()
         self.read_seqs.clear()
+        self.active_times.clear()
 
     def written(self, batch: Batch) -> None:
         """Remember what a batch leaves."""

@@ -43,12 +43,12 @@ def run(
     remembered.begin(db)
     facts = gather(db, needs(commands), remembered, now, now if store_now is None else store_now)
     batch = decide(commands, facts)
-    _write(db, batch, now if order is None else order)
+    _write(db, batch, now if order is None else order, remembered)
     remembered.written(batch)
     return batch.commit
 
 
-def _write(db: sqlite3.Connection, batch: Batch, order: int) -> None:
+def _write(db: sqlite3.Connection, batch: Batch, order: int, remembered: Remembered) -> None:
     changes, commit, now = batch.changes, batch.commit, batch.facts.now
     _write_threads(db, changes, order)
     _write_entries(db, commit, changes, order)
@@ -64,7 +64,8 @@ def _write(db: sqlite3.Connection, batch: Batch, order: int) -> None:
         _write_tokens(db, changes.tokens, now)
     if changes.purge:
         leftovers.purge(db)
-    activity.touch(db, [head.thread_id for head in commit.heads.values()], order)
+    appended = [head.thread_id for head in commit.heads.values()]
+    activity.touch(db, appended, order, remembered.active_times)
 
 
 def _write_threads(db: sqlite3.Connection, changes: Changes, order: int) -> None:
