@@ -28,7 +28,6 @@ from bus_server.writer import Writer
 from threadbus.v1 import agent_pb2
 from threadbus.v1.agent_pb2 import Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
-from threadbus.v1.message_pb2 import Message
 from threadbus.v1.thread_pb2 import Thread
 
 logger = logging.getLogger(__name__)
@@ -81,9 +80,9 @@ class Bus:
             OutcomeUnknown, StoreBug: it is unknown whether the message was stored.
             BusError: any other error, as PostMessage documents; the message was not stored.
         """
-        post.position = self._positions.unwritten(post.message.sender, post.message.thread)
+        post.position = self._positions.unwritten(post.sender, post.thread)
         done = await self._writer.submit(post)
-        self._participants.posted(post.message)
+        self._participants.posted(post)
         return done
 
     async def post_many(
@@ -99,7 +98,7 @@ class Bus:
         command = store.AppendMany(posts)
         await self._writer.wait_for_capacity(command.size)
         for post in posts:
-            post.position = self._positions.unwritten(post.message.sender, post.message.thread)
+            post.position = self._positions.unwritten(post.sender, post.thread)
         outcomes = self._writer.enqueue(command)
         outcomes.add_done_callback(functools.partial(self._posted_many, posts))
         return outcomes
@@ -113,25 +112,25 @@ class Bus:
             return
         done = zip(posts, outcomes.result(), strict=True)
         self._participants.posted(
-            *(post.message for post, outcome in done if isinstance(outcome, store.Appended))
+            *(post for post, outcome in done if isinstance(outcome, store.Appended))
         )
 
     async def post_to_recipients(
         self, post: store.Append
     ) -> tuple[store.Appended, list[Participant]]:
         """As `post`; also returns the recipients, with their presence before the post."""
-        before = self.waiting_on(post.message.thread)
+        before = self.waiting_on(post.thread)
         done = await self.post(post)
-        return done, await self.recipients(post.message, before)
+        return done, await self.recipients(post, before)
 
     def waiting_on(self, thread: str) -> Mapping[str, agent_pb2.Presence.ValueType]:
         """Returns the presence of each agent that has an open wait on a thread, by agent name."""
         return self._participants.waiting_on(thread)
 
     async def recipients(
-        self, message: Message, before: Mapping[str, agent_pb2.Presence.ValueType]
+        self, post: store.Append, before: Mapping[str, agent_pb2.Presence.ValueType]
     ) -> list[Participant]:
-        """Returns the recipients of a message that was just posted, at most 100.
+        """Returns the recipients of a post that was just appended, at most 100.
 
         First the agents addressed, then those that wait, then the other participants; never the
         sender. Empty if the store cannot be read.
@@ -139,7 +138,7 @@ class Bus:
         Args:
             before: what `waiting_on` returned before the post. These agents have that presence.
         """
-        return await self._participants.recipients(message, before)
+        return await self._participants.recipients(post, before)
 
     @contextlib.contextmanager
     def until_drained(self, stream: "asyncio.Task[None]") -> Iterator[None]:

@@ -94,4 +94,5 @@ def wait_on(thread: str, wanted: MessageFilter | None = None) -> WaitRequest:
 
 def append(thread: str, content: str) -> Append:
     """Returns the command of a post."""
-    return Append(Message(thread=thread, sender="someone", kind=MESSAGE_KIND_CHAT, content=content))
+    message = Message(thread=thread, sender="someone", kind=MESSAGE_KIND_CHAT, content=content)
+    return Append.of(message)

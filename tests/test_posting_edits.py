@@ -116,7 +116,7 @@ async def test_two_edits_in_one_transaction_both_count(tmp_path: Path) -> None:
     def post(content: str, edit_of: int = 0) -> Append:
         kind = MESSAGE_KIND_EDIT if edit_of else MESSAGE_KIND_CHAT
         message = Message(thread="t", sender="coder", kind=kind, content=content, edit_of=edit_of)
-        return Append(message)
+        return Append.of(message)
 
     async with opened(tmp_path / "bus.db") as store:
         batch = [post("frist"), post("first", 1), post("First", 1)]

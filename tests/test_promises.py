@@ -122,7 +122,7 @@ async def opened(store: type[SqliteStore], db: Path) -> AsyncIterator[SqliteStor
 
 def append(content: str) -> Append:
     """Returns the command of a post to thread t."""
-    return Append(Message(thread="t", sender="someone", kind=MESSAGE_KIND_CHAT, content=content))
+    return Append.of(Message(thread="t", sender="someone", kind=MESSAGE_KIND_CHAT, content=content))
 
 
 async def test_messages_of_others_are_found_although_a_check_for_them_failed(

@@ -48,7 +48,7 @@ class Clocked:
         """Post to threads in one commit."""
         self.run(
             *(
-                store.Append(
+                store.Append.of(
                     Message(thread=name, sender=by, content="x", kind=MESSAGE_KIND_CHAT),
                 )
                 for name in names

@@ -71,7 +71,7 @@ def posts(draw: st.DrawFn) -> store.Append:
         fields["based_on_seq"] = draw(seqs)
     if "large" in also:
         fields["attachments"] = [Attachment(filename="f", raw=bytes(20_000))]
-    return store.Append(
+    return store.Append.of(
         message(**fields),
         expected_last_seq=draw(st.none() | seqs),
         epoch=draw(epochs),
@@ -164,7 +164,7 @@ class Trial:
     def commit(
         self, batch: list[store.Command[Any]], number: int, end: str = "COMMIT"
     ) -> list[Any]:
-        """Commit copies of commands, or roll them back. Returns their outcomes, errors as texts.
+        """Commit commands, or roll them back. Returns their outcomes, errors as texts.
 
         `number`: of the batch.
         """
@@ -172,8 +172,7 @@ class Trial:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(secrets, "token_hex", lambda _: f"epoch-{next(epochs)}")
             self.db.execute("BEGIN IMMEDIATE")
-            copies = [copy(command) for command in batch]
-            done = writes.run(self.db, copies, NOW + number * THEN, remembered=self._remembered)
+            done = writes.run(self.db, batch, NOW + number * THEN, remembered=self._remembered)
             self.db.execute(end)
         if end == "ROLLBACK" and self._remembered is not None:
             self._remembered.forget()
@@ -185,21 +184,6 @@ class Trial:
             table: sorted(self.db.execute(f"SELECT * FROM {table} WHERE {kept}"))  # noqa: S608
             for table, kept in TABLES.items()
         }
-
-
-def copy(command: store.Command[Any]) -> store.Command[Any]:
-    """Returns a copy of a post, whose message a commit changes; other commands as they are."""
-    if isinstance(command, store.AppendMany):
-        return store.AppendMany([copied(post) for post in command.posts])
-    return copied(command) if isinstance(command, store.Append) else command
-
-
-def copied(post: store.Append) -> store.Append:
-    whole = Message()
-    whole.CopyFrom(post.message)
-    return store.Append(
-        whole, post.expected_last_seq, post.epoch, post.register_sender, position=post.position
-    )
 
 
 def plain(outcome: Any) -> Any:
@@ -235,7 +219,7 @@ def started(*then: store.Command[Any]) -> list[tuple[list[store.Command[Any]], b
 
 
 def post_of_ben() -> store.Append:
-    return store.Append(message(thread="t", sender="ben", content="x", kind=MESSAGE_KIND_CHAT))
+    return store.Append.of(message(thread="t", sender="ben", content="x", kind=MESSAGE_KIND_CHAT))
 
 
 def join(*, from_first: bool) -> store.JoinThread:

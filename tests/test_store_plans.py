@@ -27,7 +27,7 @@ def db() -> Iterator[sqlite3.Connection]:
         opened.execute("INSERT INTO store VALUES ('e')")
         commit(opened, store.CreateThread(Thread(name="t")))
         commit(opened, store.RegisterAgent(agent("a"), b"token", claim=False))
-        commit(opened, *(store.Append(message(str(n))) for n in range(5)))
+        commit(opened, *(store.Append.of(message(str(n))) for n in range(5)))
         yield opened
 
 
@@ -80,10 +80,10 @@ def scanned(db: sqlite3.Connection, run: Callable[[], object]) -> set[str]:
 
 
 COMMANDS: dict[str, Callable[[], store.Command[Any]]] = {
-    "append": lambda: store.Append(message("new", mentions=["a"], based_on_seq=1)),
-    "append_again": lambda: store.Append(message("1")),
-    "append_many": lambda: store.AppendMany([store.Append(message(x)) for x in "vwxyz"]),
-    "edit": lambda: store.Append(message("edit", edit_of=1)),
+    "append": lambda: store.Append.of(message("new", mentions=["a"], based_on_seq=1)),
+    "append_again": lambda: store.Append.of(message("1")),
+    "append_many": lambda: store.AppendMany([store.Append.of(message(x)) for x in "vwxyz"]),
+    "edit": lambda: store.Append.of(message("edit", edit_of=1)),
     "join_thread": lambda: store.JoinThread(
         Thread(name="t"),
         create=True,

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from bus_server.store.post_hash import post_hash
+from bus_server.store.post_hash import plain_post_hash, post_hash
 from threadbus.v1.message_pb2 import (
     MESSAGE_KIND_CHAT,
     MESSAGE_KIND_EDIT,
@@ -119,3 +119,9 @@ def test_another_implementation_of_protobuf_makes_the_same_hash() -> None:
         [sys.executable, "-c", code], env=other, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == post_hash(WHOLE).hex()
+
+
+@pytest.mark.parametrize("content", ["x", "", "1 2 0", "naïve 😀", "\0"])
+def test_the_hash_of_a_plain_post_is_that_of_its_message(content: str) -> None:
+    message = Message(content=content, kind=MESSAGE_KIND_CHAT, priority=PRIORITY_NORMAL)
+    assert plain_post_hash(content) == post_hash(message)

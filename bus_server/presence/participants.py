@@ -12,7 +12,7 @@ from bus_server.errors import BusError, StoreBug, ThreadNotFound
 from bus_server.presence.changes import Changes
 from bus_server.presence.positions import UnsavedPositions
 from bus_server.presence.presence import Presence
-from bus_server.store import Entrance, Head, Joined, JoinThread
+from bus_server.store import Append, Entrance, Head, Joined, JoinThread
 from bus_server.store.interface import Store
 from bus_server.waits import OpenWait, Waits
 from threadbus.v1 import agent_pb2
@@ -92,12 +92,12 @@ class Participants:
         if agent:
             self._positions.raise_to(agent, thread, head.epoch, delivered=upto)
 
-    def posted(self, *messages: Message) -> None:
-        """Record that messages were committed: their senders' work on the threads is done."""
+    def posted(self, *posts: Append) -> None:
+        """Record that posts were committed: their senders' work on the threads is done."""
         # The posts of one call mostly have one sender and one thread.
-        for thread, sender, by in {(m.thread, m.sender, m.posted_by) for m in messages}:
+        for thread, sender, for_another in {(p.thread, p.sender, p.register_sender) for p in posts}:
             self._changes.add_thread(thread)
-            if not by:  # otherwise an operator posted on the sender's behalf
+            if not for_another:
                 self._presence.posted(sender, thread)
 
     def left(self, agent: str, thread: str) -> None:
@@ -144,16 +144,16 @@ class Participants:
         }
 
     async def recipients(
-        self, message: Message, before: Mapping[str, agent_pb2.Presence.ValueType]
+        self, post: Append, before: Mapping[str, agent_pb2.Presence.ValueType]
     ) -> list[Participant]:
-        """Returns the recipients of a message that was just committed, at most MAX_RECIPIENTS.
+        """Returns the recipients of a post that was just committed, at most MAX_RECIPIENTS.
 
         Agents in `before` are returned with the presence there, not with the one after the message
         was delivered. Returns [] if the thread has been deleted or the store cannot be read: an
         error would say that the message is not stored.
         """
         try:
-            return await self._recipients(message, before)
+            return await self._recipients(post, before)
         except ThreadNotFound:
             return []  # the thread has been deleted
         except (BusError, StoreBug) as error:
@@ -191,23 +191,23 @@ class Participants:
     # ── Private ─────────────────────────────────────────────────────────────────────────────────
 
     async def _recipients(
-        self, message: Message, before: Mapping[str, agent_pb2.Presence.ValueType]
+        self, post: Append, before: Mapping[str, agent_pb2.Presence.ValueType]
     ) -> list[Participant]:
-        thread = message.thread
+        thread, message = post.thread, post.whole_header()
         addressed = list(dict.fromkeys([*message.mentions, message.handoff_to]))
         replied_to = await self._replied_to(message)
         waiting = Counter(
             wait.agent for wait in self._waits.on(thread) if wait.filter.wants(message, replied_to)
         )
-        first = [name for name in addressed if name and name != message.sender]
-        first += sorted(waiting.keys() - {*addressed, message.sender})
+        first = [name for name in addressed if name and name != post.sender]
+        first += sorted(waiting.keys() - {*addressed, post.sender})
         head, found = await self._changes.read_consistently(
             self._store.participants,
             thread,
             first=first[:MAX_RECIPIENTS],
             limit=MAX_RECIPIENTS + 1,  # the sender may be one of them
         )
-        others = [participant for participant in found if participant.agent != message.sender]
+        others = [participant for participant in found if participant.agent != post.sender]
         for participant in others:
             self._refresh(participant, thread, head.epoch, waiting)
             participant.presence = before.get(participant.agent, participant.presence)

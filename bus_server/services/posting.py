@@ -1,6 +1,7 @@
 """Posts: validation, and the stream of batches of PostMessages."""
 
 import asyncio
+import functools
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +21,11 @@ from bus_server.services import validation
 from bus_server.services.frame_writer import FrameWriter
 from bus_server.settings import Settings
 from bus_server.status import incident, to_status_proto
-from bus_server.store import Append, Appended
+from bus_server.store import Append, Appended, wire
+from bus_server.store.post_hash import plain_post_hash
 from threadbus.limits import MAX_BATCH_POSTS, MAX_EPOCH_BYTES, MAX_MESSAGE_BYTES
 from threadbus.v1 import bus_service_pb2 as pb
-from threadbus.v1.agent_pb2 import Presence
+from threadbus.v1.agent_pb2 import AgentKind, Presence
 from threadbus.v1.message_pb2 import (
     MESSAGE_KIND_CHAT,
     MESSAGE_KIND_EDIT,
@@ -37,6 +39,8 @@ MAX_BATCHES_IN_FLIGHT = 4
 #: Maximum bytes, in the response to a batch, of recipients and of error details other than
 #: ErrorInfo. Any others are omitted. The rest of a thousand results fits into the fourth MiB.
 EXTRA_BYTES = 3 * 1024 * 1024
+
+_CONTENT, _REQUEST_ID = Message.CONTENT_FIELD_NUMBER, Message.REQUEST_ID_FIELD_NUMBER
 
 #: An awaitable of the outcomes of the accepted posts of a batch, in order.
 Outcomes: TypeAlias = Awaitable[Sequence[Appended | Exception]]
@@ -54,14 +58,14 @@ class Requests(Protocol):
 
 def to_append(request: pb.PostMessageRequest, caller: Caller, settings: Settings) -> Append:
     """Returns the store's command for a post.
-
-    Most fields of most posts are unset, and cost almost nothing.
-
     Raises:
         ValidationFailed: a field is missing or invalid.
         MessageTooLarge: the content or the whole message is too large.
         AccessDenied: on_behalf_of is set, and the caller is not an operator.
     """
+    plain = _plain(request, caller, settings)
+    if plain is not None:
+        return plain
     if request.on_behalf_of and not caller.operator:
         raise AccessDenied("only an operator may set on_behalf_of")
     content, limit = request.content, settings.max_content_bytes
@@ -111,7 +115,49 @@ def to_append(request: pb.PostMessageRequest, caller: Caller, settings: Settings
     if request.HasField("expected_last_seq"):
         expected = validation.number("expected_last_seq", request.expected_last_seq)
     epoch = request.epoch and validation.text("epoch", request.epoch, MAX_EPOCH_BYTES)
-    return Append(message, expected, epoch, bool(request.on_behalf_of), size + 256)
+    return Append.of(
+        message,
+        expected_last_seq=expected,
+        epoch=epoch,
+        register_sender=bool(request.on_behalf_of),
+    )
+
+
+def _plain(request: pb.PostMessageRequest, caller: Caller, settings: Settings) -> Append | None:
+    """Returns the command for a plain post. None if it may not be one: `to_append` then decides.
+
+    Most posts are plain. This takes a third of the time that the general way takes.
+    """
+    thread, request_id, content = request.thread, request.request_id, request.content.encode()
+    size = wire.text_size(len(thread)) + wire.text_size(len(content))
+    if request_id:
+        size += wire.text_size(len(request_id))
+    # Any other field would make the request larger, and so would characters that are not ASCII in
+    # the other two.
+    if not content or request.ByteSize() != size or len(content) > settings.max_content_bytes:
+        return None
+    body = _plain_body(thread, caller.name, caller.kind) + wire.text(_CONTENT, content)
+    hashed = b""
+    if request_id:
+        validation.request_id("request_id", request_id)
+        body += wire.text(_REQUEST_ID, request_id.encode())
+        hashed = plain_post_hash(request.content)
+    if len(body) > MAX_MESSAGE_BYTES:
+        return None
+    size = len(body) + 256
+    return Append(thread, caller.name, caller.kind, body, request_id, hashed, size=size)
+
+
+@functools.lru_cache(maxsize=4_096)
+def _plain_body(thread: str, sender: str, kind: AgentKind.ValueType) -> bytes:
+    """Returns the body of a plain post without its content. Raises ValidationFailed."""
+    return Message(
+        thread=validation.thread_name("thread", thread),
+        sender=sender,
+        sender_kind=kind,
+        kind=MESSAGE_KIND_CHAT,
+        priority=PRIORITY_NORMAL,
+    ).SerializeToString()
 
 
 def fill_response(response: pb.PostMessageResponse, thread: str, done: Appended) -> None:
@@ -253,10 +299,10 @@ class PostStream:
                 if extras > EXTRA_BYTES:
                     del result.status.details[1:]  # the first is ErrorInfo
             elif isinstance(post, Append):
-                thread = post.message.thread
+                thread = post.thread
                 fill_response(result.response, thread, done)
                 if at in batch.with_recipients and extras < EXTRA_BYTES:
-                    found = await self._bus.recipients(post.message, batch.states_before[thread])
+                    found = await self._bus.recipients(post, batch.states_before[thread])
                     extras += sum(participant.ByteSize() for participant in found)
                     if extras <= EXTRA_BYTES:
                         result.response.recipients.extend(found)

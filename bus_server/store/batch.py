@@ -11,15 +11,17 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from bus_server.errors import MessageNotFound, QuotaExceeded, ThreadNotFound
-from bus_server.store.commands import MAX_SEQ, Commit, Head, Position, PresenceRow
+from bus_server.store import wire
+from bus_server.store.commands import MAX_SEQ, Append, Commit, Head, Position, PresenceRow
 from bus_server.store.facts import Entry, Facts, Known, Request, Token
 from threadbus.v1.agent_pb2 import Agent
 from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, Message
 from threadbus.v1.thread_pb2 import SYNC_MODE_OFF, THREAD_STATE_OPEN, Thread
 
 #: Bytes. What edits check of a larger message is stored beside it, so that they need not read it.
-#: THREAD entries are smaller. Reading a smaller body takes no longer than the rest of a post.
+#: Reading a smaller body takes no longer than the rest of a post.
 LARGE = 16 * 1024
+_SEQ = Message.SEQ_FIELD_NUMBER
 
 
 @dataclass(slots=True)
@@ -71,6 +73,7 @@ class Batch:
         self.commit = Commit()
         self.create_time = Timestamp()  # of everything that the batch creates
         self.create_time.FromMicroseconds(facts.now)
+        self._create_time = Message(create_time=self.create_time).SerializeToString()
 
     # ── Threads ─────────────────────────────────────────────────────────────────────────────────
 
@@ -134,27 +137,32 @@ class Batch:
         if head.seq >= MAX_SEQ:
             raise QuotaExceeded("entries of a thread", MAX_SEQ, "go on in a new one")
 
-    def append(self, message: Message, post_hash: bytes = b"") -> None:
-        """Append a message to its thread, which has room. Sets its seq and create_time.
+    def append(self, name: str, sender: str, body: bytes, edit_of: int | None = 0) -> int:
+        """Append an entry to a thread, which has room. Returns its seq.
 
-        `post_hash` is stored with its request_id, if it has one.
+        `body`: as in Append. `edit_of`: the message that it replaces; 0: it is no edit; None: it is
+        a THREAD entry.
         """
-        name = message.thread
         thread_id, epoch, seq, state, sync_mode, first_seq = self.head(name)
         seq += 1
-        message.seq = seq
-        message.create_time.CopyFrom(self.create_time)
-        sender, body = message.sender, message.SerializeToString()
-        if len(body) > LARGE and message.kind != MESSAGE_KIND_THREAD:
-            self.changes.large[thread_id, seq] = message.edit_of
-        if message.request_id:
-            request = Request(seq, self.facts.now, post_hash)
-            self.changes.requests[thread_id, sender, message.request_id] = request
         head = Head(thread_id, epoch, seq, state, sync_mode, first_seq)
         self.facts.heads[name] = self.commit.heads[name] = head
-        self.commit.entries.setdefault(name, {})[seq] = sender, body
-        if message.edit_of:
-            self.commit.edited.setdefault(name, {})[message.edit_of] = seq
+        if len(body) > LARGE and edit_of is not None:
+            self.changes.large[thread_id, seq] = edit_of
+        if edit_of:
+            self.commit.edited.setdefault(name, {})[edit_of] = seq
+        row = sender, body + wire.number(_SEQ, seq) + self._create_time
+        entries = self.commit.entries.get(name)
+        if entries is None:
+            self.commit.entries[name] = {seq: row}
+        else:
+            entries[seq] = row
+        return seq
+
+    def save_request(self, thread_id: int, post: Append, seq: int) -> None:
+        """Store the request_id of a post that was appended."""
+        request = Request(seq, self.facts.now, post.post_hash)
+        self.changes.requests[thread_id, post.sender, post.request_id] = request
 
     def request(self, thread_id: int, sender: str, request_id: str) -> Request | None:
         """Returns the message that was posted with a request_id in a thread, or None."""

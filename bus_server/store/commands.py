@@ -12,8 +12,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from bus_server.errors import BusError
-from threadbus.v1.agent_pb2 import Agent, Participant, Presence
-from threadbus.v1.message_pb2 import Message
+from bus_server.store.post_hash import post_hash
+from threadbus.v1.agent_pb2 import Agent, AgentKind, Participant, Presence
+from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, PRIORITY_NORMAL, Message
 from threadbus.v1.thread_pb2 import SYNC_MODE_OFF, SyncMode, Thread, ThreadState
 
 R = TypeVar("R")
@@ -47,7 +48,7 @@ class Command(Generic[R]):
 # dataclass takes three times as long.
 @dataclass(slots=True)
 class Append(Command["Appended"]):
-    """Append `message` to its thread. The store sets seq and create_time. An edit has edit_of set.
+    """Append a message to a thread. The store adds seq and create_time. An edit has edit_of set.
 
     Checked in this order: whether the sender used the request_id before (then nothing else is
     checked, as it may have changed since), the epoch, the thread's state and sync_mode,
@@ -55,7 +56,17 @@ class Append(Command["Appended"]):
     may edit the message.
     """
 
-    message: Message
+    thread: str
+    sender: str
+    sender_kind: AgentKind.ValueType
+    #: The serialised Message, without seq and create_time.
+    body: bytes
+    #: Empty: there is none. Then post_hash is empty, too; else it is as post_hash.py says.
+    request_id: str = ""
+    post_hash: bytes = b""
+    #: The Message without content and attachments. None for a plain post, which has no more than
+    #: these, priority NORMAL, and perhaps a request_id.
+    header: Message | None = None
     #: None: not checked.
     expected_last_seq: int | None = None
     #: Empty: not checked.
@@ -65,6 +76,38 @@ class Append(Command["Appended"]):
     size: int = 256
     #: The sender's position in the thread, if it has one that no checkpoint has written.
     position: "Position | None" = None
+
+    @classmethod
+    def of(cls, message: Message, **options: Any) -> "Append":
+        """Returns the command that appends a message. Clears its content and attachments.
+
+        `options`: the other fields, from expected_last_seq on.
+        """
+        body = message.SerializeToString()
+        hashed = post_hash(message) if message.request_id else b""
+        message.ClearField("content")
+        message.ClearField("attachments")
+        return cls(
+            message.thread,
+            message.sender,
+            message.sender_kind,
+            body,
+            message.request_id,
+            hashed,
+            message,
+            size=len(body) + 256,
+            **options,
+        )
+
+    def whole_header(self) -> Message:
+        """Returns the Message without content and attachments."""
+        return self.header or Message(
+            thread=self.thread,
+            sender=self.sender,
+            sender_kind=self.sender_kind,
+            kind=MESSAGE_KIND_CHAT,
+            priority=PRIORITY_NORMAL,
+        )
 
 
 @dataclass(slots=True)

@@ -130,16 +130,17 @@ class Needs:
             self.leftovers = True
 
     def _add_post(self, post: Append) -> None:
-        message = post.message
-        thread, sender = message.thread, message.sender
+        thread, sender, header = post.thread, post.sender, post.header
         self.threads.add(thread)
         if sender != ANONYMOUS:
             self.participants.add((thread, sender))
-        if message.request_id:
-            self.requests.add((thread, sender, message.request_id))
-        if message.edit_of:
-            self.entries.add((thread, message.edit_of))
-        addressed = addressees(message)
+        if post.request_id:
+            self.requests.add((thread, sender, post.request_id))
+        if header is None:
+            return
+        if header.edit_of:
+            self.entries.add((thread, header.edit_of))
+        addressed = addressees(header)
         if addressed:
             self.agents |= addressed
             self.participants |= {(thread, name) for name in addressed}

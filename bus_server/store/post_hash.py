@@ -3,7 +3,10 @@
 import hashlib
 from collections.abc import Iterator
 
-from threadbus.v1.message_pb2 import Message
+from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, PRIORITY_NORMAL, Message
+
+#: What is hashed of a plain post before its content: no reply, no edit, nobody addressed.
+_PLAIN = f"{MESSAGE_KIND_CHAT} {PRIORITY_NORMAL} 0 0 0  0 "
 
 
 def post_hash(message: Message) -> bytes:
@@ -36,6 +39,12 @@ def post_hash(message: Message) -> bytes:
         for part in _attachments(m):
             hashed.update(part)
     return hashed.digest()[:16]
+
+
+def plain_post_hash(content: str) -> bytes:
+    """Returns the post_hash of a CHAT message of priority NORMAL that has only content."""
+    text = f"{_PLAIN} {len(content)} {content}"
+    return hashlib.sha256(text.encode()).digest()[:16]
 
 
 def _attachments(message: Message) -> Iterator[bytes]:

@@ -97,9 +97,9 @@ def _change(
     entry.kind = MESSAGE_KIND_THREAD
     entry.priority = PRIORITY_NORMAL
     entry.content = f"{entry.sender} set the thread's {change}"
-    batch.append(entry)
+    seq = batch.append(command.name, entry.sender, entry.SerializeToString(), None)
     read = read_in(command.position, head.epoch)
-    batch.record_author(command.name, entry.sender, entry.seq, read)
+    batch.record_author(command.name, entry.sender, seq, read)
     batch.change_thread(thread)
 
 

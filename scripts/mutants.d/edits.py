@@ -77,24 +77,24 @@ SABOTAGES = [
         [
             Edit(
                 _POSTS,
-                "    if message.request_id:\n        hashed = post_hash(message)\n",
-                "    if head.sync_mode == SYNC_MODE_STRICT and command.expected_last_seq is None:\n"
-                "        raise ExpectedSeqRequired(message.thread, head.seq)\n"
-                "    if message.request_id:\n        hashed = post_hash(message)\n",
+                "    if post.request_id:\n        earlier = _earlier(batch, head, post)\n",
+                "    if head.sync_mode == SYNC_MODE_STRICT and post.expected_last_seq is None:\n"
+                "        raise ExpectedSeqRequired(post.thread, head.seq)\n"
+                "    if post.request_id:\n        earlier = _earlier(batch, head, post)\n",
             )
         ],
         ["tests/test_threads_strict.py::test_a_retry_is_recognised_before_the_mode_is_checked"],
     ),
     Sabotage(
         "the strict mode has no effect",
-        [Edit(_POSTS, "    if strict and command", "    if False and command")],
+        [Edit(_POSTS, "    if strict and post", "    if False and post")],
         [
             "tests/test_threads_strict.py::test_a_strict_thread_takes_only_posts_that_name_the_seq_they_follow"
         ],
     ),
     Sabotage(
         "the strict mode applies to people, too",
-        [Edit(_POSTS, " and message.sender_kind != AGENT_KIND_HUMAN\n", "\n")],
+        [Edit(_POSTS, " and sender_kind != AGENT_KIND_HUMAN\n", "\n")],
         ["tests/test_threads_strict.py::test_humans_need_not_name_it"],
     ),
     Sabotage(
@@ -113,8 +113,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/threads.py",
-                "    batch.append(entry)\n    read",
-                "    entry.seq = head.seq\n    read",
+                "batch.append(command.name, entry.sender, entry.SerializeToString(), None)",
+                "head.seq",
             )
         ],
         ["tests/test_threads_settings.py::test_a_change_adds_an_entry_that_says_who_changed_what"],

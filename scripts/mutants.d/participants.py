@@ -11,7 +11,7 @@ SABOTAGES = [
         [
             Edit(
                 _PARTICIPANTS,
-                " for participant in found if participant.agent != message.sender]",
+                " for participant in found if participant.agent != post.sender]",
                 " for participant in found]",
             )
         ],
@@ -22,7 +22,7 @@ SABOTAGES = [
         [
             Edit(
                 _PARTICIPANTS,
-                "        first += sorted(waiting.keys() - {*addressed, message.sender})\n",
+                "        first += sorted(waiting.keys() - {*addressed, post.sender})\n",
                 "",
             )
         ],
@@ -47,9 +47,9 @@ SABOTAGES = [
             ),
             Edit(
                 "bus_server/bus.py",
-                "        return done, await self.recipients(post.message, before)\n",
+                "        return done, await self.recipients(post, before)\n",
                 "        await asyncio.sleep(0.05)  # the race is won\n"
-                "        return done, await self.recipients(post.message, before)\n",
+                "        return done, await self.recipients(post, before)\n",
             ),
         ],
         ["tests/test_posting_recipients.py::test_each_recipient_has_its_presence_and_positions"],
@@ -133,7 +133,7 @@ SABOTAGES = [
             Edit(
                 "bus_server/bus.py",
                 "        post.position = self._positions.unwritten("
-                "post.message.sender, post.message.thread)\n"
+                "post.sender, post.thread)\n"
                 "        done =",
                 "        done =",
             )
@@ -146,7 +146,7 @@ SABOTAGES = [
             Edit(
                 "bus_server/bus.py",
                 "            post.position = self._positions.unwritten("
-                "post.message.sender, post.message.thread)\n"
+                "post.sender, post.thread)\n"
                 "        outcomes",
                 "            pass\n        outcomes",
             )
@@ -158,7 +158,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/threads.py",
-                "    batch.record_author(command.name, entry.sender, entry.seq, read)\n",
+                "    batch.record_author(command.name, entry.sender, seq, read)\n",
                 "",
             )
         ],

@@ -46,8 +46,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/posts.py",
-                "if command.expected_last_seq is not None and command.expected",
-                "if False and command.expected",
+                "if post.expected_last_seq is not None and post.expected",
+                "if False and post.expected",
             ),
             Edit(
                 "bus_server/bus.py",
@@ -69,9 +69,9 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/posts.py",
-                "    if message.request_id:\n        hashed = post_hash(message)\n",
-                "    _check_post(head, command)\n"
-                "    if message.request_id:\n        hashed = post_hash(message)\n",
+                "    if post.request_id:\n        earlier = _earlier(batch, head, post)\n",
+                "    _check_post(head, post, post.sender_kind)\n"
+                "    if post.request_id:\n        earlier = _earlier(batch, head, post)\n",
             )
         ],
         ["tests/test_posting_request_id.py"],
@@ -81,8 +81,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/posts.py",
-                "    if message.request_id:\n        hashed = post_hash(message)\n",
-                "    if False:\n        hashed = post_hash(message)\n",
+                "    if post.request_id:\n        earlier = _earlier(batch, head, post)\n",
+                "    if False:\n        earlier = _earlier(batch, head, post)\n",
             ),
             Edit(
                 "bus_server/store/sqlite/writes.py",
@@ -97,11 +97,27 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/posts.py",
-                "    if request.post_hash != hashed:\n",
+                "    if request.post_hash != post.post_hash:\n",
                 "    if False:\n",
             )
         ],
         ["tests/test_posting_request_id.py"],
+    ),
+    Sabotage(
+        "a plain post loses its other fields",
+        [Edit("bus_server/services/posting.py", "request.ByteSize() != size or ", "")],
+        ["tests/test_plain_posts.py::test_a_post_with_any_other_field_is_not_plain"],
+    ),
+    Sabotage(
+        "a plain post has another hash than the same message",
+        [
+            Edit(
+                "bus_server/store/post_hash.py",
+                '{len(content)} {content}"\n    return',
+                '{content}"\n    return',
+            )
+        ],
+        ["tests/test_plain_posts.py", "tests/test_store_post_hash.py"],
     ),
     Sabotage(
         "seqs are taken from memory",

@@ -120,7 +120,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a post on behalf of an agent ends its work",
-        [Edit("bus_server/presence/participants.py", "if not by:", "if True:")],
+        [Edit("bus_server/presence/participants.py", "if not for_another:", "if True:")],
         ["tests/test_presence.py::test_a_post_on_behalf_of_an_agent_does_not_end_its_work"],
     ),
     Sabotage(

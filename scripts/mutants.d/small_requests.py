@@ -43,7 +43,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/batch.py",
-                "            self.changes.large[thread_id, seq] = message.edit_of\n",
+                "            self.changes.large[thread_id, seq] = edit_of\n",
                 "            pass\n",
             )
         ],
