@@ -1,0 +1,1 @@
+"""The contract of the store: what every engine must do. Tests here know only bus_server.store."""

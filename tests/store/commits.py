@@ -1,0 +1,186 @@
+"""Makes commands, commits them, and reads what is stored: by default thread t and agent ann."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from bus_server.errors import BusError
+from bus_server.store import (
+    Append,
+    Command,
+    CreateThread,
+    JoinThread,
+    Position,
+    PresenceRow,
+    RegisterAgent,
+    SetThreadState,
+    UpdateThread,
+)
+from bus_server.store.interface import Store
+from threadbus.v1.agent_pb2 import (
+    AGENT_KIND_AGENT,
+    PRESENCE_WORKING,
+    Agent,
+    AgentKind,
+    Participant,
+)
+from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, MESSAGE_KIND_EDIT, Message
+from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, SyncMode, Thread, ThreadState
+
+STATES = [state for state in ThreadState.values() if state]
+#: Texts that an engine might change or cut off.
+TEXTS = {
+    "nul": "before\0after",
+    "quotes": 'it\'s "so" \\ `%s` $1 {0} ? :now --',
+    "emoji": "👩‍👩‍👧 é e\u0301 ﷽ \U0010ffff",
+    "blanks": " \t\r\n ",
+}
+#: More than any text that an engine might keep, or look at, in another way than short ones.
+LARGE = "large " * 10_000
+
+
+def post(
+    thread: str = "t",
+    sender: str = "ann",
+    content: str = "text",
+    *,
+    expected: int | None = None,
+    epoch: str = "",
+    register: bool = False,
+    position: Position | None = None,
+    **fields: Any,
+) -> Append:
+    """Returns a post, or an edit if `edit_of` is given and not 0."""
+    kind = MESSAGE_KIND_EDIT if fields.get("edit_of") else MESSAGE_KIND_CHAT
+    given: dict[str, Any] = {"kind": kind, "sender_kind": AGENT_KIND_AGENT} | fields
+    message = Message(thread=thread, sender=sender, content=content, **given)
+    return Append(message, expected, epoch, register, position=position)
+
+
+def create(name: str = "t", **settings: Any) -> CreateThread:
+    """Returns the creation of a thread."""
+    return CreateThread(Thread(name=name, **settings))
+
+
+def join(
+    name: str = "t",
+    agent: str | None = "ann",
+    *,
+    create: bool = False,
+    from_first: bool = False,
+    context_limit: int = 0,
+    context_bytes: int = 1_000_000,
+    participant_limit: int = 100,
+) -> JoinThread:
+    """Returns an agent's joining of a thread."""
+    return JoinThread(
+        Thread(name=name),
+        create,
+        agent,
+        from_first,
+        context_limit,
+        context_bytes,
+        participant_limit,
+    )
+
+
+def set_state(
+    name: str = "t", state: ThreadState.ValueType = THREAD_STATE_CLOSED, by: str = "operator"
+) -> SetThreadState:
+    """Returns a change of a thread's state; by default it is closed."""
+    return SetThreadState(name, state, Message(sender=by))
+
+
+def set_mode(mode: SyncMode.ValueType, name: str = "t") -> UpdateThread:
+    """Returns a change of a thread's mode."""
+    return UpdateThread(name, Message(sender="operator"), Thread(sync_mode=mode), ["sync_mode"])
+
+
+def register(
+    name: str = "ann",
+    token: bytes = b"",
+    *,
+    kind: AgentKind.ValueType = AGENT_KIND_AGENT,
+    claim: bool = False,
+    **settings: Any,
+) -> RegisterAgent:
+    """Returns the registration of an agent; its token is by default its name."""
+    return RegisterAgent(Agent(name=name, kind=kind, **settings), token or name.encode(), claim)
+
+
+def sighting(agent: str, seen: int, **fields: Any) -> PresenceRow:
+    """Returns an agent's presence: seen at a time of the store's clock, with a lease for ever."""
+    given: dict[str, Any] = {
+        "state": PRESENCE_WORKING,
+        "status_text": "",
+        "lease_end_time": 1 << 60,
+    }
+    return PresenceRow(agent=agent, last_seen_time=seen, **(given | fields))
+
+
+async def commit(store: Store, *commands: Command[Any]) -> list[Any]:
+    """Commit commands together. Returns their outcomes; fails if one is refused."""
+    outcomes = (await store.commit(commands)).outcomes
+    assert len(outcomes) == len(commands)
+    assert not [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    return outcomes
+
+
+async def outcomes(store: Store, commands: Sequence[Command[Any]], *, together: bool) -> list[Any]:
+    """Commit commands in one commit, or each in its own. Returns their outcomes."""
+    if together:
+        return (await store.commit(commands)).outcomes
+    return [outcome for each in commands for outcome in (await store.commit([each])).outcomes]
+
+
+async def refusal(store: Store, command: Command[Any]) -> BusError:
+    """Commit a command alone. Returns its error; fails if it is not refused."""
+    done = await store.commit([command])
+    (outcome,) = done.outcomes
+    assert isinstance(outcome, BusError)
+    assert not (done.heads or done.entries or done.edited or done.deleted)
+    return outcome
+
+
+async def log(store: Store, name: str = "t") -> list[Message]:
+    """Returns the entries of a thread. Fails if its two ways of reading differ."""
+    excerpt = await store.excerpt(name, 0, 0, 10_000, 1 << 30, newest=False)
+    head = excerpt.head
+    assert await store.read(head.thread_id, 0, head.seq, 1 << 30) == excerpt.rows
+    entries = [Message.FromString(body) for _, body in excerpt.rows]
+    assert [entry.sender for entry in entries] == [sender for sender, _ in excerpt.rows]
+    assert [entry.seq for entry in entries] == list(range(1, head.seq + 1))
+    return entries
+
+
+async def participants(store: Store, name: str = "t") -> dict[str, Participant]:
+    """Returns the participants of a thread, by name."""
+    _, found = await store.participants(name, limit=10_000)
+    return {participant.agent: participant for participant in found}
+
+
+async def read_seqs(store: Store, name: str = "t") -> dict[str, int]:
+    """Returns up to where each participant of a thread has read."""
+    found = await participants(store, name)
+    return {agent: participant.read_seq for agent, participant in found.items()}
+
+
+async def listed(store: Store, participant: str = "", prefix: str = "") -> list[str]:
+    """Returns the names of threads in any state, last active first."""
+    found = await store.list_threads(STATES, prefix, participant, 1_000, None)
+    return [thread.name for thread, _ in found]
+
+
+async def everything(store: Store) -> dict[str, Any]:
+    """Returns all that reads show, to be compared with what they show later."""
+    threads = [thread for thread, _ in await store.list_threads(STATES, "", "", 1_000, None)]
+    agents = await store.list_agents(1_000, "")
+    return {
+        "threads": threads,
+        "heads": await store.heads([thread.name for thread in threads]),
+        "logs": [await log(store, thread.name) for thread in threads],
+        "participants": [await participants(store, thread.name) for thread in threads],
+        "agents": agents,
+        "unread": [await store.unread(agent.name, 1_000) for agent in agents],
+        "presence": await store.presence_rows(0),
+        "owners": [await store.owner(agent.name.encode()) for agent in agents],
+    }
