@@ -40,7 +40,6 @@ from bus_server.store import (
 from bus_server.store.batch import Batch, Changes
 from bus_server.store.decide import decide
 from bus_server.store.facts import Entry, Facts, Known, Needs, Request, Token, needs
-from bus_server.store.post_hash import post_hash
 from tests.store.commits import LARGE, create, join, post, register, set_state
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, Agent
 from threadbus.v1.thread_pb2 import (
@@ -65,7 +64,7 @@ def facts(**fields: Any) -> Facts:
         heads={"t": Head(T, "epoch", 3, THREAD_STATE_OPEN, SYNC_MODE_OFF)},
         settings={T: Thread(name="t", epoch="epoch")},
         next_thread_id=9,
-        requests={(T, "ann", "used"): Request(1, 1_000, post_hash(post().message))},
+        requests={(T, "ann", "used"): Request(1, 1_000, post(request_id="used").post_hash)},
         entries={
             (T, 1): Entry("ann", 0, editable=True),
             (T, 2): Entry("ben", 0, editable=True),

@@ -67,10 +67,10 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/posts.py",
-                "    _check_post(head, command)\n    addressed",
-                "    if command.register_sender and batch.known(message.sender) is None:\n"
-                "        batch.register(Agent(name=message.sender, kind=AGENT_KIND_AGENT))\n"
-                "    _check_post(head, command)\n    addressed",
+                "    _check_post(head, post, kind)\n",
+                "    if post.register_sender and batch.known(post.sender) is None:\n"
+                "        batch.register(Agent(name=post.sender, kind=AGENT_KIND_AGENT))\n"
+                "    _check_post(head, post, kind)\n",
             )
         ],
         [

@@ -53,7 +53,13 @@ def post(
     kind = MESSAGE_KIND_EDIT if fields.get("edit_of") else MESSAGE_KIND_CHAT
     given: dict[str, Any] = {"kind": kind, "sender_kind": AGENT_KIND_AGENT} | fields
     message = Message(thread=thread, sender=sender, content=content, **given)
-    return Append(message, expected, epoch, register, position=position)
+    return Append.of(
+        message,
+        expected_last_seq=expected,
+        epoch=epoch,
+        register_sender=register,
+        position=position,
+    )
 
 
 def create(name: str = "t", **settings: Any) -> CreateThread:
