@@ -205,7 +205,7 @@ async def test_the_log_of_a_killed_server_is_not_replayed_into_a_backup(
     assert await contents_after_restart(server, name) == [
         f"in the backup {n}" for n in range(POSTS)
     ]
-    assert any("was left of another" in line for line in server.log)
+    assert any("belonged to another" in line for line in server.log)
     assert beside(server.db, "-wal.set-aside").exists()
 
 

@@ -234,5 +234,5 @@ def test_a_file_shrunk_by_vacuum_is_not_taken_for_a_truncated_one(tmp_path: Path
         grow(64)
         monitor.check()
         os.truncate(db, db.stat().st_size // 2)
-        with pytest.raises(StoreLost, match="was cut"):
+        with pytest.raises(StoreLost, match="was truncated"):
             monitor.check()

@@ -31,8 +31,8 @@ class BusClient:
             thread = bus.join("design")
             thread.post("Ready to review.", mentions=["coder"])
 
-    Its methods have the arguments and exceptions of those of bus_client.BusClient, which documents
-    them. bus_client.sync describes how they block.
+    Its methods take the same arguments and raise the same exceptions as those of
+    bus_client.BusClient, which documents them. bus_client.sync describes how they block.
     """
 
     def __init__(

@@ -28,8 +28,8 @@ from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 class ThreadHandle:
     """A thread as one agent sees it, with a read position. From BusClient.join() and .thread().
 
-    Its methods have the arguments and exceptions of those of bus_client.ThreadHandle, which
-    documents them. bus_client.sync describes how they block.
+    Its methods take the same arguments and raise the same exceptions as those of
+    bus_client.ThreadHandle, which documents them. bus_client.sync describes how they block.
     """
 
     def __init__(self, thread: AsyncThreadHandle) -> None:

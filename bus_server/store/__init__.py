@@ -1,4 +1,4 @@
-"""The store: the commands that it commits (commands.py) and its read interface (interface.py)."""
+"""The commands of a store and what they return. The store's interface is in interface.py."""
 
 from bus_server.store.commands import (
     MAX_SEQ,

@@ -1,4 +1,7 @@
-"""Decides what registers, changes and unregisters agents, and manages tokens."""
+"""Decides the commands about agents, tokens and checkpoints.
+
+Each function decides one command. The command's docstring in commands.py is its contract.
+"""
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -27,7 +30,7 @@ def register_agent(batch: Batch, command: RegisterAgent) -> Registered:
     name = command.agent.name
     token = batch.token(command.token_hash)
     if token is not None and token.agent != name:
-        raise ValidationFailed(("token", "in use for another name; make a fresh one"))
+        raise ValidationFailed(("token", "in use for another name; generate a new one"))
     _check_expiry(batch, token)
     if batch.was_unregistered(name):
         raise AgentExists(name, unregistered=True)
@@ -64,10 +67,11 @@ def set_operator_token(batch: Batch, command: SetOperatorToken) -> None:
 def rotate_token(batch: Batch, command: RotateToken) -> dict[bytes, int]:
     old = batch.token(command.old_hash)
     if old is None:
-        raise TokenInvalid("the token has ended")
-    _check_expiry(batch, old)  # it may have been rotated since, perhaps by another server
-    # Only the new token lasts: one whose response was lost expires with the old one, and no old
-    # token can extend its own life.
+        raise TokenInvalid("the token was revoked")
+    # Another call may have rotated the token since this one was authenticated.
+    _check_expiry(batch, old)
+    # All earlier tokens expire, including one from a rotation whose response was lost. None of them
+    # can extend its own life.
     end, tokens = command.expire_time, batch.changes.tokens
     ends: dict[bytes, int] = {}
     for token_hash, token in batch.tokens_of(old.agent).items():
@@ -98,6 +102,6 @@ def _registered(batch: Batch, name: str) -> Agent:
 
 
 def _check_expiry(batch: Batch, token: Token | None) -> None:
-    """Raises TokenExpired."""
+    """Raises TokenExpired if there is a token and it has expired."""
     if token is not None and 0 < token.expire_time <= batch.facts.store_now:
         raise TokenExpired

@@ -1,7 +1,6 @@
-"""A batch of commands that is being decided: the facts, what the commands so far changed, and both
-seen together.
+"""A batch of commands while it is decided: the facts, the changes so far, and reads that see both.
 
-Used on the thread that writes to the store. Nothing here does I/O.
+Nothing here does I/O. A batch is used by one OS thread, that of the store's writer.
 """
 
 import secrets
@@ -18,53 +17,58 @@ from threadbus.v1.agent_pb2 import Agent
 from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, Message
 from threadbus.v1.thread_pb2 import SYNC_MODE_OFF, THREAD_STATE_OPEN, Thread
 
-#: Bytes. What edits check of a larger message is stored beside it, so that they need not read it.
-#: Reading a smaller body takes no longer than the rest of a post.
+#: Bytes. For a larger message, the fields that an edit checks are also stored outside of its body,
+#: so that the edit need not read the body. Reading a smaller one takes no longer than the rest of a
+#: post.
 LARGE = 16 * 1024
 _SEQ = Message.SEQ_FIELD_NUMBER
 
 
 @dataclass(slots=True)
 class Changes:
-    """What an engine writes besides the entries, edits and heads of the Commit.
+    """What a store writes in addition to the entries, edits and heads of the Commit.
 
-    To be written in this order. Rows of one mapping are of different keys.
+    The fields must be written in this order, and each mapping in its own order.
     """
 
     #: Ids of threads to delete. Their other rows become leftovers, which Purge deletes.
     deleted_threads: set[int] = field(default_factory=set)
-    #: New threads, by id, and changed ones, without head and time. A new one that is deleted, too,
-    #: must be written all the same, or its id would be assigned again.
+    #: New threads and changed ones, by id. Their head_seq and update_time are not to be written:
+    #: they follow from the entries. A new thread that was deleted again must be written, too, and
+    #: then be deleted, so that its id is not reused.
     created_threads: dict[int, Thread] = field(default_factory=dict)
     changed_threads: dict[int, Thread] = field(default_factory=dict)
-    #: edit_of (0: not an edit) of large messages, by thread id and seq.
+    #: The edit_of of messages larger than LARGE, by thread id and seq; 0: not an edit.
     large: dict[tuple[int, int], int] = field(default_factory=dict)
+    #: By thread id, sender and request_id.
     requests: dict[tuple[int, str, str], Request] = field(default_factory=dict)
     #: Participants by thread id and agent: those removed, those added with their read_seq, and
     #: those whose read_seq is raised.
     removed: set[tuple[int, str]] = field(default_factory=set)
     added: dict[tuple[int, str], int] = field(default_factory=dict)
     raised: dict[tuple[int, str], int] = field(default_factory=dict)
-    #: Presence to store unless there is newer presence, and positions to raise, by agent and
-    #: thread, where the agent is a participant and the epoch is the thread's.
+    #: Presence to store, unless the stored presence is newer.
     presence: list[PresenceRow] = field(default_factory=list)
+    #: Positions to raise, by agent and thread name. To be ignored if the agent is not a participant
+    #: or the epoch is not the thread's.
     positions: dict[tuple[str, str], Position] = field(default_factory=dict)
+    #: New agents and changed ones, by name.
     registered: dict[str, Agent] = field(default_factory=dict)
     changed_agents: dict[str, Agent] = field(default_factory=dict)
-    #: Agents to unregister: without tokens, presence and participation from then on.
+    #: Names of agents to unregister. Their tokens, presence and participations are to be deleted.
     unregistered: list[str] = field(default_factory=list)
-    #: By hash; None: to be deleted.
+    #: Tokens to store, by hash; None: to be deleted.
     tokens: dict[bytes, Token | None] = field(default_factory=dict)
     #: Whether to delete some of the leftovers of deleted threads.
     purge: bool = False
 
 
 class Batch:
-    """Facts, changes and Commit of a batch. A method sees what the commands before it changed.
+    """The facts, changes and Commit of a batch. Methods see the changes of earlier commands.
 
-    The facts belong to the batch, which updates some of them.
+    The batch owns the facts, and updates some of them.
 
-    A command makes all its checks before its first change: one that is refused changes nothing.
+    A command must make all its checks before its first change: a refused one changes nothing.
     """
 
     def __init__(self, facts: Facts) -> None:
@@ -95,7 +99,7 @@ class Batch:
         return thread
 
     def create_thread(self, settings: Thread) -> Head:
-        """Create a thread that does not exist. Returns its head."""
+        """Create a thread, which must not exist. Returns its head."""
         thread_id = self.facts.next_thread_id
         self.facts.next_thread_id += 1
         thread = Thread(create_time=self.create_time, update_time=self.create_time)
@@ -108,7 +112,7 @@ class Batch:
         return head
 
     def change_thread(self, thread: Thread) -> None:
-        """Replace a thread's settings, state and mode, after the entry about it was appended."""
+        """Replace a thread's settings, state and sync_mode. Append its THREAD entry first."""
         head = self.head(thread.name)._replace(state=thread.state, sync_mode=thread.sync_mode)
         self.facts.heads[thread.name] = self.commit.heads[thread.name] = head
         self.facts.settings[head.thread_id] = thread
@@ -133,9 +137,9 @@ class Batch:
     # ── Entries ─────────────────────────────────────────────────────────────────────────────────
 
     def check_room(self, head: Head) -> None:
-        """Raises QuotaExceeded if a thread is full."""
+        """Raises QuotaExceeded if a thread has MAX_SEQ entries."""
         if head.seq >= MAX_SEQ:
-            raise QuotaExceeded("entries of a thread", MAX_SEQ, "go on in a new one")
+            raise QuotaExceeded("entries of a thread", MAX_SEQ, "continue in a new thread")
 
     def append(self, name: str, sender: str, body: bytes, edit_of: int | None = 0) -> int:
         """Append an entry to a thread, which has room. Returns its seq.
@@ -165,12 +169,12 @@ class Batch:
         self.changes.requests[thread_id, post.sender, post.request_id] = request
 
     def request(self, thread_id: int, sender: str, request_id: str) -> Request | None:
-        """Returns the message that was posted with a request_id in a thread, or None."""
+        """Returns what is stored for a sender's request_id in a thread; None if it was not used."""
         key = (thread_id, sender, request_id)
         return self.changes.requests.get(key) or self.facts.requests.get(key)
 
     def entry(self, name: str, seq: int) -> Entry:
-        """Returns an entry of a thread. Raises MessageNotFound."""
+        """Returns an entry of a thread. Raises ThreadNotFound or MessageNotFound."""
         head = self.head(name)
         row = self.commit.entries.get(name, {}).get(seq)
         if row is not None:
@@ -183,7 +187,10 @@ class Batch:
     # ── Participants ────────────────────────────────────────────────────────────────────────────
 
     def read_seq(self, name: str, agent: str) -> int | None:
-        """Returns the read_seq of a participant, or None if an agent is none."""
+        """Returns an agent's read_seq in a thread; None if it is not a participant.
+
+        Raises ThreadNotFound.
+        """
         head = self.head(name)
         key = head.thread_id, agent
         changes = self.changes
@@ -203,14 +210,14 @@ class Batch:
         return read
 
     def record_author(self, name: str, agent: str, seq: int, known: int) -> bool:
-        """Raise the read_seq of the author of an entry. Returns False if it is no participant.
+        """Raise the read_seq of an entry's author. Returns False if it is not a participant.
 
         Its own entry counts as read only if it has read everything before it; otherwise messages of
         others would count as read, too.
 
         Args:
             seq: of the entry.
-            known: a seq up to which the agent has read; the stored one may be higher.
+            known: the highest seq that the caller knows the agent has read.
         """
         before = self.read_seq(name, agent)
         if before is None:
@@ -226,10 +233,10 @@ class Batch:
         """Make an agent a participant unless it already is one or was unregistered."""
         if self.read_seq(name, agent) is None and not self.was_unregistered(agent):
             self.changes.added[self.head(name).thread_id, agent] = read_seq
-            self.changes.positions.pop((agent, name), None)  # it was of no participant
+            self.changes.positions.pop((agent, name), None)  # from before it was a participant
 
     def remove_participant(self, name: str, agent: str) -> None:
-        """Remove a participant, if an agent is one."""
+        """Remove an agent from a thread's participants, if it is one. Raises ThreadNotFound."""
         key = self.head(name).thread_id, agent
         self.changes.added.pop(key, None)
         self.changes.raised.pop(key, None)
@@ -238,7 +245,7 @@ class Batch:
     # ── Agents and tokens ───────────────────────────────────────────────────────────────────────
 
     def known(self, agent: str) -> Known | None:
-        """Returns an agent's kind, and whether it is registered; None if it never was."""
+        """Returns an agent that is or was registered; None if it never was."""
         return self.facts.agents.get(agent)
 
     def is_registered(self, agent: str) -> bool:
@@ -247,12 +254,12 @@ class Batch:
         return known is not None and known.registered
 
     def was_unregistered(self, agent: str) -> bool:
-        """Returns whether an agent was registered once and is not now."""
+        """Returns whether an agent was registered once but no longer is."""
         known = self.known(agent)
         return known is not None and not known.registered
 
     def profile(self, agent: str) -> Agent | None:
-        """Returns a copy of a registered agent, or None."""
+        """Returns a copy of an agent; None if it is not registered."""
         profile = self.facts.profiles.get(agent)
         if profile is None:
             return None
@@ -261,7 +268,7 @@ class Batch:
         return copy
 
     def register(self, settings: Agent) -> Agent:
-        """Register an agent that never was. Returns it."""
+        """Register an agent whose name was never registered. Returns the agent."""
         agent = Agent(create_time=self.create_time)
         agent.MergeFrom(settings)
         self.facts.agents[agent.name] = Known(agent.kind, registered=True)
@@ -276,7 +283,7 @@ class Batch:
         agents[agent.name] = agent
 
     def unregister(self, agent: Agent) -> None:
-        """Unregister an agent. It loses its tokens and is no participant any more."""
+        """Unregister an agent: delete its tokens and its participation in threads."""
         name, changes = agent.name, self.changes
         del self.facts.profiles[name]
         self.facts.agents[name] = Known(agent.kind, registered=False)
@@ -287,26 +294,29 @@ class Batch:
         changes.unregistered.append(name)
 
     def token(self, token_hash: bytes) -> Token | None:
-        """Returns a token, or None."""
+        """Returns the token with this hash; None if there is none."""
         if token_hash in self.changes.tokens:
             return self.changes.tokens[token_hash]
         token = self.facts.tokens.get(token_hash)
         return None if token is None or token.agent in self.changes.unregistered else token
 
     def tokens_of(self, agent: str) -> dict[bytes, Token]:
-        """Returns the tokens of an agent, by hash."""
+        """Returns an agent's tokens, by hash.
+
+        All of them only if the batch needs them: see Needs.
+        """
         found = {key: self.token(key) for key in self.facts.tokens.keys() | self.changes.tokens}
         return {key: token for key, token in found.items() if token and token.agent == agent}
 
 
 def _forget(rows: dict[Any, Any], field: int, value: object) -> None:
-    """Remove the rows whose keys have a value in a field."""
+    """Remove the rows whose keys have `value` at index `field`."""
     for key in [key for key in rows if key[field] == value]:
         del rows[key]
 
 
 def entry_of(message: Message) -> Entry:
-    """Returns what an edit of a message checks."""
+    """Returns what the checks of an edit of this message need to know."""
     return Entry(message.sender, message.edit_of, message.kind != MESSAGE_KIND_THREAD)
 
 

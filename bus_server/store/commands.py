@@ -1,4 +1,4 @@
-"""The commands that a store commits, in batches, and what they return. interface.py has the reads.
+"""The commands that a store commits in batches, and what they return.
 
 The store is the source of truth. It assigns seqs, and it checks a post in the transaction that
 appends it: whether the request_id was used, whether the thread is open, whether expected_last_seq
@@ -359,7 +359,7 @@ class Commit:
     deleted: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, later: "Commit") -> None:
-        """Add what a later commit did to this one."""
+        """Merge the results of a later commit into this one."""
         for name, _ in later.deleted:
             # These changes were made to the deleted thread.
             self.heads.pop(name, None)

@@ -1,4 +1,4 @@
-"""Decides the commands of a batch, each by its function."""
+"""Decides the commands of a batch, each with the function for its type."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -28,9 +28,12 @@ _DECISIONS: dict[type[commands.Command[Any]], Callable[[Batch, Any], Any]] = {
 
 
 def decide(batch_commands: Iterable[commands.Command[Any]], facts: Facts) -> Batch:
-    """Returns the batch with what its commands, in order, change, and with their outcomes.
+    """Returns the batch: what its commands change, decided in order, and their outcomes.
 
-    The facts must be those of `facts.needs(batch_commands)`. The batch then owns them.
+    A BusError is the outcome of its command. Any other exception is raised.
+
+    Args:
+        facts: those that `facts.needs(batch_commands)` asks for. The batch takes ownership of them.
     """
     batch = Batch(facts)
     for command in batch_commands:

@@ -1,8 +1,9 @@
-"""What a store must know of its contents before it can decide a batch of commands.
+"""What a store must look up before it can decide a batch of commands.
 
-A store commits a batch in three steps, in one transaction: it gathers facts (each engine by its own
-queries), decides (decide.py and batch.py: no SQL, no I/O), and writes what was decided. `Needs`
-follow from the commands alone, so that an engine can gather them with a fixed number of queries.
+A store commits a batch in one transaction of three steps: it gathers facts, with its own queries;
+it decides the commands (decide.py and batch.py: no SQL, no I/O); it writes what they change. What a
+batch needs follows from its commands alone, so that a store can gather the facts of all commands
+together.
 """
 
 from collections.abc import Iterable
@@ -31,17 +32,17 @@ from threadbus.v1.agent_pb2 import Agent, AgentKind
 from threadbus.v1.message_pb2 import Message
 from threadbus.v1.thread_pb2 import Thread
 
-#: The sender of posts without a token, who is no agent.
+#: The sender of posts without a token. It is not an agent.
 ANONYMOUS = "anonymous"
-#: The agent of an operator's tokens.
+#: The agent name that an operator's token is stored with.
 OPERATOR = ""
 
 
 class Request(NamedTuple):
-    """The message that was posted with a request_id."""
+    """What is stored about the message that was posted with a request_id."""
 
     seq: int
-    time: int  # its create_time, in microseconds since the epoch
+    time: int  # its create_time, in microseconds since the Unix epoch
     post_hash: bytes
 
 
@@ -54,24 +55,25 @@ class Entry(NamedTuple):
 
 
 class Known(NamedTuple):
-    """An agent's kind, and whether it is registered now or was once."""
+    """An agent that is registered, or was once."""
 
     kind: AgentKind.ValueType
-    registered: bool
+    registered: bool  # False: it was unregistered
 
 
 class Token(NamedTuple):
-    """Whose token it is, and when it expires."""
+    """A token's owner and expire time."""
 
-    agent: str  # OPERATOR, or a name
-    expire_time: int  # on the store's clock; 0: never
+    agent: str  # a name, or OPERATOR
+    expire_time: int  # in microseconds on the store's clock; 0: never
 
 
 @dataclass(slots=True)
 class Needs:
-    """Keys of the facts that a batch of commands needs. A thread is named, not numbered."""
+    """Keys of the facts that a batch of commands needs. Threads are identified by name."""
 
-    #: Threads whose heads are needed; those whose settings are, too; those that may be created.
+    #: Threads whose heads are needed, those whose settings are needed as well, and the number of
+    #: threads that may be created.
     threads: set[str] = field(default_factory=set)
     settings: set[str] = field(default_factory=set)
     new_threads: int = 0
@@ -79,21 +81,21 @@ class Needs:
     requests: set[tuple[str, str, str]] = field(default_factory=set)
     #: (thread, seq) of messages to edit.
     entries: set[tuple[str, int]] = field(default_factory=set)
-    #: (thread, agent) of those who may become participants, or already are.
+    #: (thread, agent) of agents that are or may become participants.
     participants: set[tuple[str, str]] = field(default_factory=set)
-    #: Agents whose kinds are needed; those whose settings are, too.
+    #: Agents whose kind and registration are needed; agents whose settings are needed as well.
     agents: set[str] = field(default_factory=set)
     profiles: set[str] = field(default_factory=set)
-    #: Hashes of tokens, and agents all of whose tokens are needed. Those of a needed token's agent
-    #: are needed if `rotation`.
+    #: Hashes of needed tokens, and agents all of whose tokens are needed. With `rotation`, all
+    #: tokens of the owners of the former are needed, too.
     tokens: set[bytes] = field(default_factory=set)
     tokens_of: set[str] = field(default_factory=set)
     rotation: bool = False
-    #: Whether there are rows of deleted threads.
+    #: Whether Facts.leftovers is needed.
     leftovers: bool = False
 
     def add(self, command: Command[Any]) -> None:
-        """Add what a command needs."""
+        """Add the keys that a command needs."""
         if isinstance(command, Append):
             self._add_post(command)
         elif isinstance(command, AppendMany):
@@ -150,20 +152,21 @@ class Needs:
 
 @dataclass(slots=True)
 class Facts:
-    """What a store holds of what a batch needs, in the state that the batch will change.
+    """What a batch needs to know, as of its transaction.
 
-    What is missing in a mapping is not in the store. Threads are numbered by `heads`.
+    A needed key that is missing in a mapping is not in the store. `heads` has the ids of threads.
     """
 
-    #: The moment of the commit, in microseconds: since the epoch, and on the store's clock.
+    #: The time of the commit, in microseconds: since the Unix epoch, and on the store's clock.
     now: int
     store_now: int
+    #: By name.
     heads: dict[str, Head] = field(default_factory=dict)
-    #: For needed threads that do not exist: names of those that differ only by case.
+    #: For each needed thread that does not exist: names of threads that differ only by case.
     similar: dict[str, list[str]] = field(default_factory=dict)
     #: By thread id.
     settings: dict[int, Thread] = field(default_factory=dict)
-    #: An id for a new thread; those above it are free, too.
+    #: An id for a new thread, if one may be created. All greater ids are free, too.
     next_thread_id: int = 0
     #: By thread id, sender and request_id.
     requests: dict[tuple[int, str, str], Request] = field(default_factory=dict)
@@ -171,16 +174,18 @@ class Facts:
     entries: dict[tuple[int, int], Entry] = field(default_factory=dict)
     #: Each participant's read_seq, by thread id and agent.
     read_seqs: dict[tuple[int, str], int] = field(default_factory=dict)
-    #: The needed agents, and those that are needed as participants and are none.
+    #: The needed agents, and the agents of needed participants that are not participants yet.
     agents: dict[str, Known] = field(default_factory=dict)
-    #: Registered agents, with their presence as of the last checkpoint.
+    #: Agents with their settings, if registered. Presence is that of the last checkpoint.
     profiles: dict[str, Agent] = field(default_factory=dict)
+    #: By hash.
     tokens: dict[bytes, Token] = field(default_factory=dict)
+    #: Whether rows of deleted threads are left.
     leftovers: bool = False
 
 
 def needs(commands: Iterable[Command[Any]]) -> Needs:
-    """Returns what a batch needs."""
+    """Returns the keys of the facts that a batch of commands needs."""
     all_needs = Needs()
     for command in commands:
         all_needs.add(command)

@@ -38,7 +38,7 @@ class Store(Protocol):
     clock: StoreClock
 
     async def commit(self, commands: Sequence[Command[Any]]) -> Commit:
-        """Run commands in order as one transaction, which is durable when this returns.
+        """Run commands in order as one transaction, and commit it.
 
         Returns the outcomes and what was changed. A command that is refused has no effect on the
         others: its outcome is its BusError. If a command fails unexpectedly, each is run in a

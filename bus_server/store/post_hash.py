@@ -1,4 +1,4 @@
-"""A hash of a post, stored to detect the reuse of a request_id for a different one."""
+"""A hash of a post, stored to detect the reuse of a request_id for a different post."""
 
 import hashlib
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ _PLAIN = f"{MESSAGE_KIND_CHAT} {PRIORITY_NORMAL} 0 0 0  0 "
 def post_hash(message: Message) -> bytes:
     """Returns the first 16 bytes of a SHA-256 of what was posted.
 
-    That is every field except seq, create_time, sender_kind, based_on_seq and edit_seq, and except
-    the key of the hash: thread, sender and request_id.
+    All fields are hashed except seq, create_time, sender_kind, based_on_seq and edit_seq, and the
+    key that the hash is stored under: thread, sender and request_id.
 
     Future servers must compute the same hash, so it is built from the values themselves: even
     deterministic serialisation in protobuf orders the keys of a map differently in each
     implementation. Each text is preceded by its length. Fields after the content are included only
-    if they are set; new fields must be, too, so that the hashes of messages without them do not
-    change.
+    if they are set. New fields must be treated likewise, so that the hashes of messages without
+    them do not change.
     """
     m = message
     handoff, by, content = m.handoff_to, m.posted_by, m.content

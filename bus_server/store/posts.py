@@ -1,6 +1,7 @@
-"""Decides posts: all checks, then the append.
+"""Decides posts: makes all checks, then appends.
 
-Checks need no body of a stored message: a post of a few bytes may name a message of 3 MiB.
+The contracts are those of Append and AppendMany in commands.py. No check reads the body of a large
+stored message: a post of a few bytes may edit or answer a message of 3 MiB.
 """
 
 from collections.abc import Collection
@@ -79,9 +80,9 @@ def _record_sender(batch: Batch, head: Head, post: Append, seq: int) -> None:
 
 
 def _earlier(batch: Batch, head: Head, post: Append) -> tuple[int, Timestamp] | None:
-    """Returns seq and create_time of the message posted with this request_id, or None.
+    """Returns seq and create_time of the message that the sender posted with the same request_id.
 
-    Raises RequestIdReused if that was a different post.
+    None if the request_id was not used. Raises RequestIdReused if it was used for a different post.
     """
     request = batch.request(head.thread_id, post.sender, post.request_id)
     if request is None:
@@ -107,7 +108,7 @@ def _check_post(head: Head, post: Append, sender_kind: AgentKind.ValueType) -> N
 
 def _check_header(batch: Batch, head: Head, header: Message, addressed: Collection[str]) -> None:
     if header.based_on_seq > head.seq:
-        raise ValidationFailed(("based_on_seq", f"the thread's newest message is {head.seq}"))
+        raise ValidationFailed(("based_on_seq", f"past the thread's newest message, {head.seq}"))
     if header.reply_to > head.seq:
         raise MessageNotFound(header.thread, header.reply_to, head.seq)
     missing = [name for name in addressed if not batch.is_registered(name)]
@@ -122,8 +123,10 @@ def _check_edit(batch: Batch, message: Message) -> None:
     seq = message.edit_of
     entry = batch.entry(message.thread, seq)
     if entry.sender != message.sender or message.sender == ANONYMOUS:
-        raise AccessDenied(f"message {seq} is {entry.sender}'s: only its sender may edit it")
+        raise AccessDenied(f"message {seq} was sent by {entry.sender}: only its sender may edit it")
     if not entry.editable:
-        raise ValidationFailed(("edit_of", f"entry {seq} is no message to edit"))
+        raise ValidationFailed(
+            ("edit_of", f"entry {seq} is a THREAD entry, which cannot be edited")
+        )
     if entry.edit_of:
-        raise ValidationFailed(("edit_of", f"entry {seq} is an edit: edit message {entry.edit_of}"))
+        raise ValidationFailed(("edit_of", f"entry {seq} is an edit; edit message {entry.edit_of}"))

@@ -1,4 +1,7 @@
-"""Decides what creates, joins, changes and deletes threads."""
+"""Decides the commands about threads.
+
+Each function decides one command. The command's docstring in commands.py is its contract.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -76,7 +79,7 @@ def update_thread(batch: Batch, command: UpdateThread) -> Thread:
 
 
 def _setting(thread: Thread, field: str) -> str:
-    """Returns the text of a setting for THREAD entries; "" if it is unset."""
+    """Returns a setting as text for a THREAD entry; "" if it is not set."""
     value: Any = getattr(thread, field)
     if field == "labels":
         return ", ".join(f"{key}={value[key]}" for key in sorted(value))
@@ -88,7 +91,10 @@ def _setting(thread: Thread, field: str) -> str:
 def _change(
     batch: Batch, command: SetThreadState | UpdateThread, thread: Thread, change: str
 ) -> None:
-    """Replace a thread, and append the THREAD entry about it. Raises QuotaExceeded."""
+    """Replace a thread, and append a THREAD entry about the change.
+
+    Raises QuotaExceeded if the thread is full.
+    """
     head = batch.head(command.name)
     batch.check_room(head)
     entry = Message()

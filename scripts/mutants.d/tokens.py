@@ -41,11 +41,7 @@ SABOTAGES = [
     Sabotage(
         "one token is rotated twice",
         [
-            Edit(
-                "bus_server/store/agents.py",
-                "    _check_expiry(batch, old)  # it may have been",
-                "    # it may have been",
-            )
+            Edit("bus_server/store/agents.py", "    _check_expiry(batch, old)\n", ""),
         ],
         [
             "tests/test_identity_rotation.py::test_of_concurrent_rotations_without_a_grace_period_one_wins"

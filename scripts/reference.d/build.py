@@ -19,14 +19,15 @@ INDEX = """<!doctype html><meta charset="utf-8"><title>ThreadBus: API reference<
 <ul>
 <li><a href="bus_client.html">bus_client</a>: the Python SDK
 <li><a href="bus_client/sync.html">bus_client.sync</a>: the same for programs without asyncio
-<li><a href="contract.html">threadbus.v1</a>: the contract; the types of its messages, too
+<li><a href="contract.html">threadbus.v1</a>: the contract, its services, messages and enums
 </ul>
 """
 
 
 def main() -> None:
-    # The names of bus_client are imported on first use, and pdoc sees only those that were. The
-    # types of the contract have no docstrings; contract.html describes them.
+    # The names of bus_client are imported on first use: import all of them, or pdoc would not see
+    # them. The types of the contract are left out: they have no docstrings, and contract.html
+    # describes them.
     types = {name: getattr(bus_client, name) for name in bus_client.__all__}
     own = {name: each for name, each in types.items() if not hasattr(each, "DESCRIPTOR")}
     vars(bus_client).update(own)

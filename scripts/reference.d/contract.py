@@ -1,4 +1,4 @@
-"""Builds the HTML page of the contract from the descriptor set, which has the protos' comments."""
+"""Builds the contract's HTML page from the descriptor set, which has the comments of the protos."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -20,7 +20,8 @@ HEAD = """<!doctype html><meta charset="utf-8"><title>threadbus.v1</title>
 <style>body {max-width: 60em; margin: 2em auto; font: 16px sans-serif; line-height: 1.4}
 dt {margin-top: .6em; font-family: monospace} dd p, dd ul {margin: .2em 0}</style>
 """
-# Field numbers of descriptor.proto, which form the paths to comments.
+# Field numbers in descriptor.proto. SourceCodeInfo.Location.path, which tells where a comment is,
+# consists of field numbers and indexes.
 FILE_MESSAGE, FILE_ENUM, FILE_SERVICE, FILE_SYNTAX = 4, 5, 6, 12
 MESSAGE_FIELD, MESSAGE_NESTED, MESSAGE_ENUM, ENUM_VALUE, SERVICE_METHOD = 2, 3, 4, 2, 2
 
@@ -30,7 +31,7 @@ Path_ = tuple[int, ...]
 def page(descriptor_set: Path) -> str:
     files = FileDescriptorSet.FromString(descriptor_set.read_bytes()).file
     ours = [file for file in files if file.package == PACKAGE]
-    # Services first, beginning with the one to read first.
+    # Files with services first, bus_service.proto before the others.
     ours.sort(
         key=lambda file: (not file.service, "bus" not in file.name[len(PACKAGE) :], file.name)
     )

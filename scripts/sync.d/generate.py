@@ -1,8 +1,8 @@
 """Generates bus_client/sync/client.py and thread.py from the async classes.
 
-Each public async method becomes a method that runs it in the background loop (see
-bus_client/sync/background.py). Only the signature and docstring of the async method are read.
-Unlike tools such as unasync, this does not translate its body.
+Each public async method becomes a method that runs it on the shared event loop of
+bus_client/sync/background.py. Only the signature and docstring of the async method are read; its
+body is not translated, as tools such as unasync would do.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CLIENT = Path(__file__).parents[2] / "bus_client"
-#: The classes, their modules, and the attribute that holds the async object.
+#: By class: its module, and the attribute of the blocking class that holds the async object.
 CLASSES = {"ThreadHandle": ("thread", "_thread"), "BusClient": ("client", "_client")}
-#: Text that only the blocking method's docstring has.
+#: By method: text that only the blocking method's docstring has.
 NOTES = {
     "follow": "The generator is closed once nothing refers to it, such as after its `for` loop.\n"
     "If you keep it, close() it before the next follow() or wait().\n\n",
     "post_many": "`posts` is read in a worker thread.\n\n",
 }
 POINTER = (
-    "Its methods have the arguments and exceptions of those of bus_client.{owner}, which documents "
-    "them. bus_client.sync describes how they block."
+    "Its methods take the same arguments and raise the same exceptions as those of "
+    "bus_client.{owner}, which documents them. bus_client.sync describes how they block."
 )
 IMPORTS = """
 from typing import Self
@@ -44,12 +44,13 @@ def blocking(text: str) -> str:
 
 
 def function(head: str, doc: str, body: str, decorator: str = "") -> str:
+    """Returns the code of a function."""
     end = "\n" if "\n" in doc else ""
     return f'{decorator}\ndef {head}:\n    """{doc}{end}"""\n    {body}\n'
 
 
 def passed(arguments: ast.arguments) -> Iterator[str]:
-    """Yields the arguments of a call that passes a method's parameters on to the async method."""
+    """Yields the arguments with which the blocking method calls the async one."""
     for argument in arguments.args[1:]:
         either = argument.annotation and "AsyncIterable" in ast.unparse(argument.annotation)
         yield f"in_worker_thread(checked_several({argument.arg}))" if either else argument.arg

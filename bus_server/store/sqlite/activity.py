@@ -1,16 +1,17 @@
 """Lists threads by their last activity.
 
 A thread's last activity is the order time (order.py) of its newest entry, or of its creation while
-it has none. The message table has it, at the cost of one look-up per thread. The list needs an
-index over all threads, but a row that every post updates would cost every post a page. So a
-thread's row has its last activity only to the second, and is updated at most once a second:
+it has none. It can be looked up in the message table, thread by thread, but a list of all threads
+needs an index. If each post updated an indexed column, it would have to write another page. So
+active_time, the indexed column, may be out of date by up to a second, and is updated at most once
+a second:
 
     active_time <= last activity < active_time + GRANULARITY
 
 While a thread has no entry, active_time is exact.
 
-The list walks down that index, looks up the exact times of the threads it passes, and stops where
-no later thread can come before those found.
+The list is read from that index, latest active_time first. The exact time of each thread is looked
+up, until no remaining thread can come before those found.
 """
 
 import heapq
@@ -35,18 +36,18 @@ FEW = 1_000
 #: Greater than every order time.
 _END = 1 << 62
 
-#: Whether thread t matches the filters, except for its state, and can come after the key.
+#: SQL: whether thread t matches the filters other than the state, and can come after the key.
 _MATCHES = (
     "t.active_time <= :active AND t.name >= :prefix AND t.name < :prefix_end"
     " AND (:participant = '' OR EXISTS (SELECT 1 FROM participant AS p"
     " WHERE p.thread_id = t.id AND p.agent = :participant))"
 )
-#: All threads in one state that match.
+#: SQL for all threads in one state that match.
 _WALK = (
     "SELECT t.active_time, t.id FROM thread AS t INDEXED BY thread_active"  # noqa: S608
     f" WHERE t.state = :state AND {_MATCHES} ORDER BY t.active_time DESC"
 )
-#: The threads in these states that match, out of a list of ids.
+#: SQL for those threads of a list of ids that are in one of the states and match.
 _AMONG = (
     "SELECT t.active_time, t.id FROM thread AS t"  # noqa: S608
     " WHERE t.id IN (SELECT value FROM json_each(:ids))"
@@ -60,8 +61,10 @@ def touch(
 ) -> None:
     """Record that entries were appended to threads at the order time `now`.
 
-    Writes nothing for a thread that was active within the last second. `stored` has the active_time
-    of threads as far as it is known, and is brought up to date.
+    Writes nothing for a thread whose active_time is less than a second before `now`.
+
+    Args:
+        stored: the known active_times, by thread id. Updated.
     """
     since = now - GRANULARITY + 1
     due = [thread_id for thread_id in thread_ids if not since <= stored.get(thread_id, -1) <= now]
@@ -71,7 +74,7 @@ def touch(
         "UPDATE thread SET active_time = ? WHERE id = ? AND active_time NOT BETWEEN ? AND ?",
         [(now, thread_id, since, now) for thread_id in due],
     )
-    if update.rowcount == len(due):  # else some had a time that is not known here
+    if update.rowcount == len(due):  # otherwise some rows were not updated: their times are unknown
         stored |= dict.fromkeys(due, now)
 
 
@@ -83,7 +86,7 @@ def list_threads(
     limit: int,
     after: store.ThreadPageKey | None,
 ) -> list[tuple[Thread, store.ThreadPageKey]]:
-    """Returns threads after a key, last active first, each with its own key."""
+    """Returns threads after a key, most recently active first, as Store.list_threads does."""
     start = after or store.ThreadPageKey(_END, 0)
     asked = {
         "active": start.active,
@@ -110,7 +113,10 @@ def _candidates(
 
 
 def _few(db: sqlite3.Connection, asked: dict[str, Any]) -> list[int] | None:
-    """Returns a superset of the ids of matching threads; None if each filter alone matches many."""
+    """Returns a superset of the ids of matching threads.
+
+    Returns None if each of the two filters that is set matches more than FEW.
+    """
     narrow = {
         "participant": "SELECT thread_id FROM participant WHERE agent = :participant",
         "prefix": "SELECT id FROM thread WHERE name >= :prefix AND name < :prefix_end",
@@ -130,7 +136,7 @@ def _first(
     candidates: Iterable[tuple[int, int]],
 ) -> list[store.ThreadPageKey]:
     """Returns the keys of the first `limit` candidates after `start`, in order."""
-    first: list[store.ThreadPageKey] = []  # a heap, the last one on top
+    first: list[store.ThreadPageKey] = []  # a heap; the last in order is at index 0
     for active_time, thread_id in candidates:
         if len(first) == limit and first[0].active >= active_time + GRANULARITY:
             break  # neither this nor any later candidate can come before those found

@@ -1,4 +1,4 @@
-"""The base of the store's clock, stored in the file."""
+"""Loads the store's clock, whose base is stored in the file."""
 
 import sqlite3
 
@@ -7,7 +7,7 @@ from threadbus.limits import MAX_GRACE
 
 #: The newest sign of life in the store.
 _NEWEST = "SELECT coalesce(max(last_seen_time), 0) FROM presence"
-#: Limits the expire times of rotated tokens to the longest grace.
+#: Limits the expire times of rotated tokens to the longest grace from now.
 _CUT = "UPDATE token SET expire_time = :latest WHERE expire_time > :latest"
 
 

@@ -14,29 +14,33 @@ T = TypeVar("T")
 
 
 class Committer:
-    """Runs transactions, one at a time, on the connection that writes."""
+    """The runner of write transactions, one at a time, on the connection that writes."""
 
     def __init__(self, files: FileMonitor, lock: WriteLock) -> None:
         self._files = files
         self._lock = lock
-        #: A commit failed half-way: recovery of SQLite's log may restore it, until the next commit
-        #: overwrites it.
+        #: Whether a commit failed half-way: SQLite may still recover it from its log, until a later
+        #: commit overwrites it there.
         self.unresolved = False
-        #: Whether the last commit wrote anything.
+        #: Whether the last transaction that was committed wrote anything.
         self.stored = False
 
     def transact(self, db: sqlite3.Connection, write: Callable[[], T]) -> T:
         """Run a function in a transaction, under the write lock. Returns what it returns.
 
-        Raises sqlite3.Error, OSError, StoreBusy or StoreLost if nothing was committed, and
-        OutcomeUnknown if that is not known: the log may hold the whole transaction, and be
-        recovered.
+        Raises:
+            OutcomeUnknown: it is unknown whether the transaction was committed. SQLite may recover
+                it from its log, or the files were lost during the commit.
+            StoreBusy: another server held the write lock for too long. Nothing was committed.
+            StoreLost, OSError: the files are lost, or cannot be checked. Nothing was committed.
+            sqlite3.Error: SQLite failed. Nothing was committed. The same holds for any other
+                exception of `write`, which is raised unchanged.
         """
         with self._lock.held():
             db.execute("BEGIN IMMEDIATE")
             before = db.total_changes
             try:
-                # Check first: rolling back changes would read the files.
+                # Check before the first change, as rolling a change back would read the files.
                 self._files.check()
                 result = write()
                 self._files.check_log()
@@ -53,10 +57,10 @@ class Committer:
                 raise OutcomeUnknown(str(error)) from error
             self.stored = db.total_changes > before
             if self.stored:
-                self.unresolved = False  # what failed before was overwritten
+                self.unresolved = False  # the failed commit was overwritten
             try:
-                # If this fails, the files were intact a moment ago, and are checked again next
-                # time.
+                # An OSError is ignored: the files were intact before the commit, and the next
+                # transaction checks them again.
                 with contextlib.suppress(OSError):
                     self._files.check()
             except StoreLost as error:

@@ -16,8 +16,9 @@ _FAILED = (
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _CUT = (sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
 
-#: Bytes to which SQLite truncates the log when it restarts it. It uses about 4 MiB while no read
-#: transaction is held open, and overwriting it syncs in half the time of extending it.
+#: Bytes to which SQLite truncates a larger log when it restarts it. Up to this size the log is
+#: overwritten, which syncs in half the time of extending it. Unless a read transaction is held
+#: open, the log uses about 4 MiB.
 LOG_LIMIT = 16 * 1024 * 1024
 
 
@@ -27,7 +28,7 @@ def set_up_writer(db: sqlite3.Connection, full_durability: bool) -> str:
     # Some backups (VACUUM INTO) do not keep the WAL mode.
     db.execute("PRAGMA journal_mode = WAL").fetchall()
     db.execute(f"PRAGMA synchronous = {'FULL' if full_durability else 'NORMAL'}")
-    # Where it is on by default, overwriting deleted rows made clearing a thread nine times slower.
+    # Where it is on by default, overwriting deleted rows made purging a thread nine times slower.
     db.execute("PRAGMA secure_delete = OFF").fetchall()
     db.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT}").fetchall()
     (epoch,) = db.execute("SELECT epoch FROM store").fetchone()
@@ -37,8 +38,8 @@ def set_up_writer(db: sqlite3.Connection, full_durability: bool) -> str:
 def set_up_reader(db: sqlite3.Connection) -> None:
     """Set up a connection that reads."""
     _trace(db)
-    # In KiB. The default of 2 MB does not hold the newest pages of a thousand threads, which a page
-    # of ListThreads may read: in a large store, that took half as long again.
+    # 8000 KiB. The default of 2000 KiB does not hold the newest pages of a thousand threads, which
+    # ListThreads may read for a page of its list: in a large store it took half as long again.
     db.execute("PRAGMA cache_size = -8000")
 
 
@@ -48,19 +49,22 @@ def _trace(db: sqlite3.Connection) -> None:
 
 
 def data_version(db: sqlite3.Connection) -> int:
-    """Returns a number that changes when another connection wrote to the file."""
+    """Returns a number that changes when another connection has written to the file."""
     (version,) = db.execute("PRAGMA data_version").fetchone()
     return int(version)
 
 
 def touch(db: sqlite3.Connection) -> None:
-    """Write a page within a transaction: SQLite skips updates that do not change a row."""
+    """Change a page and undo the change, within a transaction, to test whether SQLite can write.
+
+    SQLite would skip an update that does not change a row.
+    """
     db.execute("INSERT INTO purge VALUES (0)")
     db.execute("DELETE FROM purge WHERE thread_id = 0")
 
 
 def translate_error(error: Exception) -> Exception:
-    """Returns the store's error for one of SQLite's; others as they are."""
+    """Returns the store's error for a sqlite3.Error, and any other error unchanged."""
     if not isinstance(error, sqlite3.Error):
         return error
     extended = getattr(error, "sqlite_errorcode", 0)

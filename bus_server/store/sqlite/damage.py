@@ -1,4 +1,4 @@
-"""Distinguishes damaged files from read errors of the disk, for which SQLite has the same code."""
+"""Tells damaged files from read errors of the disk, which SQLite may report by the same code."""
 
 import sqlite3
 from collections.abc import Callable
@@ -14,11 +14,14 @@ T = TypeVar("T")
 def confirmed(files: FileMonitor, run: Callable[[], T]) -> T:
     """Run a function that uses a connection. Returns what it returns.
 
-    If the file seems damaged, reads all of the files and runs the function again: SQLite returns
-    SQLITE_CORRUPT when the disk returns EIO (unixRead in os_unix.c).
+    SQLite also reports damage when a read fails with EIO (unixRead in os_unix.c). So if it does,
+    read all of the files, and run the function once more.
 
-    Raises StoreFailed if the disk fails, StoreLost if the file is damaged, and other errors of the
-    function unchanged.
+    Raises:
+        StoreFailed: the disk cannot be read.
+        StoreLost: the database is damaged.
+
+    Other exceptions of the function are raised unchanged.
     """
     try:
         return run()

@@ -1,4 +1,4 @@
-"""Lasting storage faults, logged once when they begin and once when they end."""
+"""Faults of the storage. Each is logged when it begins and when it ends, not while it lasts."""
 
 import logging
 import math
@@ -6,9 +6,9 @@ import time
 
 logger = logging.getLogger(__name__)
 
-#: An intermittent fault is logged at most once in this many seconds.
+#: Seconds. An intermittent fault is logged at most once in this time.
 QUIET = 60.0
-#: A fault that lasts this many seconds is always logged.
+#: Seconds. A fault that lasts this long is always logged.
 LASTING = 5.0
 
 
@@ -16,16 +16,18 @@ class Faults:
     """The current faults of a store, by their names in the log."""
 
     def __init__(self) -> None:
+        #: When each current fault began, on the monotonic clock.
         self._since: dict[str, float] = {}
-        #: When each was last logged, and those whose end is to be logged.
+        #: When the start of each fault was last logged, on the monotonic clock.
         self._told: dict[str, float] = {}
+        #: The faults whose end is to be logged.
         self._open: set[str] = set()
 
     def __bool__(self) -> bool:
         return bool(self._since)
 
     def begin(self, fault: str, details: str) -> None:
-        """Log the start of a fault. Call it repeatedly while the fault lasts."""
+        """Record a fault, and log it unless it has been. Call it again while the fault lasts."""
         now = time.monotonic()
         since = self._since.setdefault(fault, now)
         quiet = now - self._told.get(fault, -math.inf) < QUIET and now - since < LASTING
@@ -35,7 +37,7 @@ class Faults:
             logger.error("%s: %s", fault, details)
 
     def end(self, fault: str) -> None:
-        """Log the end of a fault, if its start was logged."""
+        """Record that a fault is over, and log that if its start was logged."""
         since = self._since.pop(fault, None)
         if since is not None and fault in self._open:
             self._open.remove(fault)

@@ -1,4 +1,4 @@
-"""The database file: created whole or not at all, and checked before SQLite opens it."""
+"""Locates, checks and creates the database file, before the store opens it."""
 
 import contextlib
 import logging
@@ -33,19 +33,19 @@ _LONGEST_NAME = 255
 
 
 def locate(path: Path) -> Path:
-    """Returns the real path of the database at `path`, with symbolic links resolved.
+    """Returns the path of the database that `path` leads to, with symbolic links resolved.
 
-    The other files of a store are beside it under its name. Servers that use different names for
-    the same database share it only if they all call this first.
+    The other files of a store are found by this path: servers that reach a database by different
+    links can share it only if they all call this first. Only reads.
 
     Raises:
-        StoreRefused: there can be no database at that path. Nothing was changed.
+        StoreRefused: there can be no database at `path`.
     """
     if not path.name:
-        raise StoreRefused("--db names no file: say one, such as threadbus.db")
+        raise StoreRefused("--db names no file: give one, such as threadbus.db")
     if str(path) == ":memory:":
         raise StoreRefused(
-            "--db :memory: is not supported, as messages are to outlive the server: name a file"
+            "--db :memory: is not supported, as messages must outlive the server: name a file"
         )
     if re.match(r"file:|[a-z][a-z0-9+.-]*:/", str(path)):
         raise StoreRefused(f"--db {path} is a URI: name a file, such as threadbus.db")
@@ -62,8 +62,8 @@ def locate(path: Path) -> Path:
         link = path.lstat()
         if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid()):
             raise StoreRefused(
-                f"{path} is a symbolic link of {filesystem.user(link.st_uid)}: name the file it "
-                "leads to"
+                f"{path} is a symbolic link that belongs to {filesystem.user(link.st_uid)}: name "
+                "the file that it leads to"
             )
         _check_kind(path, path.stat())
     except FileNotFoundError:
@@ -78,13 +78,13 @@ def locate(path: Path) -> Path:
 
 
 def prepare(path: Path) -> None:
-    """Check the store at `path`, or create one if nothing is there.
+    """Check the store at `path`, or create one if there is none or the file is empty.
 
-    Removes drafts of starts that were killed.
+    Also removes the drafts of killed servers, and sets aside the log of another database.
 
     Raises:
-        StoreRefused: the file is something else, cannot be written, or can be written by others. It
-            was not changed.
+        StoreRefused: the file is not a store, is damaged, cannot be created or written, or others
+            can write to it. The file was not changed.
     """
     folder = path.parent
     try:
@@ -92,9 +92,9 @@ def prepare(path: Path) -> None:
         with filesystem.lock_folder(folder):
             _check_files(path, os.geteuid())  # before anything is moved
             if rescue.is_log_of_another(path):
-                # SQLite would replay it into this database, and destroy that.
+                # SQLite would replay it into this database, and so destroy the database.
                 log, aside = filesystem.beside(path, "-wal"), rescue.set_aside(path)
-                logger.warning("%s was left of another %s: it is %s now", log, path, aside)
+                logger.warning("%s belonged to another %s: it was renamed to %s", log, path, aside)
             check(path, os.geteuid())
             filesystem.remove_drafts(path)
             if not path.exists() or path.stat().st_size == 0:
@@ -105,11 +105,14 @@ def prepare(path: Path) -> None:
 
 
 def check(path: Path, uid: int) -> None:
-    """Check the files at `path` and beside it, if any, for a server of this user. Only reads.
+    """Check whether a server of this user can serve the store at `path`, or create one there.
+
+    Only reads.
 
     Raises:
-        StoreRefused: they are not a store, are damaged, or can be written by others.
-        OSError: they cannot be read.
+        StoreRefused: the files are not a store, are damaged or incomplete, or others can write to
+            them.
+        OSError: the files cannot be read.
     """
     _check_folder(path.parent)
     log = filesystem.beside(path, "-wal")
@@ -120,19 +123,22 @@ def check(path: Path, uid: int) -> None:
         _check_tables(path, log, version)
     elif left_over:
         raise StoreRefused(
-            f"{log} is left of a database that is gone, and may hold its newest messages: put the "
-            "database back beside it, or move the log elsewhere"
+            f"{log} is the log of a database that is gone, and may hold its newest messages: put "
+            "the database back beside it, or move the log elsewhere"
         )
     elif saved := rescue.rescued(path):
         raise StoreRefused(
-            f"{path} was lost under a running server, which saved what it held. To go on with "
-            f"that, unless its log says that it is damaged: mv {saved} {path}. To start over, "
+            f"{path} was lost under a running server, which saved what it held. Unless the server "
+            f"logged that this is damaged, continue with it: mv {saved} {path}. To start over, "
             f"move {saved} elsewhere"
         )
 
 
 def risks(path: Path, uid: int) -> list[str]:
-    """Returns what other users could do to the store at `path`, one sentence each."""
+    """Returns how other users could read or change the store at `path`, one sentence each.
+
+    Raises OSError if the files cannot be examined.
+    """
     loose = []
     for file in (filesystem.beside(path, ending) for ending in _ENDINGS):
         with contextlib.suppress(FileNotFoundError):
@@ -165,16 +171,16 @@ def _check_folder(folder: Path) -> None:
 
 
 def _check_files(path: Path, uid: int) -> int | None:
-    """Check the kinds and owners of the files. Returns the schema version; None without a database.
+    """Check the kinds and owners of the files. Returns the schema version.
 
-    An empty file does not count as a database. Raises StoreRefused or OSError, as `check`.
+    Returns None if there is no database; an empty file is none. Raises what `check` raises.
     """
     version = None
     if path.exists():
         _check_kind(path, path.stat())
         if path.stat().st_size > 0:
             version = _version(path)
-    _check_owners(path, uid)  # last: refuse another program's file for that reason first
+    _check_owners(path, uid)  # last, so that another program's file is refused as such
     return version
 
 
@@ -188,9 +194,10 @@ def _check_kind(file: Path, status: os.stat_result) -> None:
 
 
 def _check_owners(path: Path, uid: int) -> None:
-    """Check that only this user can write to the files of a store.
+    """Check that a store's files belong to this user or root, and are not world-writable.
 
-    SQLite replays what it finds in a log or a journal: write access to one is access to all.
+    SQLite replays what it finds in a log or a journal: write access to one is write access to the
+    database. Raises StoreRefused.
     """
     trusted = {0, uid}
     if uid == 0:  # as in a container: root may serve a file that a user of the host owns
@@ -248,7 +255,7 @@ def _create(path: Path) -> None:
                 draft.replace(path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)  # so that the name survives a power cut
+            os.fsync(folder)  # so that the name survives a power failure
         finally:
             os.close(folder)
     except (OSError, sqlite3.Error) as error:
@@ -259,7 +266,7 @@ def _create(path: Path) -> None:
 
 def _version(path: Path) -> int:
     """Returns the schema version of a store's file. Raises StoreRefused for any other file."""
-    # The header is read as bytes: opening it with SQLite could already change a foreign file.
+    # Read the header directly: SQLite could change another program's file by opening it.
     try:
         if not os.access(path, os.W_OK):
             raise StoreRefused(f"{path} is read-only: the database must be writable")
@@ -287,10 +294,8 @@ def _check_tables(path: Path, log: Path, version: int) -> None:
     except sqlite3.Error as error:
         if not log.exists():
             raise _damaged(path, error) from error
-        try:
-            _validate_tables(
-                path, "mode=ro", version
-            )  # another server may have just begun to write to it
+        try:  # again: another server may have just begun to write to the file
+            _validate_tables(path, "mode=ro", version)
         except sqlite3.Error as again:
             raise _damaged(path, again) from again
 
@@ -304,7 +309,7 @@ def _damaged(path: Path, error: sqlite3.Error) -> StoreRefused:
 def _validate_tables(path: Path, how: str, version: int) -> None:
     """Check that all tables exist and can be read. Raises sqlite3.Error.
 
-    Reads the definition and the first page of each. `how`: the parameters of the URI.
+    Reads the definition and the first row of each. `how`: the parameters of SQLite's URI.
     """
     uri = f"file:{quoted(path)}?{how}"
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:

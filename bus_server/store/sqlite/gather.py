@@ -13,11 +13,11 @@ from bus_server.store.sqlite.remembered import Remembered
 from threadbus.v1.agent_pb2 import AgentKind
 from threadbus.v1.message_pb2 import Message
 
-#: As many keys are looked up one at a time, which is faster for so few; more of them together, as a
-#: JSON array.
+#: Up to this many keys are looked up one by one, which is faster for so few. More are looked up
+#: together, as a JSON array.
 FEW = 3
 
-# CROSS JOIN: SQLite must begin with the keys.
+# CROSS JOIN makes SQLite look up each key, instead of scanning the table.
 _REQUEST = (
     "SELECT r.thread_id, r.sender, r.request_id, r.seq,"
     " (SELECT time FROM message WHERE id = r.thread_id << 32 | r.seq), r.post_hash FROM"
@@ -40,7 +40,10 @@ _PARTICIPANTS = (
 def gather(
     db: sqlite3.Connection, needs: Needs, remembered: Remembered, now: int, store_now: int
 ) -> Facts:
-    """Returns the facts that are needed. Reads only what is not remembered. Times: as in Facts."""
+    """Returns the needed facts. Those that are remembered are not read from the database.
+
+    `now` and `store_now` are as in Facts.
+    """
     facts = Facts(now, store_now)
     agents = needs.agents | needs.profiles
     if needs.threads:
@@ -88,7 +91,7 @@ def _gather_heads(
 def _gather_participants(
     db: sqlite3.Connection, needs: Needs, remembered: Remembered, facts: Facts
 ) -> set[str]:
-    """Returns the agents that are needed as participants and are none."""
+    """Gather the needed participants. Returns the agents of those that do not participate yet."""
     unknown, others = [], set()
     for thread, agent in needs.participants:
         head = facts.heads.get(thread)
@@ -122,7 +125,12 @@ def _gather_requests(db: sqlite3.Connection, needs: Needs, facts: Facts) -> None
 def _look_up(
     db: sqlite3.Connection, keys: Sequence[tuple[Any, ...]], one: str, many: str
 ) -> Iterable[tuple[Any, ...]]:
-    """Returns rows by their keys: with the query `one` for each, or `many` for a JSON array."""
+    """Returns the rows with these keys, in any order.
+
+    Args:
+        one: the query for one key, with a placeholder for each of its fields.
+        many: the query for several keys, with a placeholder for a JSON array of them.
+    """
     if len(keys) > FEW:
         return db.execute(many, (json.dumps(keys),))
     return [row for key in keys for row in db.execute(one, key)]
@@ -131,7 +139,7 @@ def _look_up(
 def _gather_entry(db: sqlite3.Connection, thread: str, seq: int, facts: Facts) -> None:
     head = facts.heads.get(thread)
     if head is None or seq > head.seq:
-        return  # with more than 32 bits, the id would be in another thread
+        return  # a seq of more than 32 bits would give an id of another thread
     key = (head.thread_id << 32 | seq,)
     row = db.execute(
         "SELECT m.sender, e.edit_of FROM message AS m LEFT JOIN entry AS e ON e.id = m.id"
@@ -143,7 +151,7 @@ def _gather_entry(db: sqlite3.Connection, thread: str, seq: int, facts: Facts) -
     sender, edit_of = row
     if edit_of is not None:
         entry = Entry(sender, edit_of, editable=True)
-    else:  # its body is small
+    else:  # there is no entry row, so the body is small
         ((body,),) = db.execute("SELECT body FROM message WHERE id = ?", key)
         entry = entry_of(Message.FromString(body))
     facts.entries[head.thread_id, seq] = entry

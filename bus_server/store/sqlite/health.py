@@ -20,12 +20,12 @@ from bus_server.store.sqlite.faults import Faults
 from bus_server.store.sqlite.monitor import FileMonitor
 from bus_server.store.sqlite.write_lock import WriteLock
 
-#: Bytes. A larger log is worth a warning: several checkpoints could not empty it.
+#: Bytes. A larger log is worth a warning: several checkpoints have failed to empty it.
 LARGE_LOG = 32 * 1024 * 1024
 #: Bytes. A disk with less free space counts as full: the next post may not fit.
 NEARLY_FULL = 1024 * 1024
 
-# Names of faults in the log.
+# The names under which faults are logged.
 _FULL = "the disk is full, posts are refused"
 _WRITES = "the database cannot be written, posts fail"
 _READS = "a part of the database cannot be read"
@@ -34,14 +34,14 @@ _LOCK = "servers on the database cannot take turns"
 
 
 class Health:
-    """Tracks what is wrong with a store. Logs each fault when it begins and when it ends.
+    """The faults of a store. Each is logged when it begins and when it ends.
 
-    Used on the event loop, except for `check`, `translate` and `translate_write`, which the
-    writer's thread calls, too.
+    Used on the event loop. Only `check`, `translate` and `translate_write` are also called on the
+    OS thread of the connection that writes.
     """
 
     def __init__(self, files: FileMonitor, lock: WriteLock, committer: Committer) -> None:
-        #: Set when the files at the paths are no longer those of the store.
+        #: Set when the files were removed, replaced, truncated or damaged.
         self.lost = asyncio.Event()
         self._faults, self._warnings = Faults(), Faults()
         self._files = files
@@ -59,9 +59,9 @@ class Health:
         return refusal("its file is lost")
 
     def check(self, db: sqlite3.Connection) -> None:
-        """Check the files, and whether the database can be written if that failed before.
+        """Check the files and, if there is a fault, whether the database can be written again.
 
-        `db` is the connection that writes. Raises a BusError or StoreBug.
+        `db` is the connection that writes. Raises a BusError or StoreBug if a check fails.
         """
         try:
             self._files.check()
@@ -93,10 +93,10 @@ class Health:
             self._warnings.end(_LARGE)
 
     def translate(self, error: Exception) -> Exception:
-        """Returns the error to raise to the store's callers."""
+        """Returns the error to raise to the store's callers. A StoreLost is recorded first."""
         translated = connections.translate_error(error)
         if isinstance(translated, OSError):
-            translated = StoreFailed(f"its files cannot be looked at ({translated.strerror})")
+            translated = StoreFailed(f"its files cannot be inspected ({translated.strerror})")
         if isinstance(translated, StoreLost):
             self._files.loss = self._files.loss or translated
             translated = StoreFailed(str(self._files.loss))
@@ -108,13 +108,12 @@ class Health:
         if self._committer.unresolved and isinstance(
             translated, StoreFailed | StorageFull | StoreBusy
         ):
-            # This commit may be a retry of the unresolved one, so it is unknown whether anything
-            # was stored.
+            # This commit may be a retry of an unresolved one, so that its posts may be stored.
             return OutcomeUnknown(str(error))
         return translated
 
     def write_failed(self, error: Exception) -> None:
-        """Record that a commit failed. `error`: as translated."""
+        """Record that a commit failed, with the error that `translate_write` returned."""
         if self._files.loss:
             self.lost.set()
         elif isinstance(error, StorageFull):
@@ -131,12 +130,12 @@ class Health:
             self._faults.end(_FULL)
 
     def read_failed(self, error: Exception) -> None:
-        """Record that a read failed. `error`: as translated."""
+        """Record that a read failed, with the error that `translate` returned."""
         if self._files.loss:
             self.lost.set()
         elif isinstance(error, StoreFailed):
             self._faults.begin(_READS, str(error))
 
     def read_succeeded(self) -> None:
-        """Record that the last failed read works again."""
+        """Record that the read that failed last now succeeds."""
         self._faults.end(_READS)

@@ -1,10 +1,11 @@
-"""Deletes the rows of deleted threads, some at a time, so that posts need not wait for it."""
+"""Deletes the rows of deleted threads in small steps, so that posts do not wait for long."""
 
 import sqlite3
 
 from bus_server import store
 
-#: Maximum rows and bytes that `purge` deletes: a few milliseconds of the writer.
+#: Maximum rows that `purge` deletes from a table, and bytes of messages after which it stops: a few
+#: milliseconds of work.
 PURGE_ROWS = 500
 PURGE_BYTES = 1024 * 1024
 
@@ -24,7 +25,10 @@ def exist(db: sqlite3.Connection) -> bool:
 
 
 def purge(db: sqlite3.Connection) -> None:
-    """Delete some rows of a deleted thread, in the caller's transaction."""
+    """Delete some rows of a deleted thread, in the caller's transaction.
+
+    Does nothing if there is no such thread.
+    """
     row = db.execute("SELECT thread_id FROM purge LIMIT 1").fetchone()
     if row is None:
         return
@@ -34,7 +38,7 @@ def purge(db: sqlite3.Connection) -> None:
         "SELECT id, length(body) FROM message WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
         (thread_id << 32, thread_id << 32 | store.MAX_SEQ, PURGE_ROWS),
     ).fetchall()
-    for upto, length in rows:  # noqa: B007 - its last value counts
+    for upto, length in rows:  # noqa: B007 - the last value is used below
         size += length
         if size > PURGE_BYTES:
             break

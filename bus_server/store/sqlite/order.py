@@ -1,38 +1,41 @@
-"""Order times: they only increase, although the wall clock may go back.
+"""Order times: times of commits that do not decrease when the wall clock is set back.
 
-An order time is the wall clock's time at a commit, with the number of times that the clock went
-back before in the bits above. A later commit has a greater one, and the wall clock's time can be
-read from it.
+The low bits of an order time are the wall clock's time at the commit, the high bits the number of
+times that the clock had gone back before.
 """
 
 import sqlite3
 
 from threadbus.v1.thread_pb2 import ThreadState
 
-#: Added each time the clock goes back. The bits below it hold microseconds until 2255.
+#: What is added each time the clock goes back. The bits below hold microseconds until 2255.
 BACK = 1 << 53
-#: The bits of the wall clock's time.
+#: The bits of the wall clock's time, in microseconds since the Unix epoch.
 WALL = BACK - 1
-#: The maximum number of times that it is added, so that no order time exceeds 1 << 62. After that,
-#: the order is that of the wall clock.
+#: The maximum number of times that BACK is added, so that all order times are below 1 << 62. After
+#: that, order times can decrease.
 MOST = 511
 
-#: The newest activity in the store, to the second: see activity.py.
+#: The newest active_time of the threads in a state. It may be out of date by up to a second (see
+#: activity.py), so a smaller step back of the clock may go unnoticed.
 _NEWEST = "SELECT coalesce(max(active_time), 0) FROM thread WHERE state = ?"
 
 
 class Order:
-    """Assigns the order times of a store's commits."""
+    """The source of the order times of a store's commits."""
 
     def __init__(self) -> None:
         self._newest = 0
-        #: Others may have committed: read the newest order time from the store first.
+        #: Whether other servers may have committed: `next` then first reads the newest time.
         self.unsure = True
 
     def next(self, db: sqlite3.Connection, wall: int) -> int:
-        """Returns the order time of a commit at this time of the wall clock, in microseconds.
+        """Returns the order time of a commit.
 
-        The caller must be in a write transaction, which keeps other servers out.
+        The caller must be in a write transaction, so that no other server commits before it does.
+
+        Args:
+            wall: the wall clock's time, in microseconds since the Unix epoch.
         """
         wall = min(max(wall, 0), WALL)
         if self.unsure:

@@ -11,7 +11,7 @@ from threadbus.v1.agent_pb2 import AgentKind, Participant, Presence
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.message_pb2 import Message
 
-#: The columns that _participant reads, for the names n in the thread :thread.
+#: The columns that _participant reads for each of the table `names`, in the thread :thread.
 _PARTICIPANT = (
     f"n.name, coalesce(a.kind, 0), {reads.STATE}, coalesce(m.delivered_seq, 0),"
     " coalesce(m.read_seq, 0), coalesce(m.join_time, 0) FROM names AS n"
@@ -32,7 +32,8 @@ def participants(
 ) -> tuple[store.Head, list[Participant]]:
     """Returns a thread's head and participants, as Store.participants does.
 
-    `now` is on the store's clock: agents whose leases ended before are LAPSED.
+    Agents whose leases have ended at `now`, in microseconds on the store's clock, are LAPSED.
+    Raises ThreadNotFound.
     """
     head = reads.head(db, name)
     if head is None:
@@ -71,7 +72,7 @@ def _participant(row: tuple[str, int, int, int, int, int]) -> Participant:
 def entrance(
     db: sqlite3.Connection, join: store.JoinThread, joined: store.Joined, now: int = 0
 ) -> store.Entrance | None:
-    """Returns the rest of a JoinThread response, or None if the thread has been deleted since."""
+    """Returns the rest of a JoinThread response, as Store.entrance does. `now`: as above."""
     name, context = join.thread.name, []
     with reads.snapshot(db):
         head = reads.head(db, name)
@@ -90,7 +91,10 @@ def entrance(
 
 
 def unread(db: sqlite3.Connection, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
-    """Returns threads in which an agent has unread entries, with their epochs, newest first."""
+    """Returns up to `limit` threads in which an agent has unread entries, with their epochs.
+
+    Most recently active first.
+    """
     rows = db.execute(
         f"SELECT t.name, {reads.HEAD} AS head, m.read_seq, t.epoch"  # noqa: S608
         " FROM participant AS m JOIN thread AS t ON t.id = m.thread_id"
@@ -105,7 +109,7 @@ def unread(db: sqlite3.Connection, agent: str, limit: int) -> list[tuple[ThreadU
 
 
 def presence_rows(db: sqlite3.Connection, since: int) -> list[store.PresenceRow]:
-    """Returns the stored presence of agents that were seen after a time of the store's clock."""
+    """Returns the presence rows of agents last seen after `since`, on the store's clock."""
     rows = db.execute(
         "SELECT agent, state, status_text, last_seen_time, lease_end_time FROM presence"
         " WHERE last_seen_time > ?",

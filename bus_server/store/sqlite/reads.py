@@ -1,4 +1,4 @@
-"""Queries. Each is a function of a connection, run on that connection's thread."""
+"""Read queries. Each is a function of a connection, to be called on the connection's OS thread."""
 
 import contextlib
 import itertools
@@ -35,13 +35,13 @@ _HEADS = f"SELECT t.name, t.id, t.epoch, {HEAD}, t.state, t.sync_mode FROM threa
 
 
 def head(db: sqlite3.Connection, name: str) -> store.Head | None:
-    """Returns a thread's head, or None."""
+    """Returns a thread's head; None if there is no such thread."""
     row = db.execute(f"{_HEADS} WHERE t.name = ?", (name,)).fetchone()
     return None if row is None else _head(*row[1:])
 
 
 def heads(db: sqlite3.Connection, names: Iterable[str]) -> dict[str, store.Head]:
-    """Returns the heads of threads, by name."""
+    """Returns the heads of threads by name; those that do not exist are left out."""
     rows = db.execute(
         f"{_HEADS} WHERE t.name IN (SELECT value FROM json_each(?))",  # noqa: S608
         (json.dumps(list(names)),),
@@ -54,9 +54,9 @@ def _head(thread_id: int, epoch: str, seq: int, state: int, mode: int) -> store.
 
 
 def similar(db: sqlite3.Connection, names: Iterable[str]) -> list[str]:
-    """Returns at most SIMILAR names of threads that differ from one of these only by case.
+    """Returns at most SIMILAR names of threads that differ from one of `names` only by case.
 
-    Names are ASCII, as NOCASE requires.
+    Only the first LOOKED_AT names are looked up. NOCASE folds only ASCII, which suffices for names.
     """
     found: dict[str, None] = {}
     for name in itertools.islice(names, LOOKED_AT):
@@ -72,9 +72,10 @@ def similar(db: sqlite3.Connection, names: Iterable[str]) -> list[str]:
 def read(
     db: sqlite3.Connection, thread_id: int, after: int, upto: int, max_bytes: int
 ) -> list[store.Row]:
-    """Returns consecutive rows of a thread's log; empty if it was deleted.
+    """Returns the rows of a thread with after < seq <= upto, ascending.
 
-    At most `max_bytes` bytes of them, but always the first one.
+    At most `max_bytes` bytes of them, but always the first one. Returns [] if the thread was
+    deleted.
     """
     rows = db.execute(
         f"SELECT m.sender, {_BODY} WHERE m.id > ? AND m.id <= ?"  # noqa: S608
@@ -84,12 +85,12 @@ def read(
     return _until_full(rows, max_bytes)
 
 
-#: The columns that _until_full reads, after the sender.
+#: The columns that _until_full reads after the sender, and their tables.
 _BODY = "m.body, e.edit_seq FROM message AS m LEFT JOIN entry AS e ON e.id = m.id"
 
 
 def _until_full(rows: Iterable[tuple[str, bytes, int | None]], max_bytes: int) -> list[store.Row]:
-    """Returns the first rows, up to `max_bytes` bytes; always the first one."""
+    """Returns the first rows, at most `max_bytes` bytes of them but always the first one."""
     run: list[store.Row] = []
     size = 0
     for sender, body, edit_seq in rows:
@@ -128,7 +129,7 @@ def excerpt(
 
 
 def senders(db: sqlite3.Connection, thread_id: int, seqs: Sequence[int]) -> dict[int, str]:
-    """Returns the senders of messages, by seq."""
+    """Returns the senders of a thread's messages, by seq; missing messages are left out."""
     rows = db.execute(
         "SELECT id & 4294967295, sender FROM message WHERE id IN (SELECT value FROM json_each(?))",
         (json.dumps([thread_id << 32 | seq for seq in seqs]),),
@@ -138,7 +139,7 @@ def senders(db: sqlite3.Connection, thread_id: int, seqs: Sequence[int]) -> dict
 
 @contextlib.contextmanager
 def snapshot(db: sqlite3.Connection) -> Iterator[None]:
-    """Run several reads on one snapshot (context manager). A no-op within a transaction."""
+    """Run several reads on one snapshot (context manager). Does nothing within a transaction."""
     if db.in_transaction:
         yield
         return
@@ -150,7 +151,7 @@ def snapshot(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def threads(db: sqlite3.Connection, names: Sequence[str]) -> list[Thread]:
-    """Returns threads by name."""
+    """Returns the threads with these names, in any order; missing ones are left out."""
     rows = db.execute(
         f"SELECT {_THREAD} FROM thread AS t"  # noqa: S608
         " WHERE t.name IN (SELECT value FROM json_each(?))",
@@ -160,7 +161,7 @@ def threads(db: sqlite3.Connection, names: Sequence[str]) -> list[Thread]:
 
 
 def threads_by_id(db: sqlite3.Connection, thread_ids: Sequence[int]) -> dict[int, Thread]:
-    """Returns threads by id."""
+    """Returns the threads with these ids, by id; missing ones are left out."""
     rows = db.execute(
         f"SELECT {_THREAD}, t.id FROM thread AS t"  # noqa: S608
         " WHERE t.id IN (SELECT value FROM json_each(?))",
@@ -198,13 +199,16 @@ def _serialised_without(whole: M, *fields: str) -> bytes:
 
 
 def agent(db: sqlite3.Connection, name: str, now: int = 0) -> Agent | None:
-    """Returns a registered agent, or None; `now` as for STATE."""
+    """Returns a registered agent; None if there is none. `now` is :now of STATE."""
     row = db.execute(f"SELECT {_AGENT} AND a.name = :name", {"name": name, "now": now}).fetchone()
     return None if row is None else _agent(row)
 
 
 def list_agents(db: sqlite3.Connection, limit: int, after: str, now: int = 0) -> list[Agent]:
-    """Returns registered agents, sorted by name; `now` as for STATE."""
+    """Returns up to `limit` registered agents with names after `after`, sorted by name.
+
+    `now` is :now of STATE.
+    """
     rows = db.execute(
         f"SELECT {_AGENT} AND a.name > :after ORDER BY a.name LIMIT :limit",
         {"after": after, "limit": limit, "now": now},
@@ -212,8 +216,8 @@ def list_agents(db: sqlite3.Connection, limit: int, after: str, now: int = 0) ->
     return [_agent(row) for row in rows]
 
 
-#: SQL for the state of presence p: LAPSED (5) if its state has a lease that ended before :now on
-#: the store's clock.
+#: SQL for the state of presence p at :now, in microseconds on the store's clock. States below
+#: LAPSED (5) last as long as the lease, and then become LAPSED.
 STATE = "CASE WHEN p.state < 5 AND p.lease_end_time <= :now THEN 5 ELSE coalesce(p.state, 0) END"
 _AGENT = (
     f"a.name, a.kind, a.body, {STATE}, coalesce(p.status_text, ''), coalesce(p.last_seen_time, 0)"
@@ -237,7 +241,7 @@ def agent_body(agent: Agent) -> bytes:
 
 
 def owner(db: sqlite3.Connection, token_hash: bytes) -> store.TokenOwner | None:
-    """Returns the owner of a token, or None."""
+    """Returns the owner of the token with this hash, even if expired; None if there is none."""
     row = db.execute(
         "SELECT t.agent, coalesce(a.kind, 0), t.expire_time FROM token AS t LEFT JOIN agent AS a"
         " ON a.name = t.agent WHERE t.hash = ?",
@@ -247,7 +251,10 @@ def owner(db: sqlite3.Connection, token_hash: bytes) -> store.TokenOwner | None:
 
 
 def expire_times(db: sqlite3.Connection, token_hashes: Iterable[bytes]) -> dict[bytes, int]:
-    """Returns when tokens expire (0: never); those that do not exist are left out."""
+    """Returns when tokens expire, by hash, in microseconds on the store's clock; 0: never.
+
+    Tokens that do not exist are left out.
+    """
     found = {}
     for token_hash in token_hashes:  # not json_each as elsewhere: JSON has no bytes
         row = db.execute("SELECT expire_time FROM token WHERE hash = ?", (token_hash,)).fetchone()

@@ -1,4 +1,4 @@
-"""What the last commits left in the store, so that the next one need not read it again."""
+"""Facts kept from one commit to the next, so that they need not be read again."""
 
 import sqlite3
 
@@ -6,28 +6,28 @@ from bus_server.store.batch import Batch
 from bus_server.store.commands import Head
 from bus_server.store.sqlite import connections
 
-#: Threads and participants that are remembered; when there are more, all are forgotten.
+#: Maximum number of heads and read_seqs to remember. When there are more, all are forgotten.
 MAX_REMEMBERED = 20_000
 
 
 class Remembered:
-    """What is known of threads and participants since this server's last commit.
+    """Heads and active_times of threads, and read_seqs of participants, as of the last commit.
 
     Valid within a write transaction of the same connection, after `begin`. Each transaction that
-    changes them must call `written`, and `forget` if it does not end with a COMMIT. Used on the
-    writer's thread.
+    changes them must call `written`, and `forget` if it does not end with a COMMIT. Not
+    thread-safe.
     """
 
     def __init__(self) -> None:
         self.heads: dict[str, Head] = {}
         #: By thread id and agent.
         self.read_seqs: dict[tuple[int, str], int] = {}
-        #: The active_time of threads, by id.
+        #: The active_time column of threads, by thread id.
         self.active_times: dict[int, int] = {}
         self._version: int | None = None
 
     def begin(self, db: sqlite3.Connection) -> None:
-        """Forget everything if another connection has written since the last transaction."""
+        """Forget everything if another connection has written since, or too much is remembered."""
         version = connections.data_version(db)
         if version != self._version or len(self.heads) + len(self.read_seqs) > MAX_REMEMBERED:
             self.forget()
@@ -40,7 +40,7 @@ class Remembered:
         self.active_times.clear()
 
     def written(self, batch: Batch) -> None:
-        """Remember what a batch leaves."""
+        """Remember the heads and read_seqs as they are after a batch."""
         facts, changes = batch.facts, batch.changes
         self.heads |= facts.heads
         for name, _ in batch.commit.deleted:
@@ -50,5 +50,6 @@ class Remembered:
         for key in changes.removed:
             self.read_seqs.pop(key, None)
         self.read_seqs |= changes.added | changes.raised
-        if changes.positions or changes.unregistered:  # of participants that are not named
+        # These change read_seqs of participants that the batch does not know.
+        if changes.positions or changes.unregistered:
             self.read_seqs.clear()

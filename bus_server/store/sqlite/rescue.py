@@ -13,20 +13,21 @@ from bus_server import filesystem
 from bus_server.errors import StoreRefused
 from bus_server.store.sqlite.monitor import FileMonitor
 
-# FILE-writer, which all servers on a file lock, has three lines. They say which log belongs to
-# which database, each as DEVICE:INODE; or that a database (DEVICE:INODE:MODIFIED) must not be
-# served, and what to do.
+# FILE-writer, which all servers on a database lock, has three lines, the first of which is one of
+# these. _BELONGS: the log and the database that it belongs to, each as DEVICE:INODE. _INCOMPLETE: a
+# database that must not be served, as DEVICE:INODE:MODIFIED, and what the user should do.
 _BELONGS, _INCOMPLETE = "log", "incomplete"
 #: The ending of files with the contents of a lost store.
 _RESCUED = ".rescued"
-#: Offset and size of SQLite's shared lock, which it holds on a database while it reads.
+#: Offset and size of SQLite's shared lock. In WAL mode, a process holds it while the database is
+#: open.
 _SHARED_LOCK = 0x40000002, 510
-#: Maximum bytes to read of FILE-writer, which has fewer.
+#: Maximum bytes to read of FILE-writer. What servers write there is shorter.
 _MORE = 16 * 1024
 
 
 def rescued(path: Path) -> Path | None:
-    """Returns the newest file that `save` wrote for this store, None if there is none."""
+    """Returns the newest file that `save` wrote for this store; None if there is none."""
     name = re.compile(re.escape(filesystem.beside(path, _RESCUED).name) + r"(-\d+)?")
     found = [file for file in path.parent.iterdir() if name.fullmatch(file.name) and file.is_file()]
     return max(found, key=lambda file: file.stat().st_mtime_ns, default=None)
@@ -36,13 +37,13 @@ def save(db: sqlite3.Connection, monitor: FileMonitor) -> tuple[Path, bool]:
     """Copy everything that a connection can still read to a new file beside its own.
 
     Returns the file's path, and whether the file is sound. Creates the folder if it was removed.
-    Raises sqlite3.Error or OSError; then there is no such file.
+    Raises sqlite3.Error or OSError if copying fails; then no file is left.
     """
     path = monitor.path
     if monitor.folder_is_moved():
         raise FileNotFoundError(f"{path.parent} was moved")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # It may take minutes, and the process may be killed: an incomplete copy must not look complete.
+    # Copying may take minutes. If the process is killed, an incomplete copy must not look complete.
     draft = filesystem.draft_of(filesystem.beside(path, _RESCUED))
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     try:
@@ -52,7 +53,7 @@ def save(db: sqlite3.Connection, monitor: FileMonitor) -> tuple[Path, bool]:
         names = _numbered(filesystem.beside(path, _RESCUED))
         while True:
             target = next(names)
-            with contextlib.suppress(FileExistsError):  # of another server, or from an earlier loss
+            with contextlib.suppress(FileExistsError):  # another server's, or from an earlier loss
                 target.touch(0o600, exist_ok=False)
                 draft.replace(target)
                 return target, sound
@@ -61,16 +62,19 @@ def save(db: sqlite3.Connection, monitor: FileMonitor) -> tuple[Path, bool]:
 
 
 def leave(monitor: FileMonitor, lock: int, saved: Path | None) -> str:
-    """Make sure that the next start does not replay the wrong log. Returns what the user should do.
+    """Prevent the next start from replaying the wrong log. Returns what the user should do.
 
-    `saved`: the file with all that the store held, if it could be saved.
+    Args:
+        monitor: the files of the lost store.
+        lock: the descriptor of FILE-writer.
+        saved: the sound copy that `save` made of the store; None: there is none.
     """
     path = monitor.path
     go_on = f"mv {saved} {path}" if saved else "restore a backup"
-    if not os.path.isdir(path.parent):  # noqa: PTH112 - that one may raise OSError
+    if not os.path.isdir(path.parent):  # noqa: PTH112 - Path.is_dir may raise OSError
         return f"put {path.parent} back, with all that was in it"
     if monitor.is_moved():
-        # With no file and no copy, leave the log where it is: it makes the next start fail.
+        # With neither a file nor a copy, leave the log there: servers then refuse to start.
         if monitor.owns_log() and (saved or os.path.lexists(path)):
             _try_to_set_aside(path)
         if not os.path.lexists(path):
@@ -101,51 +105,55 @@ def set_aside(path: Path) -> Path:
 
 
 def _try_to_set_aside(path: Path) -> None:
-    """As `set_aside`, but ignores errors, such as those of a disk that became read-only."""
+    """Call `set_aside`, and ignore errors, such as those of a disk that became read-only."""
     with contextlib.suppress(OSError):
         set_aside(path)
 
 
 def record(lock: int, path: Path) -> None:
-    """Record in FILE-writer which database the log belongs to."""
+    """Record in FILE-writer, open as `lock`, that the log belongs to the database."""
     log = filesystem.beside(path, "-wal")
     _write(lock, f"{_BELONGS}\n{_identity(log)}\n{_identity(path)}\n")
 
 
 def record_incomplete(lock: int, path: Path, remedy: str) -> None:
-    """Record in FILE-writer that the database, as it is now, must not be served."""
+    """Record in FILE-writer that the database, as it is now, must not be served.
+
+    `remedy`: what the user should do.
+    """
     _write(lock, f"{_INCOMPLETE}\n{_state(path)}\n{remedy}\n")
 
 
 def forget(lock: int, path: Path) -> None:
-    """Clear FILE-writer if the log is gone.
+    """Clear FILE-writer if there is no log.
 
-    The caller must hold the lock: a starting server creates the log and then records its database.
+    The caller must hold the lock: a starting server creates the log, and then calls `record`.
     """
     if not filesystem.beside(path, "-wal").exists():
         _write(lock, "")
 
 
 def check_complete(path: Path) -> None:
-    """Raises StoreRefused if the database lacks its log's contents, so must not be served."""
+    """Raises StoreRefused if FILE-writer says that the database is incomplete."""
     kind, state, remedy = _record_of(path)
     if kind == _INCOMPLETE and state == _state(path):
         # Another server on the file may have saved more than the one that wrote this record.
         newest = rescued(path)
         also = f" (there is {newest}, too)" if newest and str(newest) not in remedy else ""
         raise StoreRefused(
-            f"{path} is not what it was: it or its log was damaged under a running server. To go "
-            f"on: {remedy}{also}; or, to serve it as it is, rm {path}-writer"
+            f"{path} is incomplete: it or its log was damaged under a running server. To continue: "
+            f"{remedy}{also}; or, to serve it as it is, rm {path}-writer"
         )
 
 
 def is_log_of_another(path: Path) -> bool:
     """Returns whether the log beside a database belongs to a former database at the same path.
 
-    False if there is no database, or an empty one: the log may be all that is left. False, too,
-    while a program has the database open: its log may have the inode number of a removed one.
+    Returns False if there is no database or an empty one: the log may be all that is left. Also
+    returns False while a program has the database open: that program's log may have been given the
+    inode number of a removed one.
 
-    Must not be called while this process has the database open: its locks on it would end.
+    Must not be called while this process has the database open: this would release its locks.
     """
     kind, log, database = _record_of(path)
     try:

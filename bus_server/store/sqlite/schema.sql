@@ -1,13 +1,13 @@
--- The embedded store. Times are integers, in microseconds since the epoch. Those of presence and
--- token.expire_time are on the store's own clock (clock.py), which is never set. Those of thread and
--- message are order times (order.py), which count how many times the wall clock went back before.
+-- The embedded store. Times are integers, in microseconds since the Unix epoch. Those of presence,
+-- and token.expire_time, are on the store's own clock (clock.py), which is never adjusted. Those of
+-- thread and message are order times (order.py), which do not decrease.
 
 -- The identity of this file; one row.
 CREATE TABLE store (epoch TEXT NOT NULL) STRICT;
 
 -- How far the store's clock is ahead of the system's monotonic clock; one row.
 CREATE TABLE clock (
-    boot TEXT NOT NULL, -- of the machine; another boot gets a new base
+    boot TEXT NOT NULL, -- id of the machine's boot; after another boot there is a new base
     base INTEGER NOT NULL
 ) STRICT;
 
@@ -19,11 +19,11 @@ CREATE TABLE thread (
     epoch TEXT NOT NULL,
     state INTEGER NOT NULL,
     sync_mode INTEGER NOT NULL,
-    active_time INTEGER NOT NULL, -- when it was last active, to the second: activity.py
+    active_time INTEGER NOT NULL, -- of the last activity, within a second: activity.py
     body BLOB NOT NULL
 ) STRICT;
 CREATE INDEX thread_active ON thread (state, active_time);
--- Names that differ only by case.
+-- Finds names that differ only by case.
 CREATE INDEX thread_name_nocase ON thread (name COLLATE NOCASE);
 
 -- id = thread.id << 32 | seq, so that a thread's log is one run of one B-tree, its head is the
@@ -37,25 +37,25 @@ CREATE TABLE message (
     body BLOB NOT NULL
 ) STRICT;
 
--- The columns that edits check and change. Large messages and edits have a row from the start,
--- others from their first edit; until then, the body has these fields.
+-- The fields of a message that edits check and change. A large message has a row from the start, a
+-- small one from its first edit. While there is no row, the body has these fields.
 CREATE TABLE entry (
-    id INTEGER PRIMARY KEY, -- the message's
+    id INTEGER PRIMARY KEY, -- message.id
     edit_of INTEGER NOT NULL, -- 0: not an edit
-    edit_seq INTEGER NOT NULL -- 0: not edited since version 4
+    edit_seq INTEGER NOT NULL -- 0: not edited. Before schema version 4, it was in the body
 ) STRICT;
 
--- The message that was posted with each request_id.
+-- The message that was posted with each request_id, and a hash of the post (post_hash.py).
 CREATE TABLE request (
     thread_id INTEGER NOT NULL,
     sender TEXT NOT NULL,
     request_id TEXT NOT NULL,
     seq INTEGER NOT NULL,
-    post_hash BLOB, -- of what was posted: post_hash.py
+    post_hash BLOB,
     PRIMARY KEY (thread_id, sender, request_id)
 ) STRICT, WITHOUT ROWID;
 
--- Agents that joined, posted, or were mentioned or handed to, with their positions.
+-- Agents that joined, posted, or were mentioned or handed off to, with their positions.
 CREATE TABLE participant (
     thread_id INTEGER NOT NULL,
     agent TEXT NOT NULL,
@@ -74,7 +74,7 @@ CREATE TABLE agent (
     body BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- The presence of each agent that was ever seen, as of the last checkpoint.
+-- The presence of agents, as of the last checkpoint.
 CREATE TABLE presence (
     agent TEXT PRIMARY KEY,
     state INTEGER NOT NULL, -- threadbus.v1.Presence
@@ -83,7 +83,7 @@ CREATE TABLE presence (
     lease_end_time INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Tokens by their SHA-256. An empty agent is the operator.
+-- Tokens, by their SHA-256. The operator's has an empty agent.
 CREATE TABLE token (
     hash BLOB PRIMARY KEY,
     agent TEXT NOT NULL,
@@ -91,5 +91,5 @@ CREATE TABLE token (
     expire_time INTEGER NOT NULL DEFAULT 0 -- 0: never
 ) STRICT, WITHOUT ROWID;
 
--- Deleted threads whose messages have not yet been purged.
+-- Deleted threads that still have rows in other tables.
 CREATE TABLE purge (thread_id INTEGER PRIMARY KEY) STRICT;

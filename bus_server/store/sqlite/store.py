@@ -1,7 +1,8 @@
 """The embedded store: SQLite, with one connection that writes and two that read.
 
-Each connection has a thread of its own (aiosqlite's). Each transaction or query is one plain
-function that runs there: one hop between threads, and no statements of other calls in between.
+Each connection has its own OS thread (aiosqlite's). Each transaction or query is one plain function
+that runs there: statements of other calls do not come in between, and the event loop waits for the
+other OS thread only once.
 """
 
 import asyncio
@@ -59,7 +60,7 @@ HEAVY = 200
 
 
 class SqliteStore:
-    """A store in one file. Created by `open`; close it last."""
+    """A store in one SQLite file. `open` creates it. Close it after everything that uses it."""
 
     clock: StoreClock
 
@@ -74,7 +75,7 @@ class SqliteStore:
     ) -> None:
         self.epoch = epoch
         self._given_up = False
-        #: The last read that failed, which `inspect` repeats.
+        #: The last read that failed, which `inspect` retries; None if there is none.
         self._failed_read: Callable[[], Coroutine[Any, Any, object]] | None = None
         self._writer = writer
         self._order = Order()
@@ -84,24 +85,24 @@ class SqliteStore:
         self._files = files
         self._committer = Committer(files, lock)
         self._health = Health(files, lock, self._committer)
-        #: Set when the files are no longer those of the store; see `give_up`.
+        #: Set when the files were removed, replaced, truncated or damaged. Then call `give_up`.
         self.lost = self._health.lost
-        #: Heavy reads run one at a time on their own thread, so that they do not delay quick reads.
+        #: Heavy reads run one at a time on their own connection, so as not to delay quick reads.
         self._quick, self._heavy = quick, heavy
         self._heavy_turn = FairLock()
 
     @classmethod
     async def open(cls, path: Path, *, full_durability: bool, busy_timeout: float) -> "SqliteStore":
-        """Open the store. Creates it if there is no file.
+        """Returns the store at `path`, opened. Creates it if there is no file.
 
         Args:
             path: the database file.
             full_durability: whether each commit is synced to disk before it is acknowledged.
-            busy_timeout: seconds to wait for another program that locks the file.
+            busy_timeout: seconds to wait for another program that has locked the file.
 
         Raises:
-            StoreRefused: the file is not a store, damaged, of a newer version, or not writable. It
-                was not changed.
+            StoreRefused: the file is not a store, is damaged, of a newer version, locked or not
+                writable, or others can write to it. Its messages were not changed.
         """
         file.prepare(path)
         logging.getLogger("aiosqlite").setLevel(logging.INFO)
@@ -131,7 +132,7 @@ class SqliteStore:
     async def close(self) -> None:
         """Close the connections, the writer last: closing it checkpoints the log into the database.
 
-        Raises StoreLost, after `give_up`, if the files are no longer the store's.
+        If the store is lost, calls `give_up` instead and raises StoreLost.
         """
         await self.inspect()
         if self._files.loss:
@@ -167,9 +168,9 @@ class SqliteStore:
         return self._health.refusal()
 
     async def inspect(self) -> None:
-        """Check the files, and whether what failed works again. Sets `lost` and `failing`.
+        """Check the files, and retry what failed. Sets `lost`, updates `failing`, logs faults.
 
-        Call it about once a second. It logs faults.
+        Call it about once a second.
         """
         if self._files.loss:
             self.lost.set()
@@ -191,10 +192,11 @@ class SqliteStore:
         self._health.check_log_size()
 
     async def give_up(self) -> None:
-        """Save what a lost store still holds, and keep the next start from replaying the wrong log.
+        """Save what a lost store still holds, and prevent the next start from replaying its log.
 
-        Leaves the connections open where closing them could write to another database: the process
-        must end without closing them. A second call does nothing.
+        Log what was saved and what the user should do. Connections are left open where closing them
+        could write to another database: the process must end without closing them. A second call
+        does nothing.
         """
         if self._given_up:
             return
@@ -209,12 +211,12 @@ class SqliteStore:
             told = f"What it held could not be saved ({error})"
         if sound and files.log_is_gone() and not files.is_moved():
             # Closing the last connection checkpoints the log into the database, unless another
-            # server has it open. Only with a sound copy: on a full disk, the checkpoint could fail
-            # half-way.
+            # server has it open. It is done only with a sound copy, as the checkpoint could fail
+            # half-way on a full disk.
             with contextlib.suppress(sqlite3.Error):
                 await self._close_connections()
         remedy = rescue.leave(files, self._lock.descriptor, saved if sound else None)
-        logger.critical("%s. %s. End every server on it, then: %s", files.loss, told, remedy)
+        logger.critical("%s. %s. Stop every server on it, then: %s", files.loss, told, remedy)
 
     # ── Writing ─────────────────────────────────────────────────────────────────────────────────
 
@@ -239,10 +241,10 @@ class SqliteStore:
             alone = len(commands) == 1 and not isinstance(commands[0], store.AppendMany)
             if isinstance(translated, BusError) or alone:
                 if translated is error:
-                    raise  # raised from itself, it would be a reference cycle
+                    raise  # `from` itself would make a reference cycle
                 raise translated from error
             logger.debug("a batch of %d failed (%s): one by one", len(commands), error)
-        # A command had an unexpected error: run each one alone, so that only that one fails.
+        # A command failed unexpectedly. Run each in its own transaction, so that only it fails.
         whole = store.Commit()
         for command in commands:
             if isinstance(command, store.AppendMany):
@@ -255,7 +257,7 @@ class SqliteStore:
     def _run_alone(
         self, db: sqlite3.Connection, whole: store.Commit, command: store.Command[Any]
     ) -> Any:
-        """Run a command in a transaction. Returns its outcome; adds what it did to `whole`."""
+        """Run a command in its own transaction. Returns its outcome; adds the rest to `whole`."""
         try:
             commit = self._transact(db, [command])
         except Exception as error:  # noqa: BLE001 - it is the outcome
@@ -271,7 +273,7 @@ class SqliteStore:
     def _transact(
         self, db: sqlite3.Connection, commands: Sequence[store.Command[Any]]
     ) -> store.Commit:
-        """Run commands in a transaction. Raises as Committer.transact does."""
+        """Run commands in one transaction. Raises what Committer.transact raises."""
         try:
             return self._committer.transact(db, lambda: self._write(db, commands))
         except BaseException:
@@ -388,14 +390,15 @@ class SqliteStore:
         if not heavy:
             return await _run(self._quick, run)
         async with self._heavy_turn:
-            # The thread completes it even if this task is cancelled, so the next turn must wait for
-            # it.
+            # The connection's OS thread completes the read even if this task is cancelled, so the
+            # next heavy read must wait for it.
             return await _run_to_completion(_run(self._heavy, run))
 
     async def _readable(self, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a read, which `inspect` retries if it fails.
+        """Run a read. Returns its result.
 
-        Raises StoreFailed, StoreBusy or StoreBug.
+        If the store fails, `inspect` retries the read later. Raises StoreFailed, StoreBusy or
+        StoreBug, and the BusErrors of the read.
         """
         if self._files.loss:
             raise StoreFailed(str(self._files.loss))
@@ -412,7 +415,10 @@ class SqliteStore:
 
 
 async def _run_to_completion(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to completion even if this task is cancelled, then raise CancelledError."""
+    """Run a coroutine to completion, and return its result.
+
+    If this task is cancelled, raise CancelledError only once the coroutine has ended.
+    """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
@@ -429,10 +435,11 @@ async def _run(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
-    """Run a function on a connection's thread, in one hop. Returns what it returns.
+    """Run a function on a connection's OS thread. Returns what it returns.
 
-    aiosqlite has no public method for this: each statement would be a hop, and other statements
-    could run in between. The two private names used here are why its version has an upper bound.
+    aiosqlite has no public method for this: its methods run one statement at a time, and those of
+    other calls could come in between. Because private names are used here, its version has an upper
+    bound.
     """
     execute: Any = connection._execute
     result: T = await execute(function, connection._conn, *args, **kwargs)

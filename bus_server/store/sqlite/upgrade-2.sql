@@ -1,4 +1,4 @@
--- From schema version 1 to 2: presence, settings of threads, tokens that end.
+-- From schema version 1 to 2: presence, settings of threads, tokens that expire.
 ALTER TABLE thread ADD COLUMN stage TEXT NOT NULL DEFAULT '';
 ALTER TABLE thread ADD COLUMN sync_mode INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE participant ADD COLUMN delivered_seq INTEGER NOT NULL DEFAULT 0;

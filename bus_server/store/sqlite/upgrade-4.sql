@@ -1,4 +1,4 @@
--- From schema version 3 to 4: the fields that posts are checked against have their own columns.
+-- From schema version 3 to 4: the fields that posts are checked against have columns.
 CREATE TABLE entry (
     id INTEGER PRIMARY KEY,
     edit_of INTEGER NOT NULL,

@@ -1,6 +1,6 @@
--- From schema version 5 to 6: threads and agents are stored as protos. thread_body and agent_body,
--- which build them, and other functions used here are in upgrade.py. Ids of deleted threads must not be reused, so the sequence is
--- kept. Times in bodies are the wall clock's, without the count of order times.
+-- From schema version 5 to 6: threads and agents are stored as protos. The functions used here are
+-- defined in upgrade.py. Ids of deleted threads must not be reused, so the sequence is kept. Times
+-- in bodies are the wall clock's: the high bits of order times are removed.
 ALTER TABLE thread RENAME TO thread_5;
 CREATE TABLE thread (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -30,7 +30,7 @@ INSERT INTO agent
 SELECT name, kind, unregister_time, agent_body(display_name, description, labels, create_time)
 FROM agent_5;
 DROP TABLE agent_5;
--- Messages from before version 4 get what posts are checked against, as all others have it.
+-- What posts are checked against, for messages from before version 4. Later ones have it already.
 ALTER TABLE request RENAME COLUMN body_hash TO post_hash;
 UPDATE request
 SET post_hash = (SELECT post_hash(body) FROM message WHERE id = thread_id << 32 | seq)

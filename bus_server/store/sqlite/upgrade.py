@@ -22,7 +22,7 @@ def upgrade(db: sqlite3.Connection) -> None:
     db.create_function("post_hash", 1, lambda body: post_hash(Message.FromString(body)))
     db.create_function("edit_of", 1, lambda body: Message.FromString(body).edit_of)
     while True:
-        db.execute("BEGIN IMMEDIATE")  # from now on, no other server can upgrade it
+        db.execute("BEGIN IMMEDIATE")  # from here on, no other server can upgrade the file
         try:
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version >= SCHEMA_VERSION:
@@ -38,14 +38,14 @@ def upgrade(db: sqlite3.Connection) -> None:
 
 
 def _thread_body(topic: str, stage: str, labels: str, creator: str, create_time: int) -> bytes:
-    """Converts the columns of a thread in version 5 to the `body` column of version 6."""
+    """Returns the `body` column of version 6 for the columns of a thread in version 5."""
     thread = Thread(topic=topic, stage=stage, labels=json.loads(labels), creator=creator)
     thread.create_time.FromMicroseconds(create_time)
     return thread.SerializeToString()
 
 
 def _agent_body(display_name: str, description: str, labels: str, create_time: int) -> bytes:
-    """Converts the columns of an agent in version 5 to the `body` column of version 6."""
+    """Returns the `body` column of version 6 for the columns of an agent in version 5."""
     agent = Agent(display_name=display_name, description=description, labels=json.loads(labels))
     agent.create_time.FromMicroseconds(create_time)
     return agent.SerializeToString()

@@ -21,7 +21,12 @@ class WriteLock:
     """
 
     def __init__(self, path: Path, timeout: float) -> None:
-        """`path`: the database file. `timeout`: seconds to wait for the lock. Raises OSError."""
+        """Open FILE-writer; create it if it does not exist. Raises OSError.
+
+        Args:
+            path: the database file.
+            timeout: seconds to wait for the lock.
+        """
         self.path = filesystem.beside(path, "-writer")
         self._timeout = timeout
         self.descriptor = self._open()
@@ -32,7 +37,7 @@ class WriteLock:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the lock. Raises StoreBusy when another server holds it for too long."""
+        """Hold the lock (context manager). Raises StoreBusy if the timeout passes first."""
         try:
             filesystem.lock(self.descriptor, timeout=self._timeout, interval=POLL_INTERVAL)
         except TimeoutError:
@@ -43,10 +48,10 @@ class WriteLock:
             fcntl.flock(self.descriptor, fcntl.LOCK_UN)
 
     def reopen(self) -> bool:
-        """Open the file again if its path is empty or has another file. Returns whether it did.
+        """Open the file again if it was removed or replaced. Returns whether it was.
 
-        All servers must lock the same file; until they do, SQLite's own lock holds. Raises OSError
-        if the file cannot be opened.
+        All servers must lock the same file; until they do, only SQLite's own lock protects the
+        database. Raises OSError if the file cannot be opened.
         """
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(self.path.lstat(), os.fstat(self.descriptor)):

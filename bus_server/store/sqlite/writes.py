@@ -1,4 +1,4 @@
-"""Commits commands: gathers what they need, decides them, and writes what that changes."""
+"""Runs commands: gathers what they need, decides them, and writes what they change."""
 
 import itertools
 import json
@@ -33,10 +33,13 @@ def run(
     order: int | None = None,
     remembered: Remembered | None = None,
 ) -> store.Commit:
-    """Run commands in order, within a transaction. Returns their Commit.
+    """Run commands in order, within the caller's transaction. Returns their Commit.
 
-    `now` is in microseconds since the epoch; `store_now` is the same moment on the store's clock,
-    and `order` as an order time (None: equal to `now`). `remembered`: see Remembered.
+    Args:
+        now: the wall clock's time, in microseconds since the Unix epoch.
+        store_now: the same moment on the store's clock; None: equal to `now`.
+        order: the same moment as an order time; None: equal to `now`.
+        remembered: see Remembered; None: nothing is remembered.
     """
     if remembered is None:
         remembered = Remembered()
