@@ -75,7 +75,7 @@ class Identity:
 
     @property
     def file(self) -> Path:
-        """The path of the credentials file. Raises CredentialsError if it is not known."""
+        """The path of the credentials file. Raises CredentialsError if it cannot be determined."""
         return self._credentials or stored.default_path()
 
     async def own_token(self) -> str | None:

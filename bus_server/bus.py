@@ -307,7 +307,8 @@ class Bus:
         for stream in self._post_streams:
             stream.cancel()
         await self._resources.tails.drain()
-        # Unsaved positions only cost repeated messages.
+        # If saving fails, presence is out of date until agents call again, and messages may be
+        # delivered again; no message is lost.
         with contextlib.suppress(BusError, StoreBug):
             await self._checkpointer.save()
         await self._writer.drain()

@@ -12,7 +12,7 @@ OVERHEAD = 1_500
 
 @dataclass(frozen=True, slots=True)
 class RecentStatistics:
-    """How much Recent holds."""
+    """The numbers of threads and messages in Recent, and their size."""
 
     threads: int
     messages: int
@@ -27,7 +27,7 @@ class Recent:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        """`max_bytes`: the maximum size, with OVERHEAD for each row."""
+        """`max_bytes`: the maximum size of the rows, counting OVERHEAD for each."""
         self._max_bytes = max_bytes
         self._bytes = 0
         self._rows: dict[str, dict[int, Row]] = {}
@@ -85,6 +85,6 @@ class Recent:
         return run, size
 
     def statistics(self) -> RecentStatistics:
-        """Returns how much Recent holds."""
+        """Returns the current statistics."""
         messages = sum(map(len, self._rows.values()))
         return RecentStatistics(threads=len(self._rows), messages=messages, bytes=self._bytes)

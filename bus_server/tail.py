@@ -65,7 +65,7 @@ class Waiter:
 
 @dataclass(frozen=True, slots=True)
 class TailStatistics:
-    """How much Tails holds."""
+    """The numbers of threads and waits that Tails holds."""
 
     #: Threads with a wait.
     threads: int
@@ -146,7 +146,7 @@ class Tails:
             await tail.notify()
 
     def statistics(self) -> TailStatistics:
-        """Returns how much Tails holds."""
+        """Returns the current statistics."""
         return TailStatistics(
             threads=len(self._tails), holds=sum(tail.waits for tail in self._tails.values())
         )

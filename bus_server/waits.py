@@ -86,10 +86,10 @@ class OpenWait:
 
 @dataclass(frozen=True, slots=True)
 class WaitStatistics:
-    """How much Waits holds."""
+    """The numbers of open waits, and of agents and threads that have any."""
 
     open: int
-    #: The number of these that belong to anonymous callers.
+    #: Open waits of anonymous callers.
     anonymous: int
     #: Agents with an open wait.
     agents: int
@@ -200,7 +200,7 @@ class Waits:
         return {wait.token for wait in self._open.values() if wait.token}
 
     def statistics(self) -> WaitStatistics:
-        """Returns how much Waits holds."""
+        """Returns the current statistics."""
         return WaitStatistics(
             open=len(self._open),
             anonymous=self._counts.get("", 0),

@@ -47,7 +47,7 @@ class _Queued(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WriterStatistics:
-    """How much Writer holds."""
+    """The numbers of commands that Writer holds, and their size."""
 
     #: Commands that are not in a batch yet.
     queued: int
@@ -136,7 +136,7 @@ class Writer:
                 await self._linger(posts)
 
     def statistics(self) -> WriterStatistics:
-        """Returns how much Writer holds."""
+        """Returns the current statistics."""
         return WriterStatistics(
             queued=len(self._queue), pending=self._pending, pending_bytes=self._bytes
         )

@@ -1,4 +1,4 @@
-"""Groups of verbs."""
+"""The command line's groups of verbs."""
 
 from __future__ import annotations
 

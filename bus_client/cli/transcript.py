@@ -143,7 +143,7 @@ def local_time(time: Timestamp) -> str:
 
 
 def remarks(message: Message) -> list[str]:
-    """Returns a message's details, such as `edit of #3` or `re #2`. They are not made safe."""
+    """Returns a message's details, such as `edit of #3` or `re #2`; unsafe characters are kept."""
     found = []
     if message.kind == bus_client.MessageKind.MESSAGE_KIND_EDIT:
         found.append(f"edit of #{message.edit_of}")

@@ -104,7 +104,7 @@ async def wait(
                 include_own=include_own,
             )
         if after is None and not messages:
-            await handle.acknowledge()  # what --mine skipped
+            await handle.acknowledge()  # mark as read what --mine skipped
         cursor = messages[-1].seq if messages else handle.position.after_seq
         result = {
             "messages": [document(message) for message in messages],

@@ -62,4 +62,4 @@ class Checkpointer:
             try:
                 await self.save()
             except (BusError, StoreBug):
-                continue  # kept for the next checkpoint
+                continue  # the changes are kept for the next checkpoint

@@ -84,7 +84,7 @@ class CachedParticipants:
 
 @dataclass(frozen=True, slots=True)
 class ParticipantCacheStatistics:
-    """How much ParticipantCache holds in memory."""
+    """The size of a ParticipantCache."""
 
     #: Number of threads with an open wait that asked for participants.
     threads: int
@@ -138,5 +138,5 @@ class ParticipantCache:
             await asyncio.sleep(NOTIFY_INTERVAL)
 
     def statistics(self) -> ParticipantCacheStatistics:
-        """Returns how much is held here."""
+        """Returns the current statistics."""
         return ParticipantCacheStatistics(threads=len(self._threads))

@@ -13,7 +13,7 @@ _Row = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True)
 class PositionStatistics:
-    """How much UnsavedPositions holds in memory."""
+    """The number of positions in UnsavedPositions."""
 
     #: Positions not yet in the store, including those that a running checkpoint is writing.
     unsaved: int
@@ -89,7 +89,7 @@ class UnsavedPositions:
                 self.raise_to(agent, thread, epoch, delivered=delivered, read=read)
 
     def statistics(self) -> PositionStatistics:
-        """Returns how much is held here."""
+        """Returns the current statistics."""
         return PositionStatistics(unsaved=len(self._unsaved.keys() | self._saving.keys()))
 
 

@@ -30,7 +30,7 @@ from threadbus.v1.agent_pb2 import (
 
 @dataclass(frozen=True, slots=True)
 class PresenceStatistics:
-    """How much Presence holds in memory."""
+    """The numbers of agents that Presence holds in memory."""
 
     #: Number of agents in memory by current presence; 0 for a presence that no agent has. Agents
     #: that are only in the store do not count.
@@ -175,7 +175,7 @@ class Presence:
             agent.last_seen_time.FromMicroseconds(self._clock.wall(min(seen, now)))
 
     def statistics(self) -> PresenceStatistics:
-        """Returns how much is held here."""
+        """Returns the current statistics."""
         now = self._loop.time()
         return PresenceStatistics(
             agents=Counter(state.presence(now) for state in self._states.values()),

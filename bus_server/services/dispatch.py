@@ -329,7 +329,11 @@ class Requests:
         self._size = 0
 
     async def receive(self) -> Message | None:
-        """Returns the next request, None at the end of the stream. Raises BusError."""
+        """Returns the next request; None at the end of the stream.
+
+        Raises a BusError if the request is invalid or cannot be received, or if its caller is no
+        longer admitted.
+        """
         data = await self._reader.receive()
         if data is None:
             return None

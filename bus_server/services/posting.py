@@ -50,7 +50,11 @@ class Requests(Protocol):
     """The requests of a stream."""
 
     async def receive(self) -> pb.PostMessagesRequest | None:
-        """Returns the next request, None at the end of the stream. Raises BusError."""
+        """Returns the next request; None at the end of the stream.
+
+        Raises a BusError if the request is invalid or cannot be received, or if its caller is no
+        longer admitted.
+        """
 
     def handled_last(self) -> Callable[[], None]:
         """Returns a function to call once the last received request has been handled."""

@@ -137,7 +137,11 @@ class StandardServices:
                 await frames.send(response.SerializeToString())
 
     async def _read_request(self, kind: type[Message], call: Call) -> Any:
-        """Returns the only request of a call, parsed. Raises BusError."""
+        """Returns the only request of a call, parsed.
+
+        Raises ValidationFailed if it is missing or invalid, StoreBusy if it does not arrive in time
+        or there is no room for it.
+        """
         request = _parse(kind, await call.reader(call.context.peer()).receive())
         call.release_request()
         return request
@@ -145,7 +149,7 @@ class StandardServices:
     async def _read_requests(
         self, kind: type[Message], reader: RequestReader
     ) -> AsyncIterator[Any]:
-        """Yields the requests of a stream, parsed. Raises BusError."""
+        """Yields the requests of a stream, parsed. Raises what `_read_request` raises."""
         while (data := await reader.receive()) is not None:
             yield _parse(kind, data)
             reader.handled(len(data))

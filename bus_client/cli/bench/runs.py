@@ -176,7 +176,7 @@ def _from_start(bench: Bench) -> ThreadHandle:
 
 
 async def _stored(bench: Bench) -> Tally:
-    """Returns the count of the messages in the thread. Raises BusError."""
+    """Returns how often each message is in the thread. Raises BusError if it cannot be read."""
     tally, thread = Tally(), _from_start(bench)
     head = (await thread.refresh()).head_seq
     if not head:

@@ -180,7 +180,8 @@ class SeqMap:
 
 def _entry(line: bytes) -> Message:
     """Returns the message in a line. Raises ValueError if the line is not valid."""
-    from google.protobuf.json_format import ParseDict, ParseError  # see documents.py
+    # Imported only when needed: --help must be fast.
+    from google.protobuf.json_format import ParseDict, ParseError
 
     found = _object(line)
     thread, sender = _text(found, "thread"), _text(found, "sender")

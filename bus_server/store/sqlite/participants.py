@@ -72,7 +72,10 @@ def _participant(row: tuple[str, int, int, int, int, int]) -> Participant:
 def entrance(
     db: sqlite3.Connection, join: store.JoinThread, joined: store.Joined, now: int = 0
 ) -> store.Entrance | None:
-    """Returns the rest of a JoinThread response, as Store.entrance does. `now`: as above."""
+    """Returns the rest of a JoinThread response, as Store.entrance does.
+
+    `now` is as in `participants`.
+    """
     name, context = join.thread.name, []
     with reads.snapshot(db):
         head = reads.head(db, name)
