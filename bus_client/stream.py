@@ -123,7 +123,7 @@ async def wait_frames(
             if error.reason == "TOKEN_INVALID" and unknown_token is None:
                 unknown_token = error
             elif not _is_retryable(error):
-                unknown_token = None  # see strip_traceback()
+                unknown_token = None  # it would be in a reference cycle: see strip_traceback()
                 raise
             delay = error.retry_delay or 0.0
             retry.stream_failed(error)

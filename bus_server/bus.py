@@ -159,8 +159,8 @@ class Bus:
     async def heartbeat(self, agent: str, beat: Heartbeat) -> tuple[int, list[ThreadUnread]]:
         """Set an agent's lease and state, and record what it has read.
 
-        Returns when the lease ends, in microseconds since the epoch, and up to MAX_UNREAD threads
-        that the agent has not read to the head, most recently active first.
+        Returns when the lease ends, in microseconds since the Unix epoch, and up to MAX_UNREAD
+        threads that the agent has not read to the head, most recently active first.
         """
         lease_end = self._presence.heartbeat(agent, beat)
         if beat.read_cursors:

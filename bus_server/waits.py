@@ -55,7 +55,7 @@ class OpenWait:
         self.threads = tuple(name for name, _, _ in request.starts)
         self.filter = request.filter
         self.peer = request.peer
-        #: On the wall clock, in microseconds since the epoch.
+        #: When it was opened, in microseconds since the Unix epoch.
         self.start_time = time.time_ns() // 1000
         #: Set by `Waits.add`.
         self.number = 0

@@ -53,7 +53,7 @@ class _Call(Generic[T]):
 
     def _end(self, task: asyncio.Task[T]) -> None:
         if task.cancelled():
-            # If not, the process is exiting, and only a daemon thread can still be waiting.
+            # If it was not interrupted, the process is exiting: nobody but a daemon thread waits.
             if self._interrupted:
                 self.outcome.set_exception(asyncio.CancelledError())
         elif (error := task.exception()) is not None:
@@ -111,7 +111,7 @@ class Background:
             del call  # breaks a reference cycle of the traceback, this frame, and the call
 
     def exit(self) -> None:
-        """Ends the loop and its tasks, within 2 s. For interpreter exit."""
+        """End the loop and its tasks, waiting at most 2 s. Call it when the interpreter exits."""
         if self.refusal() is None:
             self._exiting = True
             self._loop.call_soon_threadsafe(self._exit.set)
@@ -130,7 +130,7 @@ _shared: Background | None = None
 
 
 def run(method: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Blocks until an async method has run. Returns its result or raises its error.
+    """Run an async method, and block until it ends. Returns its result or raises its error.
 
     Raises:
         RuntimeError: The process was forked or is exiting, or this is the loop's own thread.
@@ -141,10 +141,10 @@ def run(method: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.
 def finish(
     method: Callable[P, Coroutine[Any, Any, None]], *args: P.args, **kwargs: P.kwargs
 ) -> None:
-    """Runs an async method that cleans up. No-op where run() would raise RuntimeError.
+    """Run an async method that cleans up. No-op where run() would raise RuntimeError.
 
-    A forked process has nothing to clean up, an exiting one has nothing left, and the loop itself
-    closes objects that are dropped in its own thread.
+    A forked process has nothing to clean up, an exiting one has nothing left, and asyncio closes
+    objects that are dropped in the loop's own thread.
     """
     if _shared is not None and _shared.refusal() is None:
         _shared.run(partial(method, *args, **kwargs))
@@ -184,7 +184,7 @@ async def in_worker_thread(items: Iterable[T]) -> AsyncGenerator[T]:
 
 
 async def assign(owner: object, attribute: str, value: object) -> None:
-    """Sets an attribute in the loop's thread, where it may be in use."""
+    """Set an attribute in the loop's thread, so that it does not change while the loop uses it."""
     setattr(owner, attribute, value)
 
 

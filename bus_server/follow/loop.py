@@ -46,14 +46,14 @@ TICK = 0.5
 
 
 class Frames(Protocol):
-    """Sends the frames of a call."""
+    """The outgoing frames of a call."""
 
     @property
     def timeout(self) -> float:
         """The default timeout of `reserve`, in seconds."""
 
     async def reserve(self, size: int, timeout: float | None = None) -> None:
-        """Returns once there is room for a frame of about `size` bytes, which is then reserved.
+        """Wait for room for a frame of about `size` bytes, and reserve it.
 
         Raises StoreBusy if there is none within `timeout` seconds; None: within `self.timeout`.
         """

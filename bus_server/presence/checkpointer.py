@@ -15,7 +15,7 @@ BATCH = 1_000
 
 
 class Checkpointer:
-    """Writes checkpoints: the presence and positions that changed since the last checkpoint."""
+    """The writer of checkpoints: the presence and positions that changed since the last one."""
 
     def __init__(
         self, writer: Writer, presence: Presence, positions: UnsavedPositions, changes: Changes

@@ -29,7 +29,7 @@ CURSORS_PER_TURN = 100
 
 
 class Participants:
-    """Reads participants, and records what changes them.
+    """The participants of threads: reads, and a record of what changes them.
 
     Nothing here is locked: only the event loop's thread may use it.
     """

@@ -88,7 +88,7 @@ class FinishedCall:
     caller: Caller | None
     """None: the call was refused before its caller was known; or it is for health or reflection."""
     start_time: float
-    """When the handler started, in seconds since the epoch."""
+    """When the handler started, in seconds since the Unix epoch."""
     duration: float
     """Seconds until the handler finished. Does not include sending the status."""
     code: grpc.StatusCode
