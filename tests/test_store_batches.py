@@ -29,11 +29,14 @@ SCHEMA = Path(__file__).parent.parent / "bus_server/store/sqlite/schema.sql"
 #: The time of the first batch and the time between batches, in microseconds. The activity of a
 #: thread is stored once a second.
 NOW, THEN = 1_000_000, 700_000
-TABLES = {
-    **dict.fromkeys(("thread", "agent", "token", "purge"), "true"),
-    "presence": "agent NOT IN (SELECT name FROM agent WHERE unregister_time > 0)",
+KEPT = {
+    **dict.fromkeys(("thread", "agent", "presence", "purge"), "true"),
     **dict.fromkeys(("message", "entry"), "id >> 32 IN (SELECT id FROM thread)"),
     **dict.fromkeys(("request", "participant"), "thread_id IN (SELECT id FROM thread)"),
+}
+#: What is compared of each table. A token that ends and is set again gets a new create_time.
+ROWS = {f"SELECT * FROM {table} WHERE {kept}" for table, kept in KEPT.items()} | {  # noqa: S608
+    "SELECT hash, agent, expire_time FROM token"
 }
 
 # No names that differ by case: which ones an error suggests may lag behind by a batch.
@@ -179,11 +182,8 @@ class Trial:
         return [plain(outcome) for outcome in done.outcomes]
 
     def rows(self) -> dict[str, list[Any]]:
-        """Returns all that is stored, except what deleted threads and unregistered agents leave."""
-        return {
-            table: sorted(self.db.execute(f"SELECT * FROM {table} WHERE {kept}"))  # noqa: S608
-            for table, kept in TABLES.items()
-        }
+        """Returns all that is stored, except what deleted threads leave."""
+        return {query: sorted(self.db.execute(query)) for query in ROWS}
 
 
 def plain(outcome: Any) -> Any:

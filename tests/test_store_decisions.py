@@ -278,7 +278,7 @@ def test_of_a_deleted_thread_only_the_deletion_is_left() -> None:
 def test_positions_of_one_batch_are_raised_to_the_highest() -> None:
     positions = [Position("epoch", 3, 1), Position("epoch", 1, 2)]
     batch = decided(*(Checkpoint([], {("ann", "t"): each}) for each in positions))
-    assert batch.changes.positions == {("ann", "t"): Position("epoch", 3, 2)}
+    assert batch.changes.positions == {("ann", "t", "epoch"): Position("epoch", 3, 2)}
 
 
 @pytest.mark.parametrize(

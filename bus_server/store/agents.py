@@ -86,11 +86,10 @@ def rotate_token(batch: Batch, command: RotateToken) -> dict[bytes, int]:
 
 def checkpoint(batch: Batch, command: Checkpoint) -> None:
     batch.changes.presence += command.presence
-    for key, position in command.positions.items():
-        earlier = batch.changes.positions.get(key)
-        if earlier is not None and earlier.epoch == position.epoch:
-            position = earlier.up_to(position.delivered, position.read)
-        batch.changes.positions[key] = position
+    for (agent, thread), position in command.positions.items():
+        key = agent, thread, position.epoch
+        earlier = batch.changes.positions.get(key, position)
+        batch.changes.positions[key] = earlier.up_to(position.delivered, position.read)
 
 
 def _registered(batch: Batch, name: str) -> Agent:

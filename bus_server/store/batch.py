@@ -47,11 +47,11 @@ class Changes:
     removed: set[tuple[int, str]] = field(default_factory=set)
     added: dict[tuple[int, str], int] = field(default_factory=dict)
     raised: dict[tuple[int, str], int] = field(default_factory=dict)
-    #: Presence to store, unless the stored presence is newer.
+    #: Presence to store, unless the stored presence is newer or the agent was unregistered.
     presence: list[PresenceRow] = field(default_factory=list)
-    #: Positions to raise, by agent and thread name. To be ignored if the agent is not a participant
-    #: or the epoch is not the thread's.
-    positions: dict[tuple[str, str], Position] = field(default_factory=dict)
+    #: Positions to raise, by agent, thread name and epoch. To be ignored if the agent is not a
+    #: participant or the epoch is not the thread's.
+    positions: dict[tuple[str, str, str], Position] = field(default_factory=dict)
     #: New agents and changed ones, by name.
     registered: dict[str, Agent] = field(default_factory=dict)
     changed_agents: dict[str, Agent] = field(default_factory=dict)
@@ -102,8 +102,10 @@ class Batch:
         """Create a thread, which must not exist. Returns its head."""
         thread_id = self.facts.next_thread_id
         self.facts.next_thread_id += 1
-        thread = Thread(create_time=self.create_time, update_time=self.create_time)
-        thread.MergeFrom(settings)
+        thread = Thread()
+        thread.CopyFrom(settings)
+        thread.create_time.CopyFrom(self.create_time)
+        thread.update_time.CopyFrom(self.create_time)
         thread.epoch, thread.first_seq = secrets.token_hex(8), 1
         thread.state, thread.sync_mode = THREAD_STATE_OPEN, settings.sync_mode or SYNC_MODE_OFF
         head = Head(thread_id, thread.epoch, 0, thread.state, thread.sync_mode)
@@ -178,6 +180,9 @@ class Batch:
         head = self.head(name)
         row = self.commit.entries.get(name, {}).get(seq)
         if row is not None:
+            edit_of = self.changes.large.get((head.thread_id, seq))
+            if edit_of is not None:
+                return Entry(row[0], edit_of, editable=True)
             return entry_of(Message.FromString(row[1]))
         entry = self.facts.entries.get((head.thread_id, seq))
         if entry is None:
@@ -204,10 +209,8 @@ class Batch:
             read = self.facts.read_seqs[key]
         else:
             return None
-        position = changes.positions.get((agent, name))
-        if position is not None and position.epoch == head.epoch:
-            read = max(read, position.read)
-        return read
+        position = changes.positions.get((agent, name, head.epoch))
+        return read if position is None else max(read, position.read)
 
     def record_author(self, name: str, agent: str, seq: int, known: int) -> bool:
         """Raise the read_seq of an entry's author. Returns False if it is not a participant.
@@ -232,8 +235,10 @@ class Batch:
     def add_participant(self, name: str, agent: str, read_seq: int = 0) -> None:
         """Make an agent a participant unless it already is one or was unregistered."""
         if self.read_seq(name, agent) is None and not self.was_unregistered(agent):
-            self.changes.added[self.head(name).thread_id, agent] = read_seq
-            self.changes.positions.pop((agent, name), None)  # from before it was a participant
+            head = self.head(name)
+            self.changes.added[head.thread_id, agent] = read_seq
+            # One from before it was a participant does not count.
+            self.changes.positions.pop((agent, name, head.epoch), None)
 
     def remove_participant(self, name: str, agent: str) -> None:
         """Remove an agent from a thread's participants, if it is one. Raises ThreadNotFound."""
@@ -269,8 +274,9 @@ class Batch:
 
     def register(self, settings: Agent) -> Agent:
         """Register an agent whose name was never registered. Returns the agent."""
-        agent = Agent(create_time=self.create_time)
-        agent.MergeFrom(settings)
+        agent = Agent()
+        agent.CopyFrom(settings)
+        agent.create_time.CopyFrom(self.create_time)
         self.facts.agents[agent.name] = Known(agent.kind, registered=True)
         self.facts.profiles[agent.name] = self.changes.registered[agent.name] = agent
         return agent

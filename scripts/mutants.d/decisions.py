@@ -45,8 +45,7 @@ SABOTAGES = [
         [
             Edit(
                 _BATCH,
-                "            self.changes.positions.pop((agent, name), None)"
-                "  # it was of no participant\n",
+                "            self.changes.positions.pop((agent, name, head.epoch), None)\n",
                 "",
             )
         ],
@@ -54,7 +53,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "a checkpoint does not count for the rest of its batch",
-        [Edit(_BATCH, "            read = max(read, position.read)\n", "            pass\n")],
+        [
+            Edit(
+                _BATCH,
+                "return read if position is None else max(read, position.read)",
+                "return read",
+            )
+        ],
         [f"{_STORE}/test_participants.py::test_a_checkpoint_counts_for_the_rest_of_its_commit"],
     ),
     Sabotage(

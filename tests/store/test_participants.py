@@ -215,18 +215,13 @@ async def test_positions_of_other_epochs_and_of_those_who_left_are_dropped(
     assert await raised(store) == (0, 0)
 
 
-LATER_EPOCH = "only the epoch of the last checkpoint in a commit counts"
-
-
 @pytest.mark.parametrize(
     ("epochs", "together"),
     [
         ("this, another", False),
         ("another, this", False),
         ("another, this", True),
-        pytest.param(
-            "this, another", True, marks=pytest.mark.xfail(strict=True, reason=LATER_EPOCH)
-        ),
+        ("this, another", True),
     ],
 )
 async def test_a_position_of_another_epoch_does_not_displace_one(
@@ -323,10 +318,8 @@ async def test_an_agent_whose_lease_has_ended_is_shown_as_lapsed(
     assert await store.presence_rows(0) == [row]
 
 
-@pytest.mark.xfail(strict=True, reason="in one commit, unregistering comes after presence")
-async def test_presence_after_an_unregistering_counts_as_much_in_its_commit(store: Store) -> None:
+async def test_presence_of_an_unregistered_agent_is_not_stored(store: Store) -> None:
     await commit(store, register("ann"), register("ben"), UnregisterAgent("ann"))
     await commit(store, Checkpoint([sighting("ann", 1)], {}))
     await commit(store, UnregisterAgent("ben"), Checkpoint([sighting("ben", 1)], {}))
-    shown = [row.agent for row in await store.presence_rows(0)]
-    assert sorted(shown) in ([], ["ann", "ben"])
+    assert await store.presence_rows(0) == []

@@ -88,13 +88,6 @@ async def test_what_is_no_name_is_not_found(store: Store) -> None:
             assert await store.list_threads([1], "", name, 10, None) == []
 
 
-@pytest.mark.xfail(strict=True, reason="a name is cut off at a NUL")
-async def test_a_name_with_a_nul_is_not_the_name_before_it(store: Store) -> None:
-    await commit(store, create())
-    assert await store.heads(["t\0x"]) == {}
-    assert await store.threads(["t\0x"]) == []
-
-
 # ── Messages ────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -74,7 +74,6 @@ async def test_a_thread_keeps_its_settings_exactly(store: Store, text: str) -> N
         assert getattr(thread, field) == value
 
 
-@pytest.mark.xfail(strict=True, reason="given times are merged into those of the store")
 async def test_the_store_sets_the_times_of_a_new_thread(store: Store) -> None:
     (before,) = await commit(store, create("before"))
     long_ago = {"seconds": 1}

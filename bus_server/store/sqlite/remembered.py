@@ -29,7 +29,8 @@ class Remembered:
     def begin(self, db: sqlite3.Connection) -> None:
         """Forget everything if another connection has written since, or too much is remembered."""
         version = connections.data_version(db)
-        if version != self._version or len(self.heads) + len(self.read_seqs) > MAX_REMEMBERED:
+        size = len(self.heads) + len(self.read_seqs) + len(self.active_times)
+        if version != self._version or size > MAX_REMEMBERED:
             self.forget()
             self._version = version
 

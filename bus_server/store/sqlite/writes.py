@@ -154,8 +154,9 @@ def _save_presence(
     # Not with json_each, which would truncate a text at a NUL.
     db.executemany(
         "INSERT INTO presence (agent, state, status_text, last_seen_time, lease_end_time)"
-        " VALUES (:agent, :state, coalesce(:text,"
-        " (SELECT status_text FROM presence WHERE agent = :agent), ''), :seen, :lease)"
+        " SELECT :agent, :state, coalesce(:text,"
+        " (SELECT status_text FROM presence WHERE agent = :agent), ''), :seen, :lease"
+        " WHERE NOT EXISTS (SELECT 1 FROM agent WHERE name = :agent AND unregister_time > 0)"
         " ON CONFLICT DO UPDATE SET state = excluded.state, status_text = excluded.status_text,"
         " last_seen_time = excluded.last_seen_time, lease_end_time = excluded.lease_end_time"
         " WHERE excluded.last_seen_time >= last_seen_time OR last_seen_time > :now",
@@ -174,9 +175,9 @@ def _save_presence(
 
 
 def _save_positions(
-    db: sqlite3.Connection, positions: Mapping[tuple[str, str], store.Position]
+    db: sqlite3.Connection, positions: Mapping[tuple[str, str, str], store.Position]
 ) -> None:
-    rows = [(*key, *position) for key, position in positions.items()]
+    rows = [(*key, position.delivered, position.read) for key, position in positions.items()]
     db.execute(
         "WITH new AS MATERIALIZED (SELECT t.id AS thread_id, n.value ->> 0 AS agent,"
         " n.value ->> 3 AS delivered_seq, n.value ->> 4 AS read_seq FROM json_each(?) AS n"
