@@ -23,6 +23,7 @@ from tests.polling import until, until_known
 from tests.post_stream import post_stream
 from tests.refusals import Refusal, refused
 from tests.serving import BusStub, ServerProcess
+from tests.statements import statements
 from tests.strace import traced
 from threadbus.v1.bus_service_pb2 import ListMessagesRequest, PostMessageRequest
 
@@ -149,6 +150,25 @@ async def test_a_stream_of_posts_ends_when_the_outcome_of_a_batch_is_unknown(
             assert not dict(ended.value.trailing_metadata() or ())
         answer = await client.bus.PostMessage(PostMessageRequest(thread=name, content="after"))
         assert answer.seq == 2
+
+
+@pytest.mark.slow
+async def test_posts_run_alone_on_a_full_disk_are_not_tried_after_one_whose_outcome_is_unknown(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server("--log-level", "debug", "--checkpoint-interval", "60")
+    async with connected(server.address, name) as client, post_stream(client.bus) as stream:
+        await stream.post(PostMessageRequest(thread=name, content="before"))
+        faults = ("pwrite64:error=ENOSPC:when=1", "fdatasync:error=EIO")
+        options = [option for fault in faults for option in ("-e", f"inject={fault}")]
+        with traced(server, "-P", str(log_of(server)), *options, "-o", "/dev/null"):
+            posts = [PostMessageRequest(thread=name, content=f"post {n}") for n in range(3)]
+            with pytest.raises(grpc.aio.AioRpcError) as ended:
+                await stream.post(*posts)
+        assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert not dict(ended.value.trailing_metadata() or ())
+    tried = [sql for sql in statements(server) if sql.startswith("INSERT INTO message")]
+    assert len(tried) == 1 + 3 + 1  # the post before, the whole batch, its first post alone
 
 
 @pytest.mark.slow

@@ -10,7 +10,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from bus_server.errors import StoreLost
+from bus_server.errors import StorageFull, StoreLost
+from bus_server.store import Append, Appended, CreateThread
 from bus_server.store.sqlite.monitor import FileMonitor
 from bus_server.store.sqlite.write_lock import WriteLock
 from tests.conftest import StartServer
@@ -19,10 +20,17 @@ from tests.disks import fill, small_disk
 from tests.ledger import Ledger, history
 from tests.locks import commit_lock_held, locked
 from tests.open_wait import open_wait
+from tests.own_bus import opened
 from tests.polling import until
+from tests.post_stream import post_stream, reason, seqs
 from tests.refusals import Refusal
 from tests.serving import BusStub
 from tests.statements import commits_tried
+from threadbus.v1.bus_service_pb2 import PostMessageRequest
+from threadbus.v1.message_pb2 import Message
+from threadbus.v1.thread_pb2 import Thread
+
+FULL, FULL_DISK = "STORAGE_FULL", "the disk is full"
 
 # ── A full disk ─────────────────────────────────────────────────────────────────────────────────
 
@@ -60,6 +68,80 @@ async def test_a_full_disk_refuses_posts_until_there_is_space_again(
         assert server.stop() == 0
         with contextlib.closing(sqlite3.connect(server.db)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.mark.slow
+async def test_on_a_full_disk_repeated_posts_succeed_and_what_fits_is_stored(
+    start_server: StartServer, tmp_path: Path, name: str
+) -> None:
+    def post(label: str, size: int) -> PostMessageRequest:
+        return PostMessageRequest(thread=name, content=label.ljust(size), request_id=label)
+
+    stored, small, large = post("stored", 10), post("small", 10), post("large", 200_000)
+    with small_disk(tmp_path / "disk", megabytes=6) as disk:
+        server = start_server(db=disk / "bus.db")
+        async with connected(server.address, name) as client, open_wait(client.bus, name) as wait:
+            assert (await client.bus.PostMessage(stored)).seq == 1
+            ballast = fill(disk)
+            async with post_stream(client.bus) as stream:
+                results = await stream.post(large, stored, small)
+                assert [reason(result) for result in results] == [FULL, "", FULL]
+                assert seqs(results) == [0, 1, 0]
+                again = await client.bus.PostMessage(stored)  # alone
+                assert (again.seq, again.deduplicated) == (1, True)
+
+                os.truncate(ballast, ballast.stat().st_size - 100_000)
+                results = await stream.post(large, stored, small)
+                assert [reason(result) for result in results] == [FULL, "", ""]
+                assert seqs(results) == [0, 1, 2]
+                await wait.until(lambda: wait.seqs(name) == [1, 2])
+
+                ballast.unlink()
+                assert seqs(await stream.post(large, stored, small)) == [3, 1, 2]
+            await until(lambda: any("over, after" in line for line in server.log))
+        assert server.stop() == 0
+        assert [FULL_DISK in line for line in server.problems] == [True, True]  # begin and end
+
+
+@pytest.mark.slow
+async def test_posts_of_several_callers_in_a_batch_on_a_full_disk_have_their_own_outcomes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def post(label: str) -> Append:
+        return Append.of(Message(thread="t", sender="a", content=label, request_id=label))
+
+    def repeated(outcome: object) -> int:
+        assert isinstance(outcome, Appended)
+        assert outcome.deduplicated
+        return outcome.seq
+
+    with small_disk(tmp_path / "disk", megabytes=6) as disk:
+        async with opened(disk / "bus.db") as store:
+            await store.commit([CreateThread(Thread(name="t"))])
+            await store.commit([post("first"), post("second")])
+            ballast = fill(disk)
+
+            commit = await store.commit([post("first"), post("new"), post("second")])
+            first, new, second = commit.outcomes
+            assert (repeated(first), repeated(second)) == (1, 2)
+            assert isinstance(new, StorageFull)
+            assert not commit.heads
+            assert store.failing
+            (first,) = (await store.commit([post("first")])).outcomes
+            assert repeated(first) == 1
+            with pytest.raises(StorageFull):
+                await store.commit([post("new")])
+            await store.inspect()
+            assert store.failing
+
+            ballast.unlink()
+            await store.inspect()
+            assert not store.failing
+            (new,) = (await store.commit([post("new")])).outcomes
+            assert isinstance(new, Appended)
+            assert (new.seq, new.deduplicated) == (3, False)
+    told = [record.getMessage() for record in caplog.records if FULL_DISK in record.getMessage()]
+    assert ["over, after" in line for line in told] == [False, True]
 
 
 # ── A folder that cannot be read ────────────────────────────────────────────────────────────────

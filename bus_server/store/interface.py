@@ -41,14 +41,16 @@ class Store(Protocol):
         """Run commands in order as one transaction, and commit it.
 
         Returns the outcomes and what was changed. A command that is refused has no effect on the
-        others: its outcome is its BusError. If a command fails unexpectedly, each is run in a
-        transaction of its own, and has its own outcome: also StoreBug, or any error below.
+        others: its outcome is its BusError. If a command fails unexpectedly, or the disk has no
+        space for all of them, each is run in a transaction of its own, and has its own outcome:
+        also StoreBug, or any error below.
 
         Raises:
-            StoreBusy, StorageFull, StoreFailed: the store is locked for too long, the disk is full,
-                or the store cannot be written. Nothing was done.
+            StoreBusy, StoreFailed: the store is locked for too long, or cannot be written. Nothing
+                was done.
             OutcomeUnknown: it is unknown whether anything was stored.
-            StoreBug: the only command failed unexpectedly.
+            StorageFull, StoreBug: the disk has no space for the only command, or it failed
+                unexpectedly.
         """
 
     async def foreign_version(self) -> int:

@@ -6,6 +6,7 @@ _STORE = "bus_server/store/sqlite/store.py"
 _HEALTH = "bus_server/store/sqlite/health.py"
 _LOST = "tests/test_lost_files.py"
 _DISK = "tests/test_disk_faults.py"
+_FAULTS = "tests/test_store_faults.py"
 _STOPS = f"{_LOST}::test_a_server_whose_files_were_removed_or_replaced_stops_and_saves_its_data"
 
 SABOTAGES = [
@@ -101,6 +102,46 @@ SABOTAGES = [
             )
         ],
         [f"{_LOST}::test_an_unusable_lock_file_is_reported_and_delays_nothing"],
+    ),
+    Sabotage(
+        "a full disk refuses a batch as a whole, with the repeated posts in it",
+        [
+            Edit(
+                _STORE,
+                "isinstance(error, BusError) and not isinstance(error, StorageFull)",
+                "isinstance(error, BusError)",
+            )
+        ],
+        [
+            f"{_FAULTS}::test_on_a_full_disk_repeated_posts_succeed_and_what_fits_is_stored",
+            f"{_FAULTS}::test_posts_of_several_callers_in_a_batch_on_a_full_disk_have_their_own_outcomes",
+        ],
+    ),
+    Sabotage(
+        "errors of commands that were run alone are not reported as faults",
+        [
+            Edit(
+                _STORE,
+                "            self._health.write_failed(failure)\n        if not failures:\n",
+                "            pass\n        if True:\n",
+            )
+        ],
+        [
+            f"{_FAULTS}::test_posts_of_several_callers_in_a_batch_on_a_full_disk_have_their_own_outcomes"
+        ],
+    ),
+    Sabotage(
+        "commands are run alone after an error that concerns all of them",
+        [
+            Edit(
+                _STORE,
+                "        if failures and _concerns_all(failures[-1]):\n",
+                "        if False:\n",
+            )
+        ],
+        [
+            f"{_DISK}::test_posts_run_alone_on_a_full_disk_are_not_tried_after_one_whose_outcome_is_unknown"
+        ],
     ),
     Sabotage(
         "an intermittent fault is logged each time",

@@ -145,7 +145,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/sqlite/store.py",
-                "if isinstance(translated, BusError) or alone:",
+                "if alone or _concerns_all(translated):",
                 "if True:",
             )
         ],

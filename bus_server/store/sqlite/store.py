@@ -20,6 +20,7 @@ import aiosqlite
 from bus_server import store
 from bus_server.errors import (
     BusError,
+    StorageFull,
     StoreBug,
     StoreBusy,
     StoreFailed,
@@ -224,47 +225,63 @@ class SqliteStore:
         if self._files.loss:
             raise self._health.translate_write(self._files.loss)
         try:
-            commit = await _run(self._writer, self._commit, commands)
+            commit, failures = await _run(self._writer, self._commit, commands)
         except (BusError, StoreBug) as error:
             self._health.write_failed(error)
             raise
-        self._health.write_succeeded()
+        for failure in failures:
+            self._health.write_failed(failure)
+        if not failures:
+            self._health.write_succeeded()
         return commit
 
     def _commit(
         self, db: sqlite3.Connection, commands: Sequence[store.Command[Any]]
-    ) -> store.Commit:
+    ) -> tuple[store.Commit, list[Exception]]:
+        """Returns what `commit` does, and the errors of the commands that could not be run."""
         try:
-            return confirmed(self._files, lambda: self._transact(db, commands))
+            return confirmed(self._files, lambda: self._transact(db, commands)), []
         except Exception as error:
             translated = self._health.translate_write(error)
             alone = len(commands) == 1 and not isinstance(commands[0], store.AppendMany)
-            if isinstance(translated, BusError) or alone:
+            if alone or _concerns_all(translated):
                 if translated is error:
                     raise  # `from` itself would make a reference cycle
                 raise translated from error
             logger.debug("a batch of %d failed (%s): one by one", len(commands), error)
-        # A command failed unexpectedly. Run each in its own transaction, so that only it fails.
-        whole = store.Commit()
+        # A command failed unexpectedly, or the disk has no space for all. Run each in its own
+        # transaction, so that only those fail that must. A repeated post writes nothing, and
+        # succeeds on a full disk: a refusal would say that the first attempt was not stored.
+        whole, failures = store.Commit(), list[Exception]()
         for command in commands:
             if isinstance(command, store.AppendMany):
-                each = [self._run_alone(db, whole, post) for post in command.posts]
+                each = [self._run_alone(db, whole, failures, post) for post in command.posts]
                 whole.outcomes.append(each)
             else:
-                whole.outcomes.append(self._run_alone(db, whole, command))
-        return whole
+                whole.outcomes.append(self._run_alone(db, whole, failures, command))
+        return whole, failures
 
     def _run_alone(
-        self, db: sqlite3.Connection, whole: store.Commit, command: store.Command[Any]
+        self,
+        db: sqlite3.Connection,
+        whole: store.Commit,
+        failures: list[Exception],
+        command: store.Command[Any],
     ) -> Any:
-        """Run a command in its own transaction. Returns its outcome; adds the rest to `whole`."""
+        """Run a command in its own transaction, unless one before had an error that concerns all.
+
+        Returns its outcome. Adds what it did to `whole`, or its error to `failures`.
+        """
+        if failures and _concerns_all(failures[-1]):
+            return failures[-1]
         try:
             commit = self._transact(db, [command])
         except Exception as error:  # noqa: BLE001 - it is the outcome
-            translated = self._health.translate_write(error)
-            return (
-                translated.without_traceback() if isinstance(translated, BusError) else translated
-            )
+            failure = self._health.translate_write(error)
+            if isinstance(failure, BusError):
+                failure = failure.without_traceback()
+            failures.append(failure)
+            return failure
         (outcome,) = commit.outcomes
         commit.outcomes.clear()
         whole.add(commit)
@@ -412,6 +429,11 @@ class SqliteStore:
             if translated is error:
                 raise
             raise translated from error
+
+
+def _concerns_all(error: Exception) -> bool:
+    """Returns whether an error of one command, as translated, is also that of any other."""
+    return isinstance(error, BusError) and not isinstance(error, StorageFull)
 
 
 async def _run_to_completion(work: Coroutine[Any, Any, T]) -> T:
