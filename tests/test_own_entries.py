@@ -79,6 +79,19 @@ async def test_a_read_position_just_reported_counts(
     assert (await join(threads, thread, agent)).cursor.after_seq == 3
 
 
+async def test_a_read_position_that_was_reported_by_no_participant_never_counts(
+    bus: BusStub, threads: ThreadStub, agent: Peer, thread: str
+) -> None:
+    await Peer(bus).post_all(thread, "1", "2")
+    await report_read(bus, agent, thread, 2)
+    await agent.post(thread)  # before a checkpoint
+    assert await read_seq(threads, thread, agent) == 0
+    assert await unread(bus, agent) == [(thread, 3, 0)]
+    assert (await join(threads, thread, agent)).cursor.after_seq == 0  # saves what is unsaved
+    await report_read(bus, agent, thread, 2)
+    assert await read_seq(threads, thread, agent) == 2
+
+
 async def test_posts_of_a_batch_are_read_up_to_the_first_of_another(
     bus: BusStub, threads: ThreadStub, agent: Peer, thread: str
 ) -> None:

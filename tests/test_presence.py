@@ -66,8 +66,9 @@ async def test_an_open_wait_is_waiting_and_its_end_is_idle(
 
 
 async def test_a_delivery_is_work_until_it_is_read(
-    agents: AgentStub, bus: BusStub, agent: Caller, thread: str
+    agents: AgentStub, bus: BusStub, threads: ThreadStub, agent: Caller, thread: str
 ) -> None:
+    await threads.JoinThread(JoinThreadRequest(thread=thread), metadata=agent.metadata)
     async with waiting(bus, thread, metadata=agent.metadata) as frames:
         await frames.until("caught_up")
         await handed(frames, bus, thread)
@@ -77,6 +78,16 @@ async def test_a_delivery_is_work_until_it_is_read(
         assert await state(agents, agent.name) == "WORKING"
         await beat(bus, agent, read_cursors=[Cursor(thread=thread, after_seq=2)])
         assert await state(agents, agent.name) == "WAITING"
+
+
+async def test_what_an_agent_that_is_no_participant_reports_as_read_is_ignored(
+    agents: AgentStub, bus: BusStub, agent: Caller, thread: str
+) -> None:
+    async with waiting(bus, thread, metadata=agent.metadata) as frames:
+        await frames.until("caught_up")
+        await handed(frames, bus, thread)
+        await beat(bus, agent, read_cursors=[Cursor(thread=thread, after_seq=1)])
+        assert await state(agents, agent.name) == "WORKING"
 
 
 async def test_a_delivery_is_work_until_the_agent_posts_there(

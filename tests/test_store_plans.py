@@ -125,6 +125,7 @@ COMMANDS: dict[str, Callable[[], store.Command[Any]]] = {
 KEY = store.ThreadPageKey(active=1 << 59, thread_id=1)
 READS: dict[str, Callable[[sqlite3.Connection], object]] = {
     "heads": lambda db: reads.heads(db, ["t"]),
+    "participations": lambda db: reads.participations(db, "a", ["t"]),
     "read": lambda db: reads.read(db, 1, 0, 5, 1000),
     "page": lambda db: reads.excerpt(db, "t", 0, 0, 10, 1000, False),
     "newest_page": lambda db: reads.excerpt(db, "t", 0, 0, 10, 1000, True),

@@ -108,13 +108,14 @@ class Participants:
     async def read(self, agent: str, cursors: Sequence[tuple[str, int, str]]) -> None:
         """Record how far an agent reports having read each thread.
 
-        A cursor is ignored if its thread does not exist, its epoch does not match, or its seq is
-        past the head. Raises what the store raises; then nothing is recorded.
+        A cursor is ignored if its thread does not exist, the agent is not a participant of it, its
+        epoch does not match, or its seq is past the head. Raises what the store raises; then
+        nothing is recorded.
 
         Args:
             cursors: (thread, seq, epoch) for each thread. An empty epoch matches any.
         """
-        heads = await self._store.heads([thread for thread, _, _ in cursors])
+        heads = await self._store.participations(agent, [thread for thread, _, _ in cursors])
         for number, (thread, seq, epoch) in enumerate(cursors, start=1):
             if number % CURSORS_PER_TURN == 0:
                 await asyncio.sleep(0)

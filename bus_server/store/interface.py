@@ -59,6 +59,9 @@ class Store(Protocol):
     async def heads(self, names: Sequence[str]) -> dict[str, Head]:
         """Returns the heads of threads by name; those that do not exist are left out."""
 
+    async def participations(self, agent: str, names: Sequence[str]) -> dict[str, Head]:
+        """As `heads`, but only of threads of which an agent is a participant."""
+
     async def similar(self, names: Sequence[str]) -> list[str]:
         """Returns up to five names of threads that differ from one of these only by case."""
 

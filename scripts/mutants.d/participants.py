@@ -7,6 +7,20 @@ _BATCH = "bus_server/store/batch.py"
 
 SABOTAGES = [
     Sabotage(
+        "read positions of agents that are no participants are recorded",
+        [
+            Edit(
+                _PARTICIPANTS,
+                "self._store.participations(agent, [thread for thread, _, _ in cursors])",
+                "self._store.heads([thread for thread, _, _ in cursors])",
+            )
+        ],
+        [
+            "tests/test_own_entries.py::test_a_read_position_that_was_reported_by_no_participant_never_counts",
+            "tests/test_presence.py::test_what_an_agent_that_is_no_participant_reports_as_read_is_ignored",
+        ],
+    ),
+    Sabotage(
         "the sender is listed as a recipient",
         [
             Edit(

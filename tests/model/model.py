@@ -162,7 +162,7 @@ class Model(ThreadAnswers):
         self.presence[caller].reports(request.state)
         for cursor in request.read_cursors:
             history = self.threads.get(cursor.thread)
-            if history is not None and history.holds(cursor):
+            if history and caller in history.members and history.holds(cursor):
                 self.raise_position(caller, history, read=cursor.after_seq)
                 self.presence[caller].has_read(cursor.thread, cursor.after_seq)
         real = response_or_empty(actual, HeartbeatResponse)

@@ -49,6 +49,18 @@ def heads(db: sqlite3.Connection, names: Iterable[str]) -> dict[str, store.Head]
     return {row[0]: _head(*row[1:]) for row in rows}
 
 
+def participations(
+    db: sqlite3.Connection, agent: str, names: Iterable[str]
+) -> dict[str, store.Head]:
+    """Returns the heads of those threads of which an agent is a participant, by name."""
+    rows = db.execute(
+        f"{_HEADS} WHERE t.name IN (SELECT value FROM json_each(?))"  # noqa: S608
+        " AND EXISTS (SELECT 1 FROM participant AS m WHERE m.thread_id = t.id AND m.agent = ?)",
+        (json.dumps(list(names)), agent),
+    )
+    return {row[0]: _head(*row[1:]) for row in rows}
+
+
 def _head(thread_id: int, epoch: str, seq: int, state: int, mode: int) -> store.Head:
     return store.Head(thread_id, epoch, seq, ThreadState.ValueType(state), SyncMode.ValueType(mode))
 

@@ -319,6 +319,9 @@ class SqliteStore:
     async def heads(self, names: Sequence[str]) -> dict[str, store.Head]:
         return await self._read(len(names) > HEAVY, reads.heads, names)
 
+    async def participations(self, agent: str, names: Sequence[str]) -> dict[str, store.Head]:
+        return await self._read(len(names) > HEAVY, reads.participations, agent, names)
+
     async def similar(self, names: Sequence[str]) -> list[str]:
         return await self._read(False, reads.similar, names)
 
