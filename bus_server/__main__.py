@@ -39,9 +39,9 @@ def main(**values: Any) -> None:
 def run(settings: Settings) -> int:
     """Run a server until a signal, or the end of a background task, stops it.
 
-    Returns the exit code: 0, or 1 if the server could not start. Ends the process without returning
-    if the store's files are removed, replaced or damaged (code LOST), or if draining takes longer
-    than `drain_timeout` (code 1).
+    Returns the exit code: 0 after a signal, or 1 if the server could not start or a background task
+    ended. Ends the process without returning if the store's files are removed, replaced or damaged
+    (code LOST), or if draining takes longer than `drain_timeout` (code 1).
     """
     _open_standard_streams()
     os.umask(0o077)  # only the server's user may access the files that it creates

@@ -22,7 +22,7 @@ MAX_SOCKET_PATH = 107
 
 
 class ServeError(Exception):
-    """The server cannot start. The message says why."""
+    """The server cannot start, or cannot go on. The message says why."""
 
 
 def resolve(settings: Settings) -> tuple[Settings, str]:

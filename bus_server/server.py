@@ -182,7 +182,8 @@ async def serve(settings: Settings) -> None:
     """Run a server until SIGTERM, SIGINT or SIGHUP, or until a background task ends.
 
     Raises:
-        ServeError: it cannot listen on the address, or `listening.resolve` refused the settings.
+        ServeError: it cannot listen on the address, `listening.resolve` refused the settings, or a
+            background task ended.
         StoreRefused: the database cannot be used.
         StoreLost: the store's files were removed, replaced or damaged. What could be saved was
             saved.
@@ -229,7 +230,7 @@ async def _run(
 ) -> None:
     """Serve over an open store until `stop` is set or a background task ends, then drain.
 
-    Raises StoreRefused if the store cannot be set up.
+    Raises StoreRefused if the store cannot be set up, and ServeError after a background task ended.
     """
     auth = Auth(store, required=settings.auth == "required")
     parts = build(store, settings, auth.clear_cache)
@@ -251,15 +252,19 @@ async def _run(
 
     stopping = asyncio.create_task(stop.wait())
     ended, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
-    for task in ended - {stopping}:
-        if task is not inspecting or task.exception():  # _inspect returns when the store is lost
-            logger.critical("a background task ended: stopping", exc_info=task.exception())
+    failed = ended - {stopping}
+    if inspecting in failed and not inspecting.exception():
+        failed.remove(inspecting)  # it returns when the store is lost
+    for task in failed:
+        logger.critical("a background task ended: stopping", exc_info=task.exception())
     inspecting.cancel()  # or it would report SERVING
     health.set_serving(False)
     await _shut_down(server, settings, store, parts, dispatcher)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    if failed:
+        raise ServeError("a background task ended: the log says why")
 
 
 def _add_services(

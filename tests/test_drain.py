@@ -18,6 +18,7 @@ from tests.polling import until
 from tests.refusals import Refusal, refused
 from tests.serving import BusStub, ServerProcess
 from tests.statements import commits_tried
+from tests.strace import traced
 from threadbus.v1.bus_service_pb2 import (
     PostMessageRequest,
     WaitEnding,
@@ -66,6 +67,21 @@ async def test_a_server_logs_why_it_drains_and_that_it_has_stopped(
         f"received {number.name}: draining\n",
         "stopped\n",
     ]
+
+
+@pytest.mark.slow
+async def test_a_server_whose_background_task_ended_drains_and_exits_with_1(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server()
+    async with connected(server.address, name) as client, open_wait(client.bus, name) as wait:
+        # An empty statm is what memory.trim_forever does not expect.
+        statm = f"/proc/{server.pid}/statm"
+        with traced(server, "-P", statm, "-e", "inject=read:retval=0", "-o", "/dev/null"):
+            assert (await wait.ended()).reason == WaitEnding.REASON_DRAINING
+            assert await exit_code(server) == 1
+    assert sum("a background task ended: stopping" in line for line in server.log) == 1
+    assert server.log[-1] == "threadbus: a background task ended: the log says why\n"
 
 
 @pytest.mark.slow

@@ -25,6 +25,11 @@ SABOTAGES = [
         ["tests/test_starting.py::test_a_store_that_cannot_be_set_up_is_refused_in_one_line"],
     ),
     Sabotage(
+        "a server whose background task ended exits with 0",
+        [Edit("bus_server/server.py", "    if failed:\n", "    if False:\n")],
+        ["tests/test_drain.py::test_a_server_whose_background_task_ended_drains_and_exits_with_1"],
+    ),
+    Sabotage(
         "a link to a database is not followed",
         [
             Edit(
