@@ -2,18 +2,23 @@
 
 import asyncio
 import math
-from collections import deque
-from typing import TypeAlias
+from collections import Counter, deque
+from dataclasses import dataclass
 
 from bus_server.errors import StoreBusy
 
 #: Bytes. What is no larger is not charged to a budget: counting it would cost more than it saves.
 SMALL = 16 * 1024
-#: Maximum number of claims to a budget that wait at a time. Each keeps a call open.
+#: Maximum number of refusable claims to a budget that wait at a time. Each keeps a call open.
 MAX_WAITING = 4_096
 
-#: A claim: its bytes, and a future that is resolved when they are granted.
-_Claim: TypeAlias = "tuple[int, asyncio.Future[None]]"
+
+@dataclass(slots=True, eq=False)
+class _Claim:
+    caller: str
+    size: int  # in bytes
+    turn: "asyncio.Future[None]"  # resolved when they are granted
+    refusable: bool
 
 
 class Budget:
@@ -40,7 +45,9 @@ class Budget:
         self._held: dict[str, int] = {}
         #: The waiting claims of each caller, oldest first. The caller whose turn is next is first.
         self._waiting: dict[str, deque[_Claim]] = {}
-        self._waiting_count = 0
+        #: How many refusable claims wait: in all, and of each caller that has any.
+        self._refusable_count = 0
+        self._refusable: Counter[str] = Counter()
 
     @property
     def waiting(self) -> list[str]:
@@ -69,28 +76,31 @@ class Budget:
         Args:
             caller: the caller's fairness key.
             size: the number of bytes.
-            timeout: seconds to wait; None: the budget's default; math.inf: no limit.
+            timeout: seconds to wait; None: the budget's default; math.inf: no limit, and the claim
+                is never refused, however many wait.
 
         Raises:
             StoreBusy: there was no room in time; or too many claims wait, and this caller has the
-                most of them.
+                most of them. Never with `math.inf`.
         """
         if self.take_now(caller, size):
             return
-        if self._waiting_count >= MAX_WAITING:
+        seconds = self.timeout if timeout is None else timeout
+        refusable = seconds < math.inf
+        if refusable and self._refusable_count >= MAX_WAITING:
             self._refuse_one(caller)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(caller, deque()).append((size, turn))
-        self._waiting_count += 1
+        claim = _Claim(caller, size, turn, refusable)
+        self._waiting.setdefault(caller, deque()).append(claim)
+        self._count(claim, 1)
         try:
-            seconds = self.timeout if timeout is None else timeout
-            async with asyncio.timeout(seconds if seconds < math.inf else None):
+            async with asyncio.timeout(seconds if refusable else None):
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.give(caller, size)
             else:
-                self._withdraw(caller, (size, turn))
+                self._withdraw(claim)
             if isinstance(error, TimeoutError):
                 raise StoreBusy(f"there was no room for {self._what} in time") from None
             raise
@@ -119,16 +129,16 @@ class Budget:
         while served:
             served = False
             for caller, queue in list(self._waiting.items()):
-                while queue and queue[0][1].cancelled():
+                while queue and queue[0].turn.cancelled():
                     self._dequeue(queue, queue[0])
-                if queue and not self._fits(self._held.get(caller, 0), queue[0][0]):
+                if queue and not self._fits(self._held.get(caller, 0), queue[0].size):
                     continue
                 del self._waiting[caller]
                 if queue:
-                    size, turn = queue[0]
-                    self._dequeue(queue, queue[0])
-                    self.change(caller, size)
-                    turn.set_result(None)
+                    claim = queue[0]
+                    self._dequeue(queue, claim)
+                    self.change(caller, claim.size)
+                    claim.turn.set_result(None)
                     served = True
                 if queue:  # at the end, so that the other callers are next
                     self._waiting[caller] = queue
@@ -136,25 +146,35 @@ class Budget:
     def _refuse_one(self, caller: str) -> None:
         """Refuse the newest claim of the caller with the most, in favour of a claim of `caller`.
 
-        Raises StoreBusy if, with the new claim, `caller` itself has the most.
+        Only refusable claims count. Raises StoreBusy if, with the new claim, `caller` itself has
+        the most.
         """
-        queue = max(self._waiting.values(), key=len)
+        ((most, count),) = self._refusable.most_common(1)
         error = StoreBusy(f"too many calls wait for room for {self._what}")
-        if len(queue) <= len(self._waiting.get(caller, ())) + 1:
+        if count <= self._refusable[caller] + 1:
             raise error
-        claim = queue[-1]
+        queue = self._waiting[most]
+        claim = next(claim for claim in reversed(queue) if claim.refusable)
         self._dequeue(queue, claim)
-        if not claim[1].done():
-            claim[1].set_exception(error)
+        if not claim.turn.done():
+            claim.turn.set_exception(error)
 
-    def _withdraw(self, caller: str, claim: _Claim) -> None:
-        queue = self._waiting.get(caller)
+    def _withdraw(self, claim: _Claim) -> None:
+        queue = self._waiting.get(claim.caller)
         if queue is None or claim not in queue:
             return  # it was granted or refused
         self._dequeue(queue, claim)
         if not queue:
-            del self._waiting[caller]
+            del self._waiting[claim.caller]
 
     def _dequeue(self, queue: deque[_Claim], claim: _Claim) -> None:
         queue.remove(claim)
-        self._waiting_count -= 1
+        self._count(claim, -1)
+
+    def _count(self, claim: _Claim, change: int) -> None:
+        """Count a claim that begins to wait (1) or no longer waits (-1)."""
+        if claim.refusable:
+            self._refusable_count += change
+            self._refusable[claim.caller] += change
+            if not self._refusable[claim.caller]:
+                del self._refusable[claim.caller]

@@ -1,9 +1,11 @@
 """Budget: bytes shared by all callers."""
 
 import asyncio
+import math
 
 import pytest
 
+from bus_server import budget as budgets
 from bus_server.budget import Budget
 from bus_server.errors import StoreBusy
 
@@ -12,9 +14,11 @@ def budget(size: int = 100, *, seconds: float = 10) -> Budget:
     return Budget(size, timeout=seconds, what="it")
 
 
-async def waiting(shared: Budget, caller: str, size: int) -> "asyncio.Task[None]":
+async def waiting(
+    shared: Budget, caller: str, size: int, timeout: float | None = None
+) -> "asyncio.Task[None]":
     """Start a taker that has to wait."""
-    taker = asyncio.create_task(shared.take(caller, size))
+    taker = asyncio.create_task(shared.take(caller, size, timeout))
     await asyncio.sleep(0)
     assert not taker.done()
     return taker
@@ -88,3 +92,44 @@ async def test_waiting_too_long_is_an_error_that_names_the_budget() -> None:
         await shared.take("b", 1)
     shared.give("a", 100)
     assert shared.take_now("b", 100)
+
+
+async def test_a_claim_beyond_the_limit_takes_the_place_of_the_caller_that_has_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(budgets, "MAX_WAITING", 3)
+    shared = budget()
+    await shared.take("first", 100)
+    older, newer = [await waiting(shared, "greedy", 1) for _ in range(2)]
+    other = await waiting(shared, "modest", 1)
+    with pytest.raises(StoreBusy, match="too many calls wait"):
+        await shared.take("greedy", 1)
+    another = await waiting(shared, "third", 1)
+    with pytest.raises(StoreBusy, match="too many calls wait"):
+        await newer
+    shared.give("first", 100)
+    async with asyncio.timeout(5):
+        await asyncio.gather(older, other, another)
+
+
+async def test_a_claim_without_a_time_limit_is_never_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(budgets, "MAX_WAITING", 2)
+    shared = budget()
+    await shared.take("first", 100)
+    owed = [await waiting(shared, "greedy", 1, math.inf) for _ in range(4)]
+    # They leave others their places, ...
+    refusable = [await waiting(shared, "greedy", 1) for _ in range(2)]
+    owed.append(await waiting(shared, "greedy", 1, math.inf))
+    modest = await waiting(shared, "modest", 1)
+    # ... and none of them makes room for another claim.
+    with pytest.raises(StoreBusy):
+        await refusable[1]
+    with pytest.raises(StoreBusy):
+        await shared.take("third", 1)
+    owed.append(await waiting(shared, "third", 1, math.inf))
+    shared.give("first", 100)
+    async with asyncio.timeout(5):
+        await asyncio.gather(refusable[0], modest, *owed)
+    assert shared.waiting == []

@@ -30,8 +30,8 @@ class FrameWriter:
     async def reserve(self, size: int, timeout: float | None = None) -> None:
         """Wait for room for a frame of about `size` bytes, unless some is reserved already.
 
-        Frames of up to SMALL bytes need none. Raises StoreBusy if there is no room within `timeout`
-        seconds; None: the default; math.inf: no limit.
+        Frames of up to SMALL bytes need none. Raises StoreBusy as `Budget.take` does; `timeout` is
+        in seconds; None: the default; math.inf: it waits for as long as it takes.
         """
         if size > SMALL and not self._reserved:
             await self._budget.take(self._caller, size, timeout)

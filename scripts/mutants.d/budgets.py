@@ -102,6 +102,22 @@ SABOTAGES = [
         ["tests/test_budget.py::test_waiters_are_served_in_turns_by_caller"],
     ),
     Sabotage(
+        "a claim for a response that is owed is refused when many wait",
+        [Edit("bus_server/budget.py", "if refusable and self._refusable", "if self._refusable")],
+        ["tests/test_budget.py::test_a_claim_without_a_time_limit_is_never_refused"],
+    ),
+    Sabotage(
+        "a claim for a response that is owed makes room for another",
+        [
+            Edit(
+                "bus_server/budget.py",
+                "next(claim for claim in reversed(queue) if claim.refusable)",
+                "queue[-1]",
+            )
+        ],
+        ["tests/test_budget.py::test_a_claim_without_a_time_limit_is_never_refused"],
+    ),
+    Sabotage(
         "unread frames are not counted",
         [
             Edit(
