@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import ip_address
@@ -17,8 +18,8 @@ from bus_server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: Maximum bytes of a Unix socket's path: Linux's limit without the NUL. macOS allows 4 fewer.
-MAX_SOCKET_PATH = 107
+#: Maximum bytes of a Unix socket's path: the system's limit without the NUL.
+MAX_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
 
 
 class ServeError(Exception):

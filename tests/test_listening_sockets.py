@@ -3,8 +3,10 @@
 import asyncio
 import fcntl
 import os
+import runpy
 import socket
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,8 +117,8 @@ def test_a_path_that_is_no_socket_is_not_removed(
 @pytest.mark.parametrize(
     ("listen", "said"),
     [
-        ("unix:{}/" + "x" * 108, "at most 107 bytes"),
-        ("unix:{}/" + "ö" * 54, "at most 107 bytes"),
+        ("unix:{}/" + "x" * 108, f"at most {listening.MAX_SOCKET_PATH} bytes"),
+        ("unix:{}/" + "ö" * 54, f"at most {listening.MAX_SOCKET_PATH} bytes"),
         ("unix:{}/nowhere/bus.sock", "nowhere is not a folder"),
         ("unix:", "names no file"),
         ("unix:{}", "a folder, not a socket"),
@@ -128,10 +130,23 @@ def test_an_impossible_socket_path_is_refused(tmp_path: Path, listen: str, said:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("system", "limit"), [("linux", 107), ("darwin", 103)])
+def test_the_length_of_a_socket_path_is_limited_as_by_the_system(
+    monkeypatch: pytest.MonkeyPatch, system: str, limit: int
+) -> None:
+    with socket.socket(socket.AF_UNIX) as probe:  # this system
+        with pytest.raises(OSError, match="too long"):
+            probe.connect("x" * (listening.MAX_SOCKET_PATH + 1))
+        with pytest.raises(FileNotFoundError):
+            probe.connect("x" * listening.MAX_SOCKET_PATH)
+    monkeypatch.setattr(sys, "platform", system)
+    assert runpy.run_path(listening.__file__)["MAX_SOCKET_PATH"] == limit
+
+
 async def test_the_longest_possible_socket_path_is_accepted(
     start_server: StartServer, tmp_path: Path
 ) -> None:
-    path = tmp_path / ("x" * (106 - len(str(tmp_path))))
+    path = tmp_path / ("x" * (listening.MAX_SOCKET_PATH - 1 - len(str(tmp_path))))
     if len(path.name) < 2:
         pytest.skip("the folder's own path is too long")
     assert await answers(start_server(listen=f"unix:{path}"))
