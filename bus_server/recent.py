@@ -31,36 +31,32 @@ class Recent:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._rows: dict[str, dict[int, Row]] = {}
-        #: Each addition, oldest first: its epoch, seqs and size in bytes.
-        self._added: deque[tuple[str, tuple[int, ...], int]] = deque()
+        #: Each addition, oldest first: its epoch and seqs.
+        self._added: deque[tuple[str, tuple[int, ...]]] = deque()
 
     def add(self, epoch: str, rows: Mapping[int, Row]) -> None:
         """Add rows of a thread that were just committed, by seq. Evict the oldest rows if full."""
         if not rows:
             return
-        self._rows.setdefault(epoch, {}).update(rows)
-        size = sum(len(body) for _, body in rows.values()) + OVERHEAD * len(rows)
-        self._added.append((epoch, tuple(rows), size))
-        self._bytes += size
-        while self._bytes > self._max_bytes:
-            oldest, seqs, size = self._added.popleft()
-            self._drop(oldest, seqs)
-            self._bytes -= size
-
-    def _drop(self, epoch: str, seqs: Iterable[int]) -> None:
-        rows = self._rows.get(epoch, {})
-        for seq in seqs:
-            rows.pop(seq, None)
-        if not rows:
-            self._rows.pop(epoch, None)
+        cached = self._rows.setdefault(epoch, {})
+        self._bytes += _size(rows.values()) - _size(cached[seq] for seq in rows if seq in cached)
+        cached.update(rows)
+        self._added.append((epoch, tuple(rows)))
+        self._evict()
 
     def edit(self, epoch: str, edits: Mapping[int, int]) -> None:
-        """Set the edit_seq of cached messages of a thread. `edits`: the new values, by seq."""
+        """Set the edit_seq of cached messages of a thread. `edits`: the new values, by seq.
+
+        Evicts the oldest rows if full: the edited rows grow.
+        """
         rows = self._rows.get(epoch, {})
         for seq, edit_seq in edits.items():
             if seq in rows:
                 sender, body = rows[seq]
-                rows[seq] = sender, with_edit_seq(body, edit_seq)
+                edited = with_edit_seq(body, edit_seq)
+                rows[seq] = sender, edited
+                self._bytes += len(edited) - len(body)
+        self._evict()
 
     def clear(self) -> None:
         """Drop everything: another server may have edited any of it."""
@@ -88,3 +84,16 @@ class Recent:
         """Returns the current statistics."""
         messages = sum(map(len, self._rows.values()))
         return RecentStatistics(threads=len(self._rows), messages=messages, bytes=self._bytes)
+
+    def _evict(self) -> None:
+        while self._bytes > self._max_bytes:
+            epoch, seqs = self._added.popleft()
+            rows = self._rows.get(epoch, {})
+            self._bytes -= _size(rows.pop(seq) for seq in seqs if seq in rows)
+            if not rows:
+                self._rows.pop(epoch, None)
+
+
+def _size(rows: Iterable[Row]) -> int:
+    """Returns the size of rows as the cache counts it."""
+    return sum(len(body) + OVERHEAD for _, body in rows)

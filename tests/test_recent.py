@@ -1,6 +1,6 @@
 """Recent: the cache of the newest messages; what is missing in it is in the store."""
 
-from bus_server.recent import Recent
+from bus_server.recent import OVERHEAD, Recent, RecentStatistics
 from bus_server.store import Row
 from threadbus.v1.message_pb2 import Message
 
@@ -60,6 +60,30 @@ def test_edits_are_applied_to_cached_messages() -> None:
     for epoch, messages in {"one": edited, "two": edited[1:], "three": ()}.items():
         found, _ = recent.read(epoch, 0, 3, PLENTY)
         assert [Message.FromString(body) for _, body in found] == list(messages)
+
+
+def test_bytes_that_edits_add_count_and_evict_the_oldest() -> None:
+    recent = Recent(5 * OVERHEAD + 250)
+    recent.add("one", rows(1))
+    recent.add("two", rows(1, 2, 3, 4, size=30))
+    for edit_seq in range(5, 70):
+        recent.edit("two", {2: edit_seq})
+        cached = [recent.read(epoch, 0, 4, PLENTY) for epoch in ("one", "two")]
+        held = sum(size + OVERHEAD * len(found) for found, size in cached)
+        assert recent.statistics().bytes == held <= 5 * OVERHEAD + 250
+    assert kept(recent, 0, 1) == []
+    assert recent.statistics().messages == 4
+    recent.add("two", rows(5, size=8_000))
+    assert recent.statistics() == RecentStatistics(threads=0, messages=0, bytes=0)
+
+
+def test_a_row_that_is_added_again_counts_once() -> None:
+    recent = Recent(PLENTY)
+    for size in (10, 30, 20):
+        recent.add("one", rows(1, size=size))
+        assert recent.statistics().bytes == OVERHEAD + 1 + size
+    recent.add("one", rows(2, size=PLENTY))
+    assert recent.statistics() == RecentStatistics(threads=0, messages=0, bytes=0)
 
 
 def test_a_run_ends_when_it_is_large_enough_but_never_before_its_first() -> None:

@@ -6,6 +6,11 @@ _POSTS = "bus_server/store/posts.py"
 
 SABOTAGES = [
     Sabotage(
+        "bytes that edits add to cached recent messages are not counted",
+        [Edit("bus_server/recent.py", "self._bytes += len(edited) - len(body)", "pass")],
+        ["tests/test_recent.py::test_bytes_that_edits_add_count_and_evict_the_oldest"],
+    ),
+    Sabotage(
         "an agent may edit another agent's message",
         [
             Edit(

@@ -176,10 +176,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/recent.py",
-                "self._rows.setdefault(epoch, {}).update(rows)",
-                "self._rows.setdefault(epoch, {}).update(\n"
-                "            zip(range(min(rows), min(rows) + len(rows)), rows.values())\n"
-                "        )",
+                "cached.update(rows)",
+                "cached.update(zip(range(min(rows), min(rows) + len(rows)), rows.values()))",
             )
         ],
         ["tests/test_recent.py"],
@@ -189,8 +187,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/recent.py",
-                "            rows.pop(seq, None)\n",
-                "            pass\n",
+                "rows.pop(seq) for seq in seqs if seq in rows",
+                "rows[seq] for seq in seqs if seq in rows",
             )
         ],
         ["tests/test_recent.py"],
