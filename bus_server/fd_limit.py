@@ -40,24 +40,31 @@ async def watch_forever() -> None:
     logged = -LOG_INTERVAL
     out = False
     while True:
-        available = _any_available()
-        if available and out:
+        lack = _lack()
+        if out and not lack:
             out = False
             logger.warning("there are file descriptors again: new connections are accepted")
-        elif not (available or out) and time.monotonic() - logged >= LOG_INTERVAL:
+        elif lack and not out and time.monotonic() - logged >= LOG_INTERVAL:
             out = True
             logged = time.monotonic()
-            logger.warning(
-                "no file descriptor is left, of %d: new connections wait until others end; raise "
-                "the limit (ulimit -n, or LimitNOFILE= of a systemd unit)",
-                resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-            )
+            logger.warning("no file descriptor is left%s", lack)
         await asyncio.sleep(CHECK_INTERVAL)
 
 
-def _any_available() -> bool:
+def _lack() -> str:
+    """Returns which limit is reached and what to do, to follow on "is left"; "" if none is."""
     try:
         os.close(os.open("/", os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
-        return error.errno not in (errno.EMFILE, errno.ENFILE)
-    return True
+        if error.errno == errno.EMFILE:
+            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            return (
+                f", of {limit}: new connections wait until others end; raise the limit (ulimit -n, "
+                "or LimitNOFILE= of a systemd unit)"
+            )
+        if error.errno == errno.ENFILE:
+            return (
+                " on this machine: new connections wait until some program closes files; raise the "
+                "system's limit (sysctl fs.file-max; kern.maxfiles on macOS)"
+            )
+    return ""

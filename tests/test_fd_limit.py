@@ -11,6 +11,7 @@ from tests.conftest import StartServer
 from tests.connections import connected
 from tests.polling import until
 from tests.serving import ServerProcess
+from tests.strace import traced
 from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
 
 
@@ -29,12 +30,24 @@ async def test_a_server_out_of_descriptors_logs_that_once_and_its_recovery_once(
     with contextlib.ExitStack() as connections:
         for _ in range(8):
             connections.enter_context(socket.create_connection((host, int(port))))
-        await until(lambda: logged(server, "no file descriptor is left") == 1)
+        await until(lambda: logged(server, f"no file descriptor is left, of {used + 4}: ") == 1)
     await until(lambda: logged(server, "file descriptors again") == 1)
     async with connected(server.address) as client:
         await client.bus.GetServerInfo(GetServerInfoRequest(), timeout=10)
     assert server.stop() == 0
     assert len(server.problems) == 2
+
+
+@pytest.mark.slow
+async def test_the_log_says_that_the_machine_is_out_of_descriptors_not_the_server(
+    start_server: StartServer,
+) -> None:
+    server = start_server()
+    with traced(server, "-P", "/", "-e", "inject=openat:error=ENFILE", "-o", "/dev/null"):
+        await until(lambda: logged(server, "no file descriptor is left on this machine: ") == 1)
+    await until(lambda: logged(server, "file descriptors again") == 1)
+    assert server.stop() == 0
+    assert not logged(server, "ulimit")
 
 
 @pytest.mark.slow

@@ -193,8 +193,22 @@ SABOTAGES = [
     ),
     Sabotage(
         "running out of file descriptors is not logged",
-        [Edit("bus_server/fd_limit.py", "not in (errno.EMFILE, errno.ENFILE)", "!= 0")],
+        [Edit("bus_server/fd_limit.py", "if error.errno == errno.EMFILE:", "if False:")],
         ["tests/test_fd_limit.py"],
+        timeout=30,
+    ),
+    Sabotage(
+        "the log names the server's limit of descriptors when the machine has none left",
+        [
+            Edit(
+                "bus_server/fd_limit.py",
+                "if error.errno == errno.EMFILE:",
+                "if error.errno in (errno.EMFILE, errno.ENFILE):",
+            )
+        ],
+        [
+            "tests/test_fd_limit.py::test_the_log_says_that_the_machine_is_out_of_descriptors_not_the_server"
+        ],
         timeout=30,
     ),
     Sabotage(
