@@ -102,7 +102,7 @@ class Settings:
     )
     working_timeout: PositiveSeconds = _setting(
         900.0,
-        "How long an agent counts as WORKING after a delivery, without another sign of life.",
+        "How long an agent counts as WORKING on messages that it does not report as read.",
     )
     checkpoint_interval: PositiveSeconds = _setting(
         2.0, "Time between writes of agents' presence and positions to the database."
