@@ -64,7 +64,7 @@ def test_a_dash_posts_stdin_without_its_last_newline(
 def test_stdin_that_is_not_utf_8_is_refused(shell: Shell, name: str) -> None:
     done = shell.run("post", name, "-", stdin=b"caf\xe9")
     assert done.code == 2
-    assert "byte 3" in done.err
+    assert "(byte 4)" in done.err
 
 
 def test_empty_stdin_is_refused(shell: Shell, name: str) -> None:

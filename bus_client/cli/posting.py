@@ -205,7 +205,7 @@ async def _from_stdin() -> str:
         return data.removesuffix(b"\n").decode()
     except UnicodeDecodeError as error:
         raise click.UsageError(
-            f"Standard input is not UTF-8 (byte {error.start}): attach it with --attach FILE."
+            f"Standard input is not UTF-8 (byte {error.start + 1}): attach it with --attach FILE."
         ) from None
 
 
