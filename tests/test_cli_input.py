@@ -33,7 +33,7 @@ TIMED = {
 @pytest.mark.parametrize("option", TIMED)
 def test_a_duration_may_have_a_unit(shell: Shell, name: str, option: str, time: str) -> None:
     shell.ok("post", name, "hello")
-    if option == "grace" and time[-1] in "hd":
+    if option in ("lease", "grace") and time[-1] in "hd":
         return  # longer than the server allows
     shell.ok(*(word.format(name=name) for word in TIMED[option]), time)
 
@@ -48,6 +48,20 @@ def test_an_invalid_duration_is_wrong_usage(shell: Shell, time: str) -> None:
     done = shell.run("agents", f"--timeout={time}", "--json")
     assert (done.code, done.error["reason"]) == (2, "USAGE")
     assert "time" in done.error["message"] or "between 0 s and a year" in done.error["message"]
+
+
+@pytest.mark.parametrize("option", ["lease", "grace"])
+def test_a_duration_that_the_server_would_shorten_is_wrong_usage(
+    shell: Shell, name: str, option: str
+) -> None:
+    arguments = [word.format(name=name) for word in TIMED[option]]
+    shell.ok("post", name, "hello", "--as", f"{name}-other")
+    shell.ok("register", name)
+    for time in ("3601", "2h", "1d"):
+        done = shell.run(*arguments, time, "--json")
+        assert (done.code, done.error["reason"]) == (2, "USAGE")
+        assert done.error["message"].endswith(f"{time} is not between 0 s and 3,600 s.")
+    shell.ok(*arguments, "1h")
 
 
 def test_serve_takes_durations_with_units_too(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from bus_client.cli.people import agent_lines
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.text import safe
 from bus_client.cli.transcript import aligned, local_time
+from threadbus.limits import MAX_GRACE
 
 if TYPE_CHECKING:
     from bus_client import Agent, BusClient
@@ -260,7 +261,12 @@ async def goodbye(session: Session) -> None:
 
 
 @agents.command("rotate-token")
-@seconds_option("--grace", default=60.0, help="How long the old token keeps working, at most 1h.")
+@seconds_option(
+    "--grace",
+    default=60.0,
+    maximum=MAX_GRACE,
+    help="How long the old token keeps working, at most 1h.",
+)
 @as_option
 @timeout_option
 @on_server

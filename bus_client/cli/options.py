@@ -78,9 +78,15 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic before
         return seconds
 
 
-def seconds_option(*names: str, help: str, default: float) -> Callable[[F], F]:
-    """Returns a decorator that adds an option for a time. Its value and default are in seconds."""
-    return click.option(*names, metavar="TIME", type=Duration(), default=default, help=help)
+def seconds_option(
+    *names: str, help: str, default: float, maximum: float = _YEAR
+) -> Callable[[F], F]:
+    """Returns a decorator that adds an option for a time of at most `maximum`.
+
+    The option's value, `default` and `maximum` are in seconds.
+    """
+    kind = Duration(maximum=maximum)
+    return click.option(*names, metavar="TIME", type=kind, default=default, help=help)
 
 
 def check_agent(_: click.Context, __: click.Parameter, name: str | None) -> str | None:

@@ -17,6 +17,7 @@ from bus_client.cli.options import (
 from bus_client.cli.output import stop_when_stdout_closes
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.transcript import Transcript
+from threadbus.limits import MAX_LEASE
 
 
 @click.command()
@@ -45,6 +46,7 @@ from bus_client.cli.transcript import Transcript
 @seconds_option(
     "--lease",
     default=900.0,
+    maximum=MAX_LEASE,
     help="How long others see you working on the messages if you make no other call; at most 1h.",
 )
 @click.option(

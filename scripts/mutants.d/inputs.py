@@ -214,6 +214,14 @@ SABOTAGES = [
         ["tests/test_cli_input.py::test_units_have_their_usual_meaning"],
     ),
     Sabotage(
+        "the command line accepts times that the server lowers",
+        [Edit("bus_client/cli/options.py", "Duration(maximum=maximum)", "Duration()")],
+        [
+            "tests/test_cli_input.py"
+            "::test_a_duration_that_the_server_would_shorten_is_wrong_usage[grace]",
+        ],
+    ),
+    Sabotage(
         "post_many of bus_client.sync accepts a string as posts",
         [Edit("bus_client/sync/thread.py", "checked_several(posts)", "posts")],
         [f"{_INPUT}::test_the_sync_client_refuses_the_same"],
