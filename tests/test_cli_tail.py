@@ -168,6 +168,7 @@ def test_tail_continues_in_a_recreated_database(start_server: StartServer, tmp_p
         assert tail.stderr is not None
         lost = json.loads(tail.stderr.readline())
         assert lost["reason"] == "EPOCH_CHANGED"
+        assert "tail continues there by itself" in lost["hint"]  # it has no --after
         assert _message(tail)["content"] == "new"
 
 

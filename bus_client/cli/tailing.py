@@ -134,6 +134,7 @@ class _View:
                 async for message in messages:
                     self.out.show(document(message), self.lines.lines([message]))
         except bus_client.CursorLost as lost:
-            failures.report(lost, json=self.out.json)
+            hint = "There is nothing to do: tail continues there by itself."
+            failures.report(lost, json=self.out.json, hint=hint)
             return False
         return True
