@@ -25,6 +25,9 @@ class Reader:
     """The reader behind a ThreadHandle, which documents the methods of the same names.
 
     With `position` None, the position is not known: the first wait joins the thread to learn it.
+
+    Attributes:
+        closed: See ThreadHandle.closed.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Reader:
         #: The cursor after the messages that wait() returned; None once they are marked as read.
         self._returned_to: Cursor | None = None
         self._reading = False
+        self.closed = False
 
     @property
     def position(self) -> Cursor:
@@ -72,6 +76,7 @@ class Reader:
                             raise cursor_lost(frame.resync)
                         continue
                     self._heartbeats.update_from_frame(frame)
+                    self.closed = frame.ending.reason == WaitEnding.REASON_THREADS_CLOSED
                     for message in known_kinds(frame.messages.messages):
                         yield message
                         epoch = frame.messages.cursor.epoch
@@ -113,7 +118,8 @@ class Reader:
                             break  # the next wait will get the resync again
                         self.position = frame.resync.position.cursor
                         raise cursor_lost(frame.resync)
-                    if frame.ending.reason == WaitEnding.REASON_THREADS_CLOSED and not found:
+                    self.closed = frame.ending.reason == WaitEnding.REASON_THREADS_CLOSED
+                    if self.closed and not found:
                         raise ThreadClosed(
                             f"Thread {self._thread!r} is closed, and all of it has been read.",
                             code="FAILED_PRECONDITION",
@@ -158,6 +164,7 @@ class Reader:
                 "Close it first, or use a second handle."
             )
         self._reading = True
+        self.closed = False
 
     async def _wait_request(
         self, filter: MessageFilter | None, *, include_own: bool

@@ -87,6 +87,14 @@ class ThreadHandle:
     def position(self, cursor: Cursor) -> None:
         self._reader.position = cursor
 
+    @property
+    def closed(self) -> bool:
+        """Whether the last follow() or wait() ended because the thread is closed or archived.
+
+        All of it was read then. False if the agent's session was ended instead.
+        """
+        return self._reader.closed
+
     def follow(
         self,
         *,
@@ -99,8 +107,8 @@ class ThreadHandle:
 
         Each message comes once and in order, across reconnects and restarts of the server. Ends
         when the thread is closed or archived and was read to its end, or when the agent's session
-        was ended. A message counts as read when the next one is requested: the message at which the
-        loop was left is delivered again, unless it was acknowledged.
+        was ended; see `closed`. A message counts as read when the next one is requested: the
+        message at which the loop was left is delivered again, unless it was acknowledged.
 
         After a delivery, the server counts the agent as working for minutes without a sign of life.
         The client keeps sending heartbeats, so that the death of a working agent is noticed soon.

@@ -171,12 +171,32 @@ async def test_a_follow_ends_when_the_thread_is_closed(
         assert said[0] == "the last"
         assert len(said) == 2  # with the entry for the closing
         assert reader.position.after_seq == 2
+        assert reader.closed
         (closing,) = await reader.messages(after_seq=1)
         assert closing.kind == MessageKind.MESSAGE_KIND_THREAD
         # Nothing is left to read.
         assert await rest(reader.follow()) == []
         await set_state(threads, thread, ThreadState.THREAD_STATE_OPEN)
+        assert reader.closed  # as of then
         assert len(await take(reader.follow(), 1)) == 1
+        assert not reader.closed
+
+
+async def test_a_follow_ends_with_the_session_though_the_thread_is_open(
+    server: ServerProcess, bus: BusStub, threads: ThreadStub, thread: str, tmp_path: Path
+) -> None:
+    async with member(server.address, thread, tmp_path) as reader, asyncio.timeout(BOUND):
+        await set_state(threads, thread, ThreadState.THREAD_STATE_CLOSED)
+        assert len(await rest(reader.follow())) == 1
+        await set_state(threads, thread, ThreadState.THREAD_STATE_OPEN)
+        coming = asyncio.create_task(rest(reader.follow()))
+        await until(lambda: reader.position.after_seq == 2)
+        credentials = tmp_path / "credentials.json"
+        agent = f"{thread}-reader"
+        async with BusClient(server.address, agent=agent, credentials=credentials) as again:
+            await again.end_session()
+        assert len(await coming) == 1
+        assert not reader.closed
 
 
 @pytest.mark.parametrize("left", [0, 1])

@@ -180,6 +180,7 @@ async def test_a_closed_thread_is_read_to_its_end_and_then_an_error(
                 "FAILED_PRECONDITION",
                 "THREAD_CLOSED",
             )
+            assert reader.closed
         await set_state(threads, thread, ThreadState.THREAD_STATE_OPEN)
         assert [m.seq for m in await reader.wait(timeout=60)] == [3]
 

@@ -40,8 +40,9 @@ _PAUSE = 0.5  # seconds to wait after a lost position: the next could be lost at
 async def tail(session: Session, threads: Sequence[str], from_start: bool, last: int) -> int:
     """Watch threads: print messages as they are posted, until Ctrl-C or until all are closed.
 
-    Reconnects after a restart of the server, and marks nothing as read. With --json each message is
-    a line of JSON.
+    Ends, too, when your session is ended, for example by `threadbus agents goodbye`. Reconnects
+    after a restart of the server, and marks nothing as read. With --json each message is a line of
+    JSON.
 
     \b
     Examples:
@@ -98,9 +99,9 @@ class _View:
     last: int | None
 
     async def follow(self) -> int:
-        """Print the thread's messages until it is closed. Returns the exit code.
+        """Print the thread's messages until it is closed or the agent's session has been ended.
 
-        A BusError is reported, not raised.
+        Returns the exit code. A BusError is reported, not raised.
         """
         try:
             await self._go_to_start()
@@ -110,7 +111,9 @@ class _View:
                 await asyncio.sleep(_PAUSE)
         except bus_client.BusError as error:
             return failures.report(error, json=self.out.json)
-        self.out.note(f"{self.thread.name} is closed.")
+        name = self.thread.name
+        ended = f"{name} is no longer watched: your session was ended."
+        self.out.note(f"{name} is closed." if self.thread.closed else ended)
         return 0
 
     async def _go_to_start(self) -> None:

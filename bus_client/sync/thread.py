@@ -85,6 +85,14 @@ class ThreadHandle:
     def position(self, cursor: Cursor) -> None:
         run(assign, self._thread, "position", cursor)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the last follow() or wait() ended because the thread is closed or archived.
+
+        See bus_client.ThreadHandle.closed.
+        """
+        return self._thread.closed
+
     def follow(
         self,
         *,

@@ -184,6 +184,35 @@ SABOTAGES = [
         ["tests/test_cli_agents.py::test_a_token_file_that_others_can_read_is_refused"],
     ),
     Sabotage(
+        "tail calls every thread closed that it no longer watches",
+        [
+            Edit(
+                "bus_client/cli/tailing.py",
+                ' is closed." if self.thread.closed else ended',
+                ' is closed." if True else ended',
+            )
+        ],
+        [
+            "tests/test_cli_tail.py"
+            "::test_tail_ends_with_the_agents_session_and_does_not_call_the_thread_closed"
+        ],
+        timeout=60,
+    ),
+    Sabotage(
+        "a handle whose session ended says that its thread is closed",
+        [
+            Edit(
+                "bus_client/reader.py",
+                "frame)\n                    self.closed = frame.ending.reason == "
+                "WaitEnding.REASON_THREADS_CLOSED\n                    for",
+                'frame)\n                    self.closed = frame.HasField("ending")\n'
+                "                    for",
+            )
+        ],
+        ["tests/test_sdk_follow.py::test_a_follow_ends_with_the_session_though_the_thread_is_open"],
+        timeout=60,
+    ),
+    Sabotage(
         "tail does not notice that the connection is lost",
         [
             Edit(
