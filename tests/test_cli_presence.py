@@ -108,9 +108,12 @@ def test_of_many_recipients_the_first_are_named(shell: Shell, name: str) -> None
     assert (len(words), words[-1]) == (10, "3 more")
 
 
-def test_wait_takes_a_lease_of_the_given_duration(shell: Shell, name: str) -> None:
+@pytest.mark.parametrize("after", [[], ["--after", "0"]], ids=["unread", "after"])
+def test_wait_takes_a_lease_of_the_given_duration(
+    shell: Shell, name: str, after: list[str]
+) -> None:
     shell.ok("post", name, "work")
-    shell.ok("wait", name, "--as", f"{name}-a", "--lease", "0.01")
+    shell.ok("wait", name, *after, "--as", f"{name}-a", "--lease", "0.01")
     while agent(shell, f"{name}-a")["presence"] != "PRESENCE_LAPSED":
         pass
 

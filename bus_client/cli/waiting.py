@@ -116,6 +116,7 @@ async def wait(
         session.out.show(result, Transcript(colour=session.out.colour).lines(messages))
         if after is None and messages:
             await handle.acknowledge()
+        if messages:
             # The agent now works on them, in a process that the server cannot see.
             await bus.heartbeat(state=bus_client.Presence.PRESENCE_WORKING, lease=lease)
     if messages:

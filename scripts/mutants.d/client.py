@@ -184,6 +184,17 @@ SABOTAGES = [
         ["tests/test_cli_agents.py::test_a_token_file_that_others_can_read_is_refused"],
     ),
     Sabotage(
+        "wait --after takes no lease",
+        [
+            Edit(
+                "bus_client/cli/waiting.py",
+                "        if messages:\n            # The agent",
+                "        if messages and after is None:\n            # The agent",
+            )
+        ],
+        ["tests/test_cli_presence.py::test_wait_takes_a_lease_of_the_given_duration[after]"],
+    ),
+    Sabotage(
         "tail calls every thread closed that it no longer watches",
         [
             Edit(
