@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 import grpc.aio
 
@@ -18,6 +18,7 @@ from bus_client.errors import (
     InvalidArgument,
     OutcomeUnknown,
     ProtocolError,
+    TokenExpired,
     Unauthenticated,
     Unavailable,
     Unreachable,
@@ -28,7 +29,7 @@ from bus_client.identity import Identity
 from bus_client.responses import checked_token
 from bus_client.retry import backoff
 from bus_client.session_generation import SessionGeneration
-from bus_client.status import from_rpc_error, refused_by_proxy
+from bus_client.status import from_rpc_error, refused_by_proxy, token_refused
 from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
 from threadbus.v1.agent_service_pb2 import RotateTokenRequest
 from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
@@ -155,26 +156,41 @@ class Calls:
             raise self._identity.token_of_another(info.agent)
         return info.agent
 
-    async def reauthenticate(self, token_version: int, *, timeout: float) -> bool:
-        """Returns whether to retry a call that failed because the server did not know its token.
+    async def reauthenticate(
+        self, refused: BusError, token_version: int, *, register: bool, timeout: float
+    ) -> Literal["replaced", "registered"] | None:
+        """Returns why to repeat a call or stream that failed; None = do not repeat it.
 
-        True if the token has been replaced since the call was sent, or if the client registers its
-        agent by name: the agent is then registered again, since the server may have a new store.
+        "replaced": Its token was refused, and the client has another one by now. It was rotated or
+        registered since, or found in the credentials file, where another process has stored it.
+        "registered": The server did not know its token, and the agent was registered again by its
+        name, since the server may have a new store.
 
         Args:
-            token_version: The value of the attribute `token_version` when the call was sent.
-            timeout: Seconds for the registration.
+            refused: The error of the call or stream.
+            token_version: The value of the attribute `token_version` when it was sent.
+            register: Whether the agent may be registered again with the token that was refused.
+            timeout: Seconds for a registration.
 
         Raises:
             BusError: The registration failed; see authenticate().
         """
+        if not token_refused(refused):
+            return None
         async with self._authenticating:
-            if self.token_version == token_version:
-                token = await self._identity.own_token()
-                if token is None:
-                    return False
-                await self._register(token, timeout)
-            return True
+            if self.token_version != token_version:
+                return "replaced"
+            stored = await self._identity.stored_token()
+            if stored is not None and _bearer(stored) != self._metadata:
+                await self._register(stored, timeout)  # checks that it is the agent's
+                return "replaced"
+            if not register or isinstance(refused, TokenExpired):
+                return None
+            token = await self._identity.own_token()
+            if token is None:
+                return None
+            await self._register(token, timeout)
+            return "registered"
 
     async def rotate_token(self, request: RotateTokenRequest) -> str:
         """Replace the caller's token: store the new one, use it from now on, and return it.
@@ -190,8 +206,8 @@ class Calls:
         try:
             return await self._rotate_token(request)
         except Unauthenticated as error:
-            if error.reason != "TOKEN_INVALID" or not await self.reauthenticate(
-                token_version, timeout=self._timeout
+            if not await self.reauthenticate(
+                error, token_version, register=True, timeout=self._timeout
             ):
                 raise
         return await self._rotate_token(request)
@@ -208,8 +224,8 @@ class Calls:
 
         Only failures that raise Unavailable are retried. If such a failure leaves the outcome
         unknown, the call is retried only if its method is idempotent or its request has a
-        request_id. If the server does not know the token, the call is retried once, provided that
-        reauthenticate() returns True.
+        request_id. If the server refuses the token, the call is repeated with the client's current
+        one; if that is the same, once, provided that reauthenticate() has registered the agent.
 
         Args:
             method: A method of one of the stubs.
@@ -227,7 +243,7 @@ class Calls:
             method,
             request,
             self._timeout if timeout is None else timeout,
-            register=True,
+            reauthenticate=True,
             check=check,
         )
 
@@ -303,7 +319,7 @@ class Calls:
         request: Request,
         timeout: float,
         *,
-        register: bool = False,
+        reauthenticate: bool = False,
         metadata: Metadata | None = None,
         check: Callable[[Response], object] | None = None,
     ) -> Response:
@@ -312,14 +328,14 @@ class Calls:
         Args:
             method, request, check: As in call().
             timeout: Seconds.
-            register: Whether to reauthenticate() if the server does not know the token.
+            reauthenticate: Whether to reauthenticate() if the server refuses the token.
             metadata: Replaces the metadata with the client's token. None = send the token.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         changes, request_id = not idempotent(request), getattr(request, "request_id", "")
         min_attempt = min(_MIN_ATTEMPT, timeout / 2) if changes else 0.0
-        token_version, in_doubt, settled = self.token_version, False, False
+        in_doubt, settled, register = False, False, True
         error: BusError
         for pause in backoff(0.1, 2.0):
             last_start = deadline if in_doubt else deadline - min_attempt
@@ -329,6 +345,7 @@ class Calls:
                 error = Unreachable(f"{self._identity.server} does not answer.", code="UNAVAILABLE")
                 break
             left = min(deadline - loop.time(), _ATTEMPT_TIMEOUT)
+            token_version = self.token_version
             try:
                 sent = self._metadata if metadata is None else metadata
                 response = await method(request, timeout=left, metadata=sent)
@@ -353,11 +370,13 @@ class Calls:
                 isinstance(error, (Unavailable, InternalError, ProtocolError, Unauthenticated))
                 or refused_by_proxy(error)
             )
-            if register and error.reason == "TOKEN_INVALID":
+            if reauthenticate:
                 try:
                     left = deadline - loop.time()
-                    if await self.reauthenticate(token_version, timeout=left):
-                        register = False
+                    if why := await self.reauthenticate(
+                        error, token_version, register=register, timeout=left
+                    ):
+                        register = register and why == "replaced"
                         continue
                 except BusError as failure:
                     error = strip_traceback(failure)

@@ -321,14 +321,14 @@ class BusClient:
     async def rotate_token(self, *, grace: float = 60.0) -> str:
         """Replace the caller's token, and return the new one. It cannot be retrieved later.
 
-        This client uses the new token from now on. If the old one was in the credentials file, the
-        new one replaces it there. Waits that were opened with the old token, and other clients that
-        still use it, raise TokenExpired once `grace` is over: then call follow() or wait() again,
-        or connect the other client again.
+        This client uses the new token from now on, and its open follow() and wait() go on with it.
+        If the old one was in the credentials file, the new one replaces it there, and other clients
+        that use the file go on with it, too. Clients that were given the old one raise TokenExpired
+        once `grace` is over.
 
         Args:
-            grace: Seconds for which the old token remains valid. More than 1 h is lowered to 1 h.
-                With 0, the agent has no valid token left if the response is lost.
+            grace: Seconds for which the old token remains valid, at most 1 h. With 0, others that
+                use the file fail until it has the new one, and all do if the response is lost.
 
         Raises:
             OutcomeUnknown: The response was lost. Call this again within `grace`.

@@ -97,6 +97,18 @@ class Identity:
         self._new_token = token if created else None
         return token
 
+    async def stored_token(self) -> str | None:
+        """Returns the agent's token as it is in the credentials file now; None if there is none.
+
+        None, too, if the client was given a token or is anonymous.
+
+        Raises:
+            CredentialsError: The token cannot be read.
+        """
+        if self.agent is None or self.token is not None:
+            return None
+        return await asyncio.to_thread(stored.kept_token, self.file, self.server, self.agent)
+
     async def registration_refused(self, error: BusError) -> None:
         """Remove the token from the file if own_token() created it for a name that was refused.
 

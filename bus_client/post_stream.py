@@ -79,19 +79,19 @@ class PostStream:
             RuntimeError: The client was closed, or the process was forked.
         """
         feeding = asyncio.create_task(self._feed())
-        pauses, reauthenticated, in_doubt = backoff(0.05, 2.0), False, False
+        pauses, register, in_doubt = backoff(0.05, 2.0), True, False
         loop = asyncio.get_running_loop()
         retry_until = math.inf  # set when a stream fails, reset by the next result
-        token_version = self._calls.token_version
         error: BusError | None = None
         try:
             await self._calls.learn_limits()
             while not (self._all_taken and not self._unanswered):
                 error = None
+                token_version = self._calls.token_version
                 stream = self._stream()
                 try:
                     async for results in stream:
-                        retry_until, pauses, reauthenticated = math.inf, backoff(0.05, 2.0), False
+                        retry_until, pauses, register = math.inf, backoff(0.05, 2.0), True
                         for result in results:
                             yield result
                 except BusError as failure:
@@ -101,13 +101,11 @@ class PostStream:
                 if error is None:
                     continue
                 retry_until = min(retry_until, loop.time() + self._timeout)
-                if error.reason == "TOKEN_INVALID" and not reauthenticated:
-                    reauthenticated = await self._calls.reauthenticate(
-                        token_version, timeout=self._timeout
-                    )
-                    token_version = self._calls.token_version
-                    if reauthenticated:
-                        continue
+                if why := await self._calls.reauthenticate(
+                    error, token_version, register=register, timeout=self._timeout
+                ):
+                    register = register and why == "replaced"
+                    continue
                 if isinstance(error, ProtocolError):
                     raise self._unknown(error)
                 if not isinstance(error, (Unavailable, InternalError)):

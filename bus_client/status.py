@@ -151,6 +151,11 @@ def _error(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> BusEr
     )
 
 
+def token_refused(error: BusError) -> bool:
+    """Returns whether the server refused the call's token: it expired, or is not known."""
+    return error.reason in ("TOKEN_INVALID", "TOKEN_EXPIRED")
+
+
 def refused_by_proxy(error: BusError) -> bool:
     """Returns whether a proxy refused the call, so that the server never saw it."""
     return "http_status" in error.metadata and not isinstance(error, (Unreachable, InternalError))

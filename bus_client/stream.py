@@ -22,7 +22,7 @@ from bus_client.errors import (
 )
 from bus_client.responses import WaitPosition, bounded_seconds, retry_delay
 from bus_client.retry import WaitRetry, never_ended, no_answer
-from bus_client.status import from_rpc_error
+from bus_client.status import from_rpc_error, token_refused
 from threadbus.v1.bus_service_pb2 import (
     WaitEnding,
     WaitMessagesRequest,
@@ -67,8 +67,9 @@ async def wait_frames(
     retry = WaitRetry(loop.time, deadline)
     position = WaitPosition(request)
     token_version = calls.token_version
-    # The error of the last stream if the server did not know its token.
-    unknown_token: BusError | None = None
+    # The error of the last stream if the server refused its token.
+    refused: BusError | None = None
+    register = True  # once for each refusal, until the next frame
     try:
         async with asyncio.timeout_at(retry.retry_until if timeout is not None else None):
             await calls.learn_limits()
@@ -85,10 +86,13 @@ async def wait_frames(
         delay = 0.0
         call = None
         try:
-            if unknown_token and not await calls.reauthenticate(
-                token_version, timeout=frame_timeout
-            ):
-                raise unknown_token
+            if refused is not None:
+                why = await calls.reauthenticate(
+                    refused, token_version, register=register, timeout=frame_timeout
+                )
+                if why is None:
+                    raise refused
+                refused, register = None, register and why == "replaced"
             token_version = calls.token_version
             final = _final_reasons(request)
             with calls.stream_errors():
@@ -101,7 +105,7 @@ async def wait_frames(
                 with calls.stream_errors():
                     frame = await _read(call, frame_timeout)
                 calls.session_generation.wait_answered(call)
-                unknown_token = None
+                register = True
                 moved = position.advance(frame)
                 request.threads[0].CopyFrom(position.cursor)
                 if frame.HasField("started"):
@@ -120,10 +124,10 @@ async def wait_frames(
                 if idle:
                     await retry.throttle()
         except BusError as error:
-            if error.reason == "TOKEN_INVALID" and unknown_token is None:
-                unknown_token = error
+            if refused is None and token_refused(error):
+                refused = error
             elif not _is_retryable(error):
-                unknown_token = None  # it would be in a reference cycle: see strip_traceback()
+                refused = None  # it would be in a reference cycle: see strip_traceback()
                 raise
             delay = error.retry_delay or 0.0
             retry.stream_failed(error)

@@ -143,6 +143,7 @@ def no_collection() -> Iterator[None]:
         (follow, "WaitMessages", [started(), batch(7)]),
         (follow, "WaitMessages", [Failure(grpc.StatusCode.NOT_FOUND, "THREAD_NOT_FOUND")]),
         (follow, "WaitMessages", [Failure(grpc.StatusCode.UNAUTHENTICATED, "TOKEN_INVALID")]),
+        (follow, "WaitMessages", [Failure(grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED")]),
         (follow, "GetServerInfo", [Failure(grpc.StatusCode.UNAUTHENTICATED)]),
         (wait_shortly, "WaitMessages", [started(), BROKEN]),
         (wait_shortly, "WaitMessages", [started()]),

@@ -1,4 +1,4 @@
-"""A client whose token the server no longer knows: it registers again, if it can."""
+"""A client whose token is refused: it goes on with a newer one, or registers again, if it can."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,7 @@ from typing import Literal
 
 import grpc
 import pytest
+from google.protobuf.message import Message as AnyMessage
 
 from bus_client import (
     AgentExists,
@@ -37,7 +38,11 @@ from tests.script import (
 )
 from tests.serving import ServerProcess
 from tests.wait_frames import BOUND
-from threadbus.v1.agent_service_pb2 import RegisterAgentRequest, RotateTokenResponse
+from threadbus.v1.agent_service_pb2 import (
+    RegisterAgentRequest,
+    RotateTokenRequest,
+    RotateTokenResponse,
+)
 from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
 from threadbus.v1.bus_service_pb2 import (
     GetServerInfoResponse,
@@ -49,6 +54,7 @@ from threadbus.v1.bus_service_pb2 import (
 
 UNKNOWN = Failure(grpc.StatusCode.UNAUTHENTICATED, "TOKEN_INVALID")
 EXPIRED = Failure(grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED")
+REFUSALS = {"unknown": UNKNOWN, "expired": EXPIRED}
 TAKEN = Failure(grpc.StatusCode.ALREADY_EXISTS, "AGENT_EXISTS")
 BROKEN = Failure(grpc.StatusCode.UNAVAILABLE)
 DRAINING = Failure(grpc.StatusCode.UNAVAILABLE, "DRAINING")
@@ -203,15 +209,28 @@ async def test_an_agent_that_cannot_be_registered_again_gets_the_reason(
                 await call(bus.thread(THREAD))
 
 
-async def test_an_expired_token_causes_no_registration(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [None, "{}", ""], ids=["same-token", "no-token", "no-file"])
+async def test_an_expired_token_without_a_newer_one_causes_no_registration(
+    tmp_path: Path, content: str | None
+) -> None:
     async with scripted() as script, agent(script, tmp_path) as bus:
+        credentials = tmp_path / "c.json"
+        if content:
+            credentials.write_text(content, "utf-8")
+        elif content is not None:
+            credentials.unlink()
+        before = credentials.exists() and credentials.read_bytes()
         script.answer("PostMessage", EXPIRED)
         with pytest.raises(TokenExpired):
             await bus.thread(THREAD).post("x")
         script.answer("WaitMessages", EXPIRED)
         with pytest.raises(TokenExpired):
             await anext(bus.thread(THREAD).follow())
+        script.answer("RotateToken", EXPIRED)
+        with pytest.raises(TokenExpired):
+            await bus.rotate_token()
         assert len(script.asked(RegisterAgentRequest)) == 1
+        assert (credentials.exists() and credentials.read_bytes()) == before
 
 
 async def test_a_token_given_to_the_client_is_not_replaced(tmp_path: Path) -> None:
@@ -227,15 +246,21 @@ async def test_a_token_given_to_the_client_is_not_replaced(tmp_path: Path) -> No
         assert script.asked(RegisterAgentRequest) == []
 
 
+async def until_sent(script: Script, request_type: type[AnyMessage], count: int) -> None:
+    """Return once the server was asked so often."""
+    await until(lambda: len(script.asked(request_type)) == count)
+
+
 async def rotate(script: Script, bus: BusClient, token: str) -> None:
     """Give the agent this token."""
     script.answer("RotateToken", RotateTokenResponse(token=token))
     await bus.rotate_token()
 
 
+@pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.parametrize("given", [None, "o" * 43], ids=["by-name", "by-token"])
 async def test_a_wait_that_ends_with_its_token_is_reopened_with_the_new_one(
-    tmp_path: Path, given: str | None
+    tmp_path: Path, given: str | None, refusal: str
 ) -> None:
     async with scripted() as script, asyncio.timeout(BOUND):
         script.answer("GetServerInfo", GetServerInfoResponse(agent="worker"))
@@ -248,7 +273,7 @@ async def test_a_wait_that_ends_with_its_token_is_reopened_with_the_new_one(
         )
         async with client as bus:
             end = asyncio.Event()
-            script.answer("WaitMessages", started(), batch(1), end, UNKNOWN)
+            script.answer("WaitMessages", started(), batch(1), end, REFUSALS[refusal])
             script.answer("WaitMessages", *last_batch(2))
             messages = bus.thread(THREAD).follow()
             assert await take(messages, 1) == ["1"]
@@ -256,19 +281,72 @@ async def test_a_wait_that_ends_with_its_token_is_reopened_with_the_new_one(
             end.set()
             assert await take(messages, 1) == ["2"]
             assert script.tokens(WaitMessagesRequest)[1] == "n" * 43
+            assert asked_from(script) == [0, 1]
             assert len(script.asked(RegisterAgentRequest)) == (given is None)
 
 
-async def test_a_token_rotated_by_another_process_is_read_from_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_a_token_rotated_by_another_process_is_read_from_the_file(
+    tmp_path: Path, refusal: str
+) -> None:
     async with scripted() as script, agent(script, tmp_path) as bus:
         async with agent(script, tmp_path) as other:
             await rotate(script, other, "n" * 43)
-        script.answer("PostMessage", UNKNOWN)
+        script.answer("PostMessage", REFUSALS[refusal])
         script.answer("PostMessage", POSTED)
         await bus.thread(THREAD).post("x")
         assert script.tokens(PostMessageRequest)[1] == "n" * 43
         kept = json.loads((tmp_path / "c.json").read_text("utf-8"))
         assert kept == {script.address: {"worker": "n" * 43}}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_a_wait_goes_on_with_a_token_rotated_by_another_process(
+    tmp_path: Path, refusal: str
+) -> None:
+    async with scripted() as script, agent(script, tmp_path) as bus:
+        end = asyncio.Event()
+        script.answer("WaitMessages", started(), batch(1), end, REFUSALS[refusal])
+        script.answer("WaitMessages", *last_batch(2))
+        messages = bus.thread(THREAD).follow()
+        assert await take(messages, 1) == ["1"]
+        async with agent(script, tmp_path) as other:
+            await rotate(script, other, "n" * 43)
+        end.set()
+        assert await take(messages, 1) == ["2"]
+        assert script.tokens(WaitMessagesRequest)[1] == "n" * 43
+        assert asked_from(script) == [0, 1]
+
+
+async def test_a_rotation_replaces_a_token_rotated_by_another_process(tmp_path: Path) -> None:
+    async with scripted() as script, agent(script, tmp_path) as bus:
+        async with agent(script, tmp_path) as other:
+            await rotate(script, other, "n" * 43)
+        script.answer("RotateToken", EXPIRED)
+        await rotate(script, bus, "m" * 43)
+        assert script.tokens(RotateTokenRequest)[2] == "n" * 43
+
+
+@pytest.mark.parametrize("rpc", ["PostMessage", "WaitMessages"])
+async def test_a_call_is_repeated_as_often_as_its_token_was_replaced(
+    tmp_path: Path, rpc: str
+) -> None:
+    posts = rpc == "PostMessage"
+    sent = PostMessageRequest if posts else WaitMessagesRequest
+    async with scripted() as script, agent(script, tmp_path) as bus:
+        tokens = [letter * 43 for letter in "abc"]
+        rotated = [asyncio.Event() for _ in tokens]
+        for event in rotated:
+            script.answer(rpc, event, EXPIRED)
+        script.answer(rpc, *([POSTED] if posts else last_batch(1)))
+        handle = bus.thread(THREAD)
+        calling = asyncio.ensure_future(handle.post("x") if posts else anext(handle.follow()))
+        for count, (token, event) in enumerate(zip(tokens, rotated, strict=True), 1):
+            await until_sent(script, sent, count)
+            await rotate(script, bus, token)
+            event.set()
+        await calling
+        assert script.tokens(sent)[1:] == tokens
 
 
 async def test_a_rotation_with_an_unknown_token_registers_the_agent_again(tmp_path: Path) -> None:

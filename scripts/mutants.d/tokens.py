@@ -53,6 +53,66 @@ SABOTAGES = [
         ["tests/test_two_servers_ends.py::test_a_token_that_ends_at_one_server_ends_at_the_other"],
     ),
     Sabotage(
+        "what a client has open ends with its rotated token",
+        [
+            Edit(
+                "bus_client/status.py",
+                'error.reason in ("TOKEN_INVALID", "TOKEN_EXPIRED")',
+                'error.reason in ("TOKEN_INVALID",)',
+            )
+        ],
+        [
+            "tests/test_sdk_rotation.py"
+            "::test_followers_of_both_clients_get_each_message_once_when_the_old_token_expires"
+        ],
+        timeout=60,
+    ),
+    Sabotage(
+        "a client looks for no newer token in its credentials file",
+        [
+            Edit(
+                "bus_client/calls.py",
+                "if stored is not None and _bearer(stored) != self._metadata:",
+                "if False:",
+            )
+        ],
+        [
+            "tests/test_sdk_unknown_tokens.py"
+            "::test_a_wait_goes_on_with_a_token_rotated_by_another_process[expired]"
+        ],
+        timeout=60,
+    ),
+    Sabotage(
+        "a client registers its agent again with an expired token",
+        [
+            Edit(
+                "bus_client/calls.py",
+                "if not register or isinstance(refused, TokenExpired):",
+                "if not register:",
+            )
+        ],
+        [
+            "tests/test_sdk_unknown_tokens.py"
+            "::test_an_expired_token_without_a_newer_one_causes_no_registration"
+        ],
+        timeout=60,
+    ),
+    Sabotage(
+        "a call goes on with only one newer token",
+        [
+            Edit(
+                "bus_client/calls.py",
+                'register = register and why == "replaced"',
+                "reauthenticate = False",
+            )
+        ],
+        [
+            "tests/test_sdk_unknown_tokens.py"
+            "::test_a_call_is_repeated_as_often_as_its_token_was_replaced[PostMessage]"
+        ],
+        timeout=60,
+    ),
+    Sabotage(
         "the name of an unregistered agent can be registered again",
         [
             Edit(
