@@ -212,7 +212,10 @@ class ThreadClosed(BusError):
 
 
 class CursorInvalid(BusError):
-    """A seq belongs to another history of the thread, or is past its head. See `metadata`."""
+    """A seq belongs to another history of the thread, or is past its head.
+
+    `metadata` has the thread's `first_seq`, `head_seq` and `epoch`, if the server sent them.
+    """
 
     hint = "Join the thread again to get its current position."
 

@@ -171,7 +171,8 @@ class ThreadHandle:
             ThreadClosed: The thread is closed or archived, and has no messages left to return.
             Unreachable: No server was reached within `timeout`, or 2 s if that is longer.
             BusError: Nothing came within `timeout`, and the last attempt to read failed: there may
-                be unread messages.
+                be unread messages. With infinity: as in follow(), even if messages have come; the
+                next wait() returns them.
             CursorLost: The position is not in the thread's history. `position` is where the next
                 wait() continues.
             ThreadNotFound, Unauthenticated, AgentExists, QuotaExceeded, ProtocolError,

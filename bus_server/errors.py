@@ -24,7 +24,7 @@ Exception
 │   ├── ThreadClosed            it is closed or archived
 │   ├── CursorInvalid           a cursor is past its head, or of another epoch
 │   │                           limits:
-│   ├── QuotaExceeded           a limit on a number is reached; waiting does not help
+│   ├── QuotaExceeded           a quota is used up; retrying later does not help
 │   ├── StorageFull             the disk is full
 │   │                           nothing was done, retry later:
 │   ├── Draining                the server is shutting down
@@ -240,7 +240,7 @@ class CursorInvalid(BusError):
 
 
 class QuotaExceeded(BusError):
-    """A limit on a number, such as that of open waits, is reached. Waiting does not help."""
+    """A quota, such as the number of open waits, is used up. Retrying later does not help."""
 
     def __init__(self, quota: str, limit: int, advice: str) -> None:
         """`quota`: what is limited, in the plural. `advice`: what the caller can do."""

@@ -98,7 +98,7 @@ async def _agent(bus: BusClient, name: str) -> Agent | None:
 
 def _recipient(found: Participant, agent: Agent | None) -> str:
     if found.presence == bus_client.Presence.PRESENCE_WAITING and not found.waiting:
-        return "waiting (not for it)"  # in another thread, or for other messages
+        return "waiting (not for it)"  # on another thread, or for other messages
     return _presence(found.presence, agent) + _wait_count(found)
 
 

@@ -85,7 +85,7 @@ async def create(
     metavar="NAME",
     default="",
     show_default=False,
-    help="Only threads that NAME has joined or posted to, or that mention it.",
+    help="Only threads in which NAME is a participant.",
 )
 @as_option
 @timeout_option

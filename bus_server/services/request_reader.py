@@ -113,7 +113,7 @@ class PendingReads:
 
 
 class RequestReader:
-    """A reader of the request of one call, or of a stream's. Close it when the call ends."""
+    """A reader of one call's request, or of a stream of them. Close it when the call ends."""
 
     __slots__ = ("_context", "_held", "_pending", "_task", "caller", "refusal", "since", "stream")
 

@@ -78,7 +78,7 @@ class PresenceWatcher:
                 now = {p.agent: presence_name(p.presence) for p in update.participants}
                 changed = {agent for agent in now if now[agent] != self._states.get(agent)}
                 if not changed:
-                    continue  # only a read position changed
+                    continue  # something other than presence changed, such as a read position
                 async with self._changed:
                     self._states |= now
                     self._narrator.presence(self._states, changed)

@@ -597,7 +597,7 @@ class WaitEnding(_message.Message):
         REASON_MIN_MESSAGES: WaitEnding._Reason.ValueType  # 2
         """min_messages were delivered and every thread is caught up."""
         REASON_MAX_WAIT: WaitEnding._Reason.ValueType  # 3
-        """max_wait is over."""
+        """max_wait has passed."""
         REASON_DEADLINE: WaitEnding._Reason.ValueType  # 4
         """The call's deadline is near: 0.2–1 s away, or a tenth of the call's timeout if that is less."""
         REASON_DRAINING: WaitEnding._Reason.ValueType  # 5
@@ -617,7 +617,7 @@ class WaitEnding(_message.Message):
     REASON_MIN_MESSAGES: WaitEnding.Reason.ValueType  # 2
     """min_messages were delivered and every thread is caught up."""
     REASON_MAX_WAIT: WaitEnding.Reason.ValueType  # 3
-    """max_wait is over."""
+    """max_wait has passed."""
     REASON_DEADLINE: WaitEnding.Reason.ValueType  # 4
     """The call's deadline is near: 0.2–1 s away, or a tenth of the call's timeout if that is less."""
     REASON_DRAINING: WaitEnding.Reason.ValueType  # 5

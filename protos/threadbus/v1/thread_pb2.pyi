@@ -195,7 +195,9 @@ class ThreadPosition(_message.Message):
     """Whether the thread accepts posts, as of this frame."""
     @_builtins.property
     def cursor(self) -> _message_pb2.Cursor:
-        """Where to resume. Everything up to this cursor was sent before this frame, or filtered out."""
+        """Where to resume. Every entry after the cursor at which the wait began or resynced, up to this
+        one, was sent before this frame, or filtered out.
+        """
 
     def __init__(
         self,

@@ -90,7 +90,7 @@ const (
 	WaitEnding_REASON_MAX_MESSAGES WaitEnding_Reason = 1
 	// min_messages were delivered and every thread is caught up.
 	WaitEnding_REASON_MIN_MESSAGES WaitEnding_Reason = 2
-	// max_wait is over.
+	// max_wait has passed.
 	WaitEnding_REASON_MAX_WAIT WaitEnding_Reason = 3
 	// The call's deadline is near: 0.2–1 s away, or a tenth of the call's timeout if that is less.
 	WaitEnding_REASON_DEADLINE WaitEnding_Reason = 4

@@ -287,7 +287,8 @@ func (x *Thread) GetUpdateTime() *timestamppb.Timestamp {
 // The position of a wait in one thread.
 type ThreadPosition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
+	// Where to resume. Every entry after the cursor at which the wait began or resynced, up to this
+	// one, was sent before this frame, or filtered out.
 	Cursor *Cursor `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// Seq of the newest entry, as of this frame.
 	HeadSeq int64 `protobuf:"varint,2,opt,name=head_seq,json=headSeq,proto3" json:"head_seq,omitempty"`

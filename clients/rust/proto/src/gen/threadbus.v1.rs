@@ -1270,7 +1270,8 @@ impl ::prost::Name for Thread {
 /// The position of a wait in one thread.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ThreadPosition {
-    /// Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
+    /// Where to resume. Every entry after the cursor at which the wait began or resynced, up to this
+    /// one, was sent before this frame, or filtered out.
     #[prost(message, optional, tag = "1")]
     pub cursor: ::core::option::Option<Cursor>,
     /// Seq of the newest entry, as of this frame.
@@ -1799,7 +1800,7 @@ pub mod wait_ending {
         MaxMessages = 1,
         /// min_messages were delivered and every thread is caught up.
         MinMessages = 2,
-        /// max_wait is over.
+        /// max_wait has passed.
         MaxWait = 3,
         /// The call's deadline is near: 0.2–1 s away, or a tenth of the call's timeout if that is less.
         Deadline = 4,

@@ -352,7 +352,7 @@ export enum WaitEnding_Reason {
   REASON_MAX_MESSAGES = 1,
   /** REASON_MIN_MESSAGES - min_messages were delivered and every thread is caught up. */
   REASON_MIN_MESSAGES = 2,
-  /** REASON_MAX_WAIT - max_wait is over. */
+  /** REASON_MAX_WAIT - max_wait has passed. */
   REASON_MAX_WAIT = 3,
   /** REASON_DEADLINE - The call's deadline is near: 0.2–1 s away, or a tenth of the call's timeout if that is less. */
   REASON_DEADLINE = 4,

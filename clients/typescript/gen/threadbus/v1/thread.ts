@@ -160,7 +160,10 @@ export interface Thread_LabelsEntry {
 
 /** The position of a wait in one thread. */
 export interface ThreadPosition {
-  /** Where to resume. Everything up to this cursor was sent before this frame, or filtered out. */
+  /**
+   * Where to resume. Every entry after the cursor at which the wait began or resynced, up to this
+   * one, was sent before this frame, or filtered out.
+   */
   cursor:
     | Cursor
     | undefined;

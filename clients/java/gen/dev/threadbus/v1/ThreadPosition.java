@@ -53,7 +53,8 @@ private static final long serialVersionUID = 0L;
   private dev.threadbus.v1.Cursor cursor_;
   /**
    * <pre>
-   * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
+   * Where to resume. Every entry after the cursor at which the wait began or resynced, up to this
+   * one, was sent before this frame, or filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -65,7 +66,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
+   * Where to resume. Every entry after the cursor at which the wait began or resynced, up to this
+   * one, was sent before this frame, or filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -77,7 +79,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
+   * Where to resume. Every entry after the cursor at which the wait began or resynced, up to this
+   * one, was sent before this frame, or filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -537,7 +540,8 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.Cursor, dev.threadbus.v1.Cursor.Builder, dev.threadbus.v1.CursorOrBuilder> cursorBuilder_;
     /**
      * <pre>
-     * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
+     * Where to resume. Every entry after the cursor at which the wait began or resynced, up to this
+     * one, was sent before this frame, or filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -548,7 +552,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
+     * Where to resume. Every entry after the cursor at which the wait began or resynced, up to this
+     * one, was sent before this frame, or filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -563,7 +568,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
+     * Where to resume. Every entry after the cursor at which the wait began or resynced, up to this
+     * one, was sent before this frame, or filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -583,7 +589,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
+     * Where to resume. Every entry after the cursor at which the wait began or resynced, up to this
+     * one, was sent before this frame, or filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -601,7 +608,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
+     * Where to resume. Every entry after the cursor at which the wait began or resynced, up to this
+     * one, was sent before this frame, or filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -626,7 +634,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
+     * Where to resume. Every entry after the cursor at which the wait began or resynced, up to this
+     * one, was sent before this frame, or filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -643,7 +652,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
+     * Where to resume. Every entry after the cursor at which the wait began or resynced, up to this
+     * one, was sent before this frame, or filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -655,7 +665,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
+     * Where to resume. Every entry after the cursor at which the wait began or resynced, up to this
+     * one, was sent before this frame, or filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -670,7 +681,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
+     * Where to resume. Every entry after the cursor at which the wait began or resynced, up to this
+     * one, was sent before this frame, or filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>

@@ -12,7 +12,8 @@ public interface ThreadPositionOrBuilder extends
 
   /**
    * <pre>
-   * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
+   * Where to resume. Every entry after the cursor at which the wait began or resynced, up to this
+   * one, was sent before this frame, or filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -21,7 +22,8 @@ public interface ThreadPositionOrBuilder extends
   boolean hasCursor();
   /**
    * <pre>
-   * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
+   * Where to resume. Every entry after the cursor at which the wait began or resynced, up to this
+   * one, was sent before this frame, or filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -30,7 +32,8 @@ public interface ThreadPositionOrBuilder extends
   dev.threadbus.v1.Cursor getCursor();
   /**
    * <pre>
-   * Where to resume. Everything up to this cursor was sent before this frame, or filtered out.
+   * Where to resume. Every entry after the cursor at which the wait began or resynced, up to this
+   * one, was sent before this frame, or filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>

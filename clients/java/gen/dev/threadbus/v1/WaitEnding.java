@@ -84,7 +84,7 @@ private static final long serialVersionUID = 0L;
     REASON_MIN_MESSAGES(2),
     /**
      * <pre>
-     * max_wait is over.
+     * max_wait has passed.
      * </pre>
      *
      * <code>REASON_MAX_WAIT = 3;</code>
@@ -160,7 +160,7 @@ private static final long serialVersionUID = 0L;
     public static final int REASON_MIN_MESSAGES_VALUE = 2;
     /**
      * <pre>
-     * max_wait is over.
+     * max_wait has passed.
      * </pre>
      *
      * <code>REASON_MAX_WAIT = 3;</code>
