@@ -38,6 +38,12 @@ def measure(bench: Bench) -> Outcome:
         outcome.ratio("ThreadBus: deliveries/s", "floor, one reader: frames/s"),
         at_least=True,
     )
+    outcome.judge(
+        "deliveries/s, relative to the floor's own fan-out",
+        0.75,
+        outcome.ratio("ThreadBus: deliveries/s", "floor: deliveries/s"),
+        at_least=True,
+    )
     return outcome
 
 

@@ -47,10 +47,10 @@ def measure(bench: Bench) -> Outcome:
             for name, (program, server) in peers.items():
                 _replay(record, name, program, server, count)
     ours = outcome.figures["ThreadBus: msg/s"]
-    outcome.judge("msg/s", 500_000, ours, at_least=True, unit="msg/s")
-    for name in ("NATS JetStream", "Redis Streams"):
+    outcome.judge("msg/s", 700_000, ours, at_least=True, unit="msg/s")
+    for name, goal in (("NATS JetStream", 5), ("Redis Streams", 2)):
         ratio = outcome.ratio("ThreadBus: msg/s", f"{name}: msg/s")
-        outcome.judge(f"relative to {name}", 5, ratio, at_least=True)
+        outcome.judge(f"relative to {name}", goal, ratio, at_least=True)
     return outcome
 
 

@@ -13,7 +13,6 @@ _CORES = sorted(os.sched_getaffinity(0))
 #: The server has the first core, the clients have the others if there are any.
 SERVER_CORES = set(_CORES[:1])
 CLIENT_CORES = set(_CORES[1:]) or SERVER_CORES
-_TICK = os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
@@ -27,9 +26,16 @@ def on_cores(cores: set[int]) -> Iterator[None]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Returns the CPU time that a process has used in all of its threads, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
+    """Returns the CPU time that the threads of a process have used, in seconds.
+
+    Without those that have ended. To the nanosecond: /proc/PID/stat counts in hundredths of a
+    second.
+    """
+    spent = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has just ended
+            spent += int((task / "schedstat").read_text("ascii").split()[0])
+    return spent / 1e9
 
 
 def resident_bytes(pid: int) -> int:

@@ -48,7 +48,8 @@ _METHOD = """\
 ## How it is measured
 
 Servers run on one core, clients on another. Every client is a separate process; unary load comes \
-from ghz, all other load from Python clients that work on bytes. Each goal starts with a warm-up. \
+from h2load (and from ghz where it says so, which is slower than the floor), all other load from \
+Python clients that work on bytes. Each goal starts with a warm-up. \
 Then the systems take turns, round after round; a ratio is of two figures of the same round. The \
 table shows the median of the rounds, with the lowest and the highest in brackets. Every client \
 counts lost and duplicated messages.

@@ -19,6 +19,7 @@ class Tools:
     """The path of each program; None if it is not available."""
 
     folder: Path
+    h2load: Path | None = None
     ghz: Path | None = None
     nats: Path | None = None
     redis: Path | None = None
@@ -33,6 +34,12 @@ def install(folder: Path) -> Tools:
     """Find or install all programs. Reports its progress on stderr."""
     tools = Tools(folder)
     folder.mkdir(exist_ok=True)
+    tools.h2load = _first(
+        tools,
+        "h2load (ghz generates unary load instead, and is slower than the servers)",
+        lambda: _on_path("h2load"),
+        lambda: _apt("nghttp2-client", "h2load"),
+    )
     tools.ghz = _first(
         tools,
         "ghz (Python clients generate the load instead)",
@@ -61,7 +68,11 @@ def install(folder: Path) -> Tools:
     )
     if tools.ghz:
         tools.versions["ghz"] = GHZ.removeprefix("v")
-    for name, program in (("NATS", tools.nats), ("Redis", tools.redis)):
+    for name, program in (
+        ("h2load", tools.h2load),
+        ("NATS", tools.nats),
+        ("Redis", tools.redis),
+    ):
         if program:
             output = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
             found = re.search(r"\d+\.\d+\.\d+", output)
@@ -108,13 +119,13 @@ def _go(folder: Path, module: str, name: str) -> Path:
     return _there(folder / "bin" / name)
 
 
-def _apt(package: str) -> Path:
+def _apt(package: str, program: str = "") -> Path:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise _Unavailable("apt-get needs root")
     # The run level keeps the package from starting its server.
     command = ["apt-get", "install", "--yes", "--no-install-recommends", package]
     _run(command, f"installing {package}", DEBIAN_FRONTEND="noninteractive", RUNLEVEL="1")
-    return _on_path(package)
+    return _on_path(program or package)
 
 
 def _wheel(folder: Path, package: str, name: str) -> Path:
