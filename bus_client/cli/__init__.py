@@ -78,7 +78,7 @@ def _threadbus() -> None:
       threadbus wait design --as reviewer
 
     \b
-    An agent's main loop. Ends on an error, or an hour without a message for it:
+    An agent's main loop. Ends if a wait fails, or returns nothing for an hour:
       threadbus register reviewer; threadbus join design --as reviewer
       while news=$(threadbus wait design --as reviewer --mine --timeout 3600 --json); do
         my-model <<<"$news" | threadbus post design - --as reviewer

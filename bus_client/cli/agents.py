@@ -180,7 +180,7 @@ async def list_agents(session: Session, presences: Sequence[str]) -> None:
 @timeout_option
 @on_server
 async def waits(session: Session, agent_name: str, thread: str) -> None:
-    """List the open waits, longest first. Operators only.
+    """List the waits open on the server, longest first. Operators only.
 
     Shows who waits, since when, from which address, and on which threads. An agent with more waits
     than expected may be running twice. Its processes then share one read position: messages that

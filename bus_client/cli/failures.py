@@ -93,7 +93,7 @@ def report(error: BusError, *, json: bool, message: str = "", hint: str = "") ->
     if error.hint != type(error).hint:  # set on this error: more specific than its class's
         usual = error.hint
     if getattr(error, "request_id", None) == "":  # not a post: repeating it may not be safe
-        usual = "Check whether it was done before you repeat it."
+        usual = "Check whether the call took effect before you repeat it."
     message, hint = message or error.message, hint or usual
     if json:
         document = {

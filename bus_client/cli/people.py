@@ -61,7 +61,7 @@ def agent_lines(agents: Iterable[Agent]) -> Iterator[str]:
 
 
 def participant_lines(participants: Iterable[Participant], thread: Thread) -> Iterator[str]:
-    """Yields a line for each participant: name, presence, how far it has read."""
+    """Yields a line for each participant: name, presence, whether it waits, read position."""
     rows = [
         (
             "",

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     metavar="N",
     type=click.IntRange(0, 100),
     default=10,
-    help="How many messages before your read position to show.",
+    help="How many messages up to your read position to show.",
 )
 @click.option(
     "--start",
@@ -57,7 +57,7 @@ async def join(
     start: Literal["head", "first"],
     no_create: bool,
 ) -> None:
-    """Join a thread. Shows the thread, the last messages that you have read, and how many are new.
+    """Join a thread. Shows the thread, messages up to your read position, and how many follow.
 
     Creates the thread if it does not exist. `threadbus wait` continues from your read position.
 

@@ -38,7 +38,7 @@ class Session:
 
     Attributes:
         server: The server's address, with its port.
-        agent: The name given with --as. None = none.
+        agent: The name given with --as or THREADBUS_AGENT. None = none.
         token: The token given with --token-file or THREADBUS_TOKEN. None = the one stored for
             `agent`, if any.
         timeout: Seconds for each call, with its retries.
@@ -216,7 +216,10 @@ def _read_token(file: Path | None) -> str | None:
 
 
 def _check_permissions(file: Path) -> None:
-    """Raises CredentialsError if others can read or write the user's file, as ssh does for keys."""
+    """Raise CredentialsError if others have any permission on the file, as ssh does for keys.
+
+    Accepts any file that is not regular, or that the user does not own or cannot write.
+    """
     status = file.stat()
     changeable = status.st_uid == os.geteuid() and os.access(file, os.W_OK)
     if not stat.S_ISREG(status.st_mode) or not changeable:

@@ -41,8 +41,8 @@ async def tail(session: Session, threads: Sequence[str], from_start: bool, last:
     """Watch threads: print messages as they are posted, until Ctrl-C or until all are closed.
 
     Ends, too, when your session is ended, for example by `threadbus agents goodbye`. Reconnects
-    after a restart of the server, and marks nothing as read. With --json each message is a line of
-    JSON.
+    after a restart of the server, and marks nothing as read. If a thread cannot be read, the others
+    are still watched. With --json each message is a line of JSON.
 
     \b
     Examples:

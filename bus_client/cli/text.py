@@ -6,8 +6,8 @@ lines or is invisible is shown as its code: \x1b, \u202e or \U000e0041. Ordinary
 is: letters of all scripts, including those written from right to left, and emoji. Three kinds of
 invisible characters belong to ordinary writing, and are kept:
 
-- a joiner or non-joiner (U+200C, U+200D) after a letter of a script that uses them, from Arabic to
-  Mongolian, and a joiner between two emoji,
+- a non-joiner or joiner (U+200C, U+200D) after a character of a script that uses them, such as
+  Arabic or Devanagari, and a joiner between two emoji,
 - a variation selector 15 or 16 after a symbol, which selects its text or emoji form,
 - the tags of the flags of England, Scotland and Wales.
 
@@ -63,7 +63,10 @@ def safe_lines(text: str) -> list[str]:
 
 
 def dumps(document: object) -> str:
-    """Returns the document as one line of JSON. Unsafe characters are escaped; nothing is lost."""
+    """Returns the document as one line of JSON. Unsafe characters are escaped; nothing is lost.
+
+    If stdout's encoding is not UTF-8, all characters other than ASCII are escaped.
+    """
     encoding = (sys.stdout.encoding or "").lower()
     text = json.dumps(document, ensure_ascii=encoding not in ("utf-8", "utf8"))
     return _SHOWN.sub(_escaped, text)

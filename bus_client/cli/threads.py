@@ -95,7 +95,8 @@ async def list_threads(
 ) -> None:
     """List threads, most recently active first.
 
-    Shows each thread's name, state, newest seq, the time of that message, stage and topic.
+    Shows each thread's name, state, newest seq, the time of that entry, stage, [strict] if its mode
+    is strict, and topic.
 
     \b
     Example:
@@ -117,8 +118,9 @@ async def list_threads(
 async def show(session: Session, thread: str) -> None:
     """Show a thread and its participants.
 
-    Shows the thread's name, state, newest seq, the time of that message, stage and topic; and for
-    each participant its name, its presence, and how far it has read.
+    Shows the thread's name, state, newest seq, the time of that entry, stage, [strict] if its mode
+    is strict, and topic; and for each participant its name, its presence, whether it waits on this
+    thread, and how far it has read.
 
     \b
     Example:
@@ -185,8 +187,8 @@ async def update(
 async def leave(session: Session, thread: str) -> None:
     """Leave a thread.
 
-    Your messages remain; your read position is dropped. Joining, posting or being mentioned makes
-    you a participant again.
+    Your messages remain; your read position is dropped. Joining, posting, a mention or a handoff
+    makes you a participant again.
 
     \b
     Example:
@@ -223,7 +225,7 @@ async def open_thread(session: Session, thread: str) -> None:
 async def close(session: Session, thread: str) -> None:
     """Close a thread.
 
-    It can still be read, but takes no posts, and waits on it end.
+    It can still be read, but takes no posts. A wait ends when all of its threads are closed.
 
     \b
     Example:

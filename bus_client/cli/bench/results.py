@@ -74,13 +74,16 @@ def content(number: int, size: int) -> str:
 
 
 def number_of(text: str) -> int:
-    """Returns the number in a text of content(); -1 for any other text."""
+    """Returns the number at the start of a text of content(); -1 if there is none."""
     digits = text[:20].partition(".")[0]
     return int(digits) if digits.isdigit() else -1
 
 
 def times(seconds: Sequence[float]) -> dict[str, float]:
-    """Returns the median and 99th percentile of times in seconds, as `p50_ms` and `p99_ms`."""
+    """Returns the median and 99th percentile of times in seconds, as `p50_ms` and `p99_ms`.
+
+    Both are nan if there are no times.
+    """
     ordered = sorted(seconds)
     return {f"p{part}_ms": percentile(ordered, part) * 1e3 for part in (50, 99)}
 

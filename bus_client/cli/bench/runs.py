@@ -17,7 +17,7 @@ from bus_client.cli.session import run_concurrently
 if TYPE_CHECKING:
     from bus_client import BusClient, Message, ThreadHandle
 
-#: Seconds within which a posted message must arrive; otherwise it counts as lost.
+#: Seconds within which `wake` must have posted and received a message; otherwise it is lost.
 _PATIENCE = 10.0
 #: Content of the first post: when it arrives, the wait is open.
 _WARM_UP = "Warm-up"
@@ -41,7 +41,7 @@ class Bench:
 
     poster: BusClient
     reader: BusClient
-    """Another client, so that its waits have a connection of their own."""
+    """Another client, which reads the messages."""
     thread: str
     """The name of a thread that only this benchmark uses."""
     load: Load
@@ -50,7 +50,7 @@ class Bench:
 
 
 async def post(bench: Bench) -> Result:
-    """Measure posts/s with many posts in flight, and how long each takes. Returns the result.
+    """Measure posts/s with `concurrency` posts in flight, and the time of each. Returns the result.
 
     Raises:
         BusError: A call failed.

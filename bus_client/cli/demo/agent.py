@@ -55,7 +55,11 @@ class _Agent:
         self._cue = cue
 
     async def take_part(self) -> None:
-        """Reply to unread messages, and then to each new one. Runs until it is cancelled."""
+        """Join the thread; reply to its newest message, if that is unread, and to each later one.
+
+        If the thread is empty, begin the conversation. Returns when the thread is closed or the
+        agent's session is ended.
+        """
         thread = await self._bus.join(THREAD, start="first")
         _report(joined=thread.position.after_seq)
         if thread.info.head_seq == 0:
@@ -68,7 +72,10 @@ class _Agent:
                     await self._answer(thread, message.seq)
 
     def _filter(self) -> bus_client.MessageFilter | None:
-        """Returns the filter for the agent's wait. The tester sleeps until addressed."""
+        """Returns the filter for the agent's wait: the tester gets only messages addressed to it.
+
+        None = no filter.
+        """
         if self._bus.agent == "tester":
             return bus_client.MessageFilter(addressed_to_me=True)
         return None
@@ -101,7 +108,10 @@ class _Agent:
             await thread.acknowledge(seq)
 
     def _line_after(self, seq: int) -> Line | None:
-        """Returns the reply to message `seq`, or None. A real agent would ask its model here."""
+        """Returns the reply to message `seq`; None if the agent has none.
+
+        A real agent would ask its model here.
+        """
         mine = (line for line in LINES if line.who == self._bus.agent)
         return next((line for line in mine if line.after == seq), None)
 

@@ -203,11 +203,14 @@ def _log(path: Path) -> Check:
 
 
 def _left_behind(path: Path) -> Check | None:
-    """Returns a warning about files that a server left when it lost its own; None without any."""
+    """Returns a warning about what servers left beside the database; None if there is nothing.
+
+    Servers leave copies of a store whose files were lost, and logs of a former database.
+    """
     found = [*path.parent.glob(f"{path.name}.rescued*"), *path.parent.glob(f"{path.name}-wal.*")]
     if not found:
         return None
-    finding = f"a server that lost its files left {', '.join(str(file) for file in sorted(found))}"
+    finding = f"left from lost or replaced files: {', '.join(str(file) for file in sorted(found))}"
     advice = "Delete them if the database lacks nothing; .rescued files are copies of it."
     return Check("left behind", "warning", finding, advice)
 

@@ -21,7 +21,11 @@ def machine_checks() -> Iterator[Check]:
 
 
 def readable_by_others(path: Path) -> bool:
-    """Returns whether the group or others have any permission on the file. Raises OSError."""
+    """Returns whether the group or others have any permission on the file.
+
+    Raises:
+        OSError: The file cannot be inspected.
+    """
     return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
 
 

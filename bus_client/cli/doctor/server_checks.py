@@ -42,7 +42,7 @@ async def server_checks(session: Session, bus: BusClient) -> AsyncGenerator[Chec
         bus: An anonymous client of the server.
 
     Raises:
-        BusError: The server no longer responds.
+        BusError: A call failed; in most cases, the server no longer responds.
     """
     sample = await _quickest_sample(bus)
     yield await _server(session.server, sample)
@@ -90,7 +90,7 @@ async def _serving(address: str) -> bool:
     """Returns whether the health service reports SERVING; true if there is no health service.
 
     Raises:
-        BusError: The server does not respond.
+        BusError: The call failed, or had no response within 5 s.
     """
     import grpc.aio
 
@@ -145,7 +145,7 @@ async def _identity(
     The client is closed with `connections`; it is None if there is no token, or no valid one.
 
     Raises:
-        BusError: The server does not respond.
+        BusError: A call failed, other than because of the token.
     """
     token = session.token
     if token is None and session.agent is not None:

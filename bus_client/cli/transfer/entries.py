@@ -147,7 +147,8 @@ class Entries:
 class SeqMap:
     """A map from the seqs of one thread in the file to its seqs on the server.
 
-    Stores runs of consecutive seqs, of which there are few: one, if nobody else posts.
+    Stores runs of consecutive seqs. There are few: a new run begins only where the file omits seqs,
+    or somebody else has posted to the thread.
     """
 
     def __init__(self) -> None:
@@ -155,11 +156,15 @@ class SeqMap:
         self._new: list[tuple[int, int]] = []  # each run's first seq on the server, and its length
 
     def add(self, old: int, new: int) -> None:
-        """Map `old` to `new`. No-op if `old` is 0: the line has no seq."""
+        """Map `old` to `new`. No-op if `old` is 0: the line has no seq.
+
+        If `old` is not above all earlier ones, those are dropped: the file continues with another
+        history of the thread.
+        """
         if not old:
             return
         if self._old and old < self._old[-1] + self._new[-1][1]:
-            self._old, self._new = [], []  # not ascending: another history of the thread begins
+            self._old, self._new = [], []
         if self._old:
             (began, length) = self._new[-1]
             if (old, new) == (self._old[-1] + length, began + length):
@@ -169,7 +174,7 @@ class SeqMap:
         self._new.append((new, 1))
 
     def new(self, old: int) -> int:
-        """Returns the seq on the server for `old`; 0 if `old` was not added."""
+        """Returns the seq on the server for `old`; 0 if `old` is not in the map."""
         at = bisect_right(self._old, old) - 1
         if at < 0:
             return 0

@@ -257,7 +257,10 @@ def _output(file: Path | None) -> Iterator[Callable[[str], object]]:
     """Yields a function that writes text to the file, or to stdout if `file` is None.
 
     A regular file is replaced atomically at the end, unless nothing was written or an error is
-    raised; other files, such as pipes, are written directly. Raises OSError.
+    raised; other files, such as pipes, are written directly.
+
+    Raises:
+        OSError: The file or stdout cannot be written.
     """
     if file is None:
         # JSON lines are UTF-8, whatever the locale is.
