@@ -161,8 +161,8 @@ class Calls:
     ) -> Literal["replaced", "registered"] | None:
         """Returns why to repeat a call or stream that failed; None = do not repeat it.
 
-        "replaced": Its token was refused, and the client has another one by now. It was rotated or
-        registered since, or found in the credentials file, where another process has stored it.
+        "replaced": Its token was refused, but the client has since rotated it or registered the
+        agent again, or another process has stored a new token in the credentials file.
         "registered": The server did not know its token, and the agent was registered again by its
         name, since the server may have a new store.
 
@@ -170,10 +170,12 @@ class Calls:
             refused: The error of the call or stream.
             token_version: The value of the attribute `token_version` when it was sent.
             register: Whether the agent may be registered again with the token that was refused.
-            timeout: Seconds for a registration.
+            timeout: Seconds for each call of a registration.
 
         Raises:
+            CredentialsError: The agent's token cannot be read from its file or saved in it.
             BusError: The registration failed; see authenticate().
+            RuntimeError: As in call().
         """
         if not token_refused(refused):
             return None
@@ -418,7 +420,7 @@ class Calls:
     ) -> grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse]:
         """Open a wait, and return its stream. The request is sent once the channel is connected.
 
-        Use the stream within stream_errors().
+        Call this, and use the stream, within stream_errors().
 
         Args:
             request: What to wait for.
@@ -438,7 +440,7 @@ class Calls:
     ) -> grpc.aio.StreamStreamCall[PostMessagesRequest, PostMessagesResponse]:
         """Open a stream of posts, and return it. It starts once the channel is connected.
 
-        Use the stream within stream_errors().
+        Call this, and use the stream, within stream_errors().
 
         Raises:
             RuntimeError: The process was forked; see refuse_fork().
@@ -461,7 +463,7 @@ class Calls:
         """Context manager for each use of a stream: translates grpc's errors except AioRpcError.
 
         Raises:
-            RuntimeError: The client was closed, before or during the block.
+            RuntimeError: The client was closed before the block, or before grpc raised an error.
             Unreachable: The stream was cancelled, but not the task that uses it.
             BusError: grpc refused to send the call.
         """

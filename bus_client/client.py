@@ -46,11 +46,11 @@ class BusClient:
     seconds. While the client is connected, its heartbeats show others that the agent is alive.
 
     Every call may raise Unavailable (in most cases Unreachable, Draining, StoreBusy or
-    StoreFailed), Unauthenticated, AccessDenied, InvalidArgument, InternalError and ProtocolError;
-    see bus_client.BusError. InvalidArgument is raised before anything is sent for an argument that
-    does not fit into the request, such as a number out of range. A call of a client that is not
-    connected raises RuntimeError. So does a call during which the client is closed, unless it
-    raises OutcomeUnknown.
+    StoreFailed), Unauthenticated, AccessDenied, InvalidArgument, InternalError and ProtocolError; a
+    call that writes, StorageFull. InvalidArgument is raised before anything is sent for an argument
+    that does not fit into the request, such as a number out of range. A call of a client that is
+    not connected, or in a forked process, raises RuntimeError. So does a call during which the
+    client is closed, unless it raises OutcomeUnknown.
 
     If the server no longer knows an agent that was registered by its name, the client registers
     the agent again. A call raises AgentExists if that fails because the name is taken.
@@ -66,11 +66,11 @@ class BusClient:
         display_name: A name for people, up to 128 bytes.
         description: What the agent does, up to 1,024 bytes.
         timeout: Seconds for a call with its retries; follow(), wait(), post() and post_many() have
-            limits of their own. Here and for all other times: infinity, or more than 31 years,
-            means no limit; a negative number or NaN raises InvalidArgument.
+            limits of their own. For this and every other time in seconds, infinity or more than 31
+            years means no limit, and a negative number or NaN raises InvalidArgument.
         credentials: Path of the credentials file. None = THREADBUS_CREDENTIALS, or else
             `credentials.json` in the user's data directory. Used only for an `agent` without a
-            `token`. A file of the user that others can read is refused with CredentialsError.
+            `token`. A file of the user that others may access is refused with CredentialsError.
         heartbeats: Report automatically that the agent is alive, at the interval that the server
             asks for. With False, for short-lived tools, heartbeats are sent only by heartbeat(),
             and to report read positions.
@@ -202,8 +202,8 @@ class BusClient:
             status_text: What it is doing, for people, up to 256 bytes. None = unchanged.
             lease: Seconds from now for which the agent may be silent without being LAPSED, for
                 example during a long model call that blocks the event loop. The server lowers a
-                longer lease to its max_lease (1 h). 0 = its agent_timeout, the default. None =
-                unchanged.
+                longer lease to its max_lease (1 h). 0 = its agent_timeout. None = what is left of
+                the last lease, or agent_timeout if that is longer.
         """
         build(HeartbeatRequest, state=state, status_text="" if status_text is None else status_text)
         lease = None if lease is None else seconds("lease", lease)
@@ -280,7 +280,7 @@ class BusClient:
         """Change what others see of an agent, and return the agent.
 
         Args:
-            name: The agent. Empty = the caller. Only operators may change another agent.
+            name: The agent. Empty = the caller. Operators may, and must, name another agent.
             display_name: Its new name for people, up to 128 bytes. None = unchanged.
             description: What it does, up to 1,024 bytes. None = unchanged.
             labels: New labels, which replace all of its labels. None = unchanged.
@@ -307,7 +307,7 @@ class BusClient:
         messages remain, and its name cannot be registered again.
 
         Args:
-            name: The agent. Empty = the caller. Only operators may unregister another agent.
+            name: The agent. Empty = the caller. Operators may, and must, name another agent.
 
         Raises:
             AgentNotFound: No agent of this name is registered.
@@ -400,7 +400,7 @@ class BusClient:
         """Returns a handle for a thread. Makes no call.
 
         Posting and listing messages does not require joining the thread. The first follow() or
-        wait() joins it, unless `position` was set before.
+        wait() joins it, unless its position was set before.
         """
         return ThreadHandle(text("thread", name), self._calls, self._heartbeats)
 
@@ -454,8 +454,8 @@ class BusClient:
 
         Args:
             prefix: Only threads whose names begin with it. Empty = all.
-            states: Only threads in one of these states, at most 100. Empty = open and closed
-                threads, not archived ones.
+            states: Only threads in one of these states, at most 100. THREAD_STATE_UNSPECIFIED =
+                in any state. Empty = open and closed threads, not archived ones.
             participant: Only threads in which this agent participates. Empty = all.
         """
         request = build(
@@ -472,7 +472,7 @@ class BusClient:
         """Yields the waits open on this server, the longest open first. Only for operators.
 
         Args:
-            agent: Only waits of this agent. Empty = of all.
+            agent: Only waits of this agent; "anonymous" = of anonymous clients. Empty = of all.
             thread: Only waits on this thread. Empty = on all.
 
         Raises:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from threadbus.v1.bus_service_pb2_grpc import BusServiceAsyncStub
 
 # Maximum number of streams on a connection, unless the server allows fewer, and of concurrent unary
-# calls of a client. Proxies allow at least 100. A server near its own limit may refuse a call while
-# finished ones still count.
+# calls of a client. Proxies usually allow at least 100. It is well below the default limit of a
+# server, near which calls may be refused because finished ones still count.
 _MAX_STREAMS = 100
 
 # Seconds after a failed attempt before the server is asked for its limits again.
@@ -93,7 +93,8 @@ class Connections:
     async def acquire(self, deadline: float) -> bool:
         """Wait until a unary call can be sent. Returns whether it can.
 
-        True: call release() after the call. False: it is `deadline`, or the connections are closed.
+        True: call release() after the call. False: `deadline` has passed, or the connections are
+        closed.
 
         Args:
             deadline: When to give up, on the loop's clock.

@@ -186,7 +186,7 @@ def _real(path: Path) -> Path:
     """Returns the path with symbolic links resolved, such as those of dotfile managers.
 
     Raises:
-        CredentialsError: It is a symbolic link of another user.
+        CredentialsError: It is a symbolic link of another user, and the process is not root's.
         OSError: Symbolic links form a loop.
     """
     if path.is_symlink() and os.geteuid() not in (path.lstat().st_uid, 0):
@@ -250,8 +250,8 @@ def _load(path: Path) -> dict[str, dict[str, str]]:
 def _check_status(path: Path, status: os.stat_result) -> None:
     """Raises CredentialsError unless the file is a regular file that is safe, as ssh does for keys.
 
-    Safe: the user owns it and no one else may access it, or root owns it. Root may use any file of
-    another user.
+    Safe: the user owns it, and no one else may access it. Of the files of other users, only those
+    of root are safe; to root, all are.
     """
     user, mode = os.geteuid(), stat.S_IMODE(status.st_mode)
     if not stat.S_ISREG(status.st_mode):

@@ -87,7 +87,7 @@ class BusError(Exception):
 
 
 class InvalidArgument(BusError):
-    """A field of the request is missing or wrong; `field_violations` says which."""
+    """An argument is missing or wrong; `field_violations` names the field of the request."""
 
     hint = "Correct the named fields."
 
@@ -114,7 +114,10 @@ class MessageTooLarge(BusError):
 
 
 class Unauthenticated(BusError):
-    """The server requires a token and got none, or does not accept the token that it got."""
+    """The server, or a proxy in front of it, requires a token, or does not accept the one sent.
+
+    Also raised if the token belongs to another agent than the one that BusClient names.
+    """
 
     hint = "Pass the token that the server or its operator gave out."
 
@@ -126,7 +129,7 @@ class TokenExpired(Unauthenticated):
 
 
 class AccessDenied(BusError):
-    """The token does not permit this call."""
+    """The caller is not allowed to do this, or a proxy in front of the server forbids it."""
 
     hint = "Use a token that permits it, or ask an operator."
 
@@ -136,7 +139,7 @@ class NotFound(BusError):
 
 
 class ThreadNotFound(NotFound):
-    """There is no such thread. `message` names threads whose names differ only by case."""
+    """There is no such thread. `message` names any threads whose names differ only by case."""
 
     hint = "Check its name, or create it with join()."
 
@@ -221,7 +224,10 @@ class CursorInvalid(BusError):
 
 
 class QuotaExceeded(BusError):
-    """A limit of the server is reached. Retrying does not help."""
+    """A limit of the server is reached, such as the open waits of one agent.
+
+    Retrying does not help. `metadata` has the `limit`.
+    """
 
     hint = "Free something first, for example by ending another wait of this agent."
 
@@ -254,7 +260,7 @@ class StoreFailed(Unavailable):
 
 
 class Unreachable(Unavailable):
-    """No response came: no server answered at the address, or the connection broke.
+    """No server answered, the connection broke, or a commit of the server's store failed.
 
     An idempotent call may have been carried out. Any other call that may have been carried out
     raises OutcomeUnknown instead.

@@ -143,7 +143,8 @@ class Heartbeats:
         Args:
             state: PRESENCE_UNSPECIFIED = unchanged.
             status_text: None = unchanged.
-            lease: Seconds from now. 0 = the server's agent_timeout. None = unchanged.
+            lease: Seconds from now. 0 = the server's agent_timeout. None = what is left of the last
+                lease, or agent_timeout if that is longer.
 
         Raises:
             InvalidArgument: A value was refused. Text and lease remain as before the call.
@@ -165,7 +166,8 @@ class Heartbeats:
     async def close(self) -> None:
         """Stop all heartbeats, and send the remaining positions within 2 s. Ignores failures.
 
-        Messages that could not be reported as read are delivered again to the agent's next client.
+        Messages that could not be reported as read are delivered again when the agent joins their
+        thread again.
         """
         self._task.cancel()
         await asyncio.wait([self._task])

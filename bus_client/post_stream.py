@@ -73,8 +73,9 @@ class PostStream:
         An exception of the iterable of posts is raised after the results of the posts before it.
 
         Raises:
-            OutcomeUnknown: Posts were in flight, and no result came for `timeout` seconds, or a
-                response violated the contract.
+            OutcomeUnknown: Posts were in flight, and no result came for `timeout` seconds, a
+                response violated the contract, or the stream was refused, for its token or by a
+                proxy, after earlier posts may have been stored.
             BusError: The stream was refused, or failed with no post in flight.
             RuntimeError: The client was closed, or the process was forked.
         """

@@ -1,7 +1,7 @@
 """Checks of responses against the contract. A violation raises ProtocolError.
 
-A server may be faulty or may not be ThreadBus, and a proxy may change what it sends. So no number,
-name or duration of a response is used before it was checked here.
+A server may be faulty or may not be ThreadBus, and a proxy may change what it sends. So the SDK
+checks every seq, thread name, cursor and duration here before it relies on it.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def checked_page(
 
     Args:
         page: The response to `request`.
-        request: The request. Its limit must be 1–1,000, which the server does not lower.
+        request: The request. Its limit must be 1–1,000, so that the server does not lower it.
         epoch: The epoch of the previous page; empty for the first page.
 
     Raises:

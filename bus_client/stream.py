@@ -31,7 +31,7 @@ from threadbus.v1.bus_service_pb2 import (
 )
 from threadbus.v1.message_pb2 import Cursor, Message, MessageKind
 
-_FIRST_FRAME_TIMEOUT = 20.0  # seconds for an open-ended wait to connect and to send `started`
+_FIRST_FRAME_TIMEOUT = 20.0  # maximum seconds for a stream to connect and to send `started`
 _GRACE = 5.0  # seconds past max_wait in which the server may still deliver
 _MISSED_KEEPALIVES = 2.5  # keepalive intervals without a frame after which a stream counts as dead
 _KEEPALIVE, _KEEPALIVE_DEFAULT = (1.0, 300.0), 45.0  # seconds: the contract's range and default

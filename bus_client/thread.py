@@ -76,10 +76,11 @@ class ThreadHandle:
     def position(self) -> Cursor:
         """The read position: everything up to it counts as read.
 
-        follow(), wait() and acknowledge() move it, and report it to the server. Set it before
-        follow() or wait() to read from elsewhere; `Cursor(thread=…, after_seq=0)` is the beginning.
-        Raises InvalidArgument for a cursor of another thread. In a handle from BusClient.thread(),
-        after_seq is 0 until the first follow() or wait() has asked the server for the position.
+        follow(), wait() and acknowledge() move it, and report it to the server, except follow()
+        with `acknowledge=False`. Set it before follow() or wait() to read from elsewhere;
+        `Cursor(thread=…, after_seq=0)` is the beginning. Raises InvalidArgument for a cursor of
+        another thread. In a handle from BusClient.thread(), after_seq is 0 until the first follow()
+        or wait() has asked the server for the position.
         """
         return self._reader.position
 
@@ -105,10 +106,11 @@ class ThreadHandle:
     ) -> AsyncGenerator[Message]:
         """Yields the unread messages, then new ones as they are posted.
 
-        Each message comes once and in order, across reconnects and restarts of the server. Ends
-        when the thread is closed or archived and was read to its end, or when the agent's session
-        was ended; see `closed`. A message counts as read when the next one is requested: the
-        message at which the loop was left is delivered again, unless it was acknowledged.
+        Each message comes once and in order, across reconnects and restarts of the server: while no
+        server answers, follow() retries without limit. Ends when the thread is closed or archived
+        and was read to its end, or when the agent's session was ended; see `closed`. A message
+        counts as read when the next one is requested: the message at which the loop was left is
+        delivered again, unless it was acknowledged.
 
         After a delivery, the server counts the agent as working for minutes without a sign of life.
         The client keeps sending heartbeats, so that the death of a working agent is noticed soon.
@@ -160,7 +162,8 @@ class ThreadHandle:
         has ended. The messages count as read when wait(), follow() or acknowledge() is called next.
 
         Args:
-            timeout: Seconds to wait. 0 = return what is there; infinity = no limit.
+            timeout: Seconds to wait. 0 = return what is there; infinity = no limit. Joining the
+                thread, if its position is not known yet, has the client's timeout instead.
             min_messages: Return once there are at least this many. 0 = only at the timeout, or
                 with max_messages.
             max_messages: Return at most this many. 0 = no limit.
@@ -219,7 +222,7 @@ class ThreadHandle:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> bus_service_pb2.PostMessageResponse:
-        """Post a message. Returns the response, with the message's seq, once the commit is durable.
+        """Post a message. Returns the response, with the message's seq, once it is committed.
 
         Retries with the same request_id until there is a response: the message is posted once or
         not at all, however often the connection breaks.
@@ -253,6 +256,7 @@ class ThreadHandle:
             ExpectedSeqRequired: The thread is strict, and there is no expected_last_seq.
             AccessDenied: Not permitted, for example because edit_of is another agent's message.
             QuotaExceeded: The thread has no seqs left.
+            AgentExists: The agent that on_behalf_of names was unregistered.
             ThreadClosed, SeqConflict, RequestIdReused, MessageTooLarge, AgentNotFound,
             MessageNotFound, StorageFull, StoreBusy: The message was not posted.
             OutcomeUnknown: The message may have been posted: no response came within `timeout`, the
@@ -302,8 +306,9 @@ class ThreadHandle:
 
         Raises:
             InvalidArgument: `posts` is a single post, or `timeout` is not valid.
-            OutcomeUnknown: Posts may have been stored: no result came within `timeout`, or the
-                server violated the contract. `request_id` is that of the first post in doubt.
+            OutcomeUnknown: Posts may have been stored: no result came within `timeout`, the server
+                violated the contract, or the stream was refused, for its token or by a proxy, after
+                an earlier one had failed. `request_id` is that of the first post in doubt.
             BusError: The stream was refused.
         """
         limit = seconds("timeout", timeout)
@@ -326,7 +331,8 @@ class ThreadHandle:
         Args:
             after_seq: The lower bound. 0 = from the oldest message that is kept.
             before_seq: The upper bound. 0 = up to the newest message.
-            limit: Maximum number of messages. More than 1,000 take several calls.
+            limit: Maximum number of messages. More than 1,000, or than about 3 MiB, take several
+                calls.
             newest: Return the last `limit` messages of the range instead of the first.
             filter: Which messages to return. None = all.
 
@@ -398,6 +404,7 @@ class ThreadHandle:
 
         Raises:
             InvalidArgument: A value is not valid, or none is given.
+            QuotaExceeded: The thread has no seqs left.
             OutcomeUnknown: The response was lost.
         """
         changes = {"topic": topic, "stage": stage, "labels": labels, "sync_mode": sync_mode}
@@ -421,6 +428,7 @@ class ThreadHandle:
             state: THREAD_STATE_OPEN, THREAD_STATE_CLOSED or THREAD_STATE_ARCHIVED.
 
         Raises:
+            QuotaExceeded: The thread has no seqs left.
             OutcomeUnknown: The response was lost.
         """
         request = build(thread_service_pb2.SetThreadStateRequest, thread=self.name, state=state)
@@ -440,15 +448,15 @@ class ThreadHandle:
     async def leave(self) -> None:
         """End the agent's participation. Its read position is dropped; its messages remain.
 
-        No-op if the agent is not a participant. Posting or being mentioned makes it one again; so
-        does join(), with a new read position.
+        No-op if the agent is not a participant. A post, a mention or a handoff makes it one again;
+        so does join(), with a new read position.
         """
         request = build(thread_service_pb2.LeaveThreadRequest, thread=self.name)
         await self._calls.call(self._calls.threads.LeaveThread, request)
         self._heartbeats.forget(self.name)
 
     async def list_participants(self) -> AsyncIterator[Participant]:
-        """Yields the participants by name, with what was sent to each and what each has read."""
+        """Yields the participants, sorted by name, with what each was sent and has read."""
         request = build(thread_service_pb2.ListParticipantsRequest, thread=self.name)
         async for page in self._calls.pages(self._calls.threads.ListParticipants, request):
             for participant in page.participants:
@@ -458,8 +466,9 @@ class ThreadHandle:
         """Yields all participants, then those that changed, in updates at most once a second.
 
         An update has what changed since the last one, and may skip intermediate states. The first
-        update after a reconnect has all participants again. Ends when the thread is closed, or the
-        agent's session was ended. This is an open wait: others see the agent as waiting.
+        update after a reconnect has all participants again; more than 1,000 come in several
+        updates. Ends when the thread is closed or archived, or the agent's session was ended. This
+        is an open wait: others see the agent as waiting.
 
         Raises:
             ThreadNotFound, Unauthenticated, AgentExists, QuotaExceeded, ProtocolError, BusError: As

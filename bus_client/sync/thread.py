@@ -163,7 +163,7 @@ class ThreadHandle:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> bus_service_pb2.PostMessageResponse:
-        """Post a message. Returns the response, with the message's seq, once the commit is durable.
+        """Post a message. Returns the response, with the message's seq, once it is committed.
 
         See bus_client.ThreadHandle.post.
         """
@@ -269,7 +269,7 @@ class ThreadHandle:
         run(self._thread.leave)
 
     def list_participants(self) -> Iterator[Participant]:
-        """Yields the participants by name, with what was sent to each and what each has read."""
+        """Yields the participants, sorted by name, with what each was sent and has read."""
         return iterate(self._thread.list_participants)
 
     def watch_participants(self) -> Generator[bus_service_pb2.ParticipantUpdate]:

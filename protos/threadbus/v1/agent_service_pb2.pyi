@@ -266,7 +266,7 @@ class UpdateAgentRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
-    """The agent. Empty = the caller."""
+    """The agent. Empty = the caller. Only operators may name another agent, and must name one."""
     display_name: _builtins.str
     """New display name, up to 128 bytes."""
     description: _builtins.str
@@ -362,7 +362,7 @@ class UnregisterAgentRequest(_message.Message):
 
     AGENT_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
-    """Its name. Empty = the caller. Only operators may name another agent."""
+    """Its name. Empty = the caller. Only operators may name another agent, and must name one."""
     def __init__(
         self,
         *,

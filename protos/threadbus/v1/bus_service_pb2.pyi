@@ -384,8 +384,8 @@ class WaitMessagesResponse(_message.Message):
 
     @_builtins.property
     def caught_up(self) -> _thread_pb2.ThreadPosition:
-        """What a thread held when the wait started has been delivered; what follows is new. Sent once
-        for each thread.
+        """What a thread held when the wait started has been delivered or filtered out; what follows is
+        new. Sent at most once for each thread: a wait may end before it.
         """
 
     @_builtins.property
@@ -603,7 +603,9 @@ class WaitEnding(_message.Message):
         REASON_DRAINING: WaitEnding._Reason.ValueType  # 5
         """The server is shutting down. Wait again after retry_delay."""
         REASON_THREADS_CLOSED: WaitEnding._Reason.ValueType  # 7
-        """Every thread is closed or archived, and all entries were delivered. Do not wait again."""
+        """Every thread is closed or archived, and all entries were delivered or filtered out. Do not
+        wait again.
+        """
         REASON_SESSION_ENDED: WaitEnding._Reason.ValueType  # 8
         """The agent ended its session (EndSession). Do not wait again."""
 
@@ -623,7 +625,9 @@ class WaitEnding(_message.Message):
     REASON_DRAINING: WaitEnding.Reason.ValueType  # 5
     """The server is shutting down. Wait again after retry_delay."""
     REASON_THREADS_CLOSED: WaitEnding.Reason.ValueType  # 7
-    """Every thread is closed or archived, and all entries were delivered. Do not wait again."""
+    """Every thread is closed or archived, and all entries were delivered or filtered out. Do not
+    wait again.
+    """
     REASON_SESSION_ENDED: WaitEnding.Reason.ValueType  # 8
     """The agent ended its session (EndSession). Do not wait again."""
 

@@ -324,7 +324,9 @@ class MessageFilter(_message.Message):
 
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___MessageKind.ValueType]:
-        """Only messages of these kinds; at most 100 values. Empty = of all."""
+        """Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+        INVALID_ARGUMENT.
+        """
 
     def __init__(
         self,

@@ -400,7 +400,7 @@ func (x *ListAgentsResponse) GetNextPageToken() string {
 // A change to an agent.
 type UpdateAgentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The agent. Empty = the caller.
+	// The agent. Empty = the caller. Only operators may name another agent, and must name one.
 	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
 	// New display name, up to 128 bytes.
 	DisplayName string `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
@@ -602,7 +602,7 @@ func (*EndSessionResponse) Descriptor() ([]byte, []int) {
 // Selects an agent to unregister.
 type UnregisterAgentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name. Empty = the caller. Only operators may name another agent.
+	// Its name. Empty = the caller. Only operators may name another agent, and must name one.
 	Agent         string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -96,7 +96,8 @@ const (
 	WaitEnding_REASON_DEADLINE WaitEnding_Reason = 4
 	// The server is shutting down. Wait again after retry_delay.
 	WaitEnding_REASON_DRAINING WaitEnding_Reason = 5
-	// Every thread is closed or archived, and all entries were delivered. Do not wait again.
+	// Every thread is closed or archived, and all entries were delivered or filtered out. Do not
+	// wait again.
 	WaitEnding_REASON_THREADS_CLOSED WaitEnding_Reason = 7
 	// The agent ended its session (EndSession). Do not wait again.
 	WaitEnding_REASON_SESSION_ENDED WaitEnding_Reason = 8
@@ -863,8 +864,8 @@ type WaitMessagesResponse_Messages struct {
 }
 
 type WaitMessagesResponse_CaughtUp struct {
-	// What a thread held when the wait started has been delivered; what follows is new. Sent once
-	// for each thread.
+	// What a thread held when the wait started has been delivered or filtered out; what follows is
+	// new. Sent at most once for each thread: a wait may end before it.
 	CaughtUp *ThreadPosition `protobuf:"bytes,3,opt,name=caught_up,json=caughtUp,proto3,oneof"`
 }
 

@@ -545,7 +545,8 @@ type MessageFilter struct {
 	ExcludeOwn bool `protobuf:"varint,3,opt,name=exclude_own,json=excludeOwn,proto3" json:"exclude_own,omitempty"`
 	// Only messages of this priority or higher. UNSPECIFIED = of any.
 	MinPriority Priority `protobuf:"varint,4,opt,name=min_priority,json=minPriority,proto3,enum=threadbus.v1.Priority" json:"min_priority,omitempty"`
-	// Only messages of these kinds; at most 100 values. Empty = of all.
+	// Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+	// INVALID_ARGUMENT.
 	Kinds         []MessageKind `protobuf:"varint,5,rep,packed,name=kinds,proto3,enum=threadbus.v1.MessageKind" json:"kinds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

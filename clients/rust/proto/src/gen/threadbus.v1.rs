@@ -344,7 +344,8 @@ pub struct MessageFilter {
     /// Only messages of this priority or higher. UNSPECIFIED = of any.
     #[prost(enumeration = "Priority", tag = "4")]
     pub min_priority: i32,
-    /// Only messages of these kinds; at most 100 values. Empty = of all.
+    /// Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+    /// INVALID_ARGUMENT.
     #[prost(enumeration = "MessageKind", repeated, tag = "5")]
     pub kinds: ::prost::alloc::vec::Vec<i32>,
 }
@@ -775,7 +776,7 @@ impl ::prost::Name for ListAgentsResponse {
 /// A change to an agent.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UpdateAgentRequest {
-    /// The agent. Empty = the caller.
+    /// The agent. Empty = the caller. Only operators may name another agent, and must name one.
     #[prost(string, tag = "1")]
     pub agent: ::prost::alloc::string::String,
     /// New display name, up to 128 bytes.
@@ -850,7 +851,7 @@ impl ::prost::Name for EndSessionResponse {
 /// Selects an agent to unregister.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UnregisterAgentRequest {
-    /// Its name. Empty = the caller. Only operators may name another agent.
+    /// Its name. Empty = the caller. Only operators may name another agent, and must name one.
     #[prost(string, tag = "1")]
     pub agent: ::prost::alloc::string::String,
 }
@@ -1604,8 +1605,8 @@ pub mod wait_messages_response {
         /// Messages of one thread.
         #[prost(message, tag = "2")]
         Messages(super::MessageBatch),
-        /// What a thread held when the wait started has been delivered; what follows is new. Sent once
-        /// for each thread.
+        /// What a thread held when the wait started has been delivered or filtered out; what follows is
+        /// new. Sent at most once for each thread: a wait may end before it.
         #[prost(message, tag = "3")]
         CaughtUp(super::ThreadPosition),
         /// No other frame was sent for about keepalive_interval.
@@ -1806,7 +1807,8 @@ pub mod wait_ending {
         Deadline = 4,
         /// The server is shutting down. Wait again after retry_delay.
         Draining = 5,
-        /// Every thread is closed or archived, and all entries were delivered. Do not wait again.
+        /// Every thread is closed or archived, and all entries were delivered or filtered out. Do not
+        /// wait again.
         ThreadsClosed = 7,
         /// The agent ended its session (EndSession). Do not wait again.
         SessionEnded = 8,

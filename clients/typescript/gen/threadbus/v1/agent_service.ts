@@ -117,7 +117,7 @@ export interface ListAgentsResponse {
 
 /** A change to an agent. */
 export interface UpdateAgentRequest {
-  /** The agent. Empty = the caller. */
+  /** The agent. Empty = the caller. Only operators may name another agent, and must name one. */
   agent: string;
   /** New display name, up to 128 bytes. */
   displayName: string;
@@ -150,7 +150,7 @@ export interface EndSessionResponse {
 
 /** Selects an agent to unregister. */
 export interface UnregisterAgentRequest {
-  /** Its name. Empty = the caller. Only operators may name another agent. */
+  /** Its name. Empty = the caller. Only operators may name another agent, and must name one. */
   agent: string;
 }
 

@@ -212,8 +212,8 @@ export interface WaitMessagesResponse {
     | MessageBatch
     | undefined;
   /**
-   * What a thread held when the wait started has been delivered; what follows is new. Sent once
-   * for each thread.
+   * What a thread held when the wait started has been delivered or filtered out; what follows is
+   * new. Sent at most once for each thread: a wait may end before it.
    */
   caughtUp?:
     | ThreadPosition
@@ -358,7 +358,10 @@ export enum WaitEnding_Reason {
   REASON_DEADLINE = 4,
   /** REASON_DRAINING - The server is shutting down. Wait again after retry_delay. */
   REASON_DRAINING = 5,
-  /** REASON_THREADS_CLOSED - Every thread is closed or archived, and all entries were delivered. Do not wait again. */
+  /**
+   * REASON_THREADS_CLOSED - Every thread is closed or archived, and all entries were delivered or filtered out. Do not
+   * wait again.
+   */
   REASON_THREADS_CLOSED = 7,
   /** REASON_SESSION_ENDED - The agent ended its session (EndSession). Do not wait again. */
   REASON_SESSION_ENDED = 8,

@@ -245,7 +245,10 @@ export interface MessageFilter {
   excludeOwn: boolean;
   /** Only messages of this priority or higher. UNSPECIFIED = of any. */
   minPriority: Priority;
-  /** Only messages of these kinds; at most 100 values. Empty = of all. */
+  /**
+   * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+   * INVALID_ARGUMENT.
+   */
   kinds: MessageKind[];
 }
 

@@ -177,7 +177,8 @@ private static final long serialVersionUID = 0L;
           };
   /**
    * <pre>
-   * Only messages of these kinds; at most 100 values. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+   * INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -190,7 +191,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only messages of these kinds; at most 100 values. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+   * INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -202,7 +204,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only messages of these kinds; at most 100 values. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+   * INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -215,7 +218,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only messages of these kinds; at most 100 values. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+   * INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -228,7 +232,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only messages of these kinds; at most 100 values. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+   * INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1000,7 +1005,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds; at most 100 values. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1012,7 +1018,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds; at most 100 values. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1023,7 +1030,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds; at most 100 values. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1035,7 +1043,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds; at most 100 values. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1053,7 +1062,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds; at most 100 values. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1069,7 +1079,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds; at most 100 values. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1087,7 +1098,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds; at most 100 values. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1101,7 +1113,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds; at most 100 values. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1114,7 +1127,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds; at most 100 values. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1126,7 +1140,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds; at most 100 values. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1143,7 +1158,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds; at most 100 values. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1158,7 +1174,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these kinds; at most 100 values. Empty = of all.
+     * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>

@@ -93,7 +93,8 @@ public interface MessageFilterOrBuilder extends
 
   /**
    * <pre>
-   * Only messages of these kinds; at most 100 values. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+   * INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -102,7 +103,8 @@ public interface MessageFilterOrBuilder extends
   java.util.List<dev.threadbus.v1.MessageKind> getKindsList();
   /**
    * <pre>
-   * Only messages of these kinds; at most 100 values. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+   * INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -111,7 +113,8 @@ public interface MessageFilterOrBuilder extends
   int getKindsCount();
   /**
    * <pre>
-   * Only messages of these kinds; at most 100 values. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+   * INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -121,7 +124,8 @@ public interface MessageFilterOrBuilder extends
   dev.threadbus.v1.MessageKind getKinds(int index);
   /**
    * <pre>
-   * Only messages of these kinds; at most 100 values. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+   * INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -131,7 +135,8 @@ public interface MessageFilterOrBuilder extends
   getKindsValueList();
   /**
    * <pre>
-   * Only messages of these kinds; at most 100 values. Empty = of all.
+   * Only messages of these kinds; at most 100 values. Empty = of all. UNSPECIFIED is
+   * INVALID_ARGUMENT.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>

@@ -53,7 +53,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object agent_ = "";
   /**
    * <pre>
-   * Its name. Empty = the caller. Only operators may name another agent.
+   * Its name. Empty = the caller. Only operators may name another agent, and must name one.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -74,7 +74,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its name. Empty = the caller. Only operators may name another agent.
+   * Its name. Empty = the caller. Only operators may name another agent, and must name one.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -396,7 +396,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object agent_ = "";
     /**
      * <pre>
-     * Its name. Empty = the caller. Only operators may name another agent.
+     * Its name. Empty = the caller. Only operators may name another agent, and must name one.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -416,7 +416,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name. Empty = the caller. Only operators may name another agent.
+     * Its name. Empty = the caller. Only operators may name another agent, and must name one.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -437,7 +437,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name. Empty = the caller. Only operators may name another agent.
+     * Its name. Empty = the caller. Only operators may name another agent, and must name one.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -454,7 +454,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name. Empty = the caller. Only operators may name another agent.
+     * Its name. Empty = the caller. Only operators may name another agent, and must name one.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -468,7 +468,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name. Empty = the caller. Only operators may name another agent.
+     * Its name. Empty = the caller. Only operators may name another agent, and must name one.
      * </pre>
      *
      * <code>string agent = 1;</code>

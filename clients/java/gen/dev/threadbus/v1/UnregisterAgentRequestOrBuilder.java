@@ -12,7 +12,7 @@ public interface UnregisterAgentRequestOrBuilder extends
 
   /**
    * <pre>
-   * Its name. Empty = the caller. Only operators may name another agent.
+   * Its name. Empty = the caller. Only operators may name another agent, and must name one.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -21,7 +21,7 @@ public interface UnregisterAgentRequestOrBuilder extends
   java.lang.String getAgent();
   /**
    * <pre>
-   * Its name. Empty = the caller. Only operators may name another agent.
+   * Its name. Empty = the caller. Only operators may name another agent, and must name one.
    * </pre>
    *
    * <code>string agent = 1;</code>

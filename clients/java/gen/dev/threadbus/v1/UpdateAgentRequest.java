@@ -68,7 +68,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object agent_ = "";
   /**
    * <pre>
-   * The agent. Empty = the caller.
+   * The agent. Empty = the caller. Only operators may name another agent, and must name one.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -89,7 +89,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The agent. Empty = the caller.
+   * The agent. Empty = the caller. Only operators may name another agent, and must name one.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -792,7 +792,7 @@ java.lang.String defaultValue) {
     private java.lang.Object agent_ = "";
     /**
      * <pre>
-     * The agent. Empty = the caller.
+     * The agent. Empty = the caller. Only operators may name another agent, and must name one.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -812,7 +812,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent. Empty = the caller.
+     * The agent. Empty = the caller. Only operators may name another agent, and must name one.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -833,7 +833,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent. Empty = the caller.
+     * The agent. Empty = the caller. Only operators may name another agent, and must name one.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -850,7 +850,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent. Empty = the caller.
+     * The agent. Empty = the caller. Only operators may name another agent, and must name one.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -864,7 +864,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent. Empty = the caller.
+     * The agent. Empty = the caller. Only operators may name another agent, and must name one.
      * </pre>
      *
      * <code>string agent = 1;</code>

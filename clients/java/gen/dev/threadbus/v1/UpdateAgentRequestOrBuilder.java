@@ -12,7 +12,7 @@ public interface UpdateAgentRequestOrBuilder extends
 
   /**
    * <pre>
-   * The agent. Empty = the caller.
+   * The agent. Empty = the caller. Only operators may name another agent, and must name one.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -21,7 +21,7 @@ public interface UpdateAgentRequestOrBuilder extends
   java.lang.String getAgent();
   /**
    * <pre>
-   * The agent. Empty = the caller.
+   * The agent. Empty = the caller. Only operators may name another agent, and must name one.
    * </pre>
    *
    * <code>string agent = 1;</code>

@@ -108,7 +108,8 @@ private static final long serialVersionUID = 0L;
     REASON_DRAINING(5),
     /**
      * <pre>
-     * Every thread is closed or archived, and all entries were delivered. Do not wait again.
+     * Every thread is closed or archived, and all entries were delivered or filtered out. Do not
+     * wait again.
      * </pre>
      *
      * <code>REASON_THREADS_CLOSED = 7;</code>
@@ -184,7 +185,8 @@ private static final long serialVersionUID = 0L;
     public static final int REASON_DRAINING_VALUE = 5;
     /**
      * <pre>
-     * Every thread is closed or archived, and all entries were delivered. Do not wait again.
+     * Every thread is closed or archived, and all entries were delivered or filtered out. Do not
+     * wait again.
      * </pre>
      *
      * <code>REASON_THREADS_CLOSED = 7;</code>

@@ -188,8 +188,8 @@ private static final long serialVersionUID = 0L;
   public static final int CAUGHT_UP_FIELD_NUMBER = 3;
   /**
    * <pre>
-   * What a thread held when the wait started has been delivered; what follows is new. Sent once
-   * for each thread.
+   * What a thread held when the wait started has been delivered or filtered out; what follows is
+   * new. Sent at most once for each thread: a wait may end before it.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -201,8 +201,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What a thread held when the wait started has been delivered; what follows is new. Sent once
-   * for each thread.
+   * What a thread held when the wait started has been delivered or filtered out; what follows is
+   * new. Sent at most once for each thread: a wait may end before it.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -217,8 +217,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What a thread held when the wait started has been delivered; what follows is new. Sent once
-   * for each thread.
+   * What a thread held when the wait started has been delivered or filtered out; what follows is
+   * new. Sent at most once for each thread: a wait may end before it.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1305,8 +1305,8 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.ThreadPosition, dev.threadbus.v1.ThreadPosition.Builder, dev.threadbus.v1.ThreadPositionOrBuilder> caughtUpBuilder_;
     /**
      * <pre>
-     * What a thread held when the wait started has been delivered; what follows is new. Sent once
-     * for each thread.
+     * What a thread held when the wait started has been delivered or filtered out; what follows is
+     * new. Sent at most once for each thread: a wait may end before it.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1318,8 +1318,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What a thread held when the wait started has been delivered; what follows is new. Sent once
-     * for each thread.
+     * What a thread held when the wait started has been delivered or filtered out; what follows is
+     * new. Sent at most once for each thread: a wait may end before it.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1341,8 +1341,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What a thread held when the wait started has been delivered; what follows is new. Sent once
-     * for each thread.
+     * What a thread held when the wait started has been delivered or filtered out; what follows is
+     * new. Sent at most once for each thread: a wait may end before it.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1362,8 +1362,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What a thread held when the wait started has been delivered; what follows is new. Sent once
-     * for each thread.
+     * What a thread held when the wait started has been delivered or filtered out; what follows is
+     * new. Sent at most once for each thread: a wait may end before it.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1381,8 +1381,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What a thread held when the wait started has been delivered; what follows is new. Sent once
-     * for each thread.
+     * What a thread held when the wait started has been delivered or filtered out; what follows is
+     * new. Sent at most once for each thread: a wait may end before it.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1409,8 +1409,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What a thread held when the wait started has been delivered; what follows is new. Sent once
-     * for each thread.
+     * What a thread held when the wait started has been delivered or filtered out; what follows is
+     * new. Sent at most once for each thread: a wait may end before it.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1433,8 +1433,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What a thread held when the wait started has been delivered; what follows is new. Sent once
-     * for each thread.
+     * What a thread held when the wait started has been delivered or filtered out; what follows is
+     * new. Sent at most once for each thread: a wait may end before it.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1444,8 +1444,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What a thread held when the wait started has been delivered; what follows is new. Sent once
-     * for each thread.
+     * What a thread held when the wait started has been delivered or filtered out; what follows is
+     * new. Sent at most once for each thread: a wait may end before it.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1463,8 +1463,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What a thread held when the wait started has been delivered; what follows is new. Sent once
-     * for each thread.
+     * What a thread held when the wait started has been delivered or filtered out; what follows is
+     * new. Sent at most once for each thread: a wait may end before it.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>

@@ -66,8 +66,8 @@ public interface WaitMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * What a thread held when the wait started has been delivered; what follows is new. Sent once
-   * for each thread.
+   * What a thread held when the wait started has been delivered or filtered out; what follows is
+   * new. Sent at most once for each thread: a wait may end before it.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -76,8 +76,8 @@ public interface WaitMessagesResponseOrBuilder extends
   boolean hasCaughtUp();
   /**
    * <pre>
-   * What a thread held when the wait started has been delivered; what follows is new. Sent once
-   * for each thread.
+   * What a thread held when the wait started has been delivered or filtered out; what follows is
+   * new. Sent at most once for each thread: a wait may end before it.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -86,8 +86,8 @@ public interface WaitMessagesResponseOrBuilder extends
   dev.threadbus.v1.ThreadPosition getCaughtUp();
   /**
    * <pre>
-   * What a thread held when the wait started has been delivered; what follows is new. Sent once
-   * for each thread.
+   * What a thread held when the wait started has been delivered or filtered out; what follows is
+   * new. Sent at most once for each thread: a wait may end before it.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
