@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.blocking import until
 from tests.callers import operator_token_file
 from tests.serving import ServerProcess
 from tests.shell import Shell
@@ -114,8 +115,7 @@ def test_wait_takes_a_lease_of_the_given_duration(
 ) -> None:
     shell.ok("post", name, "work")
     shell.ok("wait", name, *after, "--as", f"{name}-a", "--lease", "0.01")
-    while agent(shell, f"{name}-a")["presence"] != "PRESENCE_LAPSED":
-        pass
+    until(lambda: agent(shell, f"{name}-a")["presence"] == "PRESENCE_LAPSED")
 
 
 def test_thread_update_and_leave_change_a_thread(shell: Shell, name: str) -> None:

@@ -193,6 +193,7 @@ SABOTAGES = [
             )
         ],
         ["tests/test_cli_presence.py::test_wait_takes_a_lease_of_the_given_duration[after]"],
+        timeout=60,  # it gives up by itself
     ),
     Sabotage(
         "tail calls every thread closed that it no longer watches",
