@@ -80,7 +80,7 @@ class Auth:
             TokenInvalid: the token is unknown, or missing where one is required; or the metadata is
                 malformed.
             TokenExpired: the token was rotated, and its grace period is over.
-            StoreFailed, StoreBusy: the store cannot be read.
+            StoreFailed, StoreBusy, StoreBug: the store cannot be read.
         """
         if authorization is None:
             if not self.required:
@@ -104,7 +104,10 @@ class Auth:
         return caller
 
     def clear_cache(self) -> None:
-        """Empty the cache: tokens may have been rotated or revoked. Repeats lookups in progress."""
+        """Empty the cache: tokens may have been rotated or revoked.
+
+        Lookups in progress are repeated.
+        """
         self._known = {}
 
     async def _caller(self, hashed: bytes) -> Caller:

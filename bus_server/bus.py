@@ -44,7 +44,7 @@ class Bus:
     """The operations on threads and their messages.
 
     Writes return once they are durable and the waits on the thread have been notified. They raise
-    what `Writer.submit` raises, too. Reads raise StoreFailed and StoreBusy, too.
+    what `Writer.submit` raises, too. Reads raise StoreFailed, StoreBusy and StoreBug, too.
     """
 
     def __init__(
@@ -132,8 +132,9 @@ class Bus:
     ) -> list[Participant]:
         """Returns the recipients of a post that was just appended, at most 100.
 
-        First the agents addressed, then those that wait, then the other participants; never the
-        sender. Empty if the store cannot be read.
+        First the agents addressed, then those with an open wait whose filter matches the message,
+        then the other participants; never the sender. Empty if the thread has been deleted or the
+        store cannot be read.
 
         Args:
             before: what `waiting_on` returned before the post. These agents have that presence.
@@ -142,7 +143,7 @@ class Bus:
 
     @contextlib.contextmanager
     def until_drained(self, stream: "asyncio.Task[None]") -> Iterator[None]:
-        """Context manager: cancel a task that receives posts if the server drains within it."""
+        """Context manager: cancel a task that receives posts if the server drains."""
         self._post_streams.add(stream)
         try:
             yield
@@ -157,10 +158,11 @@ class Bus:
         return WaitLoop(request, self._resources, frames).run()
 
     async def heartbeat(self, agent: str, beat: Heartbeat) -> tuple[int, list[ThreadUnread]]:
-        """Set an agent's lease and state, and record what it has read.
+        """Set an agent's lease, state and status text, and record what it has read.
 
-        Returns when the lease ends, in microseconds since the Unix epoch, and up to MAX_UNREAD
-        threads that the agent has not read to the head, most recently active first.
+        The next checkpoint writes them to the store. Returns when the lease ends, in microseconds
+        since the Unix epoch, and up to MAX_UNREAD threads that the agent has not read to the head,
+        most recently active first.
         """
         lease_end = self._presence.heartbeat(agent, beat)
         if beat.read_cursors:

@@ -8,7 +8,7 @@ Exception
 │   ├── MethodUnknown           the server does not have the method
 │   ├── ServiceUnknown          the server does not have the service of a health check
 │   │                           the caller:
-│   ├── TokenInvalid            no token where one is required, or an unknown or revoked one
+│   ├── TokenInvalid            no token where one is required, or an invalid or revoked one
 │   ├── TokenExpired            the token was rotated, and its grace is over
 │   ├── AccessDenied            the caller is not allowed to do this
 │   │                           what the request names:
@@ -16,7 +16,7 @@ Exception
 │   ├── MessageNotFound
 │   ├── AgentNotFound
 │   ├── ThreadExists            the name is taken
-│   ├── AgentExists             the name has another token, or was unregistered
+│   ├── AgentExists             it is registered with another token or none, or was unregistered
 │   ├── RequestIdReused         the request_id was used for a different post
 │   │                           the state of the thread:
 │   ├── SeqConflict             expected_last_seq is not the newest seq
@@ -28,7 +28,7 @@ Exception
 │   ├── StorageFull             the disk is full
 │   │                           nothing was done, retry later:
 │   ├── Draining                the server is shutting down
-│   ├── StoreBusy               no room in a queue or budget, or the store is locked
+│   ├── StoreBusy               no room in a queue or budget, a late request, or a locked store
 │   ├── StoreFailed             the file is lost, or cannot be read or written
 │   │                           it is unknown whether anything was stored:
 │   ├── OutcomeUnknown          the store failed during a commit
@@ -46,7 +46,8 @@ from typing import Self
 class BusError(Exception):
     """An error that is sent to the caller.
 
-    Nothing was stored, unless it is Internal or OutcomeUnknown: with these, that is unknown.
+    Nothing was stored, unless it is Internal or OutcomeUnknown: with these, that is unknown. If it
+    ends a PostMessages stream, this is true of the batches that have no response.
 
     The class attributes are sent, too: `status.py` makes the google.rpc error detail of each that
     is set.
@@ -173,7 +174,7 @@ class ThreadExists(BusError):
 
 
 class AgentExists(BusError):
-    """The agent's name is registered with another token, or was unregistered."""
+    """The agent's name is registered with another token or none, or was unregistered."""
 
     def __init__(self, name: str, *, unregistered: bool = False) -> None:
         if unregistered:
@@ -182,7 +183,8 @@ class AgentExists(BusError):
             )
         else:
             message = (
-                f"agent {name} is registered with another token; use that token, or another name"
+                f"agent {name} is registered with another token or none; use its token, or another "
+                "name"
             )
         super().__init__(message)
         self.resources = [("agent", name)]
@@ -265,7 +267,10 @@ class Draining(BusError):
 
 
 class StoreBusy(BusError):
-    """There is no room in a queue or budget, or the store is locked. Nothing was done."""
+    """There is no room in a queue or budget, a request came too late, or the store is locked.
+
+    Nothing was done.
+    """
 
     def __init__(self, why: str) -> None:
         super().__init__(f"{why}; nothing was done, retry shortly")

@@ -43,7 +43,7 @@ class FairQueue(Generic[T]):
         return self._length
 
     def of(self, key: str) -> Iterable[T]:
-        """Returns the queued items of a key, in order."""
+        """Yields the queued items of a key, in order."""
         return (item for item, _ in self._queues.get(key, ()))
 
     def put(self, key: str, item: T, cost: int = 1) -> None:

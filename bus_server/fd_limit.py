@@ -12,7 +12,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two checks.
 CHECK_INTERVAL = 1.0
-#: Minimum seconds between two log entries: clients that reconnect must not fill the log.
+#: Minimum seconds between two log entries that none is left: clients that reconnect must not fill
+#: the log.
 LOG_INTERVAL = 60.0
 #: The highest soft limit to ask for. More is never needed, and a few systems refuse it.
 MAX_LIMIT = 65_536

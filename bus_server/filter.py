@@ -33,7 +33,7 @@ class Filter:
     async def select(self, store: Store, thread_id: int, rows: Sequence[Row]) -> Sequence[int]:
         """Returns the indices of the rows that match, in ascending order.
 
-        `thread_id`: the id of the thread of all rows. Raises StoreFailed and StoreBusy.
+        `thread_id`: the id of the thread of all rows. Raises what the store raises.
         """
         if self.everything:
             return range(len(rows))

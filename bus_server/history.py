@@ -56,7 +56,7 @@ async def read_page(
     Raises:
         ThreadNotFound: the thread does not exist, or was deleted during the call.
         CursorInvalid: `epoch` is not the thread's, or `after` is past its head.
-        StoreFailed, StoreBusy: the store cannot be read.
+        StoreFailed, StoreBusy, StoreBug: the store cannot be read.
     """
     rows = limit if wanted.everything else PAGE_ROWS
     part = await store.excerpt(thread, after, before, rows, PAGE_BYTES, newest)

@@ -17,7 +17,8 @@ async def trim_forever() -> None:
     """Have glibc return free memory whenever the process has grown. Runs until cancelled.
 
     glibc keeps freed memory that lies between blocks in use: after a burst of large requests the
-    process would stay at its peak size for minutes. Does nothing with other C libraries.
+    process would stay at its peak size for minutes. Does nothing with other C libraries, or without
+    /proc.
     """
     loop = asyncio.get_running_loop()
     least = math.inf

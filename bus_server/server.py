@@ -52,7 +52,7 @@ __all__ = ["Parts", "ServeError", "build", "channel_options", "serve"]
 
 logger = logging.getLogger(__name__)
 
-#: Bytes of recent messages kept in memory, over all threads.
+#: Maximum bytes of recent messages kept in memory, over all threads.
 RECENT_BYTES = 32 * 1024 * 1024
 #: Bytes of a request that gRPC buffers before a handler reads it.
 LOOKAHEAD_BYTES = 16 * 1024
@@ -180,6 +180,8 @@ def build(
 
 async def serve(settings: Settings) -> None:
     """Run a server until SIGTERM, SIGINT or SIGHUP, or until a background task ends.
+
+    Ends the process with code 1 if draining takes longer than `drain_timeout`.
 
     Raises:
         ServeError: it cannot listen on the address, `listening.resolve` refused the settings, or a
@@ -358,7 +360,8 @@ async def _drain(bus: Bus, settings: Settings) -> None:
             await bus.drain()
     except TimeoutError:
         logger.critical("posts are still pending after %s s", settings.drain_timeout)
-        # A database thread hangs in a call that cannot be interrupted, and would block exit.
+        # The database's OS thread may hang in a call that cannot be interrupted, and would then
+        # block exit.
         os._exit(1)
 
 

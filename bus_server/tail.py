@@ -115,9 +115,9 @@ class Tails:
     async def advance(self, name: str, head: Head) -> None:
         """Raise a thread's known head and wake the waits on it.
 
-        No-op without a wait on the thread. An outdated head is ignored: one with a lower seq, or of
-        an older thread of the same name. A new epoch ends the waits on the old one: the thread was
-        deleted, or its history was replaced.
+        No-op without a wait on the thread. A head is ignored if its seq is not higher than the
+        known one, or if it is an older thread's of the same name. A new epoch ends the waits on the
+        old one: the thread was deleted, or its history was replaced.
         """
         tail = self._tails.get(name)
         if tail is None:

@@ -23,7 +23,7 @@ class WaitRequest:
     starts: Sequence[Start]
     filter: Filter
     max_messages: int  # 0: no limit
-    min_messages: int  # 0: no reason to end
+    min_messages: int  # ends the wait, once it has caught up; 0: does not end it
     max_wait: float | None  # None: no limit
     time_remaining: float | None  # until the call's deadline; None: it has none
     keepalive_interval: float

@@ -21,8 +21,8 @@ R = TypeVar("R")
 #: the event loop has to send a response for it.
 CALL_COST, COST_BYTES = 8, 4_096
 #: The maximum cost of a batch, unless its only command costs more: about 10 ms of the disk and of
-#: the event loop. A caller that has nothing queued waits for the batch that is being committed, and
-#: for its own.
+#: the event loop. Unless many callers have commands queued, one that has none waits only for the
+#: batch that is being committed, and for its own.
 BATCH_COST = 512
 
 #: One caller may fill the queue. A reserve on top of it, RESERVE times the queue's size, is for
@@ -220,7 +220,7 @@ class Writer:
         return commit.outcomes
 
     async def _notify(self, commit: Commit) -> None:
-        """Notify waits of a commit. After this server's writes, heads are raised only here."""
+        """Update `Recent` with a commit, and notify the waits on the threads that it changed."""
         for name, head in commit.heads.items():
             self._recent.add(head.epoch, commit.entries.get(name, {}))
             self._recent.edit(head.epoch, commit.edited.get(name, {}))

@@ -55,7 +55,8 @@ class Frames(Protocol):
     async def reserve(self, size: int, timeout: float | None = None) -> None:
         """Wait for room for a frame of about `size` bytes, and reserve it.
 
-        Raises StoreBusy if there is none within `timeout` seconds; None: within `self.timeout`.
+        Raises StoreBusy if there is none within `timeout` seconds (None: within `self.timeout`), or
+        if too many calls wait for room.
         """
 
     def send(self, frame: bytes) -> Awaitable[None]:
@@ -130,8 +131,9 @@ class WaitLoop:
             QuotaExceeded: There are too many open waits.
             TokenExpired: The token that the wait was opened with expired.
             TokenInvalid: The token that the wait was opened with was revoked.
-            StoreBusy: There was no room for a frame for too long.
+            StoreBusy: There was no room for a frame for too long, or the store is locked.
             StoreFailed: The store's file is lost, or cannot be read.
+            StoreBug: The store failed unexpectedly.
         """
         resources = self._resources
         live = self._live_with_participants if self._request.include_participants else self._live
@@ -225,7 +227,10 @@ class WaitLoop:
         )
 
     async def _deliver(self) -> bool:
-        """Send at most one frame of messages for each thread. Returns whether a cursor moved."""
+        """Send at most one frame of messages for each thread, and `caught_up` where it is due.
+
+        Stops early if the wait must end. Returns whether a cursor moved.
+        """
         moved = False
         for p in self._positions:
             if p.after < p.target:
@@ -247,7 +252,8 @@ class WaitLoop:
     async def _next_frame(self, p: WaitPosition) -> bytes | None:
         """Advance in a thread. Returns a frame of the wanted messages.
 
-        None if there are none, or no room. Raises ThreadNotFound, and StoreBusy as `_reserve`.
+        None if there are none, or no room. Raises ThreadNotFound, StoreBusy as `_reserve`, and what
+        the store raises.
         """
         resources, wanted = self._resources, self._request.filter
         most = FILTER_MESSAGES if wanted.parses else FRAME_MESSAGES

@@ -71,7 +71,7 @@ class WaitPosition:
         return self.head.seq if self.limit is None else self.limit
 
     def ready(self) -> bool:
-        """Returns whether there is something to send, or the thread was deleted."""
+        """Returns whether there may be something to send, or the thread was deleted."""
         head = self.tail.head
         if self.tail.deleted or head is None:
             return True
@@ -80,7 +80,7 @@ class WaitPosition:
         return self.cached is not None and self.cached.version != self.sent_version
 
     def finished(self) -> bool:
-        """Returns whether the thread accepts no posts and all of it was delivered.
+        """Returns whether the thread accepts no posts and the wait has reached its head.
 
         Raises ThreadNotFound if the thread was deleted.
         """

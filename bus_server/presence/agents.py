@@ -33,7 +33,9 @@ class Agents:
         self._waits = waits
 
     async def register(self, registration: store.RegisterAgent) -> store.Registered:
-        """Register an agent. If it is registered with the same token, return it unchanged.
+        """Register an agent. Returns the agent, and whether it was not registered before.
+
+        An agent that is registered with the same token is returned unchanged.
 
         Raises:
             AgentExists: the name is registered with another token or without one, or was

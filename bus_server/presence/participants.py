@@ -93,7 +93,10 @@ class Participants:
             self._positions.raise_to(agent, thread, head.epoch, delivered=upto)
 
     def posted(self, *posts: Append) -> None:
-        """Record that posts were committed: their senders' work on the threads is done."""
+        """Record that posts were committed.
+
+        Their senders' work on the threads is done, unless an operator posted on their behalf.
+        """
         # The posts of one call mostly have one sender and one thread.
         for thread, sender, for_another in {(p.thread, p.sender, p.register_sender) for p in posts}:
             self._changes.add_thread(thread)

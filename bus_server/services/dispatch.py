@@ -82,7 +82,8 @@ class Dispatcher(grpc.GenericRpcHandler):
     ) -> None:
         """
         Args:
-            record_activity: called with the name of each named caller, on each call.
+            record_activity: called with the caller's name on each call, and on each request of a
+                client stream, unless the caller is anonymous.
             pending_reads: tracks requests that are being read.
             unread: budget of responses and frames that callers have not read.
             observer: called once for each RPC when it has finished. RPCs of services that are

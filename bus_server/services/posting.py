@@ -62,6 +62,7 @@ class Requests(Protocol):
 
 def to_append(request: pb.PostMessageRequest, caller: Caller, settings: Settings) -> Append:
     """Returns the store's command for a post.
+
     Raises:
         ValidationFailed: a field is missing or invalid.
         MessageTooLarge: the content or the whole message is too large.
@@ -130,7 +131,8 @@ def to_append(request: pb.PostMessageRequest, caller: Caller, settings: Settings
 def _plain(request: pb.PostMessageRequest, caller: Caller, settings: Settings) -> Append | None:
     """Returns the command for a plain post. None if it may not be one: `to_append` then decides.
 
-    Most posts are plain. This takes a third of the time that the general way takes.
+    Most posts are plain. This takes a third of the time that the general way takes. Raises
+    ValidationFailed if the thread's name or the request_id is invalid.
     """
     thread, request_id, content = request.thread, request.request_id, request.content.encode()
     size = wire.text_size(len(thread)) + wire.text_size(len(content))
@@ -154,7 +156,10 @@ def _plain(request: pb.PostMessageRequest, caller: Caller, settings: Settings) -
 
 @functools.lru_cache(maxsize=4_096)
 def _plain_body(thread: str, sender: str, kind: AgentKind.ValueType) -> bytes:
-    """Returns the body of a plain post without its content. Raises ValidationFailed."""
+    """Returns the body of a plain post without its content and request_id.
+
+    Raises ValidationFailed if the thread's name is invalid.
+    """
     return Message(
         thread=validation.thread_name("thread", thread),
         sender=sender,

@@ -22,7 +22,8 @@ from threadbus.v1.thread_pb2 import (
     ThreadState,
 )
 
-#: Maximum bytes of context, and number of participants, in the response to JoinThread.
+#: Maximum bytes of context, and number of participants, in the response to JoinThread. One message
+#: of context is always allowed.
 CONTEXT_BYTES = 1024 * 1024
 JOIN_PARTICIPANTS = 100
 #: The fields that UpdateThread can set.

@@ -74,7 +74,10 @@ def page_size(field: str, value: int) -> int:
 
 
 def at_most(field: str, values: Sized, most: int, what: str = "") -> None:
-    """Check that there are at most `most` values. `what`: their name, for the error."""
+    """Check that there are at most `most` values. Returns nothing.
+
+    `what`: their name, for the error.
+    """
     if len(values) > most:
         raise ValidationFailed((field, f"at most {most:,} {what}".rstrip()))
 
@@ -114,7 +117,7 @@ def duration(field: str, value: Duration) -> float:
 
 
 def update_mask(field: str, mask: FieldMask, known: Sequence[str]) -> list[str]:
-    """Returns the fields to set, in the order of `known`. Some are required."""
+    """Returns the fields to set, in the order of `known`. At least one is required."""
     if not mask.paths:
         raise ValidationFailed((field, f"required: some of {', '.join(known)}"))
     at_most(f"{field}.paths", mask.paths, limits.MAX_FILTER_VALUES)

@@ -146,8 +146,8 @@ class Batch:
     def append(self, name: str, sender: str, body: bytes, edit_of: int | None = 0) -> int:
         """Append an entry to a thread, which has room. Returns its seq.
 
-        `body`: as in Append. `edit_of`: the message that it replaces; 0: it is no edit; None: it is
-        a THREAD entry.
+        `body`: as in Append. `edit_of`: the seq of the message that it edits; 0: it is no edit;
+        None: it is a THREAD entry.
         """
         thread_id, epoch, seq, state, sync_mode, first_seq = self.head(name)
         seq += 1
@@ -237,7 +237,7 @@ class Batch:
         if self.read_seq(name, agent) is None and not self.was_unregistered(agent):
             head = self.head(name)
             self.changes.added[head.thread_id, agent] = read_seq
-            # One from before it was a participant does not count.
+            # A position recorded before the agent became a participant does not count.
             self.changes.positions.pop((agent, name, head.epoch), None)
 
     def remove_participant(self, name: str, agent: str) -> None:

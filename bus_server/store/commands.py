@@ -50,10 +50,11 @@ class Command(Generic[R]):
 class Append(Command["Appended"]):
     """Append a message to a thread. The store adds seq and create_time. An edit has edit_of set.
 
-    Checked in this order: whether the sender used the request_id before (then nothing else is
-    checked, as it may have changed since), the epoch, the thread's state and sync_mode,
-    expected_last_seq, whether the messages and agents that it names exist, and whether the sender
-    may edit the message.
+    Checked in this order: whether the thread exists; whether the sender used the request_id before
+    (then only whether the post is the same, as all else may have changed since); the epoch; the
+    thread's state and sync_mode; expected_last_seq; based_on_seq; whether the message replied to
+    and the agents addressed exist; whether the sender may edit the message; whether the thread has
+    seqs left; and with register_sender, whether the sender was unregistered.
     """
 
     thread: str
@@ -64,8 +65,8 @@ class Append(Command["Appended"]):
     #: Empty: there is none. Then post_hash is empty, too; else it is as post_hash.py says.
     request_id: str = ""
     post_hash: bytes = b""
-    #: The Message without content and attachments. None for a plain post, which has no more than
-    #: these, priority NORMAL, and perhaps a request_id.
+    #: The Message without content and attachments. None for a plain post, which has only content,
+    #: priority NORMAL, and perhaps a request_id.
     header: Message | None = None
     #: None: not checked.
     expected_last_seq: int | None = None
@@ -81,7 +82,7 @@ class Append(Command["Appended"]):
     def of(cls, message: Message, **options: Any) -> "Append":
         """Returns the command that appends a message. Clears its content and attachments.
 
-        `options`: the other fields, from expected_last_seq on.
+        `options`: any of expected_last_seq, epoch, register_sender and position.
         """
         body = message.SerializeToString()
         hashed = post_hash(message) if message.request_id else b""
@@ -100,7 +101,10 @@ class Append(Command["Appended"]):
         )
 
     def whole_header(self) -> Message:
-        """Returns the Message without content and attachments."""
+        """Returns the Message without content and attachments.
+
+        That of a plain post has no request_id, either.
+        """
         return self.header or Message(
             thread=self.thread,
             sender=self.sender,
@@ -144,7 +148,9 @@ class CreateThread(Command[Thread]):
 
 @dataclass(frozen=True, slots=True)
 class JoinThread(Command["Joined"]):
-    """Make `agent` a participant of a thread. Raises ThreadNotFound unless `create` is set.
+    """Make `agent` a participant of a thread.
+
+    Raises ThreadNotFound if the thread does not exist and `create` is not set.
 
     The rest of a JoinThread response is read afterwards, by Store.entrance: it may be megabytes.
     """
@@ -182,7 +188,7 @@ class Entrance:
 class SetThreadState(Command[Thread]):
     """Set a thread's state and return the thread. Raises ThreadNotFound.
 
-    Appends a THREAD entry if the state changes.
+    Appends a THREAD entry if the state changes. Raises QuotaExceeded if there is no seq for it.
     """
 
     name: str
@@ -195,7 +201,7 @@ class SetThreadState(Command[Thread]):
 class UpdateThread(Command[Thread]):
     """Copy `fields` of a thread from `settings` and return the thread. Raises ThreadNotFound.
 
-    Appends a THREAD entry if any of them changes.
+    Appends a THREAD entry if any of them changes. Raises QuotaExceeded if there is no seq for it.
     """
 
     name: str
@@ -320,7 +326,8 @@ class Checkpoint(Command[None]):
     """Store the presence of agents, and raise their positions in threads.
 
     Positions of agents that are not participants, or of other epochs, are dropped. So is presence
-    that is older than the stored one.
+    that is older than the stored one, or that of an unregistered agent. A stored presence whose
+    last_seen_time is in the future is always replaced.
     """
 
     presence: Sequence[PresenceRow]

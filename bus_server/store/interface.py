@@ -43,7 +43,8 @@ class Store(Protocol):
         Returns the outcomes and what was changed. A command that is refused has no effect on the
         others: its outcome is its BusError. If a command fails unexpectedly, or the disk has no
         space for all of them, each is run in a transaction of its own, and has its own outcome:
-        also StoreBug, or any error below.
+        also StoreBug, or any error below. Here, an AppendMany counts as several commands, one for
+        each post.
 
         Raises:
             StoreBusy, StoreFailed: the store is locked for too long, or cannot be written. Nothing
@@ -105,8 +106,8 @@ class Store(Protocol):
         A thread moves to the front when an entry is appended: it may be missing from later pages.
 
         Args:
-            states: only threads in one of these.
-            prefix: only threads whose names begin with it.
+            states: only threads in one of these; empty: none.
+            prefix: only threads whose names begin with it; empty: all.
             participant: only threads of which this agent is a participant; empty: all.
             limit: maximum number of threads.
             after: only threads after this key, that of the last thread on the previous page; None:

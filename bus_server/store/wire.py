@@ -1,6 +1,6 @@
-"""The little of protobuf's wire format that posts are put together with.
+"""Encodes fields in protobuf's wire format, as far as posts need it.
 
-A message's fields may be in any order, and of a field with one value, parsers use the last one. So
+A message's fields may be in any order, and parsers use the last value of a singular field. So
 fields can be added to a serialised message by appending them.
 https://protobuf.dev/programming-guides/encoding/
 """

@@ -115,7 +115,8 @@ def _candidates(
 def _few(db: sqlite3.Connection, asked: dict[str, Any]) -> list[int] | None:
     """Returns a superset of the ids of matching threads.
 
-    Returns None if each of the two filters that is set matches more than FEW.
+    Returns None if there may be more than FEW: neither filter is set, or each one that is set
+    matches more.
     """
     narrow = {
         "participant": "SELECT thread_id FROM participant WHERE agent = :participant",

@@ -19,8 +19,9 @@ class Committer:
     def __init__(self, files: FileMonitor, lock: WriteLock) -> None:
         self._files = files
         self._lock = lock
-        #: Whether a commit failed half-way: SQLite may still recover it from its log, until a later
-        #: commit overwrites it there.
+        #: Whether the outcome of a commit is unknown. Either it failed half-way, and SQLite may
+        #: still recover it from its log, until a later commit overwrites it there; or the files
+        #: were lost during the commit.
         self.unresolved = False
         #: Whether the last transaction that was committed wrote anything.
         self.stored = False

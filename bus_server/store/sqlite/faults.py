@@ -27,7 +27,11 @@ class Faults:
         return bool(self._since)
 
     def begin(self, fault: str, details: str) -> None:
-        """Record a fault, and log it unless it has been. Call it again while the fault lasts."""
+        """Record a fault. Call it again while the fault lasts.
+
+        It is logged once: at its start, or, if the same fault was logged less than QUIET seconds
+        ago, when it has lasted for LASTING seconds.
+        """
         now = time.monotonic()
         since = self._since.setdefault(fault, now)
         quiet = now - self._told.get(fault, -math.inf) < QUIET and now - since < LASTING

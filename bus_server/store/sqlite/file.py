@@ -110,8 +110,7 @@ def check(path: Path, uid: int) -> None:
     Only reads.
 
     Raises:
-        StoreRefused: the files are not a store, are damaged or incomplete, or others can write to
-            them.
+        StoreRefused: it cannot. The message says why.
         OSError: the files cannot be read.
     """
     _check_folder(path.parent)
@@ -194,10 +193,11 @@ def _check_kind(file: Path, status: os.stat_result) -> None:
 
 
 def _check_owners(path: Path, uid: int) -> None:
-    """Check that a store's files belong to this user or root, and are not world-writable.
+    """Check that each of a store's files is a regular one that is safe to use.
 
-    SQLite replays what it finds in a log or a journal: write access to one is write access to the
-    database. Raises StoreRefused.
+    It must belong to this user or root (if this user is root, also to the owner of the database),
+    not be world-writable, and have no other hard link. SQLite replays what it finds in a log or a
+    journal: write access to one is write access to the database. Raises StoreRefused.
     """
     trusted = {0, uid}
     if uid == 0:  # as in a container: root may serve a file that a user of the host owns
@@ -265,7 +265,10 @@ def _create(path: Path) -> None:
 
 
 def _version(path: Path) -> int:
-    """Returns the schema version of a store's file. Raises StoreRefused for any other file."""
+    """Returns the schema version of a store's file.
+
+    Raises StoreRefused for any other file, a read-only one, or one of a newer version.
+    """
     # Read the header directly: SQLite could change another program's file by opening it.
     try:
         if not os.access(path, os.W_OK):

@@ -36,8 +36,8 @@ _LOCK = "servers on the database cannot take turns"
 class Health:
     """The faults of a store. Each is logged when it begins and when it ends.
 
-    Used on the event loop. Only `check`, `translate` and `translate_write` are also called on the
-    OS thread of the connection that writes.
+    Used on the event loop, except that `check` runs on the OS thread of the connection that writes,
+    and `translate` and `translate_write` on either.
     """
 
     def __init__(self, files: FileMonitor, lock: WriteLock, committer: Committer) -> None:
@@ -113,7 +113,7 @@ class Health:
         return translated
 
     def write_failed(self, error: Exception) -> None:
-        """Record that a commit failed, with the error that `translate_write` returned."""
+        """Record that a commit or `check` failed, with the translated error."""
         if self._files.loss:
             self.lost.set()
         elif isinstance(error, StorageFull):
@@ -122,7 +122,7 @@ class Health:
             self._faults.begin(_WRITES, str(error.__cause__ or error))
 
     def write_succeeded(self) -> None:
-        """Record that a commit succeeded."""
+        """Record that a commit or `check` succeeded."""
         if not self._faults or not self._committer.stored:
             return
         self._faults.end(_WRITES)

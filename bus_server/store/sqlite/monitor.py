@@ -80,8 +80,8 @@ class FileMonitor:
         self._found(self._index_file)
         if not self._cut():
             return
-        # A checkpoint may be truncating the database: it updates the index when it is done. Check
-        # again under its lock. The checkpoint is not this process's, which run on this OS thread.
+        # A checkpoint of another process may be truncating the database: it updates the index when
+        # it is done. Check again under its lock. This process's checkpoints run on this OS thread.
         with contextlib.suppress(BlockingIOError):  # it is running: leave it to the next `check`
             fcntl.lockf(self._index, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _CHECKPOINT_LOCK)
             try:
