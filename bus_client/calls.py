@@ -141,7 +141,7 @@ class Calls:
         """Register the agent, or check the token. Returns the caller's name at the server.
 
         Raises:
-            AgentExists: The name is registered with another token, or was unregistered.
+            AgentExists: The name is registered with another token or none, or was unregistered.
             Unauthenticated: The token is unknown or expired, or belongs to another agent.
             InvalidArgument: An argument of the registration is not valid.
             CredentialsError: The agent's token cannot be read from its file or saved in it.

@@ -123,7 +123,7 @@ class BusClient:
         Raises:
             Unreachable: No server answered within `timeout`.
             InvalidArgument: An argument of the registration is not valid.
-            AgentExists: The name is registered with another token, or was unregistered.
+            AgentExists: The name is registered with another token or none, or was unregistered.
             Unauthenticated: The token is unknown or expired, or belongs to another agent. Or the
                 server requires tokens, and an operator has not registered the agent.
             CredentialsError: The token cannot be read from the credentials file or saved in it.
@@ -235,7 +235,7 @@ class BusClient:
             token: Its secret, 32–128 characters of `A-Z a-z 0-9 _ -`. None = a new one.
 
         Raises:
-            AgentExists: The name is registered with another token, or was unregistered.
+            AgentExists: The name is registered with another token or none, or was unregistered.
         """
         request = build(
             agent_service_pb2.RegisterAgentRequest,

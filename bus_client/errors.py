@@ -167,7 +167,7 @@ class ThreadExists(AlreadyExists):
 
 
 class AgentExists(AlreadyExists):
-    """The agent's name is registered with another token, or was unregistered."""
+    """The agent's name is registered with another token or none, or was unregistered."""
 
     hint = "Pass the token it was registered with, or choose another name."
 

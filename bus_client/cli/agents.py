@@ -105,7 +105,7 @@ async def register_with_token(bus: BusClient, name: str, what: dict[str, Any]) -
         what: Further arguments of BusClient.register_agent().
 
     Raises:
-        AgentExists: The name belongs to another token, or was unregistered.
+        AgentExists: The name is registered with another token or none, or was unregistered.
         InvalidArgument: The name is not valid.
         CredentialsError: The token cannot be stored.
         BusError: The call failed.

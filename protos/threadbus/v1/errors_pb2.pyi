@@ -59,7 +59,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_THREAD_EXISTS: _ErrorReason.ValueType  # 10
     """[ALREADY_EXISTS] The thread exists."""
     ERROR_REASON_AGENT_EXISTS: _ErrorReason.ValueType  # 11
-    """[ALREADY_EXISTS] The name is registered with another token, or was unregistered."""
+    """[ALREADY_EXISTS] The name is registered with another token or none, or was unregistered."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 12
     """[ALREADY_EXISTS] {seq} The request_id was used for a different post, which has this seq."""
     ERROR_REASON_SEQ_CONFLICT: _ErrorReason.ValueType  # 13
@@ -107,7 +107,7 @@ ERROR_REASON_AGENT_NOT_FOUND: ErrorReason.ValueType  # 9
 ERROR_REASON_THREAD_EXISTS: ErrorReason.ValueType  # 10
 """[ALREADY_EXISTS] The thread exists."""
 ERROR_REASON_AGENT_EXISTS: ErrorReason.ValueType  # 11
-"""[ALREADY_EXISTS] The name is registered with another token, or was unregistered."""
+"""[ALREADY_EXISTS] The name is registered with another token or none, or was unregistered."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 12
 """[ALREADY_EXISTS] {seq} The request_id was used for a different post, which has this seq."""
 ERROR_REASON_SEQ_CONFLICT: ErrorReason.ValueType  # 13

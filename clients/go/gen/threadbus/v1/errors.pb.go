@@ -62,7 +62,7 @@ const (
 	ErrorReason_ERROR_REASON_AGENT_NOT_FOUND ErrorReason = 9
 	// [ALREADY_EXISTS] The thread exists.
 	ErrorReason_ERROR_REASON_THREAD_EXISTS ErrorReason = 10
-	// [ALREADY_EXISTS] The name is registered with another token, or was unregistered.
+	// [ALREADY_EXISTS] The name is registered with another token or none, or was unregistered.
 	ErrorReason_ERROR_REASON_AGENT_EXISTS ErrorReason = 11
 	// [ALREADY_EXISTS] {seq} The request_id was used for a different post, which has this seq.
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 12

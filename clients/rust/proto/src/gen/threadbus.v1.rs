@@ -1007,7 +1007,7 @@ pub mod agent_service_client {
         }
         /// Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
         /// are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-        /// AGENT_EXISTS if the name is registered with another token, or was unregistered. An agent that a
+        /// AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An agent that a
         /// post with on_behalf_of registered has no token: only an operator can give it one here.
         ///
         /// Idempotent: a second call with the same name and token returns the registered agent. Without
@@ -2527,7 +2527,7 @@ pub enum ErrorReason {
     AgentNotFound = 9,
     /// \[ALREADY_EXISTS\] The thread exists.
     ThreadExists = 10,
-    /// \[ALREADY_EXISTS\] The name is registered with another token, or was unregistered.
+    /// \[ALREADY_EXISTS\] The name is registered with another token or none, or was unregistered.
     AgentExists = 11,
     /// \[ALREADY_EXISTS\] {seq} The request_id was used for a different post, which has this seq.
     RequestIdReused = 12,

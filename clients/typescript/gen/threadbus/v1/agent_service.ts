@@ -1587,7 +1587,7 @@ export const AgentServiceDefinition = {
     /**
      * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
      * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-     * AGENT_EXISTS if the name is registered with another token, or was unregistered. An agent that a
+     * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An agent that a
      * post with on_behalf_of registered has no token: only an operator can give it one here.
      *
      * Idempotent: a second call with the same name and token returns the registered agent. Without
@@ -1695,7 +1695,7 @@ export const AgentServiceService = {
   /**
    * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
    * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-   * AGENT_EXISTS if the name is registered with another token, or was unregistered. An agent that a
+   * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An agent that a
    * post with on_behalf_of registered has no token: only an operator can give it one here.
    *
    * Idempotent: a second call with the same name and token returns the registered agent. Without
@@ -1810,7 +1810,7 @@ export interface AgentServiceServer extends UntypedServiceImplementation {
   /**
    * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
    * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-   * AGENT_EXISTS if the name is registered with another token, or was unregistered. An agent that a
+   * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An agent that a
    * post with on_behalf_of registered has no token: only an operator can give it one here.
    *
    * Idempotent: a second call with the same name and token returns the registered agent. Without
@@ -1866,7 +1866,7 @@ export interface AgentServiceClient extends Client {
   /**
    * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
    * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-   * AGENT_EXISTS if the name is registered with another token, or was unregistered. An agent that a
+   * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An agent that a
    * post with on_behalf_of registered has no token: only an operator can give it one here.
    *
    * Idempotent: a second call with the same name and token returns the registered agent. Without

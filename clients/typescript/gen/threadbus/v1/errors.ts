@@ -51,7 +51,7 @@ export enum ErrorReason {
   ERROR_REASON_AGENT_NOT_FOUND = 9,
   /** ERROR_REASON_THREAD_EXISTS - [ALREADY_EXISTS] The thread exists. */
   ERROR_REASON_THREAD_EXISTS = 10,
-  /** ERROR_REASON_AGENT_EXISTS - [ALREADY_EXISTS] The name is registered with another token, or was unregistered. */
+  /** ERROR_REASON_AGENT_EXISTS - [ALREADY_EXISTS] The name is registered with another token or none, or was unregistered. */
   ERROR_REASON_AGENT_EXISTS = 11,
   /** ERROR_REASON_REQUEST_ID_REUSED - [ALREADY_EXISTS] {seq} The request_id was used for a different post, which has this seq. */
   ERROR_REASON_REQUEST_ID_REUSED = 12,

@@ -97,7 +97,7 @@ public enum ErrorReason
   ERROR_REASON_THREAD_EXISTS(10),
   /**
    * <pre>
-   * [ALREADY_EXISTS] The name is registered with another token, or was unregistered.
+   * [ALREADY_EXISTS] The name is registered with another token or none, or was unregistered.
    * </pre>
    *
    * <code>ERROR_REASON_AGENT_EXISTS = 11;</code>
@@ -285,7 +285,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_THREAD_EXISTS_VALUE = 10;
   /**
    * <pre>
-   * [ALREADY_EXISTS] The name is registered with another token, or was unregistered.
+   * [ALREADY_EXISTS] The name is registered with another token or none, or was unregistered.
    * </pre>
    *
    * <code>ERROR_REASON_AGENT_EXISTS = 11;</code>
