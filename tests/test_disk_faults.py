@@ -93,7 +93,9 @@ async def test_writes_that_fail_are_not_acknowledged_and_all_others_are_stored(
                 for label in range(20):
                     group.create_task(poster(client.bus, label))
         assert "(INJECTED)" in calls.read_text()
-        assert {kind(refusal) for refusal in refusals} == {told}
+        assert {kind(refusal) for refusal in refusals} <= {told}
+        # After ENOSPC the posts of a batch are tried once more, one by one: all may succeed.
+        assert refusals or told == FULL
 
         for n in range(20):  # the disk works again
             await ledger.post(client.bus, name, f"afterwards {n}")
