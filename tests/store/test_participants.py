@@ -323,3 +323,15 @@ async def test_presence_of_an_unregistered_agent_is_not_stored(store: Store) -> 
     await commit(store, Checkpoint([sighting("ann", 1)], {}))
     await commit(store, UnregisterAgent("ben"), Checkpoint([sighting("ben", 1)], {}))
     assert await store.presence_rows(0) == []
+
+
+async def test_participations_are_the_heads_of_those_threads_in_which_an_agent_participates(
+    store: Store,
+) -> None:
+    await commit(store, create("t"), create("u"), create("v"), join("t"), join("u"), join("v", "b"))
+    await commit(store, post("u"), LeaveThread("t", "ann"))
+    assert await store.participations("ann", ["t", "u", "v", "w"]) == await store.heads(["u"])
+    assert await store.participations("ann", ["t", "v"]) == {}
+    many = [f"many-{n}" for n in range(300)]
+    await commit(store, *(join(name, create=True) for name in many))
+    assert await store.participations("ann", [*many, "t"]) == await store.heads(many)
