@@ -200,8 +200,9 @@ class Calls:
         Raises:
             OutcomeUnknown: The response was lost.
             ProtocolError: The response has no valid token. The client still uses the old one.
-            CredentialsError: The new token is in use, but could not be saved in the file.
-            RuntimeError: The client was closed.
+            CredentialsError: The new token is in use, but could not be saved in the file. Or the
+                old one was refused, and the file cannot be read or written: nothing was replaced.
+            RuntimeError: As in call().
             BusError: The call failed.
         """
         token_version = self.token_version

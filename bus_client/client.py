@@ -332,7 +332,7 @@ class BusClient:
 
         Raises:
             OutcomeUnknown: The response was lost. Call this again within `grace`.
-            CredentialsError: The new token is in use, but could not be saved in the file.
+            CredentialsError: The new token, in use now, was not saved; or the file was not read.
             AccessDenied: The caller is an operator.
         """
         request = agent_service_pb2.RotateTokenRequest()

@@ -132,7 +132,7 @@ class Reader:
                         del found[max_messages:]
                         end = Cursor(thread=self._thread, after_seq=found[-1].seq, epoch=end.epoch)
                         break  # the next wait will return the others
-                    # After a reconnect, the next stream has to deliver only what is missing.
+                    # After a reconnect, the next stream need only deliver what is missing.
                     request.min_messages = max(min_messages - len(found), 0)
                     request.max_messages = max(max_messages - len(found), 0)
             self._returned_to = end

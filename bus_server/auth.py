@@ -135,7 +135,7 @@ class Auth:
         return Caller("operator", AGENT_KIND_HUMAN, ("post", "read", "admin"), hashed)
 
     async def _delay_refusal(self) -> None:
-        """Sleep until the next unknown token may be refused."""
+        """Sleep until this call's unknown token may be refused."""
         now = time.monotonic()
         at = min(max(now, self._next_refusal), now + MAX_REFUSAL_DELAY)
         self._next_refusal = at + REFUSAL_PAUSE

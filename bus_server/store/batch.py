@@ -34,8 +34,8 @@ class Changes:
     #: Ids of threads to delete. Their other rows become leftovers, which Purge deletes.
     deleted_threads: set[int] = field(default_factory=set)
     #: New threads and changed ones, by id. Their head_seq and update_time are not to be written:
-    #: they follow from the entries. A new thread that was deleted again must be written, too, and
-    #: then be deleted, so that its id is not reused.
+    #: they follow from the entries. A thread that was both created and deleted in this batch must
+    #: be written, too, and then be deleted, so that its id is not reused.
     created_threads: dict[int, Thread] = field(default_factory=dict)
     changed_threads: dict[int, Thread] = field(default_factory=dict)
     #: The edit_of of messages larger than LARGE, by thread id and seq; 0: not an edit.

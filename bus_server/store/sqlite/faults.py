@@ -41,7 +41,7 @@ class Faults:
             logger.error("%s: %s", fault, details)
 
     def end(self, fault: str) -> None:
-        """Record that a fault is over, and log that if its start was logged."""
+        """Record that a fault is over. Logs this if the fault itself was logged."""
         since = self._since.pop(fault, None)
         if since is not None and fault in self._open:
             self._open.remove(fault)

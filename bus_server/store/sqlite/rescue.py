@@ -13,9 +13,10 @@ from bus_server import filesystem
 from bus_server.errors import StoreRefused
 from bus_server.store.sqlite.monitor import FileMonitor
 
-# FILE-writer, which all servers on a database lock, has three lines, the first of which is one of
-# these. _BELONGS: the log and the database that it belongs to, each as DEVICE:INODE. _INCOMPLETE: a
-# database that must not be served, as DEVICE:INODE:MODIFIED, and what the user should do.
+# FILE-writer, the lock file of all servers on a database, is empty or has three lines, the first of
+# which is one of these. _BELONGS: the log and the database that it belongs to, each as
+# DEVICE:INODE. _INCOMPLETE: a database that must not be served, as DEVICE:INODE:MODIFIED, and what
+# the user should do.
 _BELONGS, _INCOMPLETE = "log", "incomplete"
 #: The ending of files with the contents of a lost store.
 _RESCUED = ".rescued"

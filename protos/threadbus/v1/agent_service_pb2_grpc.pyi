@@ -36,8 +36,9 @@ class AgentServiceStub:
     RegisterAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RegisterAgentRequest, _agent_service_pb2.RegisterAgentResponse]
     """Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
     are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-    AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An agent that a
-    post with on_behalf_of registered has no token: only an operator can give it one here.
+    AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
+    agent that a post with on_behalf_of registered has no token: only an operator can give it one
+    here.
 
     Idempotent: a second call with the same name and token returns the registered agent. Without
     `token` in the request, a lost response loses the token, and the next call returns
@@ -90,8 +91,9 @@ class AgentServiceAsyncStub(AgentServiceStub):
     RegisterAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RegisterAgentRequest, _agent_service_pb2.RegisterAgentResponse]  # type: ignore[assignment]
     """Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
     are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-    AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An agent that a
-    post with on_behalf_of registered has no token: only an operator can give it one here.
+    AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
+    agent that a post with on_behalf_of registered has no token: only an operator can give it one
+    here.
 
     Idempotent: a second call with the same name and token returns the registered agent. Without
     `token` in the request, a lost response loses the token, and the next call returns
@@ -147,8 +149,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_agent_service_pb2.RegisterAgentResponse, _abc.Awaitable[_agent_service_pb2.RegisterAgentResponse]]:
         """Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
         are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-        AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An agent that a
-        post with on_behalf_of registered has no token: only an operator can give it one here.
+        AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
+        agent that a post with on_behalf_of registered has no token: only an operator can give it one
+        here.
 
         Idempotent: a second call with the same name and token returns the registered agent. Without
         `token` in the request, a lost response loses the token, and the next call returns

@@ -38,8 +38,9 @@ const (
 type AgentServiceClient interface {
 	// Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
 	// are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-	// AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An agent that a
-	// post with on_behalf_of registered has no token: only an operator can give it one here.
+	// AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
+	// agent that a post with on_behalf_of registered has no token: only an operator can give it one
+	// here.
 	//
 	// Idempotent: a second call with the same name and token returns the registered agent. Without
 	// `token` in the request, a lost response loses the token, and the next call returns
@@ -167,8 +168,9 @@ func (c *agentServiceClient) RotateToken(ctx context.Context, in *RotateTokenReq
 type AgentServiceServer interface {
 	// Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
 	// are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-	// AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An agent that a
-	// post with on_behalf_of registered has no token: only an operator can give it one here.
+	// AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
+	// agent that a post with on_behalf_of registered has no token: only an operator can give it one
+	// here.
 	//
 	// Idempotent: a second call with the same name and token returns the registered agent. Without
 	// `token` in the request, a lost response loses the token, and the next call returns

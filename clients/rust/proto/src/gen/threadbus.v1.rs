@@ -1007,8 +1007,9 @@ pub mod agent_service_client {
         }
         /// Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
         /// are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-        /// AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An agent that a
-        /// post with on_behalf_of registered has no token: only an operator can give it one here.
+        /// AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
+        /// agent that a post with on_behalf_of registered has no token: only an operator can give it one
+        /// here.
         ///
         /// Idempotent: a second call with the same name and token returns the registered agent. Without
         /// `token` in the request, a lost response loses the token, and the next call returns

@@ -1587,8 +1587,9 @@ export const AgentServiceDefinition = {
     /**
      * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
      * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-     * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An agent that a
-     * post with on_behalf_of registered has no token: only an operator can give it one here.
+     * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
+     * agent that a post with on_behalf_of registered has no token: only an operator can give it one
+     * here.
      *
      * Idempotent: a second call with the same name and token returns the registered agent. Without
      * `token` in the request, a lost response loses the token, and the next call returns
@@ -1695,8 +1696,9 @@ export const AgentServiceService = {
   /**
    * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
    * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-   * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An agent that a
-   * post with on_behalf_of registered has no token: only an operator can give it one here.
+   * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
+   * agent that a post with on_behalf_of registered has no token: only an operator can give it one
+   * here.
    *
    * Idempotent: a second call with the same name and token returns the registered agent. Without
    * `token` in the request, a lost response loses the token, and the next call returns
@@ -1810,8 +1812,9 @@ export interface AgentServiceServer extends UntypedServiceImplementation {
   /**
    * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
    * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-   * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An agent that a
-   * post with on_behalf_of registered has no token: only an operator can give it one here.
+   * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
+   * agent that a post with on_behalf_of registered has no token: only an operator can give it one
+   * here.
    *
    * Idempotent: a second call with the same name and token returns the registered agent. Without
    * `token` in the request, a lost response loses the token, and the next call returns
@@ -1866,8 +1869,9 @@ export interface AgentServiceClient extends Client {
   /**
    * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
    * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-   * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An agent that a
-   * post with on_behalf_of registered has no token: only an operator can give it one here.
+   * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
+   * agent that a post with on_behalf_of registered has no token: only an operator can give it one
+   * here.
    *
    * Idempotent: a second call with the same name and token returns the registered agent. Without
    * `token` in the request, a lost response loses the token, and the next call returns
