@@ -86,7 +86,7 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
     time, timeout = round(settings.keepalive_time * 1000), round(settings.keepalive_timeout * 1000)
     return [
         ("grpc.keepalive_time_ms", time),
-        # Both timeouts are needed: with the first alone, a dead peer is detected only after a minute.
+        # Both timeouts are needed: with the first alone, it takes a minute to detect a dead peer.
         ("grpc.keepalive_timeout_ms", timeout),
         ("grpc.http2.ping_timeout_ms", timeout),
         ("grpc.keepalive_permit_without_calls", 1),
