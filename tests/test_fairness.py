@@ -30,8 +30,11 @@ from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, Thread
 
 T = TypeVar("T")
 
-#: Room for ten posts besides the one that is being committed. Those of `append` count 256 bytes.
-TEN_POSTS = [Settings(max_queued_posts=10), Settings(max_queued_bytes=11 * 256)]
+#: Room for ten posts besides the one that is being committed.
+TEN_POSTS = [
+    Settings(max_queued_posts=10),
+    Settings(max_queued_bytes=11 * append("t", "a").size),
+]
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def test_grpcurl_lists_the_services(server: ServerProcess) -> None:
 @pytest.mark.parametrize(
     ("symbol", "shown"),
     [
-        ("threadbus.v1.BusService.PostMessage", "returns its seq once the commit is durable"),
+        ("threadbus.v1.BusService.PostMessage", "returns its seq once it is committed"),
         ("threadbus.v1.ErrorReason", "ERROR_REASON_STORE_BUSY = 22"),
         ("threadbus.v1.Message.seq", "Its position in the thread"),
         ("google.rpc.ErrorInfo", "message ErrorInfo {"),

@@ -52,11 +52,15 @@ BREAKS = [
     Break(
         "dedup",
         [
-            ("bus_server/store/sqlite/posts.py", "    if message.request_id:\n", "    if False:\n"),
             (
-                "bus_server/store/sqlite/transaction.py",
-                "        if message.request_id:\n",
-                "        if False:\n",
+                "bus_server/store/posts.py",
+                "        earlier = _earlier(batch, head, post)\n",
+                "        earlier = None\n",
+            ),
+            (
+                "bus_server/store/posts.py",
+                "        batch.save_request(head.thread_id, post, seq)\n",
+                "        pass\n",
             ),
         ],
         red=frozenset({"dedup", "lost-answer", "many"}),
