@@ -102,9 +102,13 @@ class PostStream:
                 if error is None:
                     continue
                 retry_until = min(retry_until, loop.time() + self._timeout)
-                if why := await self._calls.reauthenticate(
-                    error, token_version, register=register, timeout=self._timeout
-                ):
+                try:
+                    why = await self._calls.reauthenticate(
+                        error, token_version, register=register, timeout=self._timeout
+                    )
+                except BusError as failure:
+                    raise (self._unknown(failure) if in_doubt else failure) from None
+                if why:
                     register = register and why == "replaced"
                     continue
                 if isinstance(error, ProtocolError):

@@ -1,5 +1,6 @@
 """Plain posts are put together from bytes, and must be what they would be as Messages."""
 
+import os
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from bus_server.auth import Caller
 from bus_server.errors import BusError, MessageTooLarge, ValidationFailed
 from bus_server.services.posting import to_append
 from bus_server.settings import Settings
-from bus_server.store import wire
+from bus_server.store import Append, wire
 from bus_server.store.post_hash import post_hash
+from tests.process_memory import memory
 from threadbus.v1.agent_pb2 import AGENT_KIND_HUMAN
 from threadbus.v1.bus_service_pb2 import PostMessageRequest
 from threadbus.v1.message_pb2 import (
@@ -113,3 +115,20 @@ def test_numbers_and_texts_are_in_protobufs_wire_format(value: int) -> None:
     field = wire.text(Message.CONTENT_FIELD_NUMBER, b"x" * length)
     assert Message.FromString(field).content == "x" * length
     assert len(field) == wire.text_size(length)
+
+
+def test_a_post_that_waits_for_the_disk_holds_its_content_once() -> None:
+    def posts() -> list[Append]:
+        return [
+            to_append(
+                PostMessageRequest(thread="t", content="x" * 2**20, labels={"a": "b"}),
+                CALLER,
+                Settings(),
+            )
+            for _ in range(30)
+        ]
+
+    before = memory(os.getpid())
+    held = posts()
+    assert memory(os.getpid()) - before < 45 * 2**20  # 30 MiB, and a few that are being made
+    assert all(post.header is not None for post in held)

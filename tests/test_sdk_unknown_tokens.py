@@ -402,3 +402,14 @@ async def test_an_unknown_outcome_stays_unknown_though_the_agent_is_registered_a
         with pytest.raises(OutcomeUnknown):
             await bus.thread(THREAD).post("x")
         assert len(script.asked(PostMessageRequest)) == 3
+
+
+async def test_posts_stay_unknown_though_the_agent_cannot_be_registered_again(
+    tmp_path: Path,
+) -> None:
+    async with scripted() as script, agent(script, tmp_path) as bus:
+        script.answer("PostMessages", BROKEN)
+        script.answer("PostMessages", UNKNOWN)
+        script.answer("RegisterAgent", TAKEN)
+        with pytest.raises(OutcomeUnknown):
+            await anext(aiter(bus.thread(THREAD).post_many(["x"])))

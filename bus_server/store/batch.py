@@ -85,7 +85,7 @@ class Batch:
         """Returns a thread's head. Raises ThreadNotFound."""
         head = self.facts.heads.get(name)
         if head is None:
-            raise ThreadNotFound([name], self.facts.similar.get(name, []))
+            raise ThreadNotFound([name], list(self.facts.similar.get(name, [])))
         return head
 
     def settings(self, name: str) -> Thread:
@@ -110,6 +110,9 @@ class Batch:
         thread.state, thread.sync_mode = THREAD_STATE_OPEN, settings.sync_mode or SYNC_MODE_OFF
         head = Head(thread_id, thread.epoch, 0, thread.state, thread.sync_mode)
         self.facts.heads[thread.name] = head
+        for missing, similar in self.facts.similar.items():
+            if missing != thread.name and missing.lower() == thread.name.lower():
+                similar.append(thread.name)
         self.facts.settings[thread_id] = self.changes.created_threads[thread_id] = thread
         return head
 
@@ -126,6 +129,9 @@ class Batch:
         """Delete a thread. Raises ThreadNotFound."""
         thread_id, epoch, *_ = self.head(name)
         del self.facts.heads[name]
+        for similar in self.facts.similar.values():
+            if name in similar:
+                similar.remove(name)
         changes, commit = self.changes, self.commit
         changes.deleted_threads.add(thread_id)
         changes.changed_threads.pop(thread_id, None)

@@ -88,6 +88,8 @@ class Append(Command["Appended"]):
         hashed = post_hash(message) if message.request_id else b""
         message.ClearField("content")
         message.ClearField("attachments")
+        header = Message()  # a message keeps the memory of what was cleared
+        header.CopyFrom(message)
         return cls(
             message.thread,
             message.sender,
@@ -95,7 +97,7 @@ class Append(Command["Appended"]):
             body,
             message.request_id,
             hashed,
-            message,
+            header,
             size=len(body) + 256,
             **options,
         )

@@ -365,4 +365,17 @@ SABOTAGES = [
         ["tests/test_sdk_connections.py::test_an_error_keeps_no_connection_of_a_closed_client"],
         timeout=60,
     ),
+    Sabotage(
+        "posts that may be stored are called refused if the agent cannot be registered again",
+        [
+            Edit(
+                "bus_client/post_stream.py",
+                "raise (self._unknown(failure) if in_doubt else failure) from None",
+                "raise failure",
+            )
+        ],
+        [
+            "tests/test_sdk_unknown_tokens.py::test_posts_stay_unknown_though_the_agent_cannot_be_registered_again"
+        ],
+    ),
 ]

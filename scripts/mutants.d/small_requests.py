@@ -68,6 +68,17 @@ SABOTAGES = [
         [f"{_SMALL}::test_edits_of_a_large_message"],
     ),
     Sabotage(
+        "a post that waits for the disk holds its content twice",
+        [
+            Edit(
+                "bus_server/store/commands.py",
+                "            header,\n            size=",
+                "            message,\n            size=",
+            )
+        ],
+        ["tests/test_plain_posts.py::test_a_post_that_waits_for_the_disk_holds_its_content_once"],
+    ),
+    Sabotage(
         "a deleted thread leaves its edits behind",
         [Edit(_LEFTOVERS, '    "DELETE FROM entry WHERE id BETWEEN :low AND :upto",\n', "")],
         [f"{_BODIES}::test_no_edit_survives_the_clearing_of_a_deleted_thread"],

@@ -118,6 +118,15 @@ async def test_joining_creates_a_thread_if_asked_to(store: Store) -> None:
     assert (await store.heads(["t"]))["t"].thread_id == first.thread_id
 
 
+async def test_threads_of_similar_names_created_in_one_commit_are_reported(store: Store) -> None:
+    await commit(store, create("t"))
+    first, second = join("NEW", create=True), join("new", create=True)
+    joined, other, _, last = await commit(
+        store, first, second, DeleteThread("t"), join("T", create=True)
+    )
+    assert [list(each.similar) for each in (joined, other, last)] == [[], ["NEW"], []]
+
+
 async def test_a_thread_created_by_joining_has_the_given_settings(store: Store) -> None:
     given = join(create=True)
     given.thread.topic, given.thread.sync_mode = "topic", SYNC_MODE_STRICT

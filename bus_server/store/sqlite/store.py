@@ -275,7 +275,7 @@ class SqliteStore:
         if failures and _concerns_all(failures[-1]):
             return failures[-1]
         try:
-            commit = self._transact(db, [command])
+            commit = confirmed(self._files, lambda: self._transact(db, [command]))
         except Exception as error:  # noqa: BLE001 - it is the outcome
             failure = self._health.translate_write(error)
             if isinstance(failure, BusError):
