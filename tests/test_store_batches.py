@@ -226,7 +226,8 @@ def join(*, from_first: bool) -> store.JoinThread:
     return store.JoinThread(Thread(name="t"), False, "ann", from_first, 0, 0)
 
 
-# What is remembered of a participant from one batch to the next.
+# What is remembered of a thread and its participants from one batch to the next.
+@example(started(store.DeleteThread("t"), post_of_ben()))
 @example(started(post_of_ben(), post_of_ben()))
 @example(started(store.LeaveThread("t", "ann"), join(from_first=False)))
 @example(started(store.UnregisterAgent("ann"), join(from_first=False)))

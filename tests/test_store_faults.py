@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from bus_server.errors import StorageFull, StoreLost
+from bus_server.errors import StorageFull, StoreFailed, StoreLost
 from bus_server.store import Append, Appended, CreateThread
 from bus_server.store.sqlite.monitor import FileMonitor
 from bus_server.store.sqlite.write_lock import WriteLock
@@ -20,7 +20,7 @@ from tests.disks import fill, small_disk
 from tests.ledger import Ledger, history
 from tests.locks import commit_lock_held, locked
 from tests.open_wait import open_wait
-from tests.own_bus import opened
+from tests.own_bus import append, opened
 from tests.polling import until
 from tests.post_stream import post_stream, reason, seqs
 from tests.refusals import Refusal
@@ -318,3 +318,21 @@ def test_a_file_shrunk_by_vacuum_is_not_taken_for_a_truncated_one(tmp_path: Path
         os.truncate(db, db.stat().st_size // 2)
         with pytest.raises(StoreLost, match="was truncated"):
             monitor.check()
+
+
+async def test_a_transaction_that_fails_after_its_writes_leaves_no_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: FileMonitor) -> None:
+        raise OSError(5, "Input/output error")
+
+    async with opened(tmp_path / "bus.db") as store:
+        await store.commit([CreateThread(Thread(name="t"))])
+        with monkeypatch.context() as patch:
+            patch.setattr(FileMonitor, "check_log", fail)
+            with pytest.raises(StoreFailed):
+                await store.commit([append("t", "lost")])
+        (done,) = (await store.commit([append("t", "kept")])).outcomes
+        assert isinstance(done, Appended)
+        assert done.seq == 1
+        assert len(await store.read(1, 0, 10, 1_000)) == 1

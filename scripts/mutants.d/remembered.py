@@ -16,7 +16,9 @@ SABOTAGES = [
     Sabotage(
         "heads are remembered of a transaction that failed",
         [Edit("bus_server/store/sqlite/store.py", "            self._remembered.forget()\n", "")],
-        ["tests/test_store_statements.py"],
+        [
+            "tests/test_store_faults.py::test_a_transaction_that_fails_after_its_writes_leaves_no_gap"
+        ],
     ),
     Sabotage(
         "the head of a deleted thread is remembered",

@@ -50,24 +50,6 @@ SABOTAGES = [
         [f"{_BODIES}::test_an_edit_writes_only_the_edit_seq_of_its_message"],
     ),
     Sabotage(
-        "an edit keeps the edited message in memory",
-        [
-            Edit(
-                "bus_server/store/sqlite/gather.py",
-                "    key = (head.thread_id << 32 | seq,)\n",
-                "    key = (head.thread_id << 32 | seq,)\n"
-                '    body = db.execute("SELECT body FROM message WHERE id = ?", key)\n'
-                "    _KEPT.append(body.fetchone())\n",
-            ),
-            Edit(
-                "bus_server/store/sqlite/gather.py",
-                "FEW = 3\n",
-                "FEW = 3\n_KEPT: list[object] = []\n",
-            ),
-        ],
-        [f"{_SMALL}::test_edits_of_a_large_message"],
-    ),
-    Sabotage(
         "a post that waits for the disk holds its content twice",
         [
             Edit(
