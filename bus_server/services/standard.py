@@ -139,8 +139,8 @@ class StandardServices:
     async def _read_request(self, kind: type[Message], call: Call) -> Any:
         """Returns the only request of a call, parsed.
 
-        Raises ValidationFailed if it is missing or invalid, StoreBusy if it does not arrive in time
-        or there is no room for it.
+        Raises ValidationFailed if it is missing or invalid, and StoreBusy if it does not arrive in
+        time or exceeds the byte budget of requests.
         """
         request = _parse(kind, await call.reader(call.context.peer()).receive())
         call.release_request()

@@ -190,7 +190,7 @@ class Entrance:
 class SetThreadState(Command[Thread]):
     """Set a thread's state and return the thread. Raises ThreadNotFound.
 
-    Appends a THREAD entry if the state changes. Raises QuotaExceeded if there is no seq for it.
+    Appends a THREAD entry if the state changes. Raises QuotaExceeded if the thread is full.
     """
 
     name: str
@@ -203,7 +203,7 @@ class SetThreadState(Command[Thread]):
 class UpdateThread(Command[Thread]):
     """Copy `fields` of a thread from `settings` and return the thread. Raises ThreadNotFound.
 
-    Appends a THREAD entry if any of them changes. Raises QuotaExceeded if there is no seq for it.
+    Appends a THREAD entry if any of them changes. Raises QuotaExceeded if the thread is full.
     """
 
     name: str

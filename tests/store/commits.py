@@ -114,7 +114,7 @@ def register(
 
 
 def sighting(agent: str, seen: int, **fields: Any) -> PresenceRow:
-    """Returns an agent's presence: seen at a time of the store's clock, with a lease for ever."""
+    """Returns an agent's presence, seen at a time of the store's clock. Its lease never ends."""
     given: dict[str, Any] = {
         "state": PRESENCE_WORKING,
         "status_text": "",

@@ -140,7 +140,7 @@ async def _find(bus: BusClient, names: Sequence[str]) -> list[Thread]:
     none has, at most 10 times.
 
     Raises:
-        ThreadNotFound: There is no thread of a given name.
+        ThreadNotFound: A named thread does not exist.
         BusError: A call failed.
     """
     if names:
