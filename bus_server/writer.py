@@ -9,7 +9,7 @@ from bus_server import fair_queue
 from bus_server.errors import BusError, StoreBusy
 from bus_server.fair_queue import FairQueue
 from bus_server.recent import Recent
-from bus_server.store import Append, AppendMany, Command, Commit
+from bus_server.store import AppendMany, Command, Commit
 from bus_server.store.interface import Store
 from bus_server.tail import Tails
 from threadbus.limits import MAX_CALL_BYTES
@@ -29,13 +29,14 @@ BATCH_COST = 512
 #: callers that have nothing queued, or at most SMALL_SHARE times the queue's size.
 RESERVE, SMALL_SHARE = 1 / 4, 1 / 32
 
-#: Seconds to linger after a batch of several posts: LINGER for each of them, at most MAX_LINGER. A
-#: batch of PostMessages counts as one. The callers that just got a response can then post again, so
-#: that the next batch is as large. This saves more than commits: responses that are sent together
-#: lead to requests that arrive together. It makes 1.4 times as many posts a second with 8 posts in
-#: flight, and 1.5 times as many with 64. The price: a caller that posts alone just after a batch of
-#: ten or more waits up to 5 ms.
-LINGER, MAX_LINGER = 500e-6, 0.005
+#: Seconds to linger after a batch: LINGER for each command that was pending at a time, if there
+#: were several; at most MAX_LINGER. The callers that just got a response can then post again, so
+#: that one batch has the posts of all of them. This saves more than commits: responses that are
+#: sent together lead to requests that arrive together. The price: a caller that posts alone just
+#: after twenty others did waits up to 10 ms.
+LINGER, MAX_LINGER = 500e-6, 0.010
+#: The most commands to linger for: a batch holds no more.
+FULL_BATCH = BATCH_COST // CALL_COST
 
 
 class _Queued(NamedTuple):
@@ -63,8 +64,8 @@ class Writer:
     another has queued. The caller of a command is the `fair_queue.fairness_key` of the task that
     enqueues it.
 
-    Commands queue up while a batch is committed, and for a moment after a batch of several posts.
-    Nothing here is locked: only the event loop's thread may use it.
+    Commands queue up while a batch is committed, and for a moment after it if there are several
+    callers. Nothing here is locked: only the event loop's thread may use it.
     """
 
     def __init__(
@@ -88,6 +89,8 @@ class Writer:
         self._available = asyncio.Event()
         #: Set when commands have got their outcomes.
         self._freed = asyncio.Event()
+        #: The most commands that were pending at a time since the last batch was begun.
+        self._peak = 0
         #: Set when `_expected` commands are queued.
         self._gathered = asyncio.Event()
         self._expected = 0
@@ -131,9 +134,8 @@ class Writer:
         while True:
             await self._available.wait()
             # The batch gets no name here, which would keep it in memory until the next one.
-            posts = await self._write(self._next_batch())
-            if posts > 1:
-                await self._linger(posts)
+            await self._write(self._next_batch())
+            await self._linger()
 
     def statistics(self) -> WriterStatistics:
         """Returns the current statistics."""
@@ -147,6 +149,7 @@ class Writer:
         cost = posts + size // COST_BYTES
         self._queue.put(fair_queue.fairness_key.get(), _Queued(command, size, cost, outcome), cost)
         self._pending += 1
+        self._peak = max(self._peak, self._pending)
         self._bytes += size
         self._available.set()
         if len(self._queue) == self._expected:
@@ -171,11 +174,8 @@ class Writer:
             and size + sum(own) <= self._max_bytes * SMALL_SHARE
         )
 
-    async def _write(self, batch: list[_Queued]) -> int:
-        """Commit a batch and set its outcomes.
-
-        Returns how many posts it had; a batch of PostMessages counts as one.
-        """
+    async def _write(self, batch: list[_Queued]) -> None:
+        """Commit a batch and set its outcomes."""
         outcomes = await self._commit([queued.command for queued in batch])
         for (_, size, _, future), outcome in zip(batch, outcomes, strict=True):
             self._bytes -= size
@@ -187,16 +187,17 @@ class Writer:
                 future.set_result(outcome)
         self._pending -= len(batch)
         self._freed.set()
-        return sum(isinstance(queued.command, Append | AppendMany) for queued in batch)
 
-    async def _linger(self, count: int) -> None:
-        """Wait briefly for `count` commands to be queued."""
-        if len(self._queue) < count:
+    async def _linger(self) -> None:
+        """Wait briefly until as many commands are queued as were pending, if those were several."""
+        count = min(self._peak, FULL_BATCH)
+        if 1 < count > len(self._queue):
             self._expected = count
             self._gathered.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(count * LINGER, MAX_LINGER)):
                     await self._gathered.wait()
+        self._peak = self._pending
 
     def _next_batch(self) -> list[_Queued]:
         batch: list[_Queued] = []

@@ -73,6 +73,7 @@ async def held_up(bus: Bus, db: Path) -> AsyncIterator[None]:
     with locked(db):
         second = post(bus, "second")
         await all_have_run()
+        await until(lambda: bus._writer.statistics().queued == 0)
         yield
     await second
 
