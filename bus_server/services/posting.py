@@ -135,18 +135,17 @@ def _plain(request: pb.PostMessageRequest, caller: Caller, settings: Settings) -
     ValidationFailed if the thread's name or the request_id is invalid.
     """
     thread, request_id, content = request.thread, request.request_id, request.content.encode()
-    size = wire.text_size(len(thread)) + wire.text_size(len(content))
+    fields, hashed = wire.text(_CONTENT, content), b""
     if request_id:
-        size += wire.text_size(len(request_id))
-    # Any other field would make the request larger, and so would characters that are not ASCII in
-    # the other two.
-    if not content or request.ByteSize() != size or len(content) > settings.max_content_bytes:
+        fields += wire.text(_REQUEST_ID, request_id.encode())
+    # These fields take as much space in the request as in the message. Any other field would make
+    # the request larger, and so would characters of the thread's name that are not ASCII.
+    plain = request.ByteSize() == wire.text_size(len(thread)) + len(fields)
+    if not content or not plain or len(content) > settings.max_content_bytes:
         return None
-    body = _plain_body(thread, caller.name, caller.kind) + wire.text(_CONTENT, content)
-    hashed = b""
+    body = _plain_body(thread, caller.name, caller.kind) + fields
     if request_id:
         validation.request_id("request_id", request_id)
-        body += wire.text(_REQUEST_ID, request_id.encode())
         hashed = plain_post_hash(request.content)
     if len(body) > MAX_MESSAGE_BYTES:
         return None

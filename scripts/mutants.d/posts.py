@@ -105,7 +105,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "a plain post loses its other fields",
-        [Edit("bus_server/services/posting.py", "request.ByteSize() != size or ", "")],
+        [
+            Edit(
+                "bus_server/services/posting.py",
+                "if not content or not plain or",
+                "if not content or",
+            )
+        ],
         ["tests/test_plain_posts.py::test_a_post_with_any_other_field_is_not_plain"],
     ),
     Sabotage(
@@ -156,15 +162,15 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/writer.py",
-                "            posts = await self._write(self._next_batch())\n",
+                "            await self._write(self._next_batch())\n",
                 "            batch = []\n"
-                "            for item in self._next_batch():\n"
-                "                if item.answer.cancelled():\n"
-                "                    self._bytes -= item.size\n"
-                "                    self._unanswered -= 1\n"
+                "            for queued in self._next_batch():\n"
+                "                if queued.outcome.cancelled():\n"
+                "                    self._bytes -= queued.size\n"
+                "                    self._pending -= 1\n"
                 "                else:\n"
-                "                    batch.append(item)\n"
-                "            posts = await self._write(batch)\n",
+                "                    batch.append(queued)\n"
+                "            await self._write(batch)\n",
             )
         ],
         [
