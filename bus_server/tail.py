@@ -5,6 +5,7 @@ flag is ever cleared, so no wake-up can be lost between checking and waiting.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -36,9 +37,15 @@ class Tail:
 
 
 class Waiter:
-    """One wait's references to the tails of its threads, and the Condition that it waits on."""
+    """One wait's references to the tails of its threads, and the Condition that it waits on.
 
-    __slots__ = ("condition", "names", "tails")
+    Used by one task: the one that creates it.
+    """
+
+    __slots__ = (
+        *("_deadline", "_loop", "_rang", "_task", "_timer", "_timer_at", "condition"),
+        *("names", "tails"),
+    )
 
     def __init__(
         self, names: Sequence[str], tails: Sequence[Tail], condition: asyncio.Condition
@@ -46,6 +53,16 @@ class Waiter:
         self.names = names
         self.tails = tails
         self.condition = condition
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        #: When `until` must return, on the event loop's clock; None while the task is not in it.
+        self._deadline: float | None = None
+        #: The timer that ends `until`, and when it rings. It is kept from one call to the next, as
+        #: most calls end before it rings.
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        #: Whether the timer has cancelled the task.
+        self._rang = False
 
     async def notify(self) -> None:
         """Wake the wait, and others that share its Condition."""
@@ -54,13 +71,39 @@ class Waiter:
 
     async def until(self, ready: Callable[[], bool], deadline: float) -> None:
         """Wait until `ready()` is true, but not past `deadline` on the event loop's clock."""
-        # Not wait_for and suppress: each would keep an object alive for every idle wait.
+        # Not asyncio.timeout_at: a tenth of the time of a delivery went into setting and cancelling
+        # its timer.
+        self._deadline = deadline
+        if deadline < self._timer_at:
+            self._set_timer(deadline)
         try:
-            async with asyncio.timeout_at(deadline), self.condition:
+            async with self.condition:
                 while not ready():
                     await self.condition.wait()
-        except TimeoutError:
-            return
+        except asyncio.CancelledError:
+            if not self._rang or (self._task is not None and self._task.uncancel()):
+                raise  # somebody else has cancelled the task
+        finally:
+            self._deadline, self._rang = None, False
+
+    def close(self) -> None:
+        """Cancel the timer. Call it when the wait has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _set_timer(self, at: float) -> None:
+        self.close()
+        self._timer, self._timer_at = self._loop.call_at(at, self._ring), at
+
+    def _ring(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        if self._deadline is None:
+            return  # the next `until` sets the timer
+        if self._deadline > self._loop.time():
+            self._set_timer(self._deadline)
+        elif self._task is not None:
+            self._rang = True
+            self._task.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +149,7 @@ class Tails:
 
     def unwatch(self, waiter: Waiter) -> None:
         """Release the tails of a wait. Call it once for each `watch`."""
+        waiter.close()
         for name, tail in zip(waiter.names, waiter.tails, strict=True):
             tail.waits -= 1
             tail.lent.discard(waiter.condition)

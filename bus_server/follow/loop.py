@@ -91,7 +91,7 @@ class WaitLoop:
     __slots__ = (
         *("_clock", "_cramped_since", "_cut", "_deadline", "_delivered", "_expire_time"),
         *("_frames", "_keepalive_at", "_last_pass", "_limited", "_max_wait_at", "_open"),
-        *("_positions", "_request", "_resources"),
+        *("_positions", "_request", "_resources", "_silence", "_tick"),
     )
 
     def __init__(self, request: WaitRequest, resources: WaitResources, frames: Frames) -> None:
@@ -120,6 +120,11 @@ class WaitLoop:
         self._expire_time = 0
         self._last_pass = False
         self._keepalive_at = 0.0
+        interval = request.keepalive_interval
+        #: Seconds without a frame before a keepalive is due, and the tick at which it is sent.
+        #: Jittered: waits that one post woke together must not send their keepalives together.
+        self._silence = interval * random.uniform(0.7, 0.98)  # noqa: S311
+        self._tick = min(TICK, interval / 90)
         #: Since when there has been no room for a frame; 0: there was room at the last attempt.
         self._cramped_since = 0.0
 
@@ -199,7 +204,7 @@ class WaitLoop:
         while True:
             if self._request.include_participants:
                 await self._send_participants()
-            moved = await self._deliver()
+            skipped = await self._deliver()
             if self._max_wait_at is not None and not self._limited:
                 await self._limit(self._max_wait_at)
             reason = self._ended()
@@ -210,11 +215,17 @@ class WaitLoop:
                 positions = [p.to_proto() for p in self._positions if p.sent_after != p.after]
                 await self._send(WaitMessagesResponse(keepalive=WaitKeepalive(threads=positions)))
             self._expire_time = self._open.expire_time
-            if moved and self._ready():
-                await asyncio.sleep(0)  # if the filter matched nothing, no other task has run
-            else:
-                times = (self._keepalive_at, self._max_wait_at, self._deadline, self._expires_at)
-                await waiter.until(self._ready, min(t for t in times if t is not None))
+            if skipped:
+                await asyncio.sleep(0)  # as nothing was sent, no other task has run
+            await waiter.until(self._ready, self._next_time())
+
+    def _next_time(self) -> float:
+        """Returns when the loop must run again, on the event loop's clock."""
+        earliest = self._keepalive_at
+        for at in (self._max_wait_at, self._deadline, self._expires_at):
+            if at is not None and at < earliest:
+                earliest = at
+        return earliest
 
     def _ready(self) -> bool:
         """Returns whether the loop has something to do. `_live` waits for this."""
@@ -229,9 +240,10 @@ class WaitLoop:
     async def _deliver(self) -> bool:
         """Send at most one frame of messages for each thread, and `caught_up` where it is due.
 
-        Stops early if the wait must end. Returns whether a cursor moved.
+        Stops early if the wait must end. Returns whether a cursor moved past messages that are not
+        sent.
         """
-        moved = False
+        skipped = False
         for p in self._positions:
             if p.after < p.target:
                 # While the frame is sent, the messages that it was made of are not held.
@@ -240,14 +252,15 @@ class WaitLoop:
                 if frame is not None:
                     await self._send_bytes(frame)
                     del frame
-                moved = moved or p.after > before
+                elif p.after > before:
+                    skipped = True
             if not p.caught_up and p.after >= p.start_seq:
                 p.caught_up = True
                 await self._send(WaitMessagesResponse(caught_up=p.to_proto()))
             late = self._deadline is not None and self._clock() >= self._cut
             if self._full or self._resources.tails.draining or late or self._open.ended is not None:
                 break
-        return moved
+        return skipped
 
     async def _next_frame(self, p: WaitPosition) -> bytes | None:
         """Advance in a thread. Returns a frame of the wanted messages.
@@ -359,7 +372,8 @@ class WaitLoop:
         Raises TokenExpired, ThreadNotFound, and the error with which the wait was ended.
         """
         positions, now = self._positions, self._clock()
-        if self._expires_at is not None and now >= self._expires_at:
+        expires_at = self._expires_at
+        if expires_at is not None and now >= expires_at:
             raise TokenExpired
         if isinstance(self._open.ended, BusError):
             raise self._open.ended
@@ -394,10 +408,7 @@ class WaitLoop:
 
     async def _send_bytes(self, frame: bytes) -> None:
         await self._frames.send(frame)
-        # Jittered: waits that one post woke together must not send their keepalives together.
-        interval = self._request.keepalive_interval * random.uniform(0.7, 0.98)  # noqa: S311
-        tick = min(TICK, self._request.keepalive_interval / 90)
-        self._keepalive_at = -(-(self._clock() + interval) // tick) * tick
+        self._keepalive_at = -(-(self._clock() + self._silence) // self._tick) * self._tick
 
 
 def _cursors(positions: Sequence[WaitPosition]) -> list[Cursor]:

@@ -84,14 +84,14 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/writer.py",
-                "            posts = await self._write(self._next_batch())\n",
+                "            await self._write(self._next_batch())\n",
                 "            self._batch = self._next_batch()\n"
-                "            posts = await self._write(self._batch)\n",
+                "            await self._write(self._batch)\n",
             ),
             Edit(
                 "bus_server/writer.py",
                 "        await self._notify(commit)\n",
-                "        if not all(queued.answer.cancelled() for queued in self._batch):\n"
+                "        if not all(queued.outcome.cancelled() for queued in self._batch):\n"
                 "            await self._notify(commit)\n",
             ),
         ],
@@ -109,6 +109,40 @@ SABOTAGES = [
             )
         ],
         ["tests/test_drain.py::test_five_hundred_waits_end_with_draining_and_ok"],
+    ),
+    Sabotage(
+        "a wait that was once woken misses its next deadline",
+        [
+            Edit(
+                "bus_server/tail.py",
+                "            self._set_timer(self._deadline)\n",
+                "            self._timer_at = -math.inf\n",
+            )
+        ],
+        ["tests/test_waiter.py::test_it_ends_at_the_deadline_whatever_the_one_before_was"],
+    ),
+    Sabotage(
+        "a wait's deadline is that of an earlier message",
+        [Edit("bus_server/tail.py", "if self._deadline > self._loop.time():", "if False:")],
+        ["tests/test_waiter.py::test_a_timer_of_an_earlier_call_ends_no_later_one"],
+    ),
+    Sabotage(
+        "a wait's timer is never set earlier",
+        [Edit("bus_server/tail.py", "if deadline < self._timer_at:", "if self._timer is None:")],
+        ["tests/test_waiter.py::test_it_ends_at_the_deadline_whatever_the_one_before_was"],
+    ),
+    Sabotage(
+        "a wait that is cancelled as its timer rings goes on",
+        [
+            Edit(
+                "bus_server/tail.py",
+                "if not self._rang or (self._task is not None and self._task.uncancel()):",
+                "if not self._rang or (self._task is not None and self._task.uncancel() > 9):",
+            )
+        ],
+        [
+            "tests/test_waiter.py::test_a_task_that_is_cancelled_while_the_timer_rings_stays_cancelled"
+        ],
     ),
     Sabotage(
         "the fallback never refreshes heads",

@@ -1,0 +1,107 @@
+"""Waiter.until: ends when it is notified, at its deadline, or when its task is cancelled."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from bus_server.tail import Tails, Waiter
+from tests.polling import until
+
+#: Seconds; longer than any test.
+LONG = 60.0
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[Waiter]:
+    """A wait on one thread, of the current task."""
+    tails = Tails()
+    waiter = tails.watch(["t"])
+    try:
+        yield waiter
+    finally:
+        tails.unwatch(waiter)
+
+
+def never() -> bool:
+    return False
+
+
+def after(seconds: float) -> float:
+    """Returns the time in `seconds` from now, on the event loop's clock."""
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def test_it_ends_at_the_deadline_whatever_the_one_before_was() -> None:
+    with watching() as waiter:
+        await waiter.until(lambda: True, after(LONG))  # leaves its timer set
+        # A deadline that is earlier than the timer, later ones, and one that is over.
+        for seconds in (0.01, 0.03, 0.02, -1.0, 0.01):
+            deadline = after(seconds)
+            await waiter.until(never, deadline)
+            assert asyncio.get_running_loop().time() >= deadline
+            await waiter.until(lambda: True, after(0.01))  # its timer rings in the next call
+
+
+async def test_a_timer_of_an_earlier_call_ends_no_later_one() -> None:
+    with watching() as waiter:
+        await waiter.until(lambda: True, after(0.01))  # leaves its timer set
+        timer = waiter._timer
+        assert timer is not None
+        waking = asyncio.create_task(wake_after(waiter, timer))
+        await waiter.until(waking.done, after(LONG))
+        assert waking.done()
+
+
+async def wake_after(waiter: Waiter, timer: asyncio.TimerHandle) -> None:
+    """Notify the waiter once its timer has been replaced, and this task is done."""
+    await until(lambda: waiter._timer is not timer)
+    asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(waiter.notify()))
+
+
+async def test_it_waits_while_it_is_notified_of_something_else() -> None:
+    with watching() as waiter:
+        checks = itertools.count(1)
+
+        async def notify() -> None:
+            for _ in range(3):
+                await asyncio.sleep(0)
+                await waiter.notify()
+
+        async with asyncio.timeout(LONG / 2):
+            notifying = asyncio.create_task(notify())
+            await waiter.until(lambda: next(checks) == 3, after(LONG))
+        await notifying
+        assert next(checks) == 4
+
+
+@pytest.mark.parametrize("first", ["cancel", "timer"])
+async def test_a_task_that_is_cancelled_while_the_timer_rings_stays_cancelled(first: str) -> None:
+    held: list[Waiter] = []
+
+    async def wait() -> None:
+        with watching() as waiter:
+            held.append(waiter)
+            await waiter.until(never, after(LONG))
+
+    waiting = asyncio.create_task(wait())
+    await until(lambda: bool(held) and held[0]._deadline is not None)
+    held[0]._deadline = after(-1.0)
+    if first == "cancel":
+        waiting.cancel()
+    held[0]._ring()
+    if first == "timer":
+        waiting.cancel()
+    async with asyncio.timeout(20):
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+async def test_the_timer_ends_with_the_wait() -> None:
+    with watching() as waiter:
+        await waiter.until(lambda: True, after(LONG))
+        timer = waiter._timer
+        assert timer is not None
+    assert timer.cancelled()
