@@ -2,25 +2,26 @@
 
 from pathlib import Path
 
-import ghz
 import own_calls
 import processes
 import servers
 from bench import Bench, note_failures
+from disturbance import watched
 from goal_wakes import woken
+from posts import Posts
 from results import Outcome
 from tools import ANCESTOR
 
 _NAME = f"AgentChatBus {ANCESTOR}"
 _CLIENT = "client_ancestor.py"
-_IN_FLIGHT = 16
+#: Posts in flight that are tried, to find the best number for each.
+_TRIED, _TRIED_THEIRS = (16, 64, 128, 256), (1, 2, 4, 16)
 _PACE = 0.05  # seconds between posts that wake a wait
 
 
 def measure(bench: Bench) -> Outcome:
-    """Measure the wake-up latency and the posts/s with 16 in flight of both."""
-    outcome = Outcome("P9", f"against {_NAME}, 16 in flight")
-    wakes, posts = bench.pick((50, 150), (200, 1_000))
+    """Measure the wake-up latency, and the posts/s with the best number of posts in flight."""
+    outcome = Outcome("P9", f"against {_NAME}")
     if bench.tools.ancestor is None:
         outcome.notes.append(f"{_NAME} is not available here.")
         return outcome
@@ -30,75 +31,96 @@ def measure(bench: Bench) -> Outcome:
         servers.threadbus(folder) as bus,
         servers.ancestor(bench.tools.ancestor, folder) as other,
     ):
-        for number in range(-1, bench.pick(1, 3)):  # the first round warms up
-            record = outcome if number >= 0 else Outcome("", "")
-            bench.say(f"P9 round {number + 1}")
-            for kind in ("wake", "posts", "REST"):
-                thread = f"bench-{kind}-{number + 1}"
-                own_calls.create_threads(bus.address, [thread])
-                theirs = processes.run(
-                    _CLIENT, python, do="thread", address=other.address, thread=thread
-                )["thread"]
-                job = {"program": _CLIENT, "python": python, "pace": _PACE, "thread": theirs}
-                if kind == "wake":
-                    woken(record, "ThreadBus", bus, thread=thread, count=wakes, pace=_PACE)
-                    woken(record, _NAME, other, count=wakes, mcp=True, **job)
-                elif kind == "posts":
-                    _post(bench, record, bus, folder, thread, posts * 5)
-                    _post_theirs(record, other, theirs, posts, python)
-                else:  # a post through REST wakes no wait: polling finds it within a second
-                    woken(record, f"{_NAME}, posted through REST", other, count=20, **job)
-    outcome.judge(
-        "wake-up p50, lower by",
-        15,
-        outcome.ratio(f"{_NAME}: wake-up p50 ms", "ThreadBus: wake-up p50 ms"),
-        at_least=True,
-    )
-    outcome.judge(
-        "posts/s, higher by",
-        15,
-        outcome.ratio("ThreadBus: posts/s", f"{_NAME}: posts/s"),
-        at_least=True,
-    )
+        own_calls.create_threads(bus.address, ["bench-posts"])
+        posts = Posts(bench, outcome, folder, ["bench-posts"])
+        theirs = _Theirs(other, python)
+        bench.say("P9: the best number of posts in flight")
+        best = max(_TRIED, key=lambda n: posts.run(bus, n, bench.pick(0.5, 1.5)).per_second)
+        count = bench.pick(50, 200)
+        best_theirs = max(
+            _TRIED_THEIRS, key=lambda n: theirs.post(Outcome("", ""), f"best-{n}", count, n)
+        )
+        outcome.notes.append(f"Most posts/s with {best} in flight; of {_NAME}, with {best_theirs}.")
+        for number, record in outcome.rounds(bench.rounds):
+            bench.say(f"P9 round {number} of {bench.rounds}")
+            thread, wakes = f"bench-{number}", bench.pick(20, 80)
+            own_calls.create_threads(bus.address, [thread])
+            woken(record, "ThreadBus", bus, thread=thread, count=wakes, pace=_PACE)
+            theirs.wake(record, _NAME, f"{thread}-mcp", wakes, mcp=True)
+            # A post through REST wakes no wait: polling finds it within a second.
+            theirs.wake(record, f"{_NAME}, posted through REST", f"{thread}-rest", 20)
+            with watched(record):
+                load = posts.run(bus, best, bench.pick(0.5, 3.0))
+                record.add("ThreadBus: posts/s", load.per_second)
+                record.add("ThreadBus: server CPU µs per post", load.cpu_microseconds)
+            theirs.post(record, f"{thread}-posts", bench.pick(100, 600), best_theirs)
+        posts.check(bus)
+    for what, goal, ratio in (
+        (
+            "wake-up p50, lower by",
+            5,
+            outcome.ratio(f"{_NAME}: wake-up p50 ms", "ThreadBus: wake-up p50 ms"),
+        ),
+        (
+            "posts/s at the best concurrency of each, higher by",
+            15,
+            outcome.ratio("ThreadBus: posts/s", f"{_NAME}: posts/s"),
+        ),
+    ):
+        outcome.judge(what, goal, ratio, at_least=True)
     failed = outcome.faults["ThreadBus"]["failed"]
     outcome.judge("failed posts", 0, [failed], at_least=False, unit="posts")
     return outcome
 
 
-def _post(
-    bench: Bench, outcome: Outcome, bus: servers.Server, folder: Path, thread: str, count: int
-) -> None:
-    load = ghz.post(
-        bench.tools.ghz,
-        bus,
-        folder=folder,
-        threads=[thread],
-        sizes=[256],
-        count=count,
-        concurrency=_IN_FLIGHT,
-    )
-    outcome.add("ThreadBus: posts/s", load.per_second)
-    note_failures(outcome, "ThreadBus", load.failed)
-    good = count - len(load.failed)
-    stored = own_calls.messages_in(bus.address, [thread])
-    outcome.count(
-        "ThreadBus", sent=count, lost=max(good - stored, 0), duplicated=max(stored - good, 0)
-    )
+class _Theirs:
+    """Loads of AgentChatBus, with its own clients."""
 
+    def __init__(self, server: servers.Server, python: Path) -> None:
+        self._server = server
+        self._python = python
 
-def _post_theirs(
-    outcome: Outcome, server: servers.Server, thread: str, count: int, python: Path
-) -> None:
-    found = processes.run(
-        _CLIENT,
-        python,
-        do="unary",
-        address=server.address,
-        thread=thread,
-        count=count,
-        concurrency=_IN_FLIGHT,
-        size=256,
-    )
-    outcome.add(f"{_NAME}: posts/s", (count - len(found["failed"])) / found["seconds"])
-    outcome.count(_NAME, sent=count, lost=found["lost"], duplicated=found["duplicated"])
-    note_failures(outcome, _NAME, found["failed"])
+    def post(self, outcome: Outcome, topic: str, count: int, in_flight: int) -> float:
+        """Post through REST to a new thread. Returns the successful posts/s."""
+        thread = self._thread(topic)
+        with watched(outcome):
+            cpu = self._server.cpu_seconds()
+            found = processes.run(
+                _CLIENT,
+                self._python,
+                do="unary",
+                address=self._server.address,
+                thread=thread,
+                count=count,
+                concurrency=in_flight,
+                size=256,
+            )
+            cpu = self._server.cpu_seconds() - cpu
+            rate: float = (count - len(found["failed"])) / found["seconds"]
+            outcome.add(f"{_NAME}: posts/s", rate)
+            outcome.add(f"{_NAME}: server CPU µs per post", cpu / count * 1e6)
+        outcome.count(_NAME, sent=count, lost=found["lost"], duplicated=found["duplicated"])
+        note_failures(outcome, _NAME, found["failed"])
+        return rate
+
+    def wake(
+        self, outcome: Outcome, name: str, topic: str, count: int, *, mcp: bool = False
+    ) -> None:
+        """Measure wake-ups in a new thread."""
+        woken(
+            outcome,
+            name,
+            self._server,
+            thread=self._thread(topic),
+            count=count,
+            pace=_PACE,
+            program=_CLIENT,
+            python=self._python,
+            mcp=mcp,
+        )
+
+    def _thread(self, topic: str) -> str:
+        """Returns the id of a new thread."""
+        job = {"address": self._server.address, "thread": topic}
+        made: str = processes.run(_CLIENT, self._python, do="thread", **job)["thread"]
+        return made

@@ -7,6 +7,8 @@ import own_calls
 import processes
 import servers
 from bench import Bench, note_failures
+from disturbance import watched
+from goal_wakes import SYNCED
 from numbering import recorded_sizes
 from results import Outcome
 
@@ -38,25 +40,22 @@ def measure(bench: Bench) -> Outcome:
         if program := bench.tools.nats:
             nats["NATS JetStream"] = running.enter_context(servers.nats(program, folder))
             synced = servers.nats(program, folder, synced=True)
-            nats["NATS JetStream, synced each time"] = running.enter_context(synced)
+            nats[SYNCED] = running.enter_context(synced)
         if bench.tools.redis:
             redis = running.enter_context(servers.redis(bench.tools.redis, folder))
-        for number in range(-1, bench.rounds):  # the first round warms up
-            record = outcome if number >= 0 else Outcome("", "")
-            bench.say(f"P3 round {number + 1} of {bench.rounds}")
+        for number, record in outcome.rounds(bench.rounds):
+            bench.say(f"P3 round {number} of {bench.rounds}")
             for at, (name, options) in enumerate(variants.items()):
-                _post(record, name, bus, f"bench-{number + 1}-{at}", {"count": count} | options)
-            name = f"bench-{number + 1}"
+                _post(record, name, bus, f"bench-{number}-{at}", {"count": count} | options)
+            name = f"bench-{number}"
             for system, server in nats.items():
                 processes.run("client_nats.py", do="stream", address=server.address, thread=name)
-                posts = count // 10 if "synced" in system else count // 2
+                posts = count // 8 if system == SYNCED else count
                 _peer(record, system, "client_nats.py", server, name, posts, 1_000)
             if redis:
-                _peer(
-                    record, "Redis Streams", "client_redis.py", redis, name, count // 2, _IN_FLIGHT
-                )
+                _peer(record, "Redis Streams", "client_redis.py", redis, name, count, _IN_FLIGHT)
     ours = outcome.figures["ThreadBus: msg/s"]
-    outcome.judge("msg/s, 256 B, one thread", 100_000, ours, at_least=True, unit="msg/s")
+    outcome.judge("msg/s, one thread, 256 B", 100_000, ours, at_least=True, unit="msg/s")
     outcome.judge(
         "msg/s with request_ids",
         75_000,
@@ -65,7 +64,7 @@ def measure(bench: Bench) -> Outcome:
         unit="msg/s",
     )
     # At the same durability: each write is synced before its response.
-    for name in ("NATS JetStream, synced each time", "Redis Streams"):
+    for name in (SYNCED, "Redis Streams"):
         ratio = outcome.ratio("ThreadBus: msg/s", f"{name}: msg/s")
         outcome.judge(f"relative to {name}", 3, ratio, at_least=True)
     return outcome
@@ -77,12 +76,13 @@ def _post(
     threads = [f"{prefix}-{at}" for at in range(options.pop("spread", 1))]
     own_calls.create_threads(bus.address, threads)
     job = {"sizes": [256], "batch": _BATCH, "in_flight": _IN_FLIGHT, "threads": threads} | options
-    cpu = bus.cpu_seconds()
-    found = processes.run("client_posts.py", do="batches", address=bus.address, **job)
-    cpu = bus.cpu_seconds() - cpu
-    count, failed = job["count"], len(found["failed"])
-    outcome.add(f"{name}: msg/s", (count - failed) / found["seconds"])
-    outcome.add(f"{name}: server CPU µs per post", cpu / count * 1e6)
+    with watched(outcome):
+        cpu = bus.cpu_seconds()
+        found = processes.run("client_posts.py", do="batches", address=bus.address, **job)
+        cpu = bus.cpu_seconds() - cpu
+        count, failed = job["count"], len(found["failed"])
+        outcome.add(f"{name}: msg/s", (count - failed) / found["seconds"])
+        outcome.add(f"{name}: server CPU µs per post", cpu / count * 1e6)
     note_failures(outcome, "ThreadBus", found["failed"])
     stored = own_calls.messages_in(bus.address, threads)
     outcome.count(
@@ -102,21 +102,22 @@ def _peer(
     count: int,
     in_flight: int,
 ) -> None:
-    cpu = server.cpu_seconds()
-    found = processes.run(
-        program,
-        do="batches",
-        address=server.address,
-        thread=thread,
-        count=count,
-        sizes=[256],
-        batch=_BATCH,
-        in_flight=in_flight,
-    )
-    cpu = server.cpu_seconds() - cpu
-    good = count - len(found["failed"])
-    outcome.add(f"{name}: msg/s", good / found["seconds"])
-    outcome.add(f"{name}: server CPU µs per post", cpu / count * 1e6)
+    with watched(outcome):
+        cpu = server.cpu_seconds()
+        found = processes.run(
+            program,
+            do="batches",
+            address=server.address,
+            thread=thread,
+            count=count,
+            sizes=[256],
+            batch=_BATCH,
+            in_flight=in_flight,
+        )
+        cpu = server.cpu_seconds() - cpu
+        good = count - len(found["failed"])
+        outcome.add(f"{name}: msg/s", good / found["seconds"])
+        outcome.add(f"{name}: server CPU µs per post", cpu / count * 1e6)
     note_failures(outcome, name, found["failed"])
     kept = found["kept"]
     outcome.count(name, sent=count, lost=max(good - kept, 0), duplicated=max(kept - good, 0))

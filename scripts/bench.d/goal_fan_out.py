@@ -1,12 +1,17 @@
 """P5: one post to a thousand waits, compared to the floor's stream writes to one reader."""
 
+from collections.abc import Sequence
+
 import own_calls
 import processes
 import servers
-from bench import Bench, note_failures
+from bench import Bench
+from disturbance import watched
 from results import Outcome, median, percentile
 
 _WAITS = 1_000
+_PAUSE = 0.05  # seconds between the last delivery of a message and the next post
+_CURVE = (1, 10, 100, 1_000, 3_000, 10_000)
 
 
 def measure(bench: Bench) -> Outcome:
@@ -15,61 +20,83 @@ def measure(bench: Bench) -> Outcome:
     The floor's own fan-out is an upper bound: its frames are prepared, and it has no other work.
     """
     outcome = Outcome("P5", f"one post to {_WAITS:,} waits")
-    posts, frames = bench.pick(8, 40), bench.pick(10_000, 50_000)
+    posts, frames = bench.pick(8, 40), bench.pick(10_000, 60_000)
     with (
         bench.own_folder() as folder,
         servers.floor(folder) as floor,
         servers.threadbus(folder) as bus,
     ):
-        for number in range(-1, bench.rounds):  # the first round warms up
-            record = outcome if number >= 0 else Outcome("", "")
-            bench.say(f"P5 round {number + 1} of {bench.rounds}")
-            found = processes.run(
-                "client_waits.py", do="frames", address=floor.address, count=frames, size=256
-            )
-            record.add("floor, one reader: frames/s", found["got"] / found["seconds"])
-            thread, pace = f"bench-{number + 1}", bench.pick(0.2, 0.15)
+        systems = {"floor": floor, "ThreadBus": bus}
+        for number, record in outcome.rounds(bench.rounds):
+            bench.say(f"P5 round {number} of {bench.rounds}")
+            with watched(record):
+                found = processes.run(
+                    "client_http2.py", do="frames", address=floor.address, count=frames, size=256
+                )
+                record.add("floor, one reader: frames/s", found["got"] / found["seconds"])
+            thread = f"bench-{number}"
             own_calls.create_threads(bus.address, [thread])
-            for name, server in (("floor", floor), ("ThreadBus", bus)):
-                _fan_out(record, name, server, thread, posts, pace=pace)
-    outcome.judge(
-        "deliveries/s, relative to the floor's frames/s to one reader",
-        1.5,
-        outcome.ratio("ThreadBus: deliveries/s", "floor, one reader: frames/s"),
-        at_least=True,
-    )
-    outcome.judge(
-        "deliveries/s, relative to the floor's own fan-out",
-        0.75,
-        outcome.ratio("ThreadBus: deliveries/s", "floor: deliveries/s"),
-        at_least=True,
-    )
+            for name, server in systems.items():
+                with watched(record):
+                    taken, cpu = _fan_out(record, name, server, thread, _WAITS, posts)
+                    record.add(f"{name}: deliveries/s", _WAITS / median(taken))
+                    what = f"{name}: until the last wait has it,"
+                    record.add(f"{what} p50 ms", median(taken) * 1e3)
+                    record.add(f"{what} p99 ms", percentile(taken, 99) * 1e3)
+                    record.add(f"{name}: server CPU µs per delivery", cpu / _WAITS / posts * 1e6)
+        for waits in bench.pick((1, 100), _CURVE):
+            _by_waits(bench, outcome, systems, waits)
+    for what, goal, under in (
+        (
+            "deliveries/s, relative to the floor's stream writes to one reader",
+            1.5,
+            "floor, one reader: frames/s",
+        ),
+        ("deliveries/s, relative to the floor's own fan-out", 0.75, "floor: deliveries/s"),
+    ):
+        ratio = outcome.ratio("ThreadBus: deliveries/s", under)
+        outcome.judge(what, goal, ratio, at_least=True)
     return outcome
 
 
-def _fan_out(
-    outcome: Outcome, name: str, server: servers.Server, thread: str, posts: int, *, pace: float
+def _by_waits(
+    bench: Bench, outcome: Outcome, systems: dict[str, servers.Server], waits: int
 ) -> None:
-    job = {"address": server.address, "thread": thread, "count": posts}
+    """Measure the time until the last of so many waits has the message, and the deliveries/s."""
+    bench.say(f"P5 curve: {waits:,} waits")
+    posts = bench.pick(4, min(max(10_000 // waits, 8), 40))
+    for number in range(2):
+        thread = f"bench-curve-{waits}-{number}"
+        own_calls.create_threads(systems["ThreadBus"].address, [thread])
+        for name, server in systems.items():
+            with watched(outcome):
+                taken, _ = _fan_out(outcome, name, server, thread, waits, posts)
+            _point(outcome, "fan-out", name, waits, median(taken) * 1e3)
+            _point(outcome, "deliveries", name, waits, waits / median(taken))
+
+
+def _point(outcome: Outcome, series: str, name: str, at: int, value: float) -> None:
+    """Add a value to the point of a series at `at`, which is the last one or a new one."""
+    points: list[tuple[int, list[float]]]
+    points = outcome.series.setdefault(series, {}).setdefault(name, [])
+    if not points or points[-1][0] != at:
+        points.append((at, []))
+    points[-1][1].append(value)
+
+
+def _fan_out(
+    outcome: Outcome, name: str, server: servers.Server, thread: str, waits: int, posts: int
+) -> tuple[Sequence[float], float]:
+    """Returns the seconds from each post to its last delivery, and the server's CPU seconds."""
+    job = {"address": server.address, "thread": thread, "waits": waits, "count": posts}
     waiting = processes.client(
-        "client_waits.py",
-        do="wait",
-        waits=_WAITS,
-        seconds=posts * pace * 4,
-        follow=name != "floor",
-        **job,
+        "client_http2.py", do="fan_out", size=256, pause=_PAUSE, follow=name != "floor", **job
     )
     with waiting:
         waiting.ready()
         cpu = server.cpu_seconds()
-        posted = processes.run("client_posts.py", do="unary", pace=pace, size=256, **job)
         got = waiting.result()
         cpu = server.cpu_seconds() - cpu
-    note_failures(outcome, name, posted["failed"])
-    outcome.count(name, sent=posts * _WAITS, lost=got["lost"], duplicated=got["duplicated"])
-    pairs = zip(posted["began"], got["arrived"], strict=True)
-    taken = [arrived - began for began, arrived in pairs if arrived]
-    outcome.add(f"{name}: deliveries/s", _WAITS / median(taken))
-    outcome.add(f"{name}: until the last wait has it, p50 ms", median(taken) * 1e3)
-    outcome.add(f"{name}: until the last wait has it, p99 ms", percentile(taken, 99) * 1e3)
-    outcome.add(f"{name}: deliveries per second of server CPU", _WAITS * posts / cpu)
+    outcome.count(name, sent=posts * waits, lost=got["lost"], duplicated=got["duplicated"])
+    taken: list[float] = got["taken"]
+    return taken, cpu

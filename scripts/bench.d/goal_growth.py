@@ -9,11 +9,14 @@ import ghz
 import own_calls
 import servers
 from bench import Bench, note_failures
+from disturbance import watched
 from goal_wakes import woken
-from results import Outcome, median, ratios
+from posts import Posts
+from results import Outcome, median
 
 _BYTES_PER_MESSAGE = 450  # bytes on disk of a message with a request_id
-_POSTED_TO = 1_000  # threads
+#: Old threads, so that the posts write many different pages, none of them cached.
+_THREADS = [build_store.thread_name(number) for number in range(1, 1_001)]
 
 
 def measure(bench: Bench) -> Outcome:
@@ -21,7 +24,7 @@ def measure(bench: Bench) -> Outcome:
     messages, threads = bench.pick((100_000, 2_000), (10_000_000, 100_000))
     free = shutil.disk_usage(bench.folder).free
     while messages * _BYTES_PER_MESSAGE * 2 > free:
-        messages, threads = messages // 10, max(threads // 10, _POSTED_TO)
+        messages, threads = messages // 10, max(threads // 10, len(_THREADS))
     outcome = Outcome("P8", f"growth: P1 and P2 at {messages:,} messages in {threads:,} threads")
     if messages < 10_000_000:
         outcome.notes.append("The goal is for 10,000,000 messages in 100,000 threads.")
@@ -29,67 +32,63 @@ def measure(bench: Bench) -> Outcome:
     with bench.own_folder() as folder:
         empty, large = folder / "empty", folder / "large"
         bench.say(f"P8: {messages:,} messages are being written")
-        _build(empty, messages=0, threads=_POSTED_TO)
+        _build(empty, messages=0, threads=len(_THREADS))
         _build(large, messages=messages, threads=threads)
         outcome.add("large file: GB", (large / "threadbus.db").stat().st_size / 1e9)
         for _ in range(bench.pick(3, 7)):
             for name, place in (("empty", empty), ("large", large)):
-                began = time.monotonic()
-                with servers.threadbus(place):
-                    outcome.add(f"{name}: start-up s", time.monotonic() - began)
-        with servers.threadbus(empty) as small_bus, servers.threadbus(large) as large_bus:
+                with watched(outcome):
+                    began = time.monotonic()
+                    with servers.threadbus(place):
+                        outcome.add(f"{name}: start-up s", time.monotonic() - began)
+        with (
+            servers.floor(folder) as floor,
+            servers.threadbus(empty) as small_bus,
+            servers.threadbus(large) as large_bus,
+        ):
+            floor_posts = Posts(bench, outcome, folder, _THREADS)
             systems = {"empty": small_bus, "large": large_bus}
-            for number in range(-1, bench.rounds):  # the first round warms up
-                record = outcome if number >= 0 else Outcome("", "")
-                bench.say(f"P8 round {number + 1} of {bench.rounds}")
+            posts = {name: _posts(bench, outcome, folder, bus) for name, bus in systems.items()}
+            for number, record in outcome.rounds(bench.rounds):
+                bench.say(f"P8 round {number} of {bench.rounds}")
+                _post(bench, record, "floor", floor, floor_posts)
                 for name, server in systems.items():
-                    _measure(bench, record, name, server, folder, number + 1)
+                    _measure(bench, record, name, server, posts[name], number)
             for name, server in systems.items():
+                posts[name].check(server)
                 outcome.add(f"{name}: resident MB", server.resident_bytes() / 1e6)
-        for most in sizes:
-            place = folder / f"{most}"
-            _build(place, messages=most, threads=max(most // 100, _POSTED_TO))
-            with servers.threadbus(place) as server:
-                for number in range(2):
-                    record = outcome if number else Outcome("", "")
-                    _measure(bench, record, f"{most:,} messages", server, folder, number)
-            shutil.rmtree(place)
-    for what, name in (("posts/s", "posts/s"), ("wake-up p50 ms", "time to wake-up, p50")):
-        series = outcome.series.setdefault("growth", {})
-        names = [(0, "empty"), *((n, f"{n:,} messages") for n in sizes), (messages, "large")]
-        series[name] = [(n, outcome.figures[f"{place}: {what}"]) for n, place in names]
-    figures = outcome.figures
-    outcome.judge(
-        "posts/s, relative to the empty store",
-        0.9,
-        ratios(figures["large: posts/s"], figures["empty: posts/s"]),
-        at_least=True,
-    )
-    outcome.judge(
-        "wake-up p50, relative to the empty store",
-        1.1,
-        ratios(figures["large: wake-up p50 ms"], figures["empty: wake-up p50 ms"]),
-        at_least=False,
-    )
-    for what in ("threads", "messages"):
-        if f"large: a page of {what}, p50 ms" in figures:
-            outcome.judge(
-                f"page of {what}, relative to the empty store",
-                1.1,
-                ratios(
-                    figures[f"large: a page of {what}, p50 ms"],
-                    figures[f"empty: a page of {what}, p50 ms"],
-                ),
-                at_least=False,
-            )
-    outcome.judge(
-        "memory beyond the empty store's",
-        20,  # MB that SQLite's caches may hold, however large the store is
-        [figures["large: resident MB"][0] - figures["empty: resident MB"][0]],
-        at_least=False,
-        unit="MB",
-    )
-    outcome.judge("start-up", 1, figures["large: start-up s"], at_least=False, unit="s")
+            for most in sizes:
+                bench.say(f"P8: {most:,} messages")
+                place, name = folder / f"{most}", f"{most:,} messages"
+                _build(place, messages=most, threads=max(most // 100, len(_THREADS)))
+                with servers.threadbus(place) as server:
+                    own = _posts(bench, outcome, folder, server)
+                    for number in range(3):  # the first time warms up
+                        record = outcome if number else Outcome("", "")
+                        _post(bench, record, f"floor beside {name}", floor, floor_posts)
+                        _measure(bench, record, name, server, own, number)
+                    own.check(server)
+                shutil.rmtree(place)
+    places = [(0, "empty"), *((n, f"{n:,} messages") for n in sizes), (messages, "large")]
+    for what in ("posts/s", "wake-up p50 ms"):
+        outcome.series[what] = {
+            "ThreadBus": [(n, outcome.figures[f"{place}: {what}"]) for n, place in places]
+        }
+    outcome.series["posts/s"]["floor"] = [
+        (
+            n,
+            outcome.figures.get(
+                f"floor beside {place}: posts/s", outcome.figures["floor: posts/s"]
+            ),
+        )
+        for n, place in places
+    ]
+    for what, goal, at_least in (("posts/s", 0.9, True), ("wake-up p50 ms", 1.1, False)):
+        ratio = outcome.ratio(f"large: {what}", f"empty: {what}")
+        relative = f"{what.removesuffix(' ms')}, relative to the empty store"
+        outcome.judge(relative, goal, ratio, at_least=at_least)
+    start_up = outcome.figures["large: start-up s"]
+    outcome.judge("start-up", 1, start_up, at_least=False, unit="s")
     return outcome
 
 
@@ -98,54 +97,44 @@ def _build(folder: Path, *, messages: int, threads: int) -> None:
     build_store.build(folder / "threadbus.db", threads=threads, messages=messages)
 
 
+def _posts(bench: Bench, outcome: Outcome, folder: Path, server: servers.Server) -> Posts:
+    stored = own_calls.messages_in(server.address, _THREADS)
+    return Posts(bench, outcome, folder, _THREADS, stored=stored)
+
+
+def _post(bench: Bench, outcome: Outcome, name: str, server: servers.Server, posts: Posts) -> None:
+    with watched(outcome):
+        load = posts.run(server, 64, bench.pick(0.5, 3.0))
+        outcome.add(f"{name}: posts/s", load.per_second)
+        outcome.add(f"{name}: server CPU µs per post", load.cpu_microseconds)
+
+
 def _measure(
-    bench: Bench, outcome: Outcome, name: str, server: servers.Server, folder: Path, number: int
+    bench: Bench, outcome: Outcome, name: str, server: servers.Server, posts: Posts, number: int
 ) -> None:
-    # Spread over old threads, so that the posts write many different pages, none of them cached.
-    threads = [build_store.thread_name(at) for at in range(1, _POSTED_TO + 1)]
-    count = bench.pick(1_500, 10_000)
-    before = own_calls.messages_in(server.address, threads)
-    load = ghz.post(
-        bench.tools.ghz,
-        server,
-        folder=folder,
-        threads=threads,
-        sizes=[256],
-        count=count,
-        concurrency=64,
-    )
-    outcome.add(f"{name}: posts/s", load.per_second)
-    outcome.add(f"{name}: server CPU µs per post", load.cpu_microseconds)
-    note_failures(outcome, "ThreadBus", load.failed)
-    stored = own_calls.messages_in(server.address, threads) - before
-    good = load.calls - len(load.failed)
-    outcome.count(
-        "ThreadBus", sent=count, lost=max(good - stored, 0), duplicated=max(stored - good, 0)
-    )
-    if bench.tools.ghz:
-        for what, method, requests in (
-            ("threads", "ThreadService.ListThreads", [{"page_size": 50}]),
-            (
-                "messages",
-                "BusService.ListMessages",
-                [{"thread": thread, "limit": 10, "newest": True} for thread in threads],
-            ),
-        ):
-            read = ghz.listing(
-                bench.tools.ghz,
-                server,
-                folder=folder,
-                method=method,
-                requests=requests,
-                count=bench.pick(200, 1_000),
-            )
+    """Measure posts, pages and wake-ups."""
+    _post(bench, outcome, name, server, posts)
+    for what, method, requests in (
+        ("threads", "ThreadService.ListThreads", [{"page_size": 50}]),
+        (
+            "messages",
+            "BusService.ListMessages",
+            [{"thread": thread, "limit": 10, "newest": True} for thread in _THREADS],
+        ),
+    ):
+        if bench.tools.ghz:
+            with watched(outcome), bench.own_folder() as folder:
+                read = ghz.listing(
+                    bench.tools.ghz,
+                    server,
+                    folder=folder,
+                    method=method,
+                    requests=requests,
+                    count=bench.pick(100, 500),
+                )
+                outcome.add(f"{name}: a page of {what}, p50 ms", median(read.latencies) * 1e3)
             note_failures(outcome, "ThreadBus", read.failed)
-            outcome.add(f"{name}: a page of {what}, p50 ms", median(read.latencies) * 1e3)
     thread = f"growth-{name.split()[0].replace(',', '')}-{number}"
     own_calls.create_threads(server.address, [thread])
-    record = Outcome("", "")
-    woken(record, "ThreadBus", server, thread=thread, count=bench.pick(150, 600))
-    for part in (50, 99):
-        (value,) = record.figures[f"ThreadBus: wake-up p{part} ms"]
-        outcome.add(f"{name}: wake-up p{part} ms", value)
-    outcome.count("ThreadBus", **record.faults["ThreadBus"])
+    count = bench.pick(150, 600)
+    woken(outcome, name, server, thread=thread, count=count, system="ThreadBus")

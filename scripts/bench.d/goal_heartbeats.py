@@ -1,10 +1,12 @@
 """P7: the number of transactions while five thousand agents send heartbeats."""
 
 import time
+from typing import Any
 
 import processes
 import servers
 from bench import Bench, note_failures
+from disturbance import watched
 from goal_idle import statements
 from results import Outcome
 
@@ -26,19 +28,10 @@ def measure(bench: Bench) -> Outcome:
     ):
         bench.say(f"P7: {agents:,} agents are being registered")
         client.ready()
-        before, began = _commits(server), time.monotonic()
-        cpu = server.cpu_seconds()
-        found = client.result()
-        elapsed = time.monotonic() - began
-        cpu = server.cpu_seconds() - cpu
-        commits = _commits(server) - before
+        for _, record in outcome.rounds(1, warm_up=False):
+            found = _beats(record, server, client, agents)
     note_failures(outcome, "ThreadBus", found["failed"])
     outcome.count("ThreadBus", sent=agents)
-    outcome.add("ThreadBus: heartbeats/s", agents / elapsed)
-    outcome.add("ThreadBus: server CPU µs per heartbeat, logging", cpu / agents * 1e6)
-    # The maximum number of checkpoints in this time.
-    intervals = int(elapsed / _CHECKPOINT_INTERVAL) + 1
-    outcome.add("ThreadBus: transactions per checkpoint interval", commits / intervals)
     outcome.judge(
         "transactions per checkpoint interval",
         1,
@@ -47,6 +40,25 @@ def measure(bench: Bench) -> Outcome:
         unit="",
     )
     return outcome
+
+
+def _beats(
+    outcome: Outcome, server: servers.Server, client: processes.Client, agents: int
+) -> dict[str, Any]:
+    """Returns the client's result, when all agents have sent their heartbeats."""
+    with watched(outcome):
+        before, began = _commits(server), time.monotonic()
+        cpu = server.cpu_seconds()
+        found = client.result()
+        elapsed = time.monotonic() - began
+        cpu = server.cpu_seconds() - cpu
+        commits = _commits(server) - before
+        outcome.add("ThreadBus: heartbeats/s", agents / elapsed)
+        outcome.add("ThreadBus: server CPU µs per heartbeat, logging", cpu / agents * 1e6)
+        # The maximum number of checkpoints in this time.
+        intervals = int(elapsed / _CHECKPOINT_INTERVAL) + 1
+        outcome.add("ThreadBus: transactions per checkpoint interval", commits / intervals)
+    return found
 
 
 def _commits(server: servers.Server) -> int:

@@ -1,27 +1,28 @@
 """P1: PostMessage with fsync, compared to the floor, which stores nothing."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import ghz
 import h2load
 import own_calls
 import servers
-from bench import Bench, note_failures
-from numbering import content, recorded_sizes
-from results import Outcome
+from bench import Bench
+from disturbance import watched
+from numbering import recorded_sizes
+from posts import Posts
+from results import Outcome, median, percentile
 
-from threadbus.v1.bus_service_pb2 import PostMessageRequest
-
-_IN_FLIGHT, _FEW = 64, 8
+_MANY, _FEW = 64, 8  # posts in flight
 _THREAD = "bench-posts"
-_POST = "threadbus.v1.BusService/PostMessage"
+#: Of the posts/s with 64 in flight, in %: the rates at which posts arrive for the latency curve.
+_SHARES = (10, 30, 50, 70, 80, 90)
+_PARTS = (50, 90, 99, 99.9)
 
 
 def measure(bench: Bench) -> Outcome:
     """Measure the posts/s, the CPU time per post and the latencies of both."""
     outcome = Outcome("P1", "PostMessage with fsync")
-    count = bench.pick(4_000, 20_000)
+    seconds = bench.pick(1.0, 4.0)
     latencies: dict[str, list[float]] = {"floor": [], "ThreadBus": []}
     with (
         bench.own_folder() as folder,
@@ -29,136 +30,120 @@ def measure(bench: Bench) -> Outcome:
         servers.threadbus(folder) as bus,
     ):
         own_calls.create_threads(bus.address, [_THREAD])
-        posts = _Posts(bench, outcome, folder)
+        posts = Posts(bench, outcome, folder, [_THREAD])
         systems = {"floor": floor, "ThreadBus": bus}
-        for server in systems.values():
-            posts.run("", server, count // 2)  # warm-up
-        for _ in range(bench.rounds):
-            for name, server in systems.items():
-                load = posts.run(name, server, count)
-                outcome.add(f"{name}: posts/s", load.per_second)
-                outcome.add(f"{name}: server CPU µs per post", load.cpu_microseconds)
-                latencies[name] += load.latencies
-            for name, server in systems.items():
-                load = posts.run(name, server, count // 4, _FEW)
-                outcome.add(f"{name}, {_FEW} in flight: posts/s", load.per_second)
-                outcome.add(f"{name}, {_FEW} in flight: server CPU µs", load.cpu_microseconds)
-            outcome.add("floor, empty raw calls: calls/s", posts.empty(floor, count).per_second)
-        for what, sizes in (("256 B", [256]), ("3 kB", [3_000]), ("recorded", recorded_sizes())):
-            if not sizes:
-                outcome.notes.append("There were no recorded conversations to take the sizes from.")
-                continue
-            for _ in range(bench.pick(1, 3)):
+        for number, record in outcome.rounds(bench.rounds):
+            bench.say(f"P1 round {number} of {bench.rounds}")
+            for in_flight, which in ((_MANY, ""), (_FEW, f", {_FEW} in flight")):
                 for name, server in systems.items():
-                    load = posts.run_ghz(name, server, count // 4, sizes)
-                    outcome.add(f"{name}, ghz, {what}: posts/s", load.per_second)
-        outcome.series["throughput"] = {
-            name: [
-                (in_flight, posts.run(name, server, count // 4, in_flight).per_second)
-                for in_flight in bench.pick((1, 16, 64), (1, 2, 4, 8, 16, 32, 64, 128, 256))
-            ]
-            for name, server in systems.items()
-        }
+                    with watched(record):
+                        load = posts.run(server, in_flight, seconds)
+                        record.add(f"{name}{which}: posts/s", load.per_second)
+                        record.add(f"{name}{which}: server CPU µs per post", load.cpu_microseconds)
+                    if number and in_flight == _MANY:
+                        latencies[name] += load.latencies
+            with watched(record):
+                count = round(median(record.figures["floor: posts/s"]) * seconds)
+                load = _empty(bench, floor, count)
+                record.add("floor, empty raw calls: calls/s", load.per_second)
+        _with_ghz(bench, outcome, posts, systems, seconds)
+        _by_posts_in_flight(bench, outcome, posts, systems)
+        _by_rate(bench, outcome, posts, systems)
         posts.check(bus)
     outcome.series["latencies"] = {name: _thinned(found) for name, found in latencies.items()}
-    for what, goal, which in (
-        (f"posts/s with {_IN_FLIGHT} in flight, relative to the floor", 1.0, ""),
-        (f"posts/s with {_FEW} in flight, relative to the floor", 0.8, f", {_FEW} in flight"),
-    ):
+    for in_flight, goal, which in ((_MANY, 1.0, ""), (_FEW, 0.8, f", {_FEW} in flight")):
         ratio = outcome.ratio(f"ThreadBus{which}: posts/s", f"floor{which}: posts/s")
+        what = f"posts/s with {in_flight} in flight, relative to the floor"
         outcome.judge(what, goal, ratio, at_least=True)
     return outcome
 
 
-class _Posts:
-    """Runs loads of posts, and counts the messages."""
-
-    def __init__(self, bench: Bench, outcome: Outcome, folder: Path) -> None:
-        self._bench = bench
-        self._outcome = outcome
-        self._folder = folder
-        self._acknowledged = 0
-
-    def run(
-        self, name: str, server: servers.Server, count: int, in_flight: int = _IN_FLIGHT
-    ) -> ghz.Load:
-        """Post 256 B with h2load, or with ghz where there is none.
-
-        Counts failures under `name`; empty for a warm-up.
-        """
-        if self._bench.tools.h2load is None:
-            return self.run_ghz(name, server, count, [256], in_flight)
-        if name:
-            self._bench.say(f"P1 {name}, {in_flight} in flight")
-        request = PostMessageRequest(thread=_THREAD, content=content(0, 256))
-        load = h2load.calls(
-            self._bench.tools.h2load,
-            server,
-            folder=self._folder,
-            method=_POST,
-            request=request.SerializeToString(),
-            count=count,
-            in_flight=in_flight,
-        )
-        return self._counted(server, load)
-
-    def run_ghz(
-        self,
-        name: str,
-        server: servers.Server,
-        count: int,
-        sizes: Sequence[int],
-        in_flight: int = _IN_FLIGHT,
-    ) -> ghz.Load:
-        """Post contents of these sizes, round-robin, with ghz."""
-        if name:
-            self._bench.say(f"P1 {name}, {in_flight} in flight, ghz")
-        load = ghz.post(
-            self._bench.tools.ghz,
-            server,
-            folder=self._folder,
-            threads=[_THREAD],
-            sizes=sizes,
-            count=count,
-            concurrency=in_flight,
-        )
-        return self._counted(server, load)
-
-    def empty(self, floor: servers.Server, count: int) -> ghz.Load:
-        """Make empty calls to the floor."""
-        if self._bench.tools.h2load is None:
-            return ghz.empty(
-                self._bench.tools.ghz,
-                floor,
-                folder=self._folder,
-                count=count,
-                concurrency=_IN_FLIGHT,
-            )
+def _empty(bench: Bench, floor: servers.Server, count: int) -> ghz.Load:
+    """Make empty calls to the floor."""
+    with bench.own_folder() as folder:
+        if bench.tools.h2load is None:
+            return ghz.empty(bench.tools.ghz, floor, folder=folder, count=count, concurrency=_MANY)
         return h2load.calls(
-            self._bench.tools.h2load,
+            bench.tools.h2load,
             floor,
-            folder=self._folder,
+            folder=folder,
             method="floor.Floor/Empty",
             request=b"",
             count=count,
-            in_flight=_IN_FLIGHT,
+            in_flight=_MANY,
         )
 
-    def _counted(self, server: servers.Server, load: ghz.Load) -> ghz.Load:
-        if "threadbus" in server.log.name:
-            self._acknowledged += load.calls - len(load.failed)
-            self._outcome.count("ThreadBus", sent=load.calls)
-            note_failures(self._outcome, "ThreadBus", load.failed)
-        return load
 
-    def check(self, bus: servers.Server) -> None:
-        """Count acknowledged messages that are not stored, and stored messages that are surplus."""
-        stored = own_calls.messages_in(bus.address, [_THREAD])
-        self._outcome.count(
-            "ThreadBus",
-            lost=max(self._acknowledged - stored, 0),
-            duplicated=max(stored - self._acknowledged, 0),
-        )
+def _with_ghz(
+    bench: Bench,
+    outcome: Outcome,
+    posts: Posts,
+    systems: Mapping[str, servers.Server],
+    seconds: float,
+) -> None:
+    """Measure with ghz, as users do, and with other sizes."""
+    if bench.tools.ghz is None:
+        return
+    for what, sizes in (("256 B", [256]), ("3 kB", [3_000]), ("recorded", recorded_sizes())):
+        if not sizes:
+            outcome.notes.append("There were no recorded conversations to take the sizes from.")
+            continue
+        for _ in range(bench.pick(1, 3)):
+            for name, server in systems.items():
+                bench.say(f"P1 {name}, ghz, {what}")
+                with watched(outcome):
+                    count = round(median(outcome.figures["floor: posts/s"]) * seconds / 2)
+                    load = posts.ghz(server, sizes, _MANY, count)
+                    outcome.add(f"{name}, ghz, {what}: posts/s", load.per_second)
+                    outcome.add(f"{name}, ghz, {what}: server CPU µs", load.cpu_microseconds)
+
+
+def _by_posts_in_flight(
+    bench: Bench, outcome: Outcome, posts: Posts, systems: Mapping[str, servers.Server]
+) -> None:
+    """Measure the posts/s and the CPU time per post for each number of posts in flight."""
+    rates = outcome.series["throughput"] = {name: [] for name in systems}
+    costs = outcome.series["cost"] = {name: [] for name in systems}
+    for in_flight in bench.pick((1, 16, 64), (1, 2, 4, 8, 16, 32, 64, 128, 256)):
+        bench.say(f"P1 curve: {in_flight} in flight")
+        loads = [
+            (name, _watched_run(outcome, posts, server, in_flight, bench.pick(0.5, 2.5)))
+            for _ in range(2)
+            for name, server in systems.items()
+        ]
+        for name in systems:
+            own = [load for of, load in loads if of == name]
+            rates[name].append((in_flight, [load.per_second for load in own]))
+            costs[name].append((in_flight, [load.cpu_microseconds for load in own]))
+
+
+def _watched_run(
+    outcome: Outcome, posts: Posts, server: servers.Server, in_flight: int, seconds: float
+) -> ghz.Load:
+    with watched(outcome):
+        return posts.run(server, in_flight, seconds)
+
+
+def _by_rate(
+    bench: Bench, outcome: Outcome, posts: Posts, systems: Mapping[str, servers.Server]
+) -> None:
+    """Measure the latency of posts that arrive at random, for shares of each system's capacity."""
+    points = outcome.series["rate"] = {name: [] for name in systems}
+    for share in bench.pick((50, 90), _SHARES):
+        bench.say(f"P1 latency at {share} % of the capacity")
+        latencies: dict[str, list[float]] = {name: [] for name in systems}
+        late: dict[str, list[float]] = {name: [] for name in systems}
+        for seed in range(2):
+            for name, server in systems.items():
+                rate = median(outcome.figures[f"{name}: posts/s"]) * share / 100
+                with watched(outcome):
+                    load, p99 = posts.poisson(server, rate, bench.pick(1.0, 4.0), seed)
+                latencies[name] += load.latencies
+                late[name].append(p99)
+        for name in systems:
+            point = {f"p{part:g}": percentile(latencies[name], part) * 1e3 for part in _PARTS}
+            point["sent late, p99"] = max(late[name]) * 1e3
+            points[name].append((share, point))
 
 
 def _thinned(values: Sequence[float], most: int = 2_000) -> list[float]:

@@ -7,6 +7,7 @@ import build_store
 import processes
 import servers
 from bench import Bench, note_failures
+from disturbance import watched
 from results import Outcome
 
 _THREAD = build_store.thread_name(1)
@@ -35,9 +36,8 @@ def measure(bench: Bench) -> Outcome:
             peers["Redis Streams"] = "client_redis.py", redis
         for name, (program, server) in peers.items():
             _fill(outcome, name, program, server, count)
-        for number in range(-1, bench.pick(1, 3)):  # the first round warms up
-            record = outcome if number >= 0 else Outcome("", "")
-            bench.say(f"P4 round {number + 1}")
+        for number, record in outcome.rounds(bench.rounds):
+            bench.say(f"P4 round {number} of {bench.rounds}")
             for name, server, most, parse in (
                 ("ThreadBus", bus, count, True),
                 ("ThreadBus, frames not parsed", bus, count, False),
@@ -72,12 +72,13 @@ def _fill(outcome: Outcome, name: str, program: str, server: servers.Server, cou
 def _replay(
     outcome: Outcome, name: str, program: str, server: servers.Server, count: int, **options: Any
 ) -> None:
-    cpu = server.cpu_seconds()
-    found = processes.run(
-        program, do="replay", address=server.address, thread=_THREAD, count=count, **options
-    )
-    cpu = server.cpu_seconds() - cpu
-    outcome.add(f"{name}: msg/s", found["got"] / found["seconds"])
-    outcome.add(f"{name}: server CPU µs per message", cpu / count * 1e6)
+    with watched(outcome):
+        cpu = server.cpu_seconds()
+        found = processes.run(
+            program, do="replay", address=server.address, thread=_THREAD, count=count, **options
+        )
+        cpu = server.cpu_seconds() - cpu
+        outcome.add(f"{name}: msg/s", found["got"] / found["seconds"])
+        outcome.add(f"{name}: server CPU µs per message", cpu / count * 1e6)
     system = name.partition(",")[0]
     outcome.count(system, sent=count, lost=found["lost"], duplicated=found["duplicated"])

@@ -12,11 +12,14 @@ import own_calls
 import processes
 import servers
 from bench import Bench, note_failures
+from disturbance import watched
 from results import Outcome, percentile
 
 _HERE = Path(__file__).parent
 #: Seconds between posts.
 PACE = 0.005
+#: NATS with the durability of ThreadBus and Redis here.
+SYNCED = "NATS JetStream, synced each time"
 
 
 def measure(bench: Bench) -> Outcome:
@@ -30,31 +33,23 @@ def measure(bench: Bench) -> Outcome:
         if bench.tools.nats:
             nats = running.enter_context(servers.nats(bench.tools.nats, folder))
             others["NATS JetStream"] = "client_nats.py", nats
+            synced = servers.nats(bench.tools.nats, folder, synced=True)
+            others[SYNCED] = "client_nats.py", running.enter_context(synced)
         if bench.tools.redis:
             redis = running.enter_context(servers.redis(bench.tools.redis, folder))
             others["Redis Streams"] = "client_redis.py", redis
-        for number in range(-1, bench.rounds):  # the first round warms up
-            record = outcome if number >= 0 else Outcome("", "")
-            bench.say(f"P2 round {number + 1} of {bench.rounds}")
+        for number, record in outcome.rounds(bench.rounds):
+            bench.say(f"P2 round {number} of {bench.rounds}")
             for name, empty in (("floor", False), ("floor, empty raw calls", True)):
-                trips = processes.run(
-                    "client_posts.py",
-                    do="unary",
-                    address=floor.address,
-                    thread="bench",
-                    count=count,
-                    pace=PACE,
-                    size=256,
-                    empty=empty,
-                )
-                _add_percentiles(record, f"{name}: round trip", trips["taken"])
+                trips = _round_trips(record, name, floor, count, empty=empty)
                 if not empty:
-                    _keep(record, "floor's round trip", trips["taken"])
-            thread = f"bench-{number + 1}"
+                    _keep(record, "floor's round trip", trips)
+            thread = f"bench-{number}"
             own_calls.create_threads(bus.address, [thread])
             taken = woken(record, "ThreadBus", bus, thread=thread, count=count)
             _keep(record, "ThreadBus", taken)
-            _add_percentiles(record, "disk", disk_alone(folder, count))
+            with watched(record):
+                _add_percentiles(record, "disk", disk_alone(folder, count))
             for name, (program, server) in others.items():
                 if "nats" in program:
                     processes.run(program, do="stream", address=server.address, thread=thread)
@@ -64,6 +59,26 @@ def measure(bench: Bench) -> Outcome:
     return outcome
 
 
+def _round_trips(
+    outcome: Outcome, name: str, floor: servers.Server, count: int, *, empty: bool
+) -> list[float]:
+    """Returns the times of the floor's calls, in seconds, at the same pace as posts."""
+    with watched(outcome):
+        found = processes.run(
+            "client_posts.py",
+            do="unary",
+            address=floor.address,
+            thread="bench",
+            count=count,
+            pace=PACE,
+            size=256,
+            empty=empty,
+        )
+        taken: list[float] = found["taken"]
+        _add_percentiles(outcome, f"{name}: round trip", taken)
+    return taken
+
+
 def woken(
     outcome: Outcome,
     name: str,
@@ -71,6 +86,7 @@ def woken(
     *,
     thread: str,
     count: int,
+    system: str = "",
     pace: float = PACE,
     program: str = "",
     python: Path | str = sys.executable,
@@ -78,14 +94,14 @@ def woken(
 ) -> list[float]:
     """Returns the latency of each wake-up, in seconds: one process posts, another waits.
 
-    `options`: for the process that posts.
+    `system`: to whom faults are counted, if not `name`. `options`: for the process that posts.
     """
     job: dict[str, Any] = {"address": server.address, "thread": thread, "count": count}
     waiter, poster = program or "client_waits.py", program or "client_posts.py"
     waiting = processes.client(
         waiter, python, do="wait", waits=1, seconds=min(count * pace * 4, 150), **job
     )
-    with waiting:
+    with waiting, watched(outcome):
         waiting.ready()
         cpu = server.cpu_seconds()
         posted = processes.run(poster, python, do="unary", pace=pace, size=256, **job, **options)
@@ -93,13 +109,13 @@ def woken(
         outcome.add(
             f"{name}: server CPU µs per wake-up", (server.cpu_seconds() - cpu) / count * 1e6
         )
-    note_failures(outcome, name, posted["failed"])
+        pairs = zip(posted["began"], got["arrived"], strict=True)
+        taken = [arrived - began for began, arrived in pairs if arrived]
+        _add_percentiles(outcome, f"{name}: wake-up", taken)
+    note_failures(outcome, system or name, posted["failed"])
     # A failed post does not count as lost.
     lost = max(got["lost"] - len(posted["failed"]), 0)
-    outcome.count(name, sent=count, lost=lost, duplicated=got["duplicated"])
-    pairs = zip(posted["began"], got["arrived"], strict=True)
-    taken = [arrived - began for began, arrived in pairs if arrived]
-    _add_percentiles(outcome, f"{name}: wake-up", taken)
+    outcome.count(system or name, sent=count, lost=lost, duplicated=got["duplicated"])
     return taken
 
 
@@ -128,5 +144,5 @@ def _judge(outcome: Outcome) -> None:
         disk = figures[f"disk p{part} ms"]
         trip = figures[f"floor: round trip p{part} ms"]
         ratios = [(w - d) / t for w, d, t in zip(wake, disk, trip, strict=True)]
-        what = f"p{part} without the disk, relative to the floor's round trip"
-        outcome.judge(what, goal, ratios, at_least=False)
+        what = f"p{part} less the disk's own fdatasync, in round trips of the floor"
+        outcome.judge(what, goal, ratios, at_least=False, unit="")

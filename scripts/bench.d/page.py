@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import disturbance
 import plots
 
 _INTRO = """\
@@ -14,17 +15,16 @@ ThreadBus compared to a bare gRPC server and to other buses, all on one machine 
 Absolute figures differ from machine to machine, so most goals are ratios. The **floor** is a \
 grpc.aio server on uvloop that stores nothing: an empty call on raw bytes, a call that parses the \
 same request, awaits one future and builds the same response, a stream that writes prepared \
-frames, and a stream that stays open. NATS JetStream stores in files and syncs them as often as \
-it does by default; Redis Streams syncs each write (`appendfsync always`); ThreadBus syncs before \
-each response.
+frames, and a stream that stays open. ThreadBus syncs to disk before each response. Redis Streams \
+does the same (`appendfsync always`). NATS JetStream does so with `sync_interval: always`, which \
+the goals are compared to; by default it syncs every two minutes, which is shown beside.
 """
 
 _LIMITS = """\
 ## Where a goal is missed, and why
 
-- **P1, P2, P8.** These are reached on a quiet machine: an earlier run had P1 at 1.08 (1–1.09), \
-P2 at 1.25 without the disk and 1.61 with it, and P8's posts/s at 0.949 (0.92–0.994). A wide \
-range in brackets means that other processes were using the machine; single rounds then decide.
+- **P1, P2, P8.** These are ratios of two loads a few seconds apart. A wide range in brackets \
+means that other processes were using the machine; single rounds then decide.
 - **P3.** One core spends about 19 µs of Python and SQLite on a post: 4 on checking the request \
 and building the message, 5.5 on deciding and inserting, 1.5 on the commit's share, 1.5 on \
 keeping it for followers, 1.7 on the response, 4 in gRPC and the event loop. 100,000 a second \
@@ -33,30 +33,47 @@ of the body; ids that do not ascend add another 12, and 1,000 threads a page eac
 do this work in Go and C. NATS that syncs each write, as ThreadBus and Redis do, is far slower.
 - **P4, relative to Redis.** Redis sends its entries unparsed, at 0.4 µs each. Of ThreadBus's 1.2 \
 µs, half is SQLite's, and a Python client can hardly read faster.
-- **P5.** The floor itself, whose streams wait on one Condition and write a prepared frame, \
-delivers about 1.2 to 1.3 times the frames that it writes to one reader: 1.5 cannot be reached \
-here. ThreadBus spends as much again on the timer, the position and the frame of each wait.
+- **P5.** The floor's streams wait on one Condition and write a prepared frame. ThreadBus spends \
+about as much again on the timer, the position and the frame of each wait.
 - **P6.** Ten thousand waits need about 260 keepalives a second, each a write of its own. A wait \
 is five coroutines, a timer and its position. Two coroutines and a closure have been saved; the \
 timer is asyncio's.
 - **P9.** An isolated wake-up includes waking the processor: with a post every 50 ms, ThreadBus \
-takes twice as long as with one every 5 ms, while AgentChatBus is busy all the time. Even the \
-floor does not reach 15 times the posts/s.
+takes twice as long as with one every 5 ms, while AgentChatBus is busy all the time.
 """
 
 _METHOD = """\
 ## How it is measured
 
-Servers run on one core, clients on another. Every client is a separate process; unary load comes \
-from h2load (and from ghz where it says so, which is slower than the floor), all other load from \
-Python clients that work on bytes. Each goal starts with a warm-up. \
-Then the systems take turns, round after round; a ratio is of two figures of the same round. The \
-table shows the median of the rounds, with the lowest and the highest in brackets. Every client \
-counts lost and duplicated messages.
+Servers run on one core, clients on another. Every client is a separate process. Each goal starts \
+with a warm-up. Then the systems take turns, round after round; a ratio is of two figures of the \
+same round. The table shows the median of the rounds, with the lowest and the highest in brackets. \
+Clients count lost and duplicated messages. CPU time is that of all the server's threads \
+(`/proc/PID/task/*/schedstat`).
+
+**The clients must be faster than the servers**, or else all servers look equally fast. ghz uses \
+more CPU time for a call than the floor, so that a server half as fast as the floor looks almost \
+equal to it. Posts/s are therefore measured with h2load (4 connections, one thread) and, where \
+posts go to many threads, with a Python client that writes prepared HTTP/2 frames. That client \
+also measures the fan-out, and posts that arrive at random. ghz's figures are shown for those who \
+use it. Batches, replay and wake-ups are measured with gRPC clients in Python that work on bytes.
+
+**Posts that arrive at random** are a Poisson process: they are sent when they are due, whether or \
+not earlier posts were answered, and a post's latency counts from when it was due. The rates are \
+shares of each system's own posts/s with 64 in flight. In a few seconds at 10 %, there are few \
+posts: the p99.9 is then nearly the slowest.
+
+**Disturbed rounds.** Other work on the machine makes figures worse. A load counts as disturbed \
+if, while it ran, everything else (stolen time included) used more than {others} of one core; or \
+if a fixed piece of Python, run on the server's core just before, took more than {slower} times \
+the CPU time of the fastest of the run, which shows a busy neighbour on the same hardware. A round \
+with such a load is disturbed. The tables count such rounds, and the values of each figure from \
+such loads. Medians are of all rounds, disturbed or not. A slow disk is not detected; P2 measures \
+the disk itself.
 
 ```console
 $ scripts/bench            # everything: half an hour, on an otherwise idle machine
-$ scripts/bench --quick    # rough figures in three minutes; does not change this page
+$ scripts/bench --quick    # rough figures in a few minutes; does not change this page
 $ threadbus bench          # measures your own server
 ```
 """
@@ -73,7 +90,10 @@ def summary(run: Mapping[str, Any]) -> str:
     """Returns the goals and their results as text for a terminal."""
     lines = []
     for outcome in run["outcomes"]:
-        lines.append(f"{outcome['goal']:4} {outcome['work']}  ({outcome['seconds']:.0f} s)")
+        lines.append(
+            f"{outcome['goal']:4} {outcome['work']}  ({outcome['seconds']:.0f} s, "
+            f"{disturbance.rounds(outcome)} rounds disturbed)"
+        )
         for criterion in outcome["criteria"]:
             reached = "reached" if criterion["reached"] else "MISSED"
             lines.append(
@@ -89,16 +109,20 @@ def _lines(run: Mapping[str, Any], drawn: Sequence[tuple[str, str]]) -> Iterator
     yield _INTRO
     if run["quick"] or len(run["outcomes"]) < 10:
         yield "**A quick or partial run: do not rely on these figures.**\n"
-    yield "| # | work | goal | measured | |"
-    yield "| --- | --- | --- | --- | --- |"
+    yield "| # | work | goal | measured | | disturbed rounds |"
+    yield "| --- | --- | --- | --- | --- | --- |"
     for outcome in run["outcomes"]:
         for number, criterion in enumerate(outcome["criteria"]):
-            first = (outcome["goal"], outcome["work"]) if number == 0 else ("", "")
+            first = "", "", ""
+            if number == 0:
+                first = outcome["goal"], outcome["work"], disturbance.rounds(outcome)
             reached = "reached" if criterion["reached"] else "**missed**"
             yield (
                 f"| {first[0]} | {first[1]} | {criterion['what']}: {_goal(criterion)} | "
-                f"{_measured(criterion)} | {reached} |"
+                f"{_measured(criterion)} | {reached} | {first[2]} |"
             )
+    yield ""
+    yield _disturbed(run["outcomes"])
     yield ""
     for text, path in drawn:
         yield f"![{text}]({path})"
@@ -117,12 +141,13 @@ def _lines(run: Mapping[str, Any], drawn: Sequence[tuple[str, str]]) -> Iterator
     yield ""
     yield "## All figures"
     yield ""
-    yield "| # | figure | median | lowest | highest | rounds |"
-    yield "| --- | --- | --- | --- | --- | --- |"
+    yield "| # | figure | median | lowest | highest | rounds | disturbed |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
     for outcome in run["outcomes"]:
         for name, values in outcome["figures"].items():
             cells = " | ".join(_number(value) for value in _spread(values))
-            yield f"| {outcome['goal']} | {name} | {cells} | {len(values)} |"
+            disturbed = outcome["disturbed"][name] or ""
+            yield f"| {outcome['goal']} | {name} | {cells} | {len(values)} | {disturbed} |"
     notes = [
         f"{outcome['goal']}: {note}" for outcome in run["outcomes"] for note in outcome["notes"]
     ]
@@ -130,9 +155,19 @@ def _lines(run: Mapping[str, Any], drawn: Sequence[tuple[str, str]]) -> Iterator
         yield ""
         yield from (f"- {note}" for note in [*notes, *run["missing"]])
     yield ""
-    yield _METHOD
+    yield _METHOD.format(others=disturbance.OTHERS, slower=disturbance.SLOWER)
     facts = {**run["machine"], **run["versions"]}
     yield "Measured on: " + ", ".join(f"{name} {value}" for name, value in facts.items()) + "."
+
+
+def _disturbed(outcomes: Sequence[Mapping[str, Any]]) -> str:
+    """Returns how much of the run was disturbed, as a sentence."""
+    loads = [load for outcome in outcomes for load in outcome["loads"]]
+    count = sum(load["disturbed"] for load in loads)
+    return (
+        f"{count:,} of {len(loads):,} loads, those of the plots included, ran while something else "
+        "used the machine: see [below](#how-it-is-measured)."
+    )
 
 
 def _measured(criterion: Mapping[str, Any]) -> str:

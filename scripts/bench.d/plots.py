@@ -1,7 +1,9 @@
 """The plots of a run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import matplotlib
@@ -15,8 +17,13 @@ _COLOURS = {
     "floor": "#8b949e",
     "floor's round trip": "#8b949e",
     "NATS JetStream": "#2da44e",
+    "NATS JetStream, synced each time": "#9a6700",
     "Redis Streams": "#cf222e",
 }
+#: The percentiles of a plot of latencies → the style of their lines.
+_STYLES = {"p50": "-", "p90": "--", "p99": "-.", "p99.9": ":"}
+
+Drawing = Callable[[Any, Any], None]
 
 
 def draw(run: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
@@ -24,25 +31,63 @@ def draw(run: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
     folder.mkdir(exist_ok=True)
     series = {outcome["goal"]: outcome["series"] for outcome in run["outcomes"]}
     drawn = []
-    for goal, key, name, text, drawing in (
-        ("P2", "latencies", "wake-up", "How long wake-ups take", _distribution),
-        ("P1", "latencies", "latency", "How long posts take, 64 in flight", _distribution),
-        ("P1", "throughput", "throughput", "Posts/s by posts in flight", _throughput),
-        ("P8", "growth", "growth", "Cost by messages in the store", _growth),
-        ("P6", "memory", "memory", "Memory by idle waits", _memory),
-    ):
-        if found := series.get(goal, {}).get(key):
-            _plot(folder / f"{name}.png", text, drawing, found)
+    for goal, name, text, panels in _plots():
+        found = series.get(goal, {})
+        if all(found.get(key) for key in panels):
+            data = [(drawing, found[key]) for key, drawing in panels.items()]
+            _plot(folder / f"{name}.png", text, data)
             drawn.append((text, f"{folder.name}/{name}.png"))
     return drawn
 
 
-def _plot(path: Path, text: str, drawing: Callable[[Any, Any], None], found: Any) -> None:
-    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    drawing(axes, found)
-    axes.set_title(text, fontsize=10)
-    axes.grid(visible=True, alpha=0.3)
-    axes.legend(frameon=False, fontsize=8)
+def _plots() -> list[tuple[str, str, str, dict[str, Drawing]]]:
+    """Returns the goal, file, title and panels of each plot: the key of a series → its drawing."""
+    in_flight = partial(_curve, across="posts in flight", base=2)
+    waits = partial(_curve, across="waits", base=10)
+    stored = partial(_curve, across="messages; an empty store is drawn at 1,000", base=10)
+    return [
+        ("P2", "wake-up", "How long wake-ups take", {"latencies": _distribution}),
+        ("P1", "latency", "How long posts take, 64 in flight", {"latencies": _distribution}),
+        (
+            "P1",
+            "throughput",
+            "Posts/s and their cost by posts in flight",
+            {
+                "throughput": partial(in_flight, up="posts/s"),
+                "cost": partial(in_flight, up="server CPU µs per post"),
+            },
+        ),
+        ("P1", "rate", "How long posts take that arrive at random, by their rate", {"rate": _rate}),
+        (
+            "P5",
+            "fan-out",
+            "One post to many waits",
+            {
+                "fan-out": partial(waits, up="ms until the last wait has it", log=True),
+                "deliveries": partial(waits, up="deliveries/s"),
+            },
+        ),
+        ("P6", "memory", "Memory by idle waits", {"memory": _memory}),
+        (
+            "P8",
+            "growth",
+            "Cost by messages in the store",
+            {
+                "posts/s": partial(stored, up="posts/s"),
+                "wake-up p50 ms": partial(stored, up="wake-up p50, ms"),
+            },
+        ),
+    ]
+
+
+def _plot(path: Path, text: str, panels: Sequence[tuple[Drawing, Any]]) -> None:
+    width = 7 if len(panels) == 1 else 9
+    figure, _ = plt.subplots(1, len(panels), figsize=(width, 3.6), layout="constrained")
+    for each, (drawing, found) in zip(figure.axes, panels, strict=True):
+        drawing(each, found)
+        each.grid(visible=True, alpha=0.3)
+        each.legend(frameon=False, fontsize=8)
+    figure.suptitle(text, fontsize=10)
     # Without date and program name, so that equal data gives equal files.
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
@@ -61,28 +106,45 @@ def _distribution(axes: Any, found: Mapping[str, list[float]]) -> None:
     axes.set_ylabel("% completed")
 
 
-def _throughput(axes: Any, found: Mapping[str, list[list[float]]]) -> None:
+def _curve(
+    axes: Any,
+    found: Mapping[str, list[tuple[int, list[float]]]],
+    *,
+    across: str,
+    up: str,
+    base: int,
+    log: bool = False,
+) -> None:
+    """Draw the median of the values of each point, and their range."""
     for name, points in found.items():
-        axes.plot(*zip(*points, strict=True), "o-", label=name, color=_COLOURS.get(name))
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("posts in flight")
-    axes.set_ylabel("posts/s")
-
-
-def _growth(axes: Any, found: Mapping[str, list[Any]]) -> None:
-    for name, points in found.items():
-        medians = [sorted(values)[len(values) // 2] for _, values in points]
-        # The axis is logarithmic and has no 0: an empty store is drawn at 1,000.
-        places = [max(messages, 1_000) for messages, _ in points]
-        shares = [value / medians[0] for value in medians]
-        axes.plot(places, shares, "o-", label=name)
-    axes.set_xscale("log")
+        # The axis is logarithmic and has no 0.
+        places = [at or 1_000 for at, _ in points]
+        values = [each for _, each in points]
+        colour = _COLOURS.get(name)
+        axes.plot(places, [median(each) for each in values], "o-", label=name, color=colour)
+        low, high = [min(each) for each in values], [max(each) for each in values]
+        axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.set_xscale("log", base=base)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.set_ylim(0, 1.5)
-    axes.set_xlabel("messages in the store; the empty one is drawn at 1,000")
-    axes.set_ylabel("relative to the empty store")
+    if log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+
+
+def _rate(axes: Any, found: Mapping[str, list[tuple[int, dict[str, float]]]]) -> None:
+    for name, points in found.items():
+        for part, style in _STYLES.items():
+            shares, latencies = [s for s, _ in points], [each[part] for _, each in points]
+            colour = _COLOURS.get(name)
+            axes.plot(shares, latencies, style, marker=".", label=f"{name}, {part}", color=colour)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.set_xlabel("rate, in % of the system's own posts/s with 64 in flight")
+    axes.set_ylabel("ms since the post was due")
 
 
 def _memory(axes: Any, found: Mapping[str, list[list[float]]]) -> None:

@@ -1,9 +1,10 @@
 """The results of a run: criteria with their goals, figures, and faults."""
 
+import contextlib
 import math
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,10 +41,39 @@ class Outcome:
     series: dict[str, Any] = field(default_factory=dict)
     """The data of the plots."""
     notes: list[str] = field(default_factory=list)
+    loads: list[dict[str, Any]] = field(default_factory=list)
+    """What disturbed each load; see disturbance.py."""
+    measured_in: dict[str, list[int | None]] = field(default_factory=dict)
+    """Name with unit → the load of each value: its place in `loads`, or None."""
+    _round: int = 0
+    _load: int | None = None
+
+    def rounds(self, count: int, *, warm_up: bool = True) -> Iterator[tuple[int, "Outcome"]]:
+        """Yields the number of each round, from 1, and the outcome that records it.
+
+        `warm_up`: begins with round 0, which is recorded in an outcome that is thrown away.
+        """
+        for number in range(0 if warm_up else 1, count + 1):
+            self._round = number
+            yield number, self if number else Outcome("", "")
+        self._round = 0
+
+    @contextlib.contextmanager
+    def load(self, **properties: Any) -> Iterator[dict[str, Any]]:
+        """Yields the properties of a load. Values added in this context are of that load."""
+        if self._load is not None:
+            raise RuntimeError("a load within a load")
+        self._load = len(self.loads)
+        self.loads.append({"round": self._round, **properties})
+        try:
+            yield self.loads[-1]
+        finally:
+            self._load = None
 
     def add(self, name: str, value: float) -> None:
         """Add the value of one round to a figure."""
         self.figures.setdefault(name, []).append(value)
+        self.measured_in.setdefault(name, []).append(self._load)
 
     def count(self, system: str, **counts: int) -> None:
         """Add to a system's counts: sent, lost, duplicated, failed."""
@@ -83,6 +113,8 @@ class Outcome:
             "faults": {system: dict(counts) for system, counts in self.faults.items()},
             "series": self.series,
             "notes": self.notes,
+            "loads": self.loads,
+            "measured_in": self.measured_in,
         }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import disturbance
 import goal_ancestor
 import goal_batches
 import goal_cli
@@ -42,6 +43,20 @@ GOALS: dict[str, Callable[[Bench], Outcome]] = {
     "P10": goal_cli.measure,
 }
 
+#: Minutes that each goal takes on two cores on which the floor makes 3,000 posts/s.
+_MINUTES = {
+    "P1": 6.0,
+    "P2": 4.0,
+    "P3": 4.0,
+    "P4": 4.0,
+    "P5": 2.5,
+    "P6": 4.0,
+    "P7": 1.0,
+    "P8": 6.0,
+    "P9": 3.0,
+    "P10": 0.5,
+}
+
 #: Errors of a failed measurement: a process did not start, failed, hung, or printed invalid output.
 _FAILURES = (RuntimeError, OSError, subprocess.SubprocessError, LookupError, ValueError)
 
@@ -52,7 +67,7 @@ def main() -> int:
         description="Measures ThreadBus and compares it to other buses. Exit code 1: ThreadBus "
         "lost or duplicated messages, or a measurement failed.",
     )
-    parser.add_argument("--quick", action="store_true", help="rough figures, in three minutes")
+    parser.add_argument("--quick", action="store_true", help="rough figures, in a few minutes")
     parser.add_argument("--only", metavar="P1,P2,…", type=_goals, default=list(GOALS))
     parser.add_argument(
         "--page", metavar="FILE.json", type=Path, help="only write the page of an earlier run"
@@ -86,12 +101,18 @@ def measure(names: Sequence[str], *, quick: bool) -> dict[str, Any]:
     found = tools.install(HERE)
     for missing in found.missing:
         print(f"── {missing} It is skipped.", file=sys.stderr)
-    outcomes, failures = [], []
+    outcomes: list[dict[str, Any]] = []
+    failures: list[str] = []
+    if not quick:
+        minutes = sum(_MINUTES[name] for name in names)
+        print(f"── this takes about {minutes:.0f} minutes", file=sys.stderr)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="work-", dir=HERE) as folder:
         bench = Bench(found, Path(folder), quick)
-        for name in names:
-            print(f"── {name}", file=sys.stderr, flush=True)
+        for number, name in enumerate(names):
+            goal = f"{name}, {number + 1} of {len(names)}"
+            past = (time.monotonic() - began) / 60
+            print(f"── {goal}, after {past:.1f} minutes", file=sys.stderr, flush=True)
             goal_began = time.monotonic()
             try:
                 outcome = GOALS[name](bench).document()
@@ -102,6 +123,7 @@ def measure(names: Sequence[str], *, quick: bool) -> dict[str, Any]:
                 continue
             outcome["seconds"] = time.monotonic() - goal_began
             outcomes.append(outcome)
+    disturbance.judge(outcomes)
     now = datetime.datetime.now(datetime.UTC)
     return {
         "date": now.isoformat(timespec="seconds"),
