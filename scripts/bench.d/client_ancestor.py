@@ -117,7 +117,10 @@ async def _kept(http: httpx.AsyncClient, thread_id: str) -> list[int]:
     numbers, after = list[int](), 0
     while True:
         path = f"/api/threads/{thread_id}/messages?after_seq={after}&limit=1000"
-        found = (await http.get(path)).json()
+        try:
+            found = (await http.get(path)).json()
+        except httpx.RemoteProtocolError:  # it has just closed the idle connection
+            continue
         if not found:
             return numbers
         numbers += [number_of(message["content"]) for message in found]

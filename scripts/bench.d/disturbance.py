@@ -4,9 +4,10 @@ Two figures for each load:
 
 others   the CPU time of everything else on our cores, in cores: what /proc/stat counts as busy or
          stolen, less the benchmark, its servers, its clients and the kernel's own threads
-work     the CPU time of a fixed piece of Python on the server's core just before the load, in
-         seconds. Compared to the least of the run, this shows what /proc/stat does not: another
-         virtual machine on the same hardware, or a lower clock
+work     the CPU time of a fixed piece of Python on the server's core, in seconds: its mean over a
+         tenth of a second before the load and one after it. Compared to the fastest piece of the
+         run, this shows what /proc/stat does not: another virtual machine on the same hardware,
+         or a lower clock. Where it comes and goes within a load, this is only a sample
 
 Neither shows a slow disk; P2 measures the disk itself.
 """
@@ -16,6 +17,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import machine
@@ -25,24 +27,26 @@ from results import Outcome
 OTHERS = 0.15
 #: Seconds of others' CPU time that do not count: /proc counts in hundredths of a second.
 _UNCERTAIN = 0.05
-#: A load before which the piece of Python took more than this many times its least.
+#: A load around which the piece of Python took more than this many times its fastest.
 SLOWER = 1.25
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _KERNEL = 2  # the pid of the parent of the kernel's threads
-_REPEATS = 5
+_SAMPLE = 0.1  # seconds
 
 
 @contextlib.contextmanager
 def watched(outcome: Outcome) -> Iterator[None]:
     """Record the disturbance of one load; figures added in this context are of that load."""
-    work = _work()
-    with outcome.load(work=work) as load:
+    pieces = _pieces()
+    with outcome.load() as load:
         busy, own, began = _busy(), _own(), time.monotonic()
         yield
         elapsed = time.monotonic() - began
         spent = (_busy() - busy) - (_own() - own) - _UNCERTAIN
         load["others"] = max(spent, 0.0) / elapsed
+        pieces += _pieces()
+        load["work"], load["fastest"] = fmean(pieces), min(pieces)
 
 
 def judge(outcomes: Sequence[dict[str, Any]]) -> None:
@@ -51,7 +55,7 @@ def judge(outcomes: Sequence[dict[str, Any]]) -> None:
     Sets `disturbed` of each load; `rounds` of each outcome: the number of rounds, and of those with
     a disturbed load; and its `disturbed`: figure → how many of its values are of disturbed loads.
     """
-    fastest = min((load["work"] for each in outcomes for load in each["loads"]), default=0.0)
+    fastest = min((load["fastest"] for each in outcomes for load in each["loads"]), default=0.0)
     for outcome in outcomes:
         loads = outcome["loads"]
         for load in loads:
@@ -73,10 +77,14 @@ def rounds(outcome: Mapping[str, Any]) -> str:
     return f"{outcome['rounds']['disturbed']} of {outcome['rounds']['measured']}"
 
 
-def _work() -> float:
-    """Returns the CPU time of the piece of Python on the server's core: the least of a few."""
+def _pieces() -> list[float]:
+    """Returns the CPU time of each piece of Python in a sample on the server's core."""
+    found: list[float] = []
     with machine.on_cores(machine.SERVER_CORES):
-        return min(_piece() for _ in range(_REPEATS))
+        until = time.monotonic() + _SAMPLE
+        while not found or time.monotonic() < until:
+            found.append(_piece())
+    return found
 
 
 def _piece() -> float:

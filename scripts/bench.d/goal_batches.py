@@ -26,7 +26,7 @@ def measure(bench: Bench) -> Outcome:
         "ThreadBus": {},
         "ThreadBus, request_ids": {"request_ids": True},
         "ThreadBus, 3 kB": {"sizes": [3_000], "count": count // 5},
-        "ThreadBus, 1,000 threads": {"spread": 1_000},
+        "ThreadBus, 1,000 threads": {"spread": 1_000, "count": count // 2},
         **(
             {"ThreadBus, recorded sizes": {"sizes": recorded, "count": count // 5}}
             if recorded

@@ -130,11 +130,11 @@ def _measure(
                     folder=folder,
                     method=method,
                     requests=requests,
-                    count=bench.pick(100, 500),
+                    count=bench.pick(100, 250),
                 )
                 outcome.add(f"{name}: a page of {what}, p50 ms", median(read.latencies) * 1e3)
             note_failures(outcome, "ThreadBus", read.failed)
     thread = f"growth-{name.split()[0].replace(',', '')}-{number}"
     own_calls.create_threads(server.address, [thread])
-    count = bench.pick(150, 600)
+    count = bench.pick(150, 400)
     woken(outcome, name, server, thread=thread, count=count, system="ThreadBus")

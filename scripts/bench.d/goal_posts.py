@@ -88,7 +88,7 @@ def _with_ghz(
         if not sizes:
             outcome.notes.append("There were no recorded conversations to take the sizes from.")
             continue
-        for _ in range(bench.pick(1, 3)):
+        for _ in range(bench.pick(1, 2)):
             for name, server in systems.items():
                 bench.say(f"P1 {name}, ghz, {what}")
                 with watched(outcome):
@@ -107,7 +107,7 @@ def _by_posts_in_flight(
     for in_flight in bench.pick((1, 16, 64), (1, 2, 4, 8, 16, 32, 64, 128, 256)):
         bench.say(f"P1 curve: {in_flight} in flight")
         loads = [
-            (name, _watched_run(outcome, posts, server, in_flight, bench.pick(0.5, 2.5)))
+            (name, _watched_run(outcome, posts, server, in_flight, bench.pick(0.5, 2.0)))
             for _ in range(2)
             for name, server in systems.items()
         ]

@@ -65,11 +65,11 @@ posts: the p99.9 is then nearly the slowest.
 
 **Disturbed rounds.** Other work on the machine makes figures worse. A load counts as disturbed \
 if, while it ran, everything else (stolen time included) used more than {others} of one core; or \
-if a fixed piece of Python, run on the server's core just before, took more than {slower} times \
-the CPU time of the fastest of the run, which shows a busy neighbour on the same hardware. A round \
-with such a load is disturbed. The tables count such rounds, and the values of each figure from \
-such loads. Medians are of all rounds, disturbed or not. A slow disk is not detected; P2 measures \
-the disk itself.
+if a fixed piece of Python, run on the server's core for a tenth of a second before and after, \
+took on average more than {slower} times the CPU time of the fastest in the run, which shows a \
+busy neighbour on the same hardware. A round with such a load is disturbed. The tables count \
+such rounds, and the values of each figure from such loads. Medians are of all rounds, disturbed \
+or not. A slow disk is not detected; P2 measures the disk itself.
 
 ```console
 $ scripts/bench            # everything: half an hour, on an otherwise idle machine

@@ -59,12 +59,12 @@ class Outcome:
         self._round = 0
 
     @contextlib.contextmanager
-    def load(self, **properties: Any) -> Iterator[dict[str, Any]]:
+    def load(self) -> Iterator[dict[str, Any]]:
         """Yields the properties of a load. Values added in this context are of that load."""
         if self._load is not None:
             raise RuntimeError("a load within a load")
         self._load = len(self.loads)
-        self.loads.append({"round": self._round, **properties})
+        self.loads.append({"round": self._round})
         try:
             yield self.loads[-1]
         finally:
