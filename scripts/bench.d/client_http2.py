@@ -5,29 +5,27 @@ poisson   posts at random times (a Poisson process), `rate` posts/s on average, 
           h2load's --timing-script-file cannot do this: it starts each pause when the last one
           ended, rounded up to a millisecond, and so made 890 posts/s when 1,500 were due
 posts     posts to `threads` in turn, `in_flight` at once
-fan_out   `waits` waits on one thread; posts the next message when all of them have the last
+fan_out   `waits` waits on one thread; posts the next message when all of them have the last. With
+          a file of agents' tokens, each wait is of an agent, as by follow()
 frames    the floor's prepared frames, to one reader
 """
 
 import gc
 import json
 import random
-import secrets
 import select
 import struct
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import grpc
 from http2 import Connection, headers, message
 from numbering import content, faults, number_of
 from results import percentile
 
-from threadbus.v1.agent_service_pb2 import RegisterAgentRequest
-from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
 from threadbus.v1.bus_service_pb2 import (
     PostMessageRequest,
     WaitMessagesRequest,
@@ -124,14 +122,14 @@ def fan_out(job: dict[str, Any]) -> dict[str, Any]:
     request = message(
         WaitMessagesRequest(
             threads=[Cursor(thread=thread, after_seq=0)],
-            filter=MessageFilter(exclude_own=job["follow"]),
+            filter=MessageFilter(exclude_own=bool(job["tokens"])),
         ).SerializeToString()
     )
-    tokens = _register(address, waits) if job["follow"] else [""] * waits
+    tokens = Path(job["tokens"]).read_text("ascii").split() if job["tokens"] else [""] * waits
     posting = Connection(address)
     connections = [Connection(address) for _ in range(-(-waits // _ON_A_CONNECTION))]
     got: dict[tuple[Connection, int], bytearray] = defaultdict(bytearray)
-    for number, token in enumerate(tokens):
+    for number, token in enumerate(tokens[:waits]):
         metadata = [("authorization", f"Bearer {token}")] if token else []
         head = headers(address, f"{_SERVICE}/WaitMessages", metadata)
         connections[number // _ON_A_CONNECTION].call(head, request)
@@ -183,20 +181,6 @@ def _numbers(received: bytes) -> Iterator[int]:
         at += 5 + length
         response = WaitMessagesResponse.FromString(bytes(received[at - length : at]))
         yield from (number_of(each.content) for each in response.messages.messages)
-
-
-def _register(address: str, count: int) -> list[str]:
-    """Register `count` agents. Returns their tokens."""
-    run, tokens = secrets.token_hex(4), list[str]()
-    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
-        register = AgentServiceStub(channel).RegisterAgent
-        for first in range(0, count, 100):
-            calls = [
-                register.future(RegisterAgentRequest(agent=f"bench-{run}-{number}"), timeout=60)
-                for number in range(first, min(first + 100, count))
-            ]
-            tokens += [call.result().token for call in calls]
-    return tokens
 
 
 def frames(job: dict[str, Any]) -> dict[str, Any]:

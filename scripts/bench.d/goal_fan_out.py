@@ -27,6 +27,9 @@ def measure(bench: Bench) -> Outcome:
         servers.threadbus(folder) as bus,
     ):
         systems = {"floor": floor, "ThreadBus": bus}
+        curve = bench.pick((1, 100), _CURVE)
+        tokens = own_calls.register_agents(bus.address, max(*curve, _WAITS))
+        (folder / "tokens").write_text("\n".join(tokens), "ascii")
         for number, record in outcome.rounds(bench.rounds):
             bench.say(f"P5 round {number} of {bench.rounds}")
             with watched(record):
@@ -44,7 +47,7 @@ def measure(bench: Bench) -> Outcome:
                     record.add(f"{what} p50 ms", median(taken) * 1e3)
                     record.add(f"{what} p99 ms", percentile(taken, 99) * 1e3)
                     record.add(f"{name}: server CPU µs per delivery", cpu / _WAITS / posts * 1e6)
-        for waits in bench.pick((1, 100), _CURVE):
+        for waits in curve:
             _by_waits(bench, outcome, systems, waits)
     for what, goal, under in (
         (
@@ -64,7 +67,7 @@ def _by_waits(
 ) -> None:
     """Measure the time until the last of so many waits has the message, and the deliveries/s."""
     bench.say(f"P5 curve: {waits:,} waits")
-    posts = bench.pick(4, min(max(10_000 // waits, 8), 40))
+    posts = bench.pick(4, 40 if waits <= _WAITS else 5)
     for number in range(2):
         thread = f"bench-curve-{waits}-{number}"
         own_calls.create_threads(systems["ThreadBus"].address, [thread])
@@ -89,8 +92,9 @@ def _fan_out(
 ) -> tuple[Sequence[float], float]:
     """Returns the seconds from each post to its last delivery, and the server's CPU seconds."""
     job = {"address": server.address, "thread": thread, "waits": waits, "count": posts}
+    tokens = "" if name == "floor" else str(server.log.parent / "tokens")
     waiting = processes.client(
-        "client_http2.py", do="fan_out", size=256, pause=_PAUSE, follow=name != "floor", **job
+        "client_http2.py", do="fan_out", size=256, pause=_PAUSE, tokens=tokens, **job
     )
     with waiting:
         waiting.ready()

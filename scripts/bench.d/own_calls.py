@@ -1,13 +1,29 @@
-"""Calls to ThreadBus outside the measurements: create threads, count messages."""
+"""Calls to ThreadBus outside the measurements: register agents, create threads, count messages."""
 
 from collections.abc import Sequence
 
 import grpc
 
+from threadbus.v1.agent_service_pb2 import RegisterAgentRequest
+from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
 from threadbus.v1.thread_service_pb2 import CreateThreadRequest, GetThreadRequest
 from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 _OPTIONS = [("grpc.enable_http_proxy", 0)]
+
+
+def register_agents(address: str, count: int) -> list[str]:
+    """Register agents, a hundred at a time. Returns their tokens."""
+    tokens: list[str] = []
+    with grpc.insecure_channel(address, options=_OPTIONS) as channel:
+        register = AgentServiceStub(channel).RegisterAgent
+        for first in range(0, count, 100):
+            answers = [
+                register.future(RegisterAgentRequest(agent=f"bench-{number}"), timeout=60)
+                for number in range(first, min(first + 100, count))
+            ]
+            tokens += [answer.result().token for answer in answers]
+    return tokens
 
 
 def create_threads(address: str, names: Sequence[str]) -> None:
