@@ -8,7 +8,7 @@ from typing import Any
 import own_calls
 import processes
 import servers
-from bench import Bench
+from bench import Bench, note_failures
 from disturbance import watched
 from results import Outcome
 
@@ -98,11 +98,13 @@ def _idle(bench: Bench, outcome: Outcome, name: str, waits: int, window: float =
                     cpu, elapsed = server.cpu_seconds() - cpu, time.monotonic() - began
                     outcome.add(f"{name}: % of a core", cpu / elapsed * 100)
                 broken = sum(client.result()["broken"] for client in each)
-    refused = waits - sum(one["open"] for one in said)
-    outcome.add(f"{name}: waits refused", refused)
-    outcome.count(name, sent=waits, failed=refused + broken)
-    outcome.series.setdefault("memory", {}).setdefault(name, []).append((waits, used))
-    return used / waits
+    opened = sum(one["open"] for one in said)
+    reasons = [reason for one in said for reason, n in one["refused"].items() for _ in range(n)]
+    outcome.add(f"{name}: waits refused", waits - opened)
+    outcome.count(name, sent=waits)
+    note_failures(outcome, name, reasons + ["broken"] * broken)
+    outcome.series.setdefault("memory", {}).setdefault(name, []).append((opened, used))
+    return used / opened
 
 
 def _statements(bench: Bench, outcome: Outcome, waits: int) -> None:

@@ -72,7 +72,7 @@ such rounds, and the values of each figure from such loads. Medians are of all r
 or not. A slow disk is not detected; P2 measures the disk itself.
 
 ```console
-$ scripts/bench            # everything: half an hour, on an otherwise idle machine
+$ scripts/bench            # everything: 20 to 40 minutes, on an otherwise idle machine
 $ scripts/bench --quick    # rough figures in a few minutes; does not change this page
 $ threadbus bench          # measures your own server
 ```
