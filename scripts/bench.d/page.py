@@ -61,7 +61,10 @@ use it. Batches, replay and wake-ups are measured with gRPC clients in Python th
 **Posts that arrive at random** are a Poisson process: they are sent when they are due, whether or \
 not earlier posts were answered, and a post's latency counts from when it was due. The rates are \
 shares of each system's own posts/s with 64 in flight. In a few seconds at 10 %, there are few \
-posts: the p99.9 is then nearly the slowest.
+posts: the p99.9 is then the slowest, or nearly. Where the client itself was disturbed, it sent \
+posts late, which "sent late" among the figures shows.
+
+**Plots** show the median of the loads of each point and, as a shade, the lowest and the highest.
 
 **Disturbed rounds.** Other work on the machine makes figures worse. A load counts as disturbed \
 if, while it ran, everything else (stolen time included) used more than {others} of one core; or \

@@ -86,7 +86,7 @@ def _plot(path: Path, text: str, panels: Sequence[tuple[Drawing, Any]]) -> None:
     for each, (drawing, found) in zip(figure.axes, panels, strict=True):
         drawing(each, found)
         each.grid(visible=True, alpha=0.3)
-        each.legend(frameon=False, fontsize=8)
+        each.legend(edgecolor="none", framealpha=0.6, fontsize=8)
     figure.suptitle(text, fontsize=10)
     # Without date and program name, so that equal data gives equal files.
     figure.savefig(path, dpi=110, metadata={"Software": None})
@@ -135,10 +135,12 @@ def _curve(
     axes.set_ylabel(up)
 
 
-def _rate(axes: Any, found: Mapping[str, list[tuple[int, dict[str, float]]]]) -> None:
+def _rate(axes: Any, found: Mapping[str, list[tuple[int, dict[str, list[float]]]]]) -> None:
+    """Draw the median of each percentile's values."""
     for name, points in found.items():
         for part, style in _STYLES.items():
-            shares, latencies = [s for s, _ in points], [each[part] for _, each in points]
+            shares = [share for share, _ in points]
+            latencies = [median(each[part]) for _, each in points]
             colour = _COLOURS.get(name)
             axes.plot(shares, latencies, style, marker=".", label=f"{name}, {part}", color=colour)
     axes.set_yscale("log")

@@ -45,11 +45,13 @@ class Posts:
         self._acknowledged = stored
 
     def run(self, server: servers.Server, in_flight: int, seconds: float) -> Load:
-        """Post for about `seconds`, with `in_flight` posts unanswered: to the first thread with
-        h2load or, if there are several threads or no h2load, to all in turn with client_http2.py.
+        """Post for about `seconds`, with `in_flight` posts unanswered.
+
+        With h2load; with client_http2.py to several threads in turn, or where there is no h2load.
         """
         rate = self._rates.get((server.address, in_flight))
-        if rate is None:  # a short load tells
+        if rate is None:
+            # A short load shows about how many posts that is.
             rate = self._closed(server, in_flight, 100 + 10 * in_flight).per_second
         load = self._closed(server, in_flight, max(round(rate * seconds), 100))
         self._rates[server.address, in_flight] = load.per_second
