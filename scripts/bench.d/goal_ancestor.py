@@ -35,10 +35,16 @@ def measure(bench: Bench) -> Outcome:
         posts = Posts(bench, outcome, folder, ["bench-posts"])
         theirs = _Theirs(other, python)
         bench.say("P9: the best number of posts in flight")
-        best = max(_TRIED, key=lambda n: posts.run(bus, n, bench.pick(0.5, 1.5)).per_second)
-        count = bench.pick(50, 200)
+        seconds, count = bench.pick(0.3, 1.5), bench.pick(50, 200)
+        # The best of three loads, as one that was disturbed tells nothing.
+        best = max(
+            _TRIED, key=lambda n: max(posts.run(bus, n, seconds).per_second for _ in range(3))
+        )
         best_theirs = max(
-            _TRIED_THEIRS, key=lambda n: theirs.post(Outcome("", ""), f"best-{n}", count, n)
+            _TRIED_THEIRS,
+            key=lambda n: max(
+                theirs.post(Outcome("", ""), f"best-{n}-{at}", count, n) for at in range(3)
+            ),
         )
         outcome.notes.append(f"Most posts/s with {best} in flight; of {_NAME}, with {best_theirs}.")
         for number, record in outcome.rounds(bench.rounds):

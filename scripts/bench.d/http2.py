@@ -1,7 +1,7 @@
 """A minimal HTTP/2 client for gRPC: for load generators that must be faster than the servers.
 
-It sends prepared bytes over plain TCP and decodes no headers, at about a tenth of the CPU time that
-a bare grpc.aio server needs for a call. It does not look at the gRPC status: a call without a
+It sends prepared bytes over plain TCP and decodes no headers: a call takes a third of the CPU time
+that a bare grpc.aio server needs for it. It does not look at the gRPC status: a call without a
 response message has failed.
 """
 
