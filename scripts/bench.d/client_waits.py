@@ -2,7 +2,6 @@
 
 wait     `waits` waits on one thread, until each has received the messages 0 … `count` - 1
 replay   one wait over a long thread, from its first message to `count`
-frames   the floor's prepared frames
 idle     `waits` waits on `threads`, opened at once and held until the job ends
 
 With `follow` in the job, `wait` and `replay` send the request of the SDK's follow(): each wait is
@@ -13,7 +12,6 @@ import asyncio
 import contextlib
 import json
 import secrets
-import struct
 import sys
 import time
 from collections import Counter
@@ -107,21 +105,6 @@ async def replay(job: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": elapsed, "got": got, **faults(seqs.elements(), range(1, count + 1))}
 
 
-async def frames(job: dict[str, Any]) -> dict[str, Any]:
-    """Returns the seconds taken to receive the prepared frames from the floor."""
-    count = 0
-    async with open_channel(job["address"]) as channel:
-        await channel.channel_ready()
-        start = time.perf_counter()
-        call = channel.unary_stream("/floor.Floor/Frames")(
-            struct.pack(">II", job["count"], job["size"]), timeout=200
-        )
-        while (await call.read()) is not grpc.aio.EOF:
-            count += 1
-        elapsed = time.perf_counter() - start
-    return {"seconds": elapsed, "got": count}
-
-
 async def idle(job: dict[str, Any]) -> dict[str, Any]:
     """Returns the numbers of waits that were refused, and that failed while they were open."""
     refused: Counter[str] = Counter()
@@ -184,6 +167,6 @@ def _say_ready(what: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     job = json.loads(sys.argv[1])
-    doing = {"wait": wait, "replay": replay, "frames": frames, "idle": idle}[job["do"]]
+    doing = {"wait": wait, "replay": replay, "idle": idle}[job["do"]]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         print(json.dumps(runner.run(doing(job))))

@@ -99,7 +99,13 @@ def woken(
     job: dict[str, Any] = {"address": server.address, "thread": thread, "count": count}
     waiter, poster = program or "client_waits.py", program or "client_posts.py"
     waiting = processes.client(
-        waiter, python, do="wait", waits=1, seconds=min(count * pace * 4, 150), **job
+        waiter,
+        python,
+        do="wait",
+        waits=1,
+        seconds=min(count * pace * 4, 150),
+        follow=not program,  # as the SDK asks for it
+        **job,
     )
     with waiting, watched(outcome):
         waiting.ready()
