@@ -21,6 +21,7 @@ import goal_heartbeats
 import goal_idle
 import goal_posts
 import goal_replay
+import goal_sdk
 import goal_wakes
 import machine
 import page
@@ -41,6 +42,7 @@ GOALS: dict[str, Callable[[Bench], Outcome]] = {
     "P8": goal_growth.measure,
     "P9": goal_ancestor.measure,
     "P10": goal_cli.measure,
+    "SDK": goal_sdk.measure,
 }
 
 #: Minutes that each goal takes on two cores on which the floor makes 3,000 posts/s.
