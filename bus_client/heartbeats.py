@@ -7,7 +7,6 @@ import math
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from itertools import islice
 
 from bus_client.calls import Calls
 from bus_client.errors import BusError, InvalidArgument
@@ -49,6 +48,8 @@ class Heartbeats:
         self._calls = calls
         self._anonymous = anonymous
         self._automatic = automatic and not anonymous
+        self._loop = asyncio.get_running_loop()
+        #: The read positions to send. Another thread may add one at any time: see report().
         self._unsent: dict[str, Cursor] = {}
         self._sent: dict[str, Cursor] = {}
         self._status_text = ""
@@ -62,11 +63,15 @@ class Heartbeats:
         self._task = asyncio.create_task(self._run())
 
     def report(self, cursor: Cursor) -> None:
-        """Schedule a report, within about a second, that everything up to `cursor` was read."""
+        """Schedule a report, within about a second, that everything up to `cursor` was read.
+
+        May be called in any thread.
+        """
         if self._anonymous or self._sent.get(cursor.thread) == cursor:
             return
         self._unsent[cursor.thread] = cursor
-        self._wake()
+        if not self._wakeup.is_set():
+            self._loop.call_soon_threadsafe(self._wake)
 
     def update_from_frame(self, frame: WaitMessagesResponse) -> None:
         """Adjust heartbeats to how the server sees the agent after it has sent this frame.
@@ -210,7 +215,9 @@ class Heartbeats:
     ) -> HeartbeatResponse:
         """Make the Heartbeat call, and return the response. The caller must hold `_sending`."""
         loop = asyncio.get_running_loop()
-        batch = dict(islice(self._unsent.items(), MAX_WAIT_THREADS))
+        batch = {
+            thread: self._unsent.pop(thread) for thread in list(self._unsent)[:MAX_WAIT_THREADS]
+        }
         request = HeartbeatRequest(
             state=state, status_text=self._status_text, read_cursors=batch.values()
         )
@@ -219,13 +226,12 @@ class Heartbeats:
             lease = left
         if lease:
             request.lease.FromMicroseconds(int(min(lease, _NO_LIMIT) * 1e6))
-        for thread in batch:
-            del self._unsent[thread]
         self._needed = False
         try:
             response = await self._calls.call(self._calls.bus.Heartbeat, request, timeout=timeout)
         except BaseException as error:
-            self._unsent = _retriable(batch, error) | self._unsent  # newer ones win
+            for thread, cursor in _retriable(batch, error).items():
+                self._unsent.setdefault(thread, cursor)  # a newer one wins
             self._needed = self._automatic and not self._paused
             raise
         self._sent |= batch

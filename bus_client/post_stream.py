@@ -67,8 +67,8 @@ class PostStream:
         self._changed = asyncio.Condition()
         self._all_taken = False
 
-    async def results(self) -> AsyncGenerator[PostMessageResponse | BusError]:
-        """Yields the response or error of each post, in order. Call it once.
+    async def results(self) -> AsyncGenerator[list[PostMessageResponse | BusError]]:
+        """Yields the response or error of each post, in order, in batches. Call it once.
 
         An exception of the iterable of posts is raised after the results of the posts before it.
 
@@ -93,8 +93,7 @@ class PostStream:
                 try:
                     async for results in stream:
                         retry_until, pauses, register = math.inf, backoff(0.05, 2.0), True
-                        for result in results:
-                            yield result
+                        yield results
                 except BusError as failure:
                     error = strip_traceback(failure)
                 finally:

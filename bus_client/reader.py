@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator
+import threading
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Literal
 
@@ -14,7 +15,7 @@ from bus_client.heartbeats import Heartbeats
 from bus_client.requests import NO_LIMIT, build, choice, integer, refuse, seconds
 from bus_client.responses import checked_join
 from bus_client.stream import cursor_lost, cursor_of, known_kinds, wait_frames
-from threadbus.v1.bus_service_pb2 import WaitEnding, WaitMessagesRequest
+from threadbus.v1.bus_service_pb2 import MessageBatch, WaitEnding, WaitMessagesRequest
 from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
 from threadbus.v1.thread_service_pb2 import JoinThreadRequest
 
@@ -37,6 +38,8 @@ class Reader:
         self._calls = calls
         self._heartbeats = heartbeats
         self._position = position
+        #: Guards changes of _position: messages may be marked as read in another thread.
+        self._moving = threading.Lock()
         #: The cursor after the messages that wait() returned; None once they are marked as read.
         self._returned_to: Cursor | None = None
         self._reading = False
@@ -62,8 +65,12 @@ class Reader:
         include_own: bool,
         acknowledge: bool,
         on_resync: Literal["raise", "continue"],
-    ) -> AsyncGenerator[Message]:
-        """See ThreadHandle.follow()."""
+    ) -> AsyncGenerator[Iterator[Message]]:
+        """Yields the messages of ThreadHandle.follow(), in batches as they arrive.
+
+        Each message counts as read when the next one of its batch is requested, which any thread
+        may do. Request the next batch after the end of the one before.
+        """
         choice("on_resync", on_resync, ("raise", "continue"))
         await self._begin_reading()
         try:
@@ -77,16 +84,21 @@ class Reader:
                         continue
                     self._heartbeats.update_from_frame(frame)
                     self.closed = frame.ending.reason == WaitEnding.REASON_THREADS_CLOSED
-                    for message in known_kinds(frame.messages.messages):
-                        yield message
-                        epoch = frame.messages.cursor.epoch
-                        read = Cursor(thread=self._thread, after_seq=message.seq, epoch=epoch)
-                        self._mark_read(read, report=acknowledge)
+                    if frame.HasField("messages"):
+                        yield self._batch(frame.messages, report=acknowledge)
                     cursor = cursor_of(frame)
                     if cursor is not None:
                         self._mark_read(cursor, report=acknowledge)
         finally:
             self._reading = False
+
+    def _batch(self, batch: MessageBatch, *, report: bool) -> Iterator[Message]:
+        """Yields the messages, and marks each as read when the next one is requested."""
+        epoch = batch.cursor.epoch
+        for message in known_kinds(batch.messages):
+            yield message
+            read = Cursor(thread=self._thread, after_seq=message.seq, epoch=epoch)
+            self._mark_read(read, report=report)
 
     async def wait(
         self,
@@ -144,8 +156,12 @@ class Reader:
         """See ThreadHandle.acknowledge()."""
         if seq is None:
             self._mark_returned_read()
-        elif integer("seq", seq) > self.position.after_seq:
-            self._position = Cursor(thread=self._thread, after_seq=seq, epoch=self.position.epoch)
+        else:
+            seq = integer("seq", seq)
+            with self._moving:
+                here = self.position
+                if seq > here.after_seq:
+                    self._position = Cursor(thread=self._thread, after_seq=seq, epoch=here.epoch)
         if self._position is not None:
             self._heartbeats.resume()
             self._heartbeats.report(self._position)
@@ -193,9 +209,10 @@ class Reader:
             self._mark_read(end)
 
     def _mark_read(self, cursor: Cursor, *, report: bool = True) -> None:
-        here = self.position
-        if cursor.epoch == here.epoch and cursor.after_seq < here.after_seq:
-            return  # acknowledge() has moved the position further
-        self._position = cursor
+        with self._moving:
+            here = self.position
+            if cursor.epoch == here.epoch and cursor.after_seq < here.after_seq:
+                return  # acknowledge() has moved the position further
+            self._position = cursor
         if report:
             self._heartbeats.report(cursor)

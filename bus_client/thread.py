@@ -7,6 +7,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Literal
 
+from bus_client.batches import items_of
 from bus_client.calls import Calls
 from bus_client.errors import BusError
 from bus_client.heartbeats import Heartbeats
@@ -140,12 +141,13 @@ class ThreadHandle:
             RuntimeError: Another follow() or wait() of this handle is running, or the client was
                 closed.
         """
-        return self._reader.follow(
+        batches = self._reader.follow(
             filter=filter,
             include_own=include_own,
             acknowledge=acknowledge,
             on_resync=on_resync,
         )
+        return items_of(batches)
 
     async def wait(
         self,
@@ -285,7 +287,7 @@ class ThreadHandle:
             check=partial(checked_post, thread=self.name),
         )
 
-    async def post_many(
+    def post_many(
         self, posts: Iterable[str | Post] | AsyncIterable[str | Post], *, timeout: float = 30.0
     ) -> AsyncGenerator[bus_service_pb2.PostMessageResponse | BusError]:
         """Yields the result of each post, in order: its response, or the exception of post().
@@ -311,11 +313,17 @@ class ThreadHandle:
                 an earlier one had failed. `request_id` is that of the first post in doubt.
             BusError: The stream was refused.
         """
+        return items_of(self._post_many(posts, timeout=timeout))
+
+    async def _post_many(
+        self, posts: Iterable[str | Post] | AsyncIterable[str | Post], *, timeout: float
+    ) -> AsyncGenerator[list[bus_service_pb2.PostMessageResponse | BusError]]:
+        """Yields the results of post_many(), in batches as they arrive."""
         limit = seconds("timeout", timeout)
         pending = post_requests(checked_several(posts), self.name, self.position.epoch)
         async with aclosing(PostStream(self._calls, pending, timeout=limit).results()) as found:
-            async for result in found:
-                yield result
+            async for results in found:
+                yield results
 
     async def messages(
         self,

@@ -99,6 +99,25 @@ def test_the_message_at_which_a_loop_ended_comes_again(
     assert seen == ["a", "b", "b", "b", "c"]
 
 
+def test_each_message_counts_as_read_when_the_next_is_requested(
+    reader: ThreadHandle, writer: ThreadHandle
+) -> None:
+    assert len([*writer.post_many([*"abcdef"])]) == 6
+    me = reader.participants[0].agent
+
+    def reported() -> int:
+        return next(who.read_seq for who in writer.list_participants() if who.agent == me)
+
+    with contextlib.closing(reader.follow()) as messages:
+        assert take(messages, 3) == ["a", "b", "c"]
+        assert reader.position.after_seq == 2
+        until(lambda: reported() == 2)
+        reader.acknowledge(5)
+        assert take(messages, 1) == ["d"]
+        assert reader.position.after_seq == 5
+    assert take(reader.follow(), 1) == ["f"]
+
+
 def test_a_loop_that_is_still_referenced_can_be_closed_explicitly(
     reader: ThreadHandle, writer: ThreadHandle
 ) -> None:

@@ -16,7 +16,7 @@ from collections.abc import (
     Iterable,
 )
 from concurrent.futures import Future, wait
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any, Final, Generic, ParamSpec, TypeVar
 
@@ -164,6 +164,18 @@ def iterate(
             yield item  # type: ignore[misc]
     finally:
         finish(_close, source)
+
+
+def iterate_batches(
+    method: Callable[P, AsyncIterator[Iterable[T]]], *args: P.args, **kwargs: P.kwargs
+) -> Generator[T]:
+    """Yields the items of the batches of an async method's iterator, as iterate() does.
+
+    The loop's thread is asked for each batch, not for each item, which would take 70 µs.
+    """
+    with closing(iterate(method, *args, **kwargs)) as batches:
+        for batch in batches:
+            yield from batch
 
 
 async def in_worker_thread(items: Iterable[T]) -> AsyncGenerator[T]:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from bus_client.errors import BusError
 from bus_client.post import Post, checked_several
-from bus_client.sync.background import assign, in_worker_thread, iterate, run
+from bus_client.sync.background import assign, in_worker_thread, iterate, iterate_batches, run
 from bus_client.thread import ThreadHandle as AsyncThreadHandle
 from threadbus.v1 import bus_service_pb2
 from threadbus.v1.agent_pb2 import Participant
@@ -108,8 +108,8 @@ class ThreadHandle:
 
         See bus_client.ThreadHandle.follow.
         """
-        return iterate(
-            self._thread.follow,
+        return iterate_batches(
+            self._thread._reader.follow,
             filter=filter,
             include_own=include_own,
             acknowledge=acknowledge,
@@ -194,8 +194,8 @@ class ThreadHandle:
 
         See bus_client.ThreadHandle.post_many.
         """
-        return iterate(
-            self._thread.post_many, in_worker_thread(checked_several(posts)), timeout=timeout
+        return iterate_batches(
+            self._thread._post_many, in_worker_thread(checked_several(posts)), timeout=timeout
         )
 
     def messages(

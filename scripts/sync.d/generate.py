@@ -25,6 +25,8 @@ NOTES = {
     "If you keep it, close() it before the next follow() or wait().\n\n",
     "post_many": "`posts` is read in a worker thread.\n\n",
 }
+#: By method: the attribute of the async object that yields the items in batches.
+BATCHES = {"follow": "_reader.follow", "post_many": "_post_many"}
 POINTER = (
     "Its methods take the same arguments and raise the same exceptions as those of "
     "bus_client.{owner}, which documents them. bus_client.sync describes how they block."
@@ -32,7 +34,9 @@ POINTER = (
 IMPORTS = """
 from typing import Self
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from bus_client.sync.background import assign, finish, in_worker_thread, iterate, run
+from bus_client.sync.background import (
+    assign, finish, in_worker_thread, iterate, iterate_batches, run
+)
 """
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -73,7 +77,9 @@ def method(owner: str, node: Function) -> str:
         return f"{decorator}\ndef {head}:\n    {body}\n"
     arguments = [*passed(node.args)]
     if returned.startswith(("Generator", "Iterator")):
-        call = f"iterate({', '.join([target, *arguments])})"
+        batches = BATCHES.get(node.name)
+        iterating = f"iterate_batches({inner}.{batches}" if batches else f"iterate({target}"
+        call = f"{', '.join([iterating, *arguments])})"
     elif isinstance(node, ast.AsyncFunctionDef):
         run = "finish" if node.name == "close" else "run"
         call = f"{run}({', '.join([target, *arguments])})"
