@@ -6,10 +6,11 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
+from typing import TypeAlias
 
 import grpc.aio
 
-from bus_client.calls import Calls
+from bus_client.calls import Calls, cancelled_by_caller
 from bus_client.errors import (
     BusError,
     CursorLost,
@@ -20,6 +21,7 @@ from bus_client.errors import (
     Unavailable,
     Unreachable,
 )
+from bus_client.read_limit import ReadLimit
 from bus_client.responses import WaitPosition, bounded_seconds, retry_delay
 from bus_client.retry import WaitRetry, never_ended, no_answer
 from bus_client.status import from_rpc_error, token_refused
@@ -39,6 +41,8 @@ _RESYNC_REASONS = {
     number: name.removeprefix("REASON_") for name, number in WaitResync.Reason.items()
 }
 _KNOWN_KINDS = frozenset(MessageKind.values())
+
+_Call: TypeAlias = "grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse]"
 
 
 async def wait_frames(
@@ -84,7 +88,7 @@ async def wait_frames(
             rpc_timeout = left + _GRACE
         frame_timeout = min(retry.retry_until - loop.time(), _FIRST_FRAME_TIMEOUT)
         delay = 0.0
-        call = None
+        call = limit = None
         try:
             if refused is not None:
                 why = await calls.reauthenticate(
@@ -98,12 +102,13 @@ async def wait_frames(
             with calls.stream_errors():
                 call = calls.wait_messages(request, timeout=rpc_timeout)
                 calls.session_generation.wait_sent(call)
+            limit = ReadLimit(call)
             retry.stream_opened()
             while True:
                 if loop.time() >= deadline + _GRACE:
                     raise never_ended()
                 with calls.stream_errors():
-                    frame = await _read(call, frame_timeout)
+                    frame = await _read(call, limit, frame_timeout)
                 calls.session_generation.wait_answered(call)
                 register = True
                 moved = position.advance(frame)
@@ -132,6 +137,8 @@ async def wait_frames(
             delay = error.retry_delay or 0.0
             retry.stream_failed(error)
         finally:
+            if limit is not None:
+                limit.close()
             if call is not None:
                 call.cancel()
                 calls.session_generation.wait_answered(call)
@@ -203,19 +210,21 @@ def known_kinds(messages: Iterable[Message]) -> list[Message]:
     return [message for message in messages if message.kind in _KNOWN_KINDS]
 
 
-async def _read(
-    call: grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse], timeout: float
-) -> WaitMessagesResponse:
+async def _read(call: _Call, limit: ReadLimit, timeout: float) -> WaitMessagesResponse:
     """Returns the next frame, not yet checked. Raises BusError if the stream failed or ended."""
+    limit.begin(timeout)
     try:
-        async with asyncio.timeout(timeout):
-            frame = await call.read()
-    except TimeoutError:
-        raise Unreachable(
-            f"The server sent nothing for {timeout:g} s.", code="DEADLINE_EXCEEDED"
-        ) from None
+        frame = await call.read()
+    except asyncio.CancelledError:
+        if limit.exceeded and not cancelled_by_caller():
+            raise Unreachable(
+                f"The server sent nothing for {timeout:g} s.", code="DEADLINE_EXCEEDED"
+            ) from None
+        raise
     except grpc.aio.AioRpcError as failure:
         raise from_rpc_error(failure) from None
+    finally:
+        limit.end()
     if frame is grpc.aio.EOF:
         raise Unreachable("The stream ended without an ending.", code="UNAVAILABLE")
     if not isinstance(frame, WaitMessagesResponse):
@@ -223,9 +232,7 @@ async def _read(
     return frame
 
 
-async def _finish(
-    call: grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse],
-) -> None:
+async def _finish(call: _Call) -> None:
     """Wait for the status that follows an `ending` frame, for at most 1 s.
 
     Cancelling the call instead would cost memory in the server.
