@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import TypeAlias
 
 from bus_client.calls import Calls
 from bus_client.errors import BusError, InvalidArgument
@@ -30,6 +31,8 @@ _INTERVAL, _AGENT_TIMEOUT = 40.0, 60.0
 _MAX_INTERVAL = 3_600.0  # seconds: a longer interval of the server is lowered to this
 _NO_LIMIT = 1e9  # seconds: longer leases and timeouts are lowered to this
 
+_Position: TypeAlias = tuple[str, int]  # epoch and seq
+
 
 class Heartbeats:
     """The Heartbeat calls of one client, made one at a time.
@@ -50,8 +53,8 @@ class Heartbeats:
         self._automatic = automatic and not anonymous
         self._loop = asyncio.get_running_loop()
         #: The read positions to send. Another thread may add one at any time: see report().
-        self._unsent: dict[str, Cursor] = {}
-        self._sent: dict[str, Cursor] = {}
+        self._unsent: dict[str, _Position] = {}
+        self._sent: dict[str, _Position] = {}
         self._status_text = ""
         self._lease_end = -math.inf  # on the loop's clock
         self._agent_timeout = _AGENT_TIMEOUT
@@ -62,14 +65,14 @@ class Heartbeats:
         self._wakeup = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
-    def report(self, cursor: Cursor) -> None:
-        """Schedule a report, within about a second, that everything up to `cursor` was read.
+    def report(self, thread: str, epoch: str, seq: int) -> None:
+        """Schedule a report, within about a second, that everything up to `seq` was read.
 
         May be called in any thread.
         """
-        if self._anonymous or self._sent.get(cursor.thread) == cursor:
+        if self._anonymous or self._sent.get(thread) == (epoch, seq):
             return
-        self._unsent[cursor.thread] = cursor
+        self._unsent[thread] = epoch, seq
         if not self._wakeup.is_set():
             self._loop.call_soon_threadsafe(self._wake)
 
@@ -219,7 +222,12 @@ class Heartbeats:
             thread: self._unsent.pop(thread) for thread in list(self._unsent)[:MAX_WAIT_THREADS]
         }
         request = HeartbeatRequest(
-            state=state, status_text=self._status_text, read_cursors=batch.values()
+            state=state,
+            status_text=self._status_text,
+            read_cursors=[
+                Cursor(thread=thread, after_seq=seq, epoch=epoch)
+                for thread, (epoch, seq) in batch.items()
+            ],
         )
         left = self._lease_end - loop.time()
         if not lease and left > self._agent_timeout:  # an earlier, longer lease has not expired
@@ -230,8 +238,8 @@ class Heartbeats:
         try:
             response = await self._calls.call(self._calls.bus.Heartbeat, request, timeout=timeout)
         except BaseException as error:
-            for thread, cursor in _retriable(batch, error).items():
-                self._unsent.setdefault(thread, cursor)  # a newer one wins
+            for thread, position in _retriable(batch, error).items():
+                self._unsent.setdefault(thread, position)  # a newer one wins
             self._needed = self._automatic and not self._paused
             raise
         self._sent |= batch
@@ -255,7 +263,7 @@ class Heartbeats:
             self._wakeup.set()
 
 
-def _retriable(batch: dict[str, Cursor], error: BaseException) -> dict[str, Cursor]:
+def _retriable(batch: dict[str, _Position], error: BaseException) -> dict[str, _Position]:
     """Returns the read positions of a failed heartbeat, without those that the server refused."""
     if not isinstance(error, InvalidArgument):
         return batch

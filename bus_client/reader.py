@@ -37,7 +37,8 @@ class Reader:
         self._thread = thread
         self._calls = calls
         self._heartbeats = heartbeats
-        self._position = position
+        #: Epoch and seq; None if not known. To make a Cursor for each message takes 1 µs.
+        self._position = None if position is None else (position.epoch, position.after_seq)
         #: Guards changes of _position: messages may be marked as read in another thread.
         self._moving = threading.Lock()
         #: The cursor after the messages that wait() returned; None once they are marked as read.
@@ -48,14 +49,15 @@ class Reader:
     @property
     def position(self) -> Cursor:
         """See ThreadHandle.position."""
-        return self._position or Cursor(thread=self._thread)
+        epoch, seq = self._position or ("", 0)
+        return Cursor(thread=self._thread, after_seq=seq, epoch=epoch)
 
     @position.setter
     def position(self, cursor: Cursor) -> None:
         position = build(WaitMessagesRequest, threads=[cursor]).threads[0]
         if position.thread != self._thread:
             refuse("position.thread", f"must be {self._thread!r}, not {position.thread!r}")
-        self._position = position
+        self._position = position.epoch, position.after_seq
         self._returned_to = None
 
     async def follow(
@@ -88,7 +90,7 @@ class Reader:
                         yield self._batch(frame.messages, report=acknowledge)
                     cursor = cursor_of(frame)
                     if cursor is not None:
-                        self._mark_read(cursor, report=acknowledge)
+                        self._mark_read(cursor.epoch, cursor.after_seq, report=acknowledge)
         finally:
             self._reading = False
 
@@ -97,8 +99,7 @@ class Reader:
         epoch = batch.cursor.epoch
         for message in known_kinds(batch.messages):
             yield message
-            read = Cursor(thread=self._thread, after_seq=message.seq, epoch=epoch)
-            self._mark_read(read, report=report)
+            self._mark_read(epoch, message.seq, report=report)
 
     async def wait(
         self,
@@ -159,12 +160,12 @@ class Reader:
         else:
             seq = integer("seq", seq)
             with self._moving:
-                here = self.position
-                if seq > here.after_seq:
-                    self._position = Cursor(thread=self._thread, after_seq=seq, epoch=here.epoch)
+                epoch, here = self._position or ("", 0)
+                if seq > here:
+                    self._position = epoch, seq
         if self._position is not None:
             self._heartbeats.resume()
-            self._heartbeats.report(self._position)
+            self._heartbeats.report(self._thread, *self._position)
             await self._heartbeats.flush()
 
     async def _begin_reading(self) -> None:
@@ -196,23 +197,24 @@ class Reader:
         if self._position is None:
             join = JoinThreadRequest(thread=self._thread)
             joined = await self._calls.call(self._calls.threads.JoinThread, join)
-            self._position = checked_join(joined, self._thread).cursor
+            cursor = checked_join(joined, self._thread).cursor
+            self._position = cursor.epoch, cursor.after_seq
         self._heartbeats.resume()
         self._mark_returned_read()
-        request.threads.append(self._position)
+        request.threads.append(self.position)
         return request
 
     def _mark_returned_read(self) -> None:
         """Mark what the last wait() returned as read."""
         end, self._returned_to = self._returned_to, None
         if end is not None and end.after_seq > self.position.after_seq:
-            self._mark_read(end)
+            self._mark_read(end.epoch, end.after_seq)
 
-    def _mark_read(self, cursor: Cursor, *, report: bool = True) -> None:
+    def _mark_read(self, epoch: str, seq: int, *, report: bool = True) -> None:
         with self._moving:
-            here = self.position
-            if cursor.epoch == here.epoch and cursor.after_seq < here.after_seq:
+            here = self._position or ("", 0)
+            if epoch == here[0] and seq < here[1]:
                 return  # acknowledge() has moved the position further
-            self._position = cursor
+            self._position = epoch, seq
         if report:
-            self._heartbeats.report(cursor)
+            self._heartbeats.report(self._thread, epoch, seq)

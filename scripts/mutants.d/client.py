@@ -45,7 +45,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a heartbeat of the client clears the status text",
-        [Edit(_BEATS, "status_text=self._status_text, read_cursors", "read_cursors")],
+        [Edit(_BEATS, "            status_text=self._status_text,\n", "")],
         ["tests/test_sdk_heartbeats.py::test_each_heartbeat_repeats_the_last_reported_state"],
     ),
     Sabotage(
