@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bus_client import ThreadHandle
 from tests.callers import operator, operator_token_file
 from tests.conftest import StartServer
 from tests.json_lines import line, stored_messages, summary
@@ -173,6 +175,45 @@ def test_a_post_that_the_server_refuses_is_named_with_the_number_posted_before(
     done = shell.run("import", "-", token, "--json", stdin="".join([*lines, line(name, "a", "3")]))
     assert (done.code, done.error["reason"]) == (5, "THREAD_CLOSED")
     assert done.error["message"].startswith("Line 3, after posting 0 messages: ")
+
+
+def test_plain_lines_are_posted_in_batches(
+    shell: Shell, token: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone: list[str] = []
+    post = ThreadHandle.post
+
+    async def noted(self: ThreadHandle, content: str = "", **options: Any) -> Any:
+        alone.append(content)
+        return await post(self, content, **options)
+
+    monkeypatch.setattr(ThreadHandle, "post", noted)
+    said = [("ab"[number % 2], f"{number}") for number in range(250)]
+    lines = [line(name, *each) for each in said]
+    lines[120] = line(name, *said[120], labels={"k": "v"})
+    done = shell.ok("import", "-", token, "--json", stdin="".join(lines))
+    assert summary(done) == {"posted": 250, "threads": 1}
+    assert stored_messages(shell, name) == said
+    assert alone == ["0", "1", "120"]  # the first of each sender, and the one with labels
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["bad", "unregistered"])
+def test_no_line_is_posted_before_an_earlier_one_that_is_refused(
+    shell: Shell, token: str, name: str, gone: bool
+) -> None:
+    sender = f"{name}-gone"
+    if gone:
+        shell.ok("register", sender)
+        shell.ok("agents", "unregister", sender, "--as", sender, "--yes")
+    before, after = ([line(name, "a", f"{n}") for n in part] for part in ((1, 2, 3), (5, 6, 7)))
+    bad = line(name, sender, "4") if gone else line(name, "a", "4", labels={"k" * 64: "v"})
+    done = shell.run("import", "-", token, "--json", stdin="".join([*before, bad, *after]))
+    assert done.code != 0
+    assert done.error["message"].startswith("Line 4, after posting 3 messages: ")
+    mended = "".join([*before, line(name, "a", "4"), *after])
+    done = shell.ok("import", "-", token, "--json", stdin=mended)
+    assert summary(done) == {"posted": 4, "already_there": 3, "threads": 1}
+    assert stored_messages(shell, name) == [("a", f"{n}") for n in range(1, 8)]
 
 
 def test_a_line_with_other_fields_than_before_is_a_conflict(

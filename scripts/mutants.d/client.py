@@ -150,8 +150,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/cli/transfer/importing.py",
-                'request_id=f"{_REQUEST_ID}',
-                'request_id=f"{id(entry)}-',
+                'return f"{_REQUEST_ID}',
+                'return f"{id(entry)}-',
             )
         ],
         ["tests/test_cli_import.py::test_repeated_lines_are_kept_and_a_second_run_posts_nothing"],

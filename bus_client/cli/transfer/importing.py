@@ -10,7 +10,7 @@ import stat
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
@@ -29,9 +29,12 @@ if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
     from bus_client import BusClient, Message, ThreadHandle
+    from threadbus.v1.bus_service_pb2 import PostMessageResponse
 
 _REQUEST_ID = "import-"  # the prefix of the request_ids of all imports
 _THREADS_AT_ONCE = 32
+# A batch ends with the line that reaches one of these numbers.
+_BATCH_LINES, _BATCH_BYTES = 100, 512 * 1024
 _LINES_PER_YIELD = 200  # checked in a few ms, after which the event loop can handle signals
 
 
@@ -97,7 +100,7 @@ async def import_(session: Session, file: IO[bytes], source: str) -> int:
                 reason="ACCESS_DENIED",
             )
         entries = Entries(file, max_content_bytes=info.limits.max_content_bytes)
-        work = _Import(bus, entries, source, info.server_time)
+        work = _Import(bus, entries, source, info.server_time, session.timeout)
         try:
             await _check(session, entries)
             with progress(session.out, "Posting", length=entries.count) as step:
@@ -151,14 +154,23 @@ class _LineFailed(Exception):
 
 
 class _Import:
-    """The import of a file: posts to its threads concurrently, to each of them in order."""
+    """The import of a file: posts to its threads concurrently, to each of them in order.
 
-    def __init__(self, bus: BusClient, entries: Entries, source: str, began: Timestamp) -> None:
+    Lines that the server would not refuse by themselves are posted in batches: if it refuses a post
+    of a batch, it still accepts the ones after it, and the order would be lost.
+    """
+
+    def __init__(
+        self, bus: BusClient, entries: Entries, source: str, began: Timestamp, timeout: float
+    ) -> None:
         self._bus = bus
         self._entries = entries
         self._source = source
         self._began = began
+        self._timeout = timeout
         self._registered: set[str] = set()
+        #: Agents in whose names this run has posted.
+        self._senders = {bus.agent}
         self.counts = _Counts()
 
     async def run(self, step: Callable[[int], object]) -> None:
@@ -196,37 +208,77 @@ class _Import:
         # Takes about 100 bytes for each line of the threads in progress. If two digests ever
         # collided, their lines would be counted together, which is harmless.
         equal_lines: Counter[bytes] = Counter()
-        seqs, resumption = SeqMap(), _Resumption(thread)
+        posting = _ThreadPosting(thread, SeqMap(), _Resumption(thread))
+        batch: list[_Line] = []
+        size = 0
         for number, entry in self._entries.of(thread.name):
-            with _at_line(number):
-                await self._post(thread, entry, equal_lines, seqs, resumption)
-            step(1)
+            if entry.kind not in (
+                bus_client.MessageKind.MESSAGE_KIND_UNSPECIFIED,
+                bus_client.MessageKind.MESSAGE_KIND_CHAT,
+            ):
+                self.counts.left_out += 1
+                step(1)
+                continue
+            line = _Line(number, entry, self._request_id(entry, equal_lines))
+            alone = not line.plain or entry.sender not in self._senders
+            if not alone:
+                batch.append(line)
+                size += len(entry.content)
+            if alone or len(batch) >= _BATCH_LINES or size >= _BATCH_BYTES:
+                await self._post_batch(posting, batch)
+                step(len(batch))
+                batch, size = [], 0
+            if alone:
+                with _at_line(number):
+                    await self._post(posting, line)
+                step(1)
+        await self._post_batch(posting, batch)
+        step(len(batch))
 
-    async def _post(
-        self,
-        thread: ThreadHandle,
-        entry: Message,
-        equal_lines: Counter[bytes],
-        seqs: SeqMap,
-        resumption: _Resumption,
-    ) -> None:
-        if entry.kind not in (
-            bus_client.MessageKind.MESSAGE_KIND_UNSPECIFIED,
-            bus_client.MessageKind.MESSAGE_KIND_CHAT,
-        ):
-            self.counts.left_out += 1
-            return
-        reply_to = seqs.new(entry.reply_to)
-        if entry.reply_to and not reply_to:
-            self.counts.replies_unlinked += 1
-        for name in (*entry.mentions, entry.handoff_to):
-            await self._register(name)
+    def _request_id(self, entry: Message, equal_lines: Counter[bytes]) -> str:
+        """Returns the request_id of the next line, and counts the line in `equal_lines`."""
         # Names contain no NUL, so different lines give different bytes.
         source = f"{self._source}\0" if self._source else ""
         identity = f"{source}{entry.thread}\0{entry.sender}\0{entry.content}".encode()
         digest = hashlib.blake2b(identity, digest_size=16)
         equal_lines[digest.digest()] += 1
-        posted = await thread.post(
+        return f"{_REQUEST_ID}{digest.hexdigest()}-{equal_lines[digest.digest()]}"
+
+    async def _post_batch(self, posting: _ThreadPosting, batch: list[_Line]) -> None:
+        """Post plain lines through one stream.
+
+        Raises:
+            _LineFailed: A line was refused, or the stream failed.
+        """
+        if not batch:
+            return
+        posts = [self._to_post(line) for line in batch]
+        results: list[PostMessageResponse | bus_client.BusError] = []
+        stream = posting.thread.post_many(posts, timeout=self._timeout)
+        try:
+            async with aclosing(stream):
+                async for result in stream:
+                    results.append(result)  # noqa: PERF401 - kept if the stream fails
+        except bus_client.BusError as failure:
+            results.append(failure)
+        failed: _LineFailed | None = None
+        for line, result in zip(batch, results, strict=False):
+            if not isinstance(result, bus_client.BusError):
+                with _at_line(line.number):
+                    await self._record(posting, line, result)
+            elif failed is None:
+                failed = _LineFailed(line.number, result)
+        if failed is not None:
+            raise failed from failed.error
+
+    async def _post(self, posting: _ThreadPosting, line: _Line) -> None:
+        entry = line.entry
+        reply_to = posting.seqs.new(entry.reply_to)
+        if entry.reply_to and not reply_to:
+            self.counts.replies_unlinked += 1
+        for name in (*entry.mentions, entry.handoff_to):
+            await self._register(name)
+        posted = await posting.thread.post(
             entry.content,
             mentions=entry.mentions,
             reply_to=reply_to,
@@ -234,18 +286,35 @@ class _Import:
             priority=entry.priority,
             labels=entry.labels,
             attachments=entry.attachments,
-            on_behalf_of="" if entry.sender == self._bus.agent else entry.sender,
-            request_id=f"{_REQUEST_ID}{digest.hexdigest()}-{equal_lines[digest.digest()]}",
+            on_behalf_of=self._on_behalf_of(entry),
+            request_id=line.request_id,
         )
-        seqs.add(entry.seq, posted.seq)
+        await self._record(posting, line, posted)
+
+    def _to_post(self, line: _Line) -> bus_client.Post:
+        return bus_client.Post(
+            line.entry.content,
+            on_behalf_of=self._on_behalf_of(line.entry),
+            request_id=line.request_id,
+        )
+
+    def _on_behalf_of(self, entry: Message) -> str:
+        return "" if entry.sender == self._bus.agent else entry.sender
+
+    async def _record(
+        self, posting: _ThreadPosting, line: _Line, posted: PostMessageResponse
+    ) -> None:
+        self._senders.add(line.entry.sender)
+        posting.seqs.add(line.entry.seq, posted.seq)
         if posted.deduplicated:
             self.counts.already_there += 1
             # If newer than the start, it was posted by this run, and only the response was lost.
             if posted.create_time.ToNanoseconds() < self._began.ToNanoseconds():
-                self.counts.out_of_place += not await resumption.continues_at(posted.seq)
+                in_place = await posting.resumption.continues_at(posted.seq)
+                self.counts.out_of_place += not in_place
         else:
             self.counts.posted += 1
-            resumption.posted()
+            posting.resumption.posted()
 
     async def _register(self, name: str) -> None:
         """Register an agent that a message names, if needed. Posting registers senders."""
@@ -258,6 +327,37 @@ class _Import:
             with suppress(bus_client.AgentExists):
                 await register_with_token(self._bus, name, {})
         self._registered.add(name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line to post."""
+
+    number: int
+    entry: Message
+    request_id: str
+
+    @property
+    def plain(self) -> bool:
+        """Whether it has only a sender and a content, both of which were checked."""
+        entry = self.entry
+        return not (
+            entry.reply_to
+            or entry.mentions
+            or entry.handoff_to
+            or entry.priority
+            or entry.labels
+            or entry.attachments
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _ThreadPosting:
+    """What the import of one thread knows."""
+
+    thread: ThreadHandle
+    seqs: SeqMap
+    resumption: _Resumption
 
 
 class _Resumption:
