@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # server, near which calls may be refused because finished ones still count.
 _MAX_STREAMS = 100
 
+_READY = grpc.ChannelConnectivity.READY
+
 # Seconds after a failed attempt before the server is asked for its limits again.
 _ASK_AGAIN = 5.0
 
@@ -104,6 +106,9 @@ class Connections:
         """
         refuse_fork()
         try:
+            if not self._unary_slots.locked() and self.unary.get_state() == _READY:
+                await self._unary_slots.acquire()  # at once, so no timeout has to be set up
+                return True
             async with asyncio.timeout_at(deadline):
                 await self._unary_slots.acquire()
                 try:
