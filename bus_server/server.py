@@ -57,8 +57,9 @@ RECENT_BYTES = 32 * 1024 * 1024
 #: Bytes of a request that gRPC buffers before a handler reads it.
 LOOKAHEAD_BYTES = 16 * 1024
 
-#: Number of calls waiting for a handler above which gRPC refuses some: see `channel_options`.
-MAX_PENDING_CALLS = 8_000
+#: Number of calls waiting for a handler above which gRPC refuses some: see `channel_options`. None
+#: of ten thousand waits that are opened at once may be refused.
+MAX_PENDING_CALLS = 12_000
 
 #: Minimum milliseconds between pings of a client. gRPC disconnects clients that ping more often.
 MIN_PING_INTERVAL = 1_000
