@@ -1,10 +1,14 @@
 """Filters messages by the MessageFilter of a request."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from bus_server.store import Row
 from bus_server.store.interface import Store
 from threadbus.v1.message_pb2 import Message, MessageFilter
+
+#: Shared, as each empty frozenset takes 216 bytes, and there may be ten thousand idle waits.
+_NONE: frozenset[Any] = frozenset()
 
 
 class Filter:
@@ -20,8 +24,8 @@ class Filter:
 
     def __init__(self, wanted: MessageFilter, caller: str) -> None:
         """`caller`: the caller's name; empty: it is anonymous."""
-        self._senders = frozenset(wanted.senders)
-        self._kinds = frozenset(wanted.kinds)
+        self._senders = frozenset(wanted.senders) or _NONE
+        self._kinds = frozenset(wanted.kinds) or _NONE
         self._min_priority = wanted.min_priority
         self._not_from = caller if wanted.exclude_own else ""
         self._addressee = caller if wanted.addressed_to_me else ""

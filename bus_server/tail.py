@@ -5,7 +5,6 @@ flag is ever cleared, so no wake-up can be lost between checking and waiting.
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -43,8 +42,7 @@ class Waiter:
     """
 
     __slots__ = (
-        *("_deadline", "_loop", "_rang", "_task", "_timer", "_timer_at", "condition"),
-        *("names", "tails"),
+        *("_deadline", "_loop", "_rang", "_task", "_timer", "condition", "names", "tails"),
     )
 
     def __init__(
@@ -57,10 +55,9 @@ class Waiter:
         self._task = asyncio.current_task()
         #: When `until` must return, on the event loop's clock; None while the task is not in it.
         self._deadline: float | None = None
-        #: The timer that ends `until`, and when it rings. It is kept from one call to the next, as
-        #: most calls end before it rings.
+        #: The timer that ends `until`. It is kept from one call to the next, as most calls end
+        #: before it rings.
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = math.inf
         #: Whether the timer has cancelled the task.
         self._rang = False
 
@@ -74,7 +71,7 @@ class Waiter:
         # Not asyncio.timeout_at: a tenth of the time of a delivery went into setting and cancelling
         # its timer.
         self._deadline = deadline
-        if deadline < self._timer_at:
+        if self._timer is None or deadline < self._timer.when():
             self._set_timer(deadline)
         try:
             async with self.condition:
@@ -93,10 +90,10 @@ class Waiter:
 
     def _set_timer(self, at: float) -> None:
         self.close()
-        self._timer, self._timer_at = self._loop.call_at(at, self._ring), at
+        self._timer = self._loop.call_at(at, self._ring)
 
     def _ring(self) -> None:
-        self._timer, self._timer_at = None, math.inf
+        self._timer = None
         if self._deadline is None:
             return  # the next `until` sets the timer
         if self._deadline > self._loop.time():
@@ -138,7 +135,7 @@ class Tails:
         Read the threads' heads after this, and pass them to `advance`: a commit between the read
         and the first wait then moves a tail that is already held.
         """
-        tails = [self._tails.setdefault(name, Tail()) for name in names]
+        tails = tuple(self._tails.setdefault(name, Tail()) for name in names)
         # A wait on one thread uses that thread's Condition; one on several lends them its own.
         condition = tails[0].condition if len(tails) == 1 else asyncio.Condition()
         for tail in tails:

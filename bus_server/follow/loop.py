@@ -99,7 +99,7 @@ class WaitLoop:
         self._resources = resources
         self._frames = frames
         self._open = OpenWait(request)
-        self._positions: list[WaitPosition] = []
+        self._positions: tuple[WaitPosition, ...] = ()
         #: Number of messages sent.
         self._delivered = 0
         # The times below are on the event loop's clock unless stated otherwise.
@@ -172,10 +172,10 @@ class WaitLoop:
         for name, tail in zip(waiter.names, waiter.tails, strict=True):
             if tail.deleted or tail.head is None or tail.head.epoch != heads[name].epoch:
                 return False
-        self._positions = [
+        self._positions = tuple(
             WaitPosition(start, tail, heads[start[0]])
             for start, tail in zip(self._request.starts, waiter.tails, strict=True)
-        ]
+        )
         # Bound to the positions, as a method of the loop would be a reference cycle.
         self._open.cursors = functools.partial(_cursors, self._positions)
         self._open.waiter = waiter

@@ -348,6 +348,7 @@ class Requests:
         return functools.partial(self._reader.handled, self._size)
 
 
+@functools.lru_cache(maxsize=1_024)  # the waits of a connection share the string
 def _peer_address(peer: str) -> str:
     """Returns a connection's address as users write it; gRPC's is `ipv6:%5B::1%5D:40312`."""
     kind, _, address = urllib.parse.unquote(peer).partition(":")

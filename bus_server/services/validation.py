@@ -164,7 +164,7 @@ def _absolute(url: str) -> bool:
     return bool(parts.scheme and (parts.netloc or parts.path))
 
 
-def cursors(field: str, found: Sequence[Cursor]) -> list[tuple[str, int, str]]:
+def cursors(field: str, found: Sequence[Cursor]) -> tuple[tuple[str, int, str], ...]:
     """Returns the thread, after_seq and epoch of cursors, of which no two may name the same thread.
 
     Plain tuples: a Cursor would keep its whole request in memory.
@@ -176,7 +176,7 @@ def cursors(field: str, found: Sequence[Cursor]) -> list[tuple[str, int, str]]:
         text(f"{field}[{at}].epoch", cursor.epoch, limits.MAX_EPOCH_BYTES)
     if len({cursor.thread for cursor in found}) < len(found):
         raise ValidationFailed((field, "each thread once"))
-    return [(cursor.thread, cursor.after_seq, cursor.epoch) for cursor in found]
+    return tuple((cursor.thread, cursor.after_seq, cursor.epoch) for cursor in found)
 
 
 def message_filter(field: str, wanted: MessageFilter, caller: str) -> Filter:
