@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from bus_server.alarms import Alarm, Alarms
 from bus_server.store import Head
 
 
@@ -42,23 +43,27 @@ class Waiter:
     """
 
     __slots__ = (
-        *("_deadline", "_loop", "_rang", "_task", "_timer", "condition", "names", "tails"),
+        *("_alarm", "_alarms", "_deadline", "_rang", "_task", "condition", "names", "tails"),
     )
 
     def __init__(
-        self, names: Sequence[str], tails: Sequence[Tail], condition: asyncio.Condition
+        self,
+        names: Sequence[str],
+        tails: Sequence[Tail],
+        condition: asyncio.Condition,
+        alarms: Alarms,
     ) -> None:
         self.names = names
         self.tails = tails
         self.condition = condition
-        self._loop = asyncio.get_running_loop()
+        self._alarms = alarms
         self._task = asyncio.current_task()
         #: When `until` must return, on the event loop's clock; None while the task is not in it.
         self._deadline: float | None = None
-        #: The timer that ends `until`. It is kept from one call to the next, as most calls end
+        #: The alarm that ends `until`. It is kept from one call to the next, as most calls end
         #: before it rings.
-        self._timer: asyncio.TimerHandle | None = None
-        #: Whether the timer has cancelled the task.
+        self._alarm: Alarm | None = None
+        #: Whether the alarm has cancelled the task.
         self._rang = False
 
     async def notify(self) -> None:
@@ -71,8 +76,8 @@ class Waiter:
         # Not asyncio.timeout_at: a tenth of the time of a delivery went into setting and cancelling
         # its timer.
         self._deadline = deadline
-        if self._timer is None or deadline < self._timer.when():
-            self._set_timer(deadline)
+        if self._alarm is None or deadline < self._alarm.at:
+            self._set_alarm(deadline)
         try:
             async with self.condition:
                 while not ready():
@@ -84,20 +89,21 @@ class Waiter:
             self._deadline, self._rang = None, False
 
     def close(self) -> None:
-        """Cancel the timer. Call it when the wait has ended."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """Cancel the alarm. Call it when the wait has ended."""
+        if self._alarm is not None:
+            self._alarm.cancel()
 
-    def _set_timer(self, at: float) -> None:
+    def _set_alarm(self, at: float) -> None:
         self.close()
-        self._timer = self._loop.call_at(at, self._ring)
+        self._alarm = self._alarms.set(at, self)
 
-    def _ring(self) -> None:
-        self._timer = None
+    def ring(self) -> None:
+        """End `until` if its deadline has passed. The alarm calls this."""
+        self._alarm = None
         if self._deadline is None:
-            return  # the next `until` sets the timer
-        if self._deadline > self._loop.time():
-            self._set_timer(self._deadline)
+            return  # the next `until` sets the alarm
+        if self._deadline > asyncio.get_running_loop().time():
+            self._set_alarm(self._deadline)
         elif self._task is not None:
             self._rang = True
             self._task.cancel()
@@ -118,6 +124,7 @@ class Tails:
 
     def __init__(self) -> None:
         self._tails: dict[str, Tail] = {}
+        self._alarms = Alarms()
         #: Whether the server is shutting down, so that waits must end.
         self.draining = False
 
@@ -142,7 +149,7 @@ class Tails:
             tail.waits += 1
             if condition is not tail.condition:
                 tail.lent.add(condition)
-        return Waiter(names, tails, condition)
+        return Waiter(names, tails, condition, self._alarms)
 
     def unwatch(self, waiter: Waiter) -> None:
         """Release the tails of a wait. Call it once for each `watch`."""

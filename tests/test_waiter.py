@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from bus_server.alarms import Alarm
 from bus_server.tail import Tails, Waiter
 from tests.polling import until
 
@@ -36,28 +37,28 @@ def after(seconds: float) -> float:
 
 async def test_it_ends_at_the_deadline_whatever_the_one_before_was() -> None:
     with watching() as waiter:
-        await waiter.until(lambda: True, after(LONG))  # leaves its timer set
-        # A deadline that is earlier than the timer, later ones, and one that is over.
+        await waiter.until(lambda: True, after(LONG))  # leaves its alarm set
+        # A deadline that is earlier than the alarm, later ones, and one that is over.
         for seconds in (0.01, 0.03, 0.02, -1.0, 0.01):
             deadline = after(seconds)
             await waiter.until(never, deadline)
             assert asyncio.get_running_loop().time() >= deadline
-            await waiter.until(lambda: True, after(0.01))  # its timer rings in the next call
+            await waiter.until(lambda: True, after(0.01))  # its alarm rings in the next call
 
 
-async def test_a_timer_of_an_earlier_call_ends_no_later_one() -> None:
+async def test_an_alarm_of_an_earlier_call_ends_no_later_one() -> None:
     with watching() as waiter:
-        await waiter.until(lambda: True, after(0.01))  # leaves its timer set
-        timer = waiter._timer
-        assert timer is not None
-        waking = asyncio.create_task(wake_after(waiter, timer))
+        await waiter.until(lambda: True, after(0.01))  # leaves its alarm set
+        alarm = waiter._alarm
+        assert alarm is not None
+        waking = asyncio.create_task(wake_after(waiter, alarm))
         await waiter.until(waking.done, after(LONG))
         assert waking.done()
 
 
-async def wake_after(waiter: Waiter, timer: asyncio.TimerHandle) -> None:
-    """Notify the waiter once its timer has been replaced, and this task is done."""
-    await until(lambda: waiter._timer is not timer)
+async def wake_after(waiter: Waiter, alarm: Alarm) -> None:
+    """Notify the waiter once its alarm has been replaced, and this task is done."""
+    await until(lambda: waiter._alarm is not alarm)
     asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(waiter.notify()))
 
 
@@ -77,8 +78,8 @@ async def test_it_waits_while_it_is_notified_of_something_else() -> None:
         assert next(checks) == 4
 
 
-@pytest.mark.parametrize("first", ["cancel", "timer"])
-async def test_a_task_that_is_cancelled_while_the_timer_rings_stays_cancelled(first: str) -> None:
+@pytest.mark.parametrize("first", ["cancel", "alarm"])
+async def test_a_task_that_is_cancelled_while_the_alarm_rings_stays_cancelled(first: str) -> None:
     held: list[Waiter] = []
 
     async def wait() -> None:
@@ -91,17 +92,17 @@ async def test_a_task_that_is_cancelled_while_the_timer_rings_stays_cancelled(fi
     held[0]._deadline = after(-1.0)
     if first == "cancel":
         waiting.cancel()
-    held[0]._ring()
-    if first == "timer":
+    held[0].ring()
+    if first == "alarm":
         waiting.cancel()
     async with asyncio.timeout(20):
         with pytest.raises(asyncio.CancelledError):
             await waiting
 
 
-async def test_the_timer_ends_with_the_wait() -> None:
+async def test_the_alarm_ends_with_the_wait() -> None:
     with watching() as waiter:
         await waiter.until(lambda: True, after(LONG))
-        timer = waiter._timer
-        assert timer is not None
-    assert timer.cancelled()
+        alarm = waiter._alarm
+        assert alarm is not None
+    assert alarm.sleeper is None

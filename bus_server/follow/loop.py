@@ -3,7 +3,8 @@
 import asyncio
 import functools
 import random
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,6 +44,9 @@ ROOM_TIMEOUT = 0.25
 #: Keepalives are sent at multiples of a tick, which is at most this many seconds. With ten thousand
 #: idle waits, a hundred keepalives sent at once cost a quarter of a hundred separate wake-ups.
 TICK = 0.5
+
+
+_NOTHING = nullcontext()
 
 
 class Frames(Protocol):
@@ -141,7 +145,6 @@ class WaitLoop:
             StoreBug: The store failed unexpectedly.
         """
         resources = self._resources
-        live = self._live_with_participants if self._request.include_participants else self._live
         resources.participants.wait_opened(self._open)
         try:
             while True:
@@ -149,7 +152,10 @@ class WaitLoop:
                 try:
                     if await self._enter(waiter):
                         await self._start()
-                        await live(waiter)
+                        # A loop here, as one more coroutine would take 264 bytes for each wait.
+                        with self._participants_held(waiter):
+                            while not await self._pass():
+                                await waiter.until(self._ready, self._next_time())
                         return
                 finally:
                     resources.tails.unwatch(waiter)
@@ -194,30 +200,35 @@ class WaitLoop:
                 resync = WaitResync(reason=p.resync, position=p.to_proto(), requested=p.requested)
                 await self._send(WaitMessagesResponse(resync=resync))
 
-    async def _live_with_participants(self, waiter: Waiter) -> None:
+    def _participants_held(self, waiter: Waiter) -> AbstractContextManager[None]:
+        """Returns a context manager that holds the threads' participants, if they are wanted."""
+        return self._hold_participants(waiter) if self._request.include_participants else _NOTHING
+
+    @contextmanager
+    def _hold_participants(self, waiter: Waiter) -> Iterator[None]:
         with self._resources.cache.watch(waiter.names, waiter) as threads:
             for p, cached in zip(self._positions, threads, strict=True):
                 p.cached = cached
-            await self._live(waiter)
+            yield
 
-    async def _live(self, waiter: Waiter) -> None:
-        while True:
-            if self._request.include_participants:
-                await self._send_participants()
-            skipped = await self._deliver()
-            if self._max_wait_at is not None and not self._limited:
-                await self._limit(self._max_wait_at)
-            reason = self._ended()
-            if reason is not None:
-                await self._end(reason)
-                return
-            if self._clock() >= self._keepalive_at:
-                positions = [p.to_proto() for p in self._positions if p.sent_after != p.after]
-                await self._send(WaitMessagesResponse(keepalive=WaitKeepalive(threads=positions)))
-            self._expire_time = self._open.expire_time
-            if skipped:
-                await asyncio.sleep(0)  # as nothing was sent, no other task has run
-            await waiter.until(self._ready, self._next_time())
+    async def _pass(self) -> bool:
+        """Send what is due. Returns whether that ended the wait. Raises what `run` does."""
+        if self._request.include_participants:
+            await self._send_participants()
+        skipped = await self._deliver()
+        if self._max_wait_at is not None and not self._limited:
+            await self._limit(self._max_wait_at)
+        reason = self._ended()
+        if reason is not None:
+            await self._end(reason)
+            return True
+        if self._clock() >= self._keepalive_at:
+            positions = [p.to_proto() for p in self._positions if p.sent_after != p.after]
+            await self._send(WaitMessagesResponse(keepalive=WaitKeepalive(threads=positions)))
+        self._expire_time = self._open.expire_time
+        if skipped:
+            await asyncio.sleep(0)  # as nothing was sent, no other task has run
+        return False
 
     def _next_time(self) -> float:
         """Returns when the loop must run again, on the event loop's clock."""
@@ -228,7 +239,7 @@ class WaitLoop:
         return earliest
 
     def _ready(self) -> bool:
-        """Returns whether the loop has something to do. `_live` waits for this."""
+        """Returns whether the loop has something to do. `run` waits for this."""
         wait = self._open
         return (
             self._resources.tails.draining

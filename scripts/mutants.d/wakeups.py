@@ -115,30 +115,36 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/tail.py",
-                "            self._set_timer(self._deadline)\n",
-                "            self._timer = self._loop.call_at(0, lambda: None)\n",
+                "            self._set_alarm(self._deadline)\n",
+                "            self._alarm = Alarm(0, self)\n",
             )
         ],
         ["tests/test_waiter.py::test_it_ends_at_the_deadline_whatever_the_one_before_was"],
     ),
     Sabotage(
         "a wait's deadline is that of an earlier message",
-        [Edit("bus_server/tail.py", "if self._deadline > self._loop.time():", "if False:")],
-        ["tests/test_waiter.py::test_a_timer_of_an_earlier_call_ends_no_later_one"],
-    ),
-    Sabotage(
-        "a wait's timer is never set earlier",
         [
             Edit(
                 "bus_server/tail.py",
-                "if self._timer is None or deadline < self._timer.when():",
-                "if self._timer is None:",
+                "if self._deadline > asyncio.get_running_loop().time():",
+                "if False:",
+            )
+        ],
+        ["tests/test_waiter.py::test_an_alarm_of_an_earlier_call_ends_no_later_one"],
+    ),
+    Sabotage(
+        "a wait's alarm is never set earlier",
+        [
+            Edit(
+                "bus_server/tail.py",
+                "if self._alarm is None or deadline < self._alarm.at:",
+                "if self._alarm is None:",
             )
         ],
         ["tests/test_waiter.py::test_it_ends_at_the_deadline_whatever_the_one_before_was"],
     ),
     Sabotage(
-        "a wait that is cancelled as its timer rings goes on",
+        "a wait that is cancelled as its alarm rings goes on",
         [
             Edit(
                 "bus_server/tail.py",
@@ -147,7 +153,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_waiter.py::test_a_task_that_is_cancelled_while_the_timer_rings_stays_cancelled"
+            "tests/test_waiter.py::test_a_task_that_is_cancelled_while_the_alarm_rings_stays_cancelled"
         ],
     ),
     Sabotage(
