@@ -35,8 +35,6 @@ RESERVE, SMALL_SHARE = 1 / 4, 1 / 32
 #: sent together lead to requests that arrive together. The price: a caller that posts alone just
 #: after twenty others did waits up to 10 ms.
 LINGER, MAX_LINGER = 500e-6, 0.010
-#: The most commands to linger for: a batch holds no more.
-FULL_BATCH = BATCH_COST // CALL_COST
 
 
 class _Queued(NamedTuple):
@@ -83,6 +81,8 @@ class Writer:
         self._max_commands = max_commands
         self._max_bytes = max_bytes
         self._queue: FairQueue[_Queued] = FairQueue()
+        #: The cost of the queued commands.
+        self._cost = 0
         #: Number and size in bytes of the commands without an outcome.
         self._pending = self._bytes = 0
         #: Set while commands are queued.
@@ -91,7 +91,7 @@ class Writer:
         self._freed = asyncio.Event()
         #: The most commands that were pending at a time since the last batch was begun.
         self._peak = 0
-        #: Set when `_expected` commands are queued.
+        #: Set when `_expected` commands are queued, or a full batch.
         self._gathered = asyncio.Event()
         self._expected = 0
 
@@ -148,11 +148,12 @@ class Writer:
         posts = len(command.posts) if isinstance(command, AppendMany) else CALL_COST
         cost = posts + size // COST_BYTES
         self._queue.put(fair_queue.fairness_key.get(), _Queued(command, size, cost, outcome), cost)
+        self._cost += cost
         self._pending += 1
         self._peak = max(self._peak, self._pending)
         self._bytes += size
         self._available.set()
-        if len(self._queue) == self._expected:
+        if len(self._queue) == self._expected or self._cost >= BATCH_COST:
             self._gathered.set()
         return outcome
 
@@ -189,13 +190,12 @@ class Writer:
         self._freed.set()
 
     async def _linger(self) -> None:
-        """Wait briefly until as many commands are queued as were pending, if those were several."""
-        count = min(self._peak, FULL_BATCH)
-        if 1 < count > len(self._queue):
-            self._expected = count
+        """Wait briefly until as many commands are queued as were pending, or a full batch."""
+        if 1 < self._peak > len(self._queue) and self._cost < BATCH_COST:
+            self._expected = self._peak
             self._gathered.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(count * LINGER, MAX_LINGER)):
+                async with asyncio.timeout(min(self._peak * LINGER, MAX_LINGER)):
                     await self._gathered.wait()
         self._peak = self._pending
 
@@ -205,6 +205,7 @@ class Writer:
         while self._queue and (not batch or cost + self._queue.peek().cost <= BATCH_COST):
             batch.append(self._queue.next())
             cost += batch[-1].cost
+        self._cost -= cost
         if not self._queue:
             self._available.clear()
         return batch

@@ -16,6 +16,7 @@ from bus_server.errors import StoreBusy, TokenInvalid
 from bus_server.presence.agent_state import Heartbeat
 from bus_server.settings import Settings
 from bus_server.store.sqlite.store import SqliteStore
+from bus_server.writer import BATCH_COST
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.locks import locked
@@ -119,6 +120,19 @@ async def test_a_post_does_not_wait_for_another_callers_large_batches(
         ]
         assert sorted(seq for run in seqs for seq in run) == list(range(3_004, 8_004))
         assert all(run == sorted(run) for run in (seqs[0] + seqs[1], seqs[2] + seqs[3], seqs[4]))
+
+
+async def test_the_writer_does_not_linger_while_a_full_batch_is_queued(
+    own_store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [append("t", "many") for _ in range(BATCH_COST)]
+    async with running(own_store, Settings()) as bus:
+        async with held_up(bus, tmp_path / "bus.db"):
+            monkeypatch.setattr("bus_server.writer.LINGER", 60.0)
+            monkeypatch.setattr("bus_server.writer.MAX_LINGER", 60.0)
+            batches = [asyncio.ensure_future(await bus.post_many(many)) for _ in range(3)]
+        async with asyncio.timeout(20):
+            await asyncio.gather(*batches)
 
 
 @pytest.mark.parametrize("settings", TEN_POSTS, ids=["posts", "bytes"])
