@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from bus_client import ThreadHandle
+from bus_client import StoreBusy, ThreadHandle
 from tests.callers import operator, operator_token_file
 from tests.conftest import StartServer
 from tests.json_lines import line, stored_messages, summary
+from tests.locks import locked
 from tests.serving import ServerProcess
 from tests.shell import Shell
 
@@ -195,6 +196,28 @@ def test_plain_lines_are_posted_in_batches(
     assert summary(done) == {"posted": 250, "threads": 1}
     assert stored_messages(shell, name) == said
     assert alone == ["0", "1", "120"]  # the first of each sender, and the one with labels
+
+
+def test_lines_that_a_busy_server_refuses_are_posted_again_in_order(
+    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_server()
+    post_many, shell = ThreadHandle.post_many, Shell(server.address, tmp_path)
+    results: list[Any] = []
+
+    async def refused(self: ThreadHandle, posts: Any, **options: Any) -> Any:
+        with locked(server.db):
+            results.extend([each async for each in post_many(self, posts, **options)])
+        for result in results:
+            yield result
+
+    monkeypatch.setattr(ThreadHandle, "post_many", refused)
+    said = [("a", f"{number} {'é' * 100_000}") for number in range(4)]  # 600 KB after the first
+    token = f"--token-file={operator_token_file(server.db)}"
+    done = shell.ok("import", "-", token, "--json", stdin="".join(line("t", *e) for e in said))
+    assert summary(done) == {"posted": 4, "threads": 1}
+    assert [type(result) for result in results] == [StoreBusy] * 3
+    assert stored_messages(shell, "t") == said
 
 
 @pytest.mark.parametrize("gone", [False, True], ids=["bad", "unregistered"])

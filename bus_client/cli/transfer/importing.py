@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
 _REQUEST_ID = "import-"  # the prefix of the request_ids of all imports
 _THREADS_AT_ONCE = 32
-# A batch ends with the line that reaches one of these numbers.
+# A batch ends with the line that reaches one of these numbers. So it is one request of post_many(),
+# which a busy server refuses as a whole.
 _BATCH_LINES, _BATCH_BYTES = 100, 512 * 1024
+_REQUEST_ID_BYTES = 64  # maximum
 _LINES_PER_YIELD = 200  # checked in a few ms, after which the event loop can handle signals
 
 
@@ -223,7 +225,7 @@ class _Import:
             alone = not line.plain or entry.sender not in self._senders
             if not alone:
                 batch.append(line)
-                size += len(entry.content)
+                size += entry.ByteSize() + _REQUEST_ID_BYTES
             if alone or len(batch) >= _BATCH_LINES or size >= _BATCH_BYTES:
                 await self._post_batch(posting, batch)
                 step(len(batch))
@@ -245,31 +247,29 @@ class _Import:
         return f"{_REQUEST_ID}{digest.hexdigest()}-{equal_lines[digest.digest()]}"
 
     async def _post_batch(self, posting: _ThreadPosting, batch: list[_Line]) -> None:
-        """Post plain lines through one stream.
+        """Post plain lines through one stream. Lines that are refused are then posted one by one.
 
         Raises:
-            _LineFailed: A line was refused, or the stream failed.
+            _LineFailed: A line was refused again, or the stream failed.
         """
         if not batch:
             return
         posts = [self._to_post(line) for line in batch]
-        results: list[PostMessageResponse | bus_client.BusError] = []
-        stream = posting.thread.post_many(posts, timeout=self._timeout)
+        refused: list[_Line] = []
+        done = 0
         try:
-            async with aclosing(stream):
-                async for result in stream:
-                    results.append(result)  # noqa: PERF401 - kept if the stream fails
+            async with aclosing(posting.thread.post_many(posts, timeout=self._timeout)) as results:
+                async for result in results:
+                    if isinstance(result, bus_client.BusError):
+                        refused.append(batch[done])
+                    else:
+                        await self._record(posting, batch[done], result)
+                    done += 1
         except bus_client.BusError as failure:
-            results.append(failure)
-        failed: _LineFailed | None = None
-        for line, result in zip(batch, results, strict=False):
-            if not isinstance(result, bus_client.BusError):
-                with _at_line(line.number):
-                    await self._record(posting, line, result)
-            elif failed is None:
-                failed = _LineFailed(line.number, result)
-        if failed is not None:
-            raise failed from failed.error
+            raise _LineFailed(batch[done].number, failure) from failure
+        for line in refused:
+            with _at_line(line.number):
+                await self._post(posting, line)  # unlike post_many(), retries if the server is busy
 
     async def _post(self, posting: _ThreadPosting, line: _Line) -> None:
         entry = line.entry
