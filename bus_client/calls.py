@@ -79,7 +79,7 @@ ListRequest = TypeVar("ListRequest", bound=PagedRequest)
 ListResponse = TypeVar("ListResponse", bound=PagedResponse)
 
 
-def cancelled_by_caller() -> bool:
+def _cancelled_by_caller() -> bool:
     """Returns whether the current task was cancelled, rather than only a call that it awaits."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
@@ -360,7 +360,7 @@ class Calls:
             except _GRPC_ERRORS as failure:
                 error = _not_sent(failure)
             except asyncio.CancelledError:
-                if not self._closed or cancelled_by_caller():
+                if not self._closed or _cancelled_by_caller():
                     raise
                 error = Unreachable(_CLOSED, code="CANCELLED")
             finally:
@@ -473,7 +473,7 @@ class Calls:
         try:
             yield
         except asyncio.CancelledError as cancelled:
-            if cancelled_by_caller():
+            if _cancelled_by_caller():
                 raise
             strip_traceback(cancelled)  # contextlib keeps a reference
             if self._closed:

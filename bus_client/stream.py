@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import grpc.aio
 
-from bus_client.calls import Calls, cancelled_by_caller
+from bus_client.calls import Calls
 from bus_client.errors import (
     BusError,
     CursorLost,
@@ -212,11 +212,12 @@ def known_kinds(messages: Iterable[Message]) -> list[Message]:
 
 async def _read(call: _Call, limit: ReadLimit, timeout: float) -> WaitMessagesResponse:
     """Returns the next frame, not yet checked. Raises BusError if the stream failed or ended."""
+    before = _cancellations()
     limit.begin(timeout)
     try:
         frame = await call.read()
     except asyncio.CancelledError:
-        if limit.exceeded and not cancelled_by_caller():
+        if limit.exceeded and _cancellations() == before:
             raise Unreachable(
                 f"The server sent nothing for {timeout:g} s.", code="DEADLINE_EXCEEDED"
             ) from None
@@ -230,6 +231,12 @@ async def _read(call: _Call, limit: ReadLimit, timeout: float) -> WaitMessagesRe
     if not isinstance(frame, WaitMessagesResponse):
         raise ProtocolError("The server sent a frame that cannot be parsed.")
     return frame
+
+
+def _cancellations() -> int:
+    """Returns how often the current task was cancelled, without those taken back."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 async def _finish(call: _Call) -> None:
