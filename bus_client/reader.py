@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import Literal
 
 from bus_client.calls import Calls
+from bus_client.channel import refuse_fork
 from bus_client.errors import ThreadClosed
 from bus_client.heartbeats import Heartbeats
 from bus_client.requests import NO_LIMIT, build, choice, integer, refuse, seconds
@@ -39,7 +40,8 @@ class Reader:
         self._heartbeats = heartbeats
         #: Epoch and seq; None if not known. To make a Cursor for each message takes 1 µs.
         self._position = None if position is None else (position.epoch, position.after_seq)
-        #: Guards changes of _position: messages may be marked as read in another thread.
+        #: Guards changes of _position and their reports: messages may be marked as read in another
+        #: thread.
         self._moving = threading.Lock()
         #: The cursor after the messages that wait() returned; None once they are marked as read.
         self._returned_to: Cursor | None = None
@@ -99,6 +101,7 @@ class Reader:
         epoch = batch.cursor.epoch
         for message in known_kinds(batch.messages):
             yield message
+            refuse_fork()  # the rest of the batch is the parent's
             self._mark_read(epoch, message.seq, report=report)
 
     async def wait(
@@ -165,7 +168,8 @@ class Reader:
                     self._position = epoch, seq
         if self._position is not None:
             self._heartbeats.resume()
-            self._heartbeats.report(self._thread, *self._position)
+            with self._moving:
+                self._heartbeats.report(self._thread, *self._position)
             await self._heartbeats.flush()
 
     async def _begin_reading(self) -> None:
@@ -216,5 +220,5 @@ class Reader:
             if epoch == here[0] and seq < here[1]:
                 return  # acknowledge() has moved the position further
             self._position = epoch, seq
-        if report:
-            self._heartbeats.report(self._thread, epoch, seq)
+            if report:
+                self._heartbeats.report(self._thread, epoch, seq)

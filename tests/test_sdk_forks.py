@@ -134,6 +134,25 @@ def test_an_inherited_client_makes_no_call_and_closing_it_does_not_affect_the_pa
     assert (closed, code, seq) == ("None", "0", "1")
 
 
+def test_a_loop_of_the_sync_client_ends_in_a_forked_process_and_continues_in_the_parent(
+    server: ServerProcess, name: str, tmp_path: Path
+) -> None:
+    text = """
+    bus = bus_client.sync.BusClient(server, agent=agent, credentials=Path(credentials))
+    bus.connect()
+    messages = bus.join(agent).follow()
+    with bus_client.sync.BusClient(server) as writer:
+        list(writer.join(agent).post_many([*"abc"]))
+    print(next(messages).content)
+    forked(lambda: told(lambda: next(messages).content))
+    print(next(messages).content, next(messages).content)
+    bus.close()
+    """
+    first, refusal, code, others = run(text, server, name, tmp_path)
+    assert is_refusal(refusal)
+    assert (first, code, others) == ("a", "0", "b c")
+
+
 def test_a_process_forked_before_the_first_client_connects(
     server: ServerProcess, name: str, tmp_path: Path
 ) -> None:
