@@ -159,7 +159,8 @@ class _Import:
     """The import of a file: posts to its threads concurrently, to each of them in order.
 
     Lines that the server would not refuse by themselves are posted in batches: if it refuses a post
-    of a batch, it still accepts the ones after it, and the order would be lost.
+    of a batch, it still accepts the ones after it, and the order would be lost. One exception is
+    harmless: a line that was imported before with other fields is in the thread already.
     """
 
     def __init__(
