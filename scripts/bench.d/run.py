@@ -57,6 +57,7 @@ _MINUTES = {
     "P8": 7.5,
     "P9": 3.0,
     "P10": 0.5,
+    "SDK": 2.0,
 }
 
 #: Errors of a failed measurement: a process did not start, failed, hung, or printed invalid output.
