@@ -119,7 +119,7 @@ async def _kept(http: httpx.AsyncClient, thread_id: str) -> list[int]:
         path = f"/api/threads/{thread_id}/messages?after_seq={after}&limit=1000"
         try:
             found = (await http.get(path)).json()
-        except httpx.RemoteProtocolError:  # it has just closed the idle connection
+        except httpx.TransportError:  # it has just closed the idle connection
             continue
         if not found:
             return numbers

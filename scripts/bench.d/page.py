@@ -23,23 +23,27 @@ the goals are compared to; by default it syncs every two minutes, which is shown
 _LIMITS = """\
 ## Where a goal is missed, and why
 
-- **P1, P2, P8.** These are ratios of two loads a few seconds apart. A wide range in brackets \
-means that other processes were using the machine; single rounds then decide.
-- **P3.** One core spends about 19 µs of Python and SQLite on a post: 4 on checking the request \
-and building the message, 5.5 on deciding and inserting, 1.5 on the commit's share, 1.5 on \
-keeping it for followers, 1.7 on the response, 4 in gRPC and the event loop. 100,000 a second \
-would leave 10 for all of it. A `request_id` adds 5 µs for the second B-tree and 2 for the hash \
-of the body; ids that do not ascend add another 12, and 1,000 threads a page each. NATS and Redis \
-do this work in Go and C. NATS that syncs each write, as ThreadBus and Redis do, is far slower.
-- **P4, relative to Redis.** Redis sends its entries unparsed, at 0.4 µs each. Of ThreadBus's 1.2 \
-µs, half is SQLite's, and a Python client can hardly read faster.
-- **P5.** The floor's streams wait on one Condition and write a prepared frame. ThreadBus spends \
-about as much again on the timer, the position and the frame of each wait.
-- **P6.** Ten thousand waits need about 260 keepalives a second, each a write of its own. A wait \
-is five coroutines, a timer and its position. Two coroutines and a closure have been saved; the \
-timer is asyncio's.
+- **P1 with 8 in flight.** The writer gathers the posts of all eight callers and commits them \
+together. While the disk syncs, nothing else is to be done: a tenth of the time. With 64 in flight \
+batches of 34 make up for that, as responses that are sent together cost gRPC less.
+- **P2.** A bare server with a database thread takes 1.5 round trips, and 1.17 if it syncs on the \
+event loop's thread. That was tried here, and no faster: see [the linger](decisions/linger.md). \
+What is left of a lone post is some 130 small steps, with caches that are cold.
+- **P3.** A post takes 17 µs of CPU time: 2.5 to check it, 3.6 to decide it, 2.6 to insert it, 1.4 \
+for the response, and the rest in gRPC, the event loop and the commit. 100,000 a second would \
+leave 10 for all of it. A `request_id` adds 8: its hash, the look-up and a second B-tree. NATS and \
+Redis do this work in Go and C.
+- **P4.** Of 1.6 µs a message, SQLite and Python's module for it take 0.8, the frame 0.3, and gRPC \
+most of the rest. Redis sends its entries unparsed, at 0.4.
+- **P5.** The floor's own fan-out is 1.4 times its writes to one reader: 1.5 cannot be reached. \
+ThreadBus's waits are of a thousand agents, each without its own messages. A delivery takes 64 µs \
+of CPU time, where the floor takes 34: it records for each agent what it was sent, and that it now \
+has work, and computes its position and its next keepalive.
 - **P9.** An isolated wake-up includes waking the processor: with a post every 50 ms, ThreadBus \
-takes twice as long as with one every 5 ms, while AgentChatBus is busy all the time.
+takes twice as long as with one every 5 ms, while AgentChatBus is busy all the time. Of its posts, \
+those that failed are not counted.
+- **SDK, replay.** A bare stub parses a frame of a thousand messages at once. The SDK also marks \
+each message as read when the next one is requested.
 """
 
 _METHOD = """\
