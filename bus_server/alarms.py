@@ -4,6 +4,9 @@ import asyncio
 import heapq
 from typing import Protocol
 
+#: While there are more cancelled alarms than this, and more than others, they are removed.
+MAX_CANCELLED = 100
+
 
 class Sleeper(Protocol):
     """The owner of an alarm."""
@@ -24,10 +27,6 @@ class Alarm:
     def __lt__(self, other: "Alarm") -> bool:
         return self.at < other.at
 
-    def cancel(self) -> None:
-        """Do not call the sleeper."""
-        self.sleeper = None
-
 
 class Alarms:
     """All alarms of a server. Use it on the event loop only.
@@ -37,8 +36,9 @@ class Alarms:
     """
 
     def __init__(self) -> None:
-        #: A heap. Cancelled alarms stay in it until their time.
+        #: A heap. Some of the alarms in it were cancelled.
         self._alarms: list[Alarm] = []
+        self._cancelled = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, at: float, sleeper: Sleeper) -> Alarm:
@@ -48,6 +48,16 @@ class Alarms:
         if self._alarms[0] is alarm:
             self._set_timer(at)
         return alarm
+
+    def cancel(self, alarm: Alarm) -> None:
+        """Do not call the sleeper of an alarm that has not rung. Call it once at most."""
+        alarm.sleeper = None
+        self._cancelled += 1
+        if self._cancelled > max(MAX_CANCELLED, len(self._alarms) // 2):
+            # Their times may be minutes away, and a caller can open and end many waits until then.
+            self._alarms = [each for each in self._alarms if each.sleeper is not None]
+            heapq.heapify(self._alarms)
+            self._cancelled = 0
 
     def _set_timer(self, at: float) -> None:
         if self._timer is not None:
@@ -59,7 +69,9 @@ class Alarms:
         now = asyncio.get_running_loop().time()
         while self._alarms and self._alarms[0].at <= now:
             sleeper = heapq.heappop(self._alarms).sleeper
-            if sleeper is not None:
+            if sleeper is None:
+                self._cancelled -= 1
+            else:
                 sleeper.ring()
         if self._alarms and self._timer is None:
             self._set_timer(self._alarms[0].at)

@@ -91,7 +91,8 @@ class Waiter:
     def close(self) -> None:
         """Cancel the alarm. Call it when the wait has ended."""
         if self._alarm is not None:
-            self._alarm.cancel()
+            self._alarms.cancel(self._alarm)
+            self._alarm = None
 
     def _set_alarm(self, at: float) -> None:
         self.close()

@@ -233,8 +233,8 @@ def test_no_line_is_posted_before_an_earlier_one_that_is_refused(
     done = shell.run("import", "-", token, "--json", stdin="".join([*before, bad, *after]))
     assert done.code != 0
     assert done.error["message"].startswith("Line 4, after posting 3 messages: ")
-    mended = "".join([*before, line(name, "a", "4"), *after])
-    done = shell.ok("import", "-", token, "--json", stdin=mended)
+    corrected = "".join([*before, line(name, "a", "4"), *after])
+    done = shell.ok("import", "-", token, "--json", stdin=corrected)
     assert summary(done) == {"posted": 4, "already_there": 3, "threads": 1}
     assert stored_messages(shell, name) == [("a", f"{n}") for n in range(1, 8)]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bus_server.alarms import Alarm
+from bus_server.alarms import MAX_CANCELLED, Alarm
 from bus_server.tail import Tails, Waiter
 from tests.polling import until
 
@@ -18,7 +18,12 @@ LONG = 60.0
 @contextlib.contextmanager
 def watching() -> Iterator[Waiter]:
     """A wait on one thread, of the current task."""
-    tails = Tails()
+    with watching_in(Tails()) as waiter:
+        yield waiter
+
+
+@contextlib.contextmanager
+def watching_in(tails: Tails) -> Iterator[Waiter]:
     waiter = tails.watch(["t"])
     try:
         yield waiter
@@ -106,3 +111,15 @@ async def test_the_alarm_ends_with_the_wait() -> None:
         alarm = waiter._alarm
         assert alarm is not None
     assert alarm.sleeper is None
+
+
+async def test_ended_waits_leave_no_alarms() -> None:
+    tails = Tails()
+    with watching_in(tails) as waiter:
+        await waiter.until(lambda: True, after(LONG))
+        for _ in range(1_000):
+            with watching_in(tails) as ended:
+                await ended.until(lambda: True, after(LONG))
+        assert len(tails._alarms._alarms) <= MAX_CANCELLED + 2
+        # The one that is left still rings.
+        await waiter.until(never, after(0.01))

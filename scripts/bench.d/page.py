@@ -55,12 +55,12 @@ same round. The table shows the median of the rounds, with the lowest and the hi
 Clients count lost and duplicated messages. CPU time is that of all the server's threads \
 (`/proc/PID/task/*/schedstat`).
 
-**The clients must be faster than the servers**, or else all servers look equally fast. ghz uses \
+**The clients must be faster than the servers**, otherwise all servers look equally fast. ghz uses \
 more CPU time for a call than the floor, so that a server half as fast as the floor looks almost \
 equal to it. Posts/s are therefore measured with h2load (4 connections, one thread) and, where \
 posts go to many threads, with a Python client that writes prepared HTTP/2 frames. That client \
-also measures the fan-out, and posts that arrive at random. ghz's figures are shown for those who \
-use it. Batches, replay and wake-ups are measured with gRPC clients in Python that work on bytes.
+also measures the fan-out, and posts that arrive at random. ghz's figures are shown beside them. \
+Batches, replay and wake-ups are measured with gRPC clients in Python that work on bytes.
 
 **Posts that arrive at random** are a Poisson process: they are sent when they are due, whether or \
 not earlier posts were answered, and a post's latency counts from when it was due. The rates are \
