@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -33,8 +34,26 @@ RESERVE, SMALL_SHARE = 1 / 4, 1 / 32
 #: were several; at most MAX_LINGER. The callers that just got a response can then post again, so
 #: that one batch has the posts of all of them. This saves more than commits: responses that are
 #: sent together lead to requests that arrive together. The price: a caller that posts alone just
-#: after twenty others did waits up to 10 ms.
-LINGER, MAX_LINGER = 500e-6, 0.010
+#: after twenty others did waits up to 10 ms. So the writer lingers only while the process uses more
+#: than BUSY of a core.
+LINGER, MAX_LINGER, BUSY = 500e-6, 0.010, 0.8
+
+
+class _Load:
+    """The share of a core that this process uses, smoothed over some eight measurements."""
+
+    def __init__(self) -> None:
+        self._share = 0.0
+        self._time, self._used = time.monotonic(), time.process_time()
+
+    def measure(self) -> float:
+        """Returns the share until now; more than 1 if several threads run at a time."""
+        now, used = time.monotonic(), time.process_time()
+        if now > self._time:
+            share = (used - self._used) / (now - self._time)
+            self._share += (share - self._share) / 8
+            self._time, self._used = now, used
+        return self._share
 
 
 class _Queued(NamedTuple):
@@ -62,8 +81,8 @@ class Writer:
     another has queued. The caller of a command is the `fair_queue.fairness_key` of the task that
     enqueues it.
 
-    Commands queue up while a batch is committed, and for a moment after it if there are several
-    callers. Nothing here is locked: only the event loop's thread may use it.
+    Commands queue up while a batch is committed, and for a moment after it while several callers
+    keep the process busy. Nothing here is locked: only the event loop's thread may use it.
     """
 
     def __init__(
@@ -94,6 +113,8 @@ class Writer:
         #: Set when `_expected` commands are queued, or a full batch.
         self._gathered = asyncio.Event()
         self._expected = 0
+        #: Measured once for each batch.
+        self._load = _Load()
 
     async def submit(self, command: Command[R]) -> R:
         """Commit a command. Returns its result once it is durable and waits have been notified.
@@ -191,7 +212,8 @@ class Writer:
 
     async def _linger(self) -> None:
         """Wait briefly until as many commands are queued as were pending, or a full batch."""
-        if 1 < self._peak > len(self._queue) and self._cost < BATCH_COST:
+        several = 1 < self._peak > len(self._queue)
+        if self._load.measure() > BUSY and several and self._cost < BATCH_COST:
             self._expected = self._peak
             self._gathered.clear()
             with contextlib.suppress(TimeoutError):

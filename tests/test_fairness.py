@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -67,6 +68,15 @@ async def all_have_run() -> None:
         await asyncio.sleep(0)
 
 
+def linger_for_a_minute(monkeypatch: pytest.MonkeyPatch, *, busy: bool) -> None:
+    """Let the writer linger for a minute, and believe that the process is busy, or idle."""
+    monkeypatch.setattr("bus_server.writer.LINGER", 60.0)
+    monkeypatch.setattr("bus_server.writer.MAX_LINGER", 60.0)
+    now = time.process_time()
+    used = (lambda: 1e3 * time.monotonic()) if busy else (lambda: now)
+    monkeypatch.setattr("bus_server.writer.time.process_time", used)
+
+
 @contextlib.asynccontextmanager
 async def held_up(bus: Bus, db: Path) -> AsyncIterator[None]:
     """While it is open the second post is being committed, and further posts are queued."""
@@ -128,11 +138,37 @@ async def test_the_writer_does_not_linger_while_a_full_batch_is_queued(
     many = [append("t", "many") for _ in range(BATCH_COST)]
     async with running(own_store, Settings()) as bus:
         async with held_up(bus, tmp_path / "bus.db"):
-            monkeypatch.setattr("bus_server.writer.LINGER", 60.0)
-            monkeypatch.setattr("bus_server.writer.MAX_LINGER", 60.0)
+            linger_for_a_minute(monkeypatch, busy=True)
             batches = [asyncio.ensure_future(await bus.post_many(many)) for _ in range(3)]
         async with asyncio.timeout(20):
             await asyncio.gather(*batches)
+
+
+async def test_the_writer_lingers_for_all_that_were_pending_while_the_process_is_busy(
+    own_store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_store, Settings()) as bus:
+        async with held_up(bus, tmp_path / "bus.db"):
+            linger_for_a_minute(monkeypatch, busy=True)
+            one = post(bus, "a")
+            await all_have_run()
+        await all_have_run()
+        assert bus._writer.statistics().queued == 1  # the second was pending together with it
+        two = post(bus, "b")
+        async with asyncio.timeout(20):
+            assert [(await one).seq, (await two).seq] == [3, 4]
+
+
+async def test_the_writer_does_not_linger_while_the_process_has_time_to_spare(
+    own_store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_store, Settings()) as bus:
+        async with held_up(bus, tmp_path / "bus.db"):
+            linger_for_a_minute(monkeypatch, busy=False)
+            one = post(bus, "a")
+            await all_have_run()
+        async with asyncio.timeout(20):
+            assert (await one).seq == 3
 
 
 @pytest.mark.parametrize("settings", TEN_POSTS, ids=["posts", "bytes"])
