@@ -331,12 +331,11 @@ class WaitLoop:
             return None
         # Set before it is sent: the agent may report it as read before the send returns.
         p.sent_after = p.after
-        senders = (rows[index][0] for index in wanted)
-        self._resources.participants.delivered(
-            self._request.agent, p.name, p.head, start + wanted[-1], senders
-        )
+        head, upto = p.head, start + wanted[-1]
+        senders = {rows[index][0] for index in wanted}
+        self._resources.participants.delivered(self._request.agent, p.name, head, upto, senders)
         bodies = [rows[index][1] for index in wanted]
-        return self._resources.encoder.encode(p.name, p.after, p.head.epoch, bodies)
+        return self._resources.encoder.encode(p.name, p.after, head.epoch, bodies)
 
     async def _send_participants(self) -> None:
         """Send the changes of each thread's participants since the last frame."""

@@ -91,8 +91,10 @@ class AgentState:
 
         Infinity if there is none. Both times are on the event loop's clock.
         """
-        ends = (self.lease_end, self.working_end if self.pending_work else -math.inf)
-        return min((end for end in ends if end > now), default=math.inf)
+        change = self.lease_end if self.lease_end > now else math.inf
+        if self.pending_work and now < self.working_end < change:
+            return self.working_end
+        return change
 
 
 @dataclass(frozen=True, slots=True)

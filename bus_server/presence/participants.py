@@ -6,7 +6,7 @@ Combines what the store has as of the last checkpoint with what memory has since
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from bus_server.errors import BusError, StoreBug, ThreadNotFound
 from bus_server.presence.changes import Changes
@@ -72,16 +72,14 @@ class Participants:
         for thread in threads:
             self._changes.add_thread(thread)
 
-    def delivered(
-        self, agent: str, thread: str, head: Head, upto: int, senders: Iterable[str]
-    ) -> None:
+    def delivered(self, agent: str, thread: str, head: Head, upto: int, senders: Set[str]) -> None:
         """Record that a wait of `agent` was sent messages, by these senders, up to seq `upto`.
 
         They are work for the agent unless it sent all of them. No-op for anonymous callers
         (`agent` is empty).
         """
         self.listed(agent, thread, head, upto)
-        if agent and any(sender != agent for sender in senders):
+        if agent and senders != {agent}:
             self._presence.delivered(agent, thread, upto)
 
     def listed(self, agent: str, thread: str, head: Head, upto: int) -> None:

@@ -41,8 +41,11 @@ class UnsavedPositions:
 
         A position of another epoch is replaced.
         """
-        _, was_delivered, was_read = _get(self._unsaved, agent, thread, epoch)
-        self._unsaved[agent, thread] = epoch, max(delivered, was_delivered), max(read, was_read)
+        key = agent, thread
+        known = self._unsaved.get(key)
+        if known is not None and known[0] == epoch:
+            delivered, read = max(delivered, known[1]), max(read, known[2])
+        self._unsaved[key] = epoch, delivered, read
         self._changes.unsaved.set()
         self._changes.add_thread(thread)
 

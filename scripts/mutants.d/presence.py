@@ -22,7 +22,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/presence/participants.py",
-                "if agent and any(sender != agent for sender in senders):",
+                "if agent and senders != {agent}:",
                 "if agent:",
             )
         ],

@@ -165,8 +165,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow/loop.py",
-                "(rows[index][0] for index in wanted)",
-                "()",
+                "{rows[index][0] for index in wanted}",
+                "{self._request.agent}",
             )
         ],
         ["tests/test_waiting_stored.py"],
