@@ -44,7 +44,8 @@ SABOTAGES = [
             Edit("bus_server/store/agents.py", "    _check_expiry(batch, old)\n", ""),
         ],
         [
-            "tests/test_identity_rotation.py::test_of_concurrent_rotations_without_a_grace_period_one_wins"
+            "tests/store/test_agents.py::test_an_expired_token_is_told_from_an_unknown_one",
+            "tests/test_identity_rotation.py::test_of_concurrent_rotations_without_a_grace_period_one_wins",
         ],
     ),
     Sabotage(
