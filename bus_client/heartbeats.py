@@ -52,8 +52,10 @@ class Heartbeats:
         self._anonymous = anonymous
         self._automatic = automatic and not anonymous
         self._loop = asyncio.get_running_loop()
-        #: The read positions to send. Another thread may add one at any time: see report().
+        #: The read positions to send. Another thread may add to _read at any time, as a lock could
+        #: be held by what a signal handler interrupts.
         self._unsent: dict[str, _Position] = {}
+        self._read: dict[str, _Position] = {}
         self._sent: dict[str, _Position] = {}
         self._status_text = ""
         self._lease_end = -math.inf  # on the loop's clock
@@ -66,13 +68,16 @@ class Heartbeats:
         self._task = asyncio.create_task(self._run())
 
     def report(self, thread: str, epoch: str, seq: int) -> None:
-        """Schedule a report, within about a second, that everything up to `seq` was read.
+        """Schedule a report, within about a second, that everything up to `seq` was read."""
+        if not self._anonymous and self._sent.get(thread) != (epoch, seq):
+            self._merge(thread, (epoch, seq))
+            self._wake()
 
-        May be called in any thread.
-        """
+    def report_read(self, thread: str, epoch: str, seq: int) -> None:
+        """As report(), but may be called in any thread."""
         if self._anonymous or self._sent.get(thread) == (epoch, seq):
             return
-        self._unsent[thread] = epoch, seq
+        self._read[thread] = epoch, seq
         if not self._wakeup.is_set():
             self._loop.call_soon_threadsafe(self._wake)
 
@@ -92,6 +97,7 @@ class Heartbeats:
     def forget(self, thread: str) -> None:
         """Drop a thread's read position, whether or not it has been sent."""
         self._unsent.pop(thread, None)
+        self._read.pop(thread, None)
         self._sent.pop(thread, None)
 
     def pause(self) -> None:
@@ -133,7 +139,7 @@ class Heartbeats:
             BusError: The call failed. The positions are sent later, except those that were refused.
         """
         async with self._sending:
-            if self._unsent or self._needed:
+            if self._unsent or self._read or self._needed:
                 await self._send()
 
     async def beat(
@@ -196,7 +202,7 @@ class Heartbeats:
                     await self._wakeup.wait()
             self._wakeup.clear()
             overdue = self._due <= asyncio.get_running_loop().time()
-            if self._paused or not (overdue or self._unsent or self._needed):
+            if self._paused or not (overdue or self._unsent or self._read or self._needed):
                 continue
             pause = _MIN_PAUSE
             if not self._sending.locked():  # otherwise the lock's holder sends the positions
@@ -218,6 +224,8 @@ class Heartbeats:
     ) -> HeartbeatResponse:
         """Make the Heartbeat call, and return the response. The caller must hold `_sending`."""
         loop = asyncio.get_running_loop()
+        for thread in list(self._read):
+            self._merge(thread, self._read.pop(thread))
         batch = {
             thread: self._unsent.pop(thread) for thread in list(self._unsent)[:MAX_WAIT_THREADS]
         }
@@ -258,8 +266,14 @@ class Heartbeats:
             )
         return response
 
+    def _merge(self, thread: str, position: _Position) -> None:
+        """Add a position to `_unsent`, unless a later one of its epoch is there."""
+        unsent = self._unsent.get(thread)
+        if unsent is None or unsent[0] != position[0] or unsent[1] < position[1]:
+            self._unsent[thread] = position
+
     def _wake(self) -> None:
-        if (self._unsent or self._needed) and not self._paused:
+        if (self._unsent or self._read or self._needed) and not self._paused:
             self._wakeup.set()
 
 

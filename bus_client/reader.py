@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Literal
@@ -40,9 +39,10 @@ class Reader:
         self._heartbeats = heartbeats
         #: Epoch and seq; None if not known. To make a Cursor for each message takes 1 µs.
         self._position = None if position is None else (position.epoch, position.after_seq)
-        #: Guards changes of _position and their reports: messages may be marked as read in another
-        #: thread.
-        self._moving = threading.Lock()
+        #: As _position, of the last message that was marked as read since _position was set. Apart,
+        #: and not guarded by a lock, as another thread may mark messages, which may be interrupted
+        #: by a signal handler that calls acknowledge().
+        self._read: tuple[str, int] | None = None
         #: The cursor after the messages that wait() returned; None once they are marked as read.
         self._returned_to: Cursor | None = None
         self._reading = False
@@ -51,7 +51,7 @@ class Reader:
     @property
     def position(self) -> Cursor:
         """See ThreadHandle.position."""
-        epoch, seq = self._position or ("", 0)
+        epoch, seq = self._here() or ("", 0)
         return Cursor(thread=self._thread, after_seq=seq, epoch=epoch)
 
     @position.setter
@@ -59,6 +59,7 @@ class Reader:
         position = build(WaitMessagesRequest, threads=[cursor]).threads[0]
         if position.thread != self._thread:
             refuse("position.thread", f"must be {self._thread!r}, not {position.thread!r}")
+        self._read = None
         self._position = position.epoch, position.after_seq
         self._returned_to = None
 
@@ -162,14 +163,13 @@ class Reader:
             self._mark_returned_read()
         else:
             seq = integer("seq", seq)
-            with self._moving:
-                epoch, here = self._position or ("", 0)
-                if seq > here:
-                    self._position = epoch, seq
-        if self._position is not None:
+            epoch, here = self._here() or ("", 0)
+            if seq > here:
+                self._position = epoch, seq
+        position = self._here()
+        if position is not None:
             self._heartbeats.resume()
-            with self._moving:
-                self._heartbeats.report(self._thread, *self._position)
+            self._heartbeats.report(self._thread, *position)
             await self._heartbeats.flush()
 
     async def _begin_reading(self) -> None:
@@ -215,10 +215,16 @@ class Reader:
             self._mark_read(end.epoch, end.after_seq)
 
     def _mark_read(self, epoch: str, seq: int, *, report: bool = True) -> None:
-        with self._moving:
-            here = self._position or ("", 0)
-            if epoch == here[0] and seq < here[1]:
-                return  # acknowledge() has moved the position further
-            self._position = epoch, seq
-            if report:
-                self._heartbeats.report(self._thread, epoch, seq)
+        here = self._position or ("", 0)
+        if epoch == here[0] and seq < here[1]:
+            return  # acknowledge() has moved the position further
+        self._read = epoch, seq
+        if report:
+            self._heartbeats.report_read(self._thread, epoch, seq)
+
+    def _here(self) -> tuple[str, int] | None:
+        """Returns the epoch and seq of the position; None if it is not known."""
+        position, read = self._position, self._read
+        if position is None or read is None:
+            return position or read
+        return max(position, read) if position[0] == read[0] else read

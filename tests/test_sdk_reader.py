@@ -1,44 +1,66 @@
 """The read position of a thread handle, when two threads of a program move it."""
 
-import threading
+import asyncio
 from typing import Any
 
+from bus_client.heartbeats import Heartbeats
 from bus_client.reader import Reader
-from threadbus.v1.bus_service_pb2 import MessageBatch
+from threadbus.v1.bus_service_pb2 import HeartbeatRequest, HeartbeatResponse, MessageBatch
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Cursor, Message
 
 
-class Heartbeats:
-    """Records reports, and interrupts the first one until another is made, or for a moment."""
+class Calls:
+    """Records the seq of each thread that heartbeats report."""
+
+    class bus:
+        Heartbeat = None
 
     def __init__(self) -> None:
-        self.reports: list[int] = []
-        self.interrupted, self.another = threading.Event(), threading.Event()
+        self.reported: list[dict[str, int]] = []
 
-    def report(self, thread: str, epoch: str, seq: int) -> None:
-        if self.interrupted.is_set():
-            self.another.set()
-        else:
-            self.interrupted.set()
-            self.another.wait(0.1)
-        self.reports.append(seq)
-
-    def resume(self) -> None:
-        pass
-
-    async def flush(self) -> None:
-        pass
+    async def call(self, _: None, request: HeartbeatRequest, **options: Any) -> HeartbeatResponse:
+        self.reported.append({each.thread: each.after_seq for each in request.read_cursors})
+        return HeartbeatResponse()
 
 
-async def test_the_last_report_is_the_position_whichever_thread_moved_it() -> None:
-    heartbeats: Any = Heartbeats()
-    calls: Any = None
-    reader = Reader("t", calls, heartbeats, Cursor(thread="t", epoch="e"))
+class Interrupted(Heartbeats):
+    """Heartbeats whose first report of a read message is interrupted by an acknowledge()."""
+
+    reader: Reader | None = None
+
+    def report_read(self, thread: str, epoch: str, seq: int) -> None:
+        reader, self.reader = self.reader, None
+        if reader is not None:  # as a signal handler that calls the blocking client would
+            acknowledging = reader.acknowledge(9)
+            asyncio.run_coroutine_threadsafe(acknowledging, self._loop).result(20)
+        super().report_read(thread, epoch, seq)
+
+
+async def test_a_message_is_marked_as_read_while_a_later_one_is_acknowledged() -> None:
+    calls: Any = Calls()
+    heartbeats = Interrupted(calls, anonymous=False, automatic=False)
+    reader = heartbeats.reader = Reader("t", calls, heartbeats, Cursor(thread="t", epoch="e"))
     messages = [Message(seq=seq, kind=MESSAGE_KIND_CHAT) for seq in (1, 2)]
     batch = reader._batch(MessageBatch(messages=messages, cursor=Cursor(epoch="e")), report=True)
-    reading = threading.Thread(target=list, args=[batch])
-    reading.start()
-    assert heartbeats.interrupted.wait(20)
-    await reader.acknowledge(9)
-    reading.join(20)
-    assert (reader.position.after_seq, heartbeats.reports[-1]) == (9, 9)
+    await asyncio.to_thread(list, batch)
+    assert reader.position.after_seq == 9
+    await heartbeats.close()
+    assert {"t": 9} in calls.reported
+    reader._mark_read("e", 10)
+    assert reader.position.after_seq == 10
+
+
+async def test_a_report_does_not_replace_a_later_one_that_is_not_sent() -> None:
+    calls: Any = Calls()
+    heartbeats = Heartbeats(calls, anonymous=False, automatic=False)
+    heartbeats.report("t", "e", 9)
+    heartbeats.report_read("t", "e", 1)
+    await heartbeats.flush()
+    assert calls.reported == [{"t": 9}]
+    heartbeats.report_read("t", "e", 11)
+    heartbeats.report("t", "e", 10)
+    await heartbeats.flush()
+    heartbeats.report("t", "new", 1)
+    await heartbeats.flush()
+    assert calls.reported[1:] == [{"t": 11}, {"t": 1}]
+    await heartbeats.close()

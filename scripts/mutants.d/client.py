@@ -7,6 +7,23 @@ _CONNECTIONS = "bus_client/connections.py"
 
 SABOTAGES = [
     Sabotage(
+        "a report replaces a later one that is not sent yet",
+        [Edit(_BEATS, "unsent[0] != position[0] or unsent[1] < position[1]", "unsent != position")],
+        ["tests/test_sdk_reader.py"],
+    ),
+    Sabotage(
+        "a message that is marked as read takes back a later acknowledgement",
+        [
+            Edit(
+                "bus_client/reader.py",
+                "return max(position, read) if position[0] == read[0] else read",
+                "return read",
+            ),
+            Edit("bus_client/reader.py", "if epoch == here[0] and seq < here[1]:", "if not here:"),
+        ],
+        ["tests/test_sdk_reader.py"],
+    ),
+    Sabotage(
         "heartbeats stop at the first failure",
         [
             Edit(
