@@ -6,6 +6,8 @@ from typing import Protocol
 
 #: While there are more cancelled alarms than this, and more than others, they are removed.
 MAX_CANCELLED = 100
+#: Seconds after an alarm's time at which the timer is set.
+ROUNDING = 0.0005
 
 
 class Sleeper(Protocol):
@@ -62,7 +64,8 @@ class Alarms:
     def _set_timer(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(at, self._ring)
+        # uvloop rounds to milliseconds, and so may run a timer half a millisecond too early.
+        self._timer = asyncio.get_running_loop().call_at(at + ROUNDING, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
