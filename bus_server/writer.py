@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from bus_server import fair_queue
 from bus_server.errors import BusError, StoreBusy
 from bus_server.fair_queue import FairQueue
+from bus_server.load import Load
 from bus_server.recent import Recent
 from bus_server.store import AppendMany, Command, Commit
 from bus_server.store.interface import Store
@@ -34,26 +34,9 @@ RESERVE, SMALL_SHARE = 1 / 4, 1 / 32
 #: were several; at most MAX_LINGER. The callers that just got a response can then post again, so
 #: that one batch has the posts of all of them. This saves more than commits: responses that are
 #: sent together lead to requests that arrive together. The price: a caller that posts alone just
-#: after twenty others did waits up to 10 ms. So the writer lingers only while the process uses more
-#: than BUSY of a core.
-LINGER, MAX_LINGER, BUSY = 500e-6, 0.010, 0.8
-
-
-class _Load:
-    """The share of a core that this process uses, smoothed over some eight measurements."""
-
-    def __init__(self) -> None:
-        self._share = 0.0
-        self._time, self._used = time.monotonic(), time.process_time()
-
-    def measure(self) -> float:
-        """Returns the share until now; more than 1 if several threads run at a time."""
-        now, used = time.monotonic(), time.process_time()
-        if now > self._time:
-            share = (used - self._used) / (now - self._time)
-            self._share += (share - self._share) / 8
-            self._time, self._used = now, used
-        return self._share
+#: after twenty others did waits up to 10 ms. So the writer lingers only while the load of the event
+#: loop is above BUSY.
+LINGER, MAX_LINGER, BUSY = 500e-6, 0.010, 0.65
 
 
 class _Queued(NamedTuple):
@@ -82,7 +65,7 @@ class Writer:
     enqueues it.
 
     Commands queue up while a batch is committed, and for a moment after it while several callers
-    keep the process busy. Nothing here is locked: only the event loop's thread may use it.
+    keep the event loop busy. Nothing here is locked: only the event loop's thread may use it.
     """
 
     def __init__(
@@ -113,8 +96,6 @@ class Writer:
         #: Set when `_expected` commands are queued, or a full batch.
         self._gathered = asyncio.Event()
         self._expected = 0
-        #: Measured once for each batch.
-        self._load = _Load()
 
     async def submit(self, command: Command[R]) -> R:
         """Commit a command. Returns its result once it is durable and waits have been notified.
@@ -152,11 +133,12 @@ class Writer:
 
     async def run(self) -> None:
         """Commit batches until cancelled."""
-        while True:
-            await self._available.wait()
-            # The batch gets no name here, which would keep it in memory until the next one.
-            await self._write(self._next_batch())
-            await self._linger()
+        with contextlib.closing(Load()) as load:
+            while True:
+                await self._available.wait()
+                # The batch gets no name here, which would keep it in memory until the next one.
+                await self._write(self._next_batch())
+                await self._linger(load.measure())
 
     def statistics(self) -> WriterStatistics:
         """Returns the current statistics."""
@@ -210,10 +192,13 @@ class Writer:
         self._pending -= len(batch)
         self._freed.set()
 
-    async def _linger(self) -> None:
-        """Wait briefly until as many commands are queued as were pending, or a full batch."""
-        several = 1 < self._peak > len(self._queue)
-        if self._load.measure() > BUSY and several and self._cost < BATCH_COST:
+    async def _linger(self, load: float) -> None:
+        """Wait briefly until as many commands are queued as were pending, or a full batch.
+
+        `load`: that of the event loop.
+        """
+        several = self._peak > max(1, len(self._queue))
+        if load > BUSY and several and self._cost < BATCH_COST:
             self._expected = self._peak
             self._gathered.clear()
             with contextlib.suppress(TimeoutError):

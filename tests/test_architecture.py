@@ -24,7 +24,13 @@ LAYERS = [
     ["bus_server.tail", "bus_server.recent", "bus_server.encoding"],
     ["bus_server.store"],
     ["bus_server.budget", "bus_server.memory", "bus_server.filesystem", "bus_server.fd_limit"],
-    ["bus_server.errors", "bus_server.settings", "bus_server.fair_queue", "bus_server.alarms"],
+    [
+        "bus_server.errors",
+        "bus_server.settings",
+        "bus_server.fair_queue",
+        "bus_server.alarms",
+        "bus_server.load",
+    ],
 ]
 
 
