@@ -22,6 +22,7 @@ import goal_idle
 import goal_posts
 import goal_replay
 import goal_sdk
+import goal_servers
 import goal_wakes
 import machine
 import page
@@ -43,6 +44,7 @@ GOALS: dict[str, Callable[[Bench], Outcome]] = {
     "P9": goal_ancestor.measure,
     "P10": goal_cli.measure,
     "SDK": goal_sdk.measure,
+    "S1": goal_servers.measure,
 }
 
 #: Minutes that each goal takes on two cores on which the floor makes 3,000 posts/s.
@@ -58,6 +60,7 @@ _MINUTES = {
     "P9": 3.0,
     "P10": 0.5,
     "SDK": 2.0,
+    "S1": 1.0,
 }
 
 #: Errors of a failed measurement: a process did not start, failed, hung, or printed invalid output.
