@@ -8,6 +8,7 @@ from collections.abc import Callable
 from bus_server.errors import BusError, StoreBug, StoreFailed
 from bus_server.follow.loop import WaitResources
 from bus_server.presence.presence import Presence
+from bus_server.relay import Relay
 from bus_server.waits import Waits
 from threadbus.v1.bus_service_pb2 import WaitEnding
 
@@ -28,12 +29,14 @@ class Fallback:
         resources: WaitResources,
         presence: Presence,
         waits: Waits,
+        relay: Relay,
         clear_tokens: Callable[[], None],
     ) -> None:
         """`clear_tokens`: called when another process may have revoked or rotated tokens."""
         self._resources = resources
         self._presence = presence
         self._waits = waits
+        self._relay = relay
         self._clear_tokens = clear_tokens
 
     async def run(self, interval: float) -> None:
@@ -55,7 +58,7 @@ class Fallback:
 
     async def _refresh(self) -> bool:
         """Load what other processes committed. Returns False if the next poll must do so again."""
-        store, tails = self._resources.store, self._resources.tails
+        store = self._resources.store
         # Another process may have revoked tokens and edited messages.
         self._clear_tokens()
         self._resources.recent.clear()
@@ -65,14 +68,5 @@ class Fallback:
         since = store.clock.now() - round(CHECKPOINT_DELAY * 1e6)
         for agent in self._presence.merge(await store.presence_rows(since)):
             await self._waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent)
-        known_heads = tails.heads
-        heads = await store.heads(list(known_heads)) if known_heads else {}
-        for name, known in known_heads.items():
-            if name in heads:
-                await tails.advance(name, heads[name])
-            elif known is not None:
-                await tails.end(name, known.epoch)
         self._resources.cache.changed()
-        # A thread that is missing, and whose head is being read for a new wait, may have been
-        # deleted after that read: look it up again.
-        return all(name in heads or known is not None for name, known in known_heads.items())
+        return await self._relay.look(self._resources.tails.heads())

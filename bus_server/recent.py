@@ -30,6 +30,8 @@ class Recent:
         """`max_bytes`: the maximum size of the rows, counting OVERHEAD for each."""
         self._max_bytes = max_bytes
         self._bytes = 0
+        #: Incremented when rows may have been edited.
+        self.changes = 0
         self._rows: dict[str, dict[int, Row]] = {}
         #: Each addition, oldest first: its epoch and seqs.
         self._added: deque[tuple[str, tuple[int, ...]]] = deque()
@@ -49,6 +51,7 @@ class Recent:
 
         Evicts the oldest rows if full: the edited rows grow.
         """
+        self.changes += bool(edits)
         rows = self._rows.get(epoch, {})
         for seq, edit_seq in edits.items():
             if seq in rows:
@@ -60,6 +63,7 @@ class Recent:
 
     def clear(self) -> None:
         """Drop everything: another server may have edited any of it."""
+        self.changes += 1
         self._rows.clear()
         self._added.clear()
         self._bytes = 0

@@ -33,6 +33,7 @@ from bus_server.presence.participants import Participants
 from bus_server.presence.positions import UnsavedPositions
 from bus_server.presence.presence import Presence
 from bus_server.recent import Recent
+from bus_server.relay import Relay
 from bus_server.services import admin_service, agent_service, bus_service, thread_service
 from bus_server.services.call import FinishedCall
 from bus_server.services.dispatch import Authorization, Dispatcher
@@ -125,6 +126,7 @@ class Parts:
     writer: Writer
     resources: WaitResources
     checkpointer: Checkpointer
+    relay: Relay
     fallback: Fallback
 
     def start(self, settings: Settings) -> list[asyncio.Task[None]]:
@@ -135,6 +137,8 @@ class Parts:
             self.resources.cache.run(),
             self.bus.purge_forever(),
         ]
+        if settings.hints == "on":
+            loops += [self.relay.run(), self.resources.store.waker.run(self.relay.hint)]
         if settings.fallback_interval:
             loops.append(self.fallback.run(settings.fallback_interval))
         return [asyncio.create_task(loop) for loop in loops]
@@ -167,6 +171,7 @@ def build(
     cache = ParticipantCache(changes)
     resources = WaitResources(store, tails, recent, BatchEncoder(), participants, cache)
     checkpointer = Checkpointer(writer, presence, positions, changes)
+    relay = Relay(store, tails, recent)
     return Parts(
         bus=Bus(resources, writer, presence, positions, checkpointer),
         agents=Agents(store, writer, presence, waits, changes),
@@ -175,7 +180,8 @@ def build(
         writer=writer,
         resources=resources,
         checkpointer=checkpointer,
-        fallback=Fallback(resources, presence, waits, clear_tokens),
+        relay=relay,
+        fallback=Fallback(resources, presence, waits, relay, clear_tokens),
     )
 
 

@@ -89,6 +89,11 @@ class Settings:
         1.0,
         "Longest time between checks for what other processes wrote to the file. 0: never check.",
     )
+    hints: Literal["on", "off"] = _setting(
+        "on",
+        "on: servers on the same file tell each other at once which threads have new messages. "
+        "off: they see them at the next --fallback-interval.",
+    )
     busy_timeout: Seconds = _setting(
         5.0, "How long posts wait while another program locks the file, before they are refused."
     )

@@ -5,7 +5,7 @@ flag is ever cleared, so no wake-up can be lost between checking and waiting.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from bus_server.alarms import Alarm, Alarms
@@ -129,13 +129,23 @@ class Tails:
         #: Whether the server is shutting down, so that waits must end.
         self.draining = False
 
-    @property
-    def heads(self) -> dict[str, Head | None]:
-        """The known head of each thread with a wait.
+    def heads(self, names: Iterable[str] | None = None) -> dict[str, Head | None]:
+        """Returns the known heads of threads with a wait, by name: of these threads, or of all.
 
         None: it is being read for the first time; the read may return an outdated head.
         """
-        return {name: tail.head for name, tail in self._tails.items()}
+        wanted = self._tails.keys() if names is None else self._tails.keys() & set(names)
+        return {name: self._tails[name].head for name in wanted}
+
+    def is_shared(self, name: str) -> bool:
+        """Returns whether several waits hold a thread."""
+        tail = self._tails.get(name)
+        return tail is not None and tail.waits > 1
+
+    def is_behind(self, name: str, seq: int) -> bool:
+        """Returns whether a thread has a wait, and no head with this seq is known. 0: any seq."""
+        tail = self._tails.get(name)
+        return tail is not None and (tail.head is None or not seq or tail.head.seq < seq)
 
     def watch(self, names: Sequence[str]) -> Waiter:
         """Hold the tails of these threads until `unwatch`. Returns the wait's Waiter.

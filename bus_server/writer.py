@@ -229,10 +229,12 @@ class Writer:
         return commit.outcomes
 
     async def _notify(self, commit: Commit) -> None:
-        """Update `Recent` with a commit, and notify the waits on the threads that it changed."""
+        """Update `Recent` with a commit, and notify waits and servers of what it changed."""
         for name, head in commit.heads.items():
             self._recent.add(head.epoch, commit.entries.get(name, {}))
             self._recent.edit(head.epoch, commit.edited.get(name, {}))
             await self._tails.advance(name, head)
         for name, epoch in commit.deleted:
             await self._tails.end(name, epoch)
+        changed = {name: head.seq for name, head in commit.heads.items()}
+        self._store.waker.publish(changed | {name: 0 for name, _ in commit.deleted})

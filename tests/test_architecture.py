@@ -17,6 +17,7 @@ LAYERS = [
     ["bus_server.status", "bus_server.auth"],
     ["bus_server.bus"],
     ["bus_server.fallback"],
+    ["bus_server.relay"],
     ["bus_server.follow", "bus_server.history"],
     ["bus_server.presence"],
     ["bus_server.waits"],

@@ -175,7 +175,8 @@ def test_tail_continues_in_a_recreated_database(start_server: StartServer, tmp_p
         assert _message(tail)["content"] == "old"
         server.kill()
         for file in server.db.parent.glob(f"{server.db.name}*"):
-            file.unlink()
+            if file.is_file():
+                file.unlink()
         anew = start_server(listen="127.0.0.1:0")
         Shell(anew.address, tmp_path).ok("post", "log", "new")
         anew.stop()

@@ -103,7 +103,8 @@ async def test_times_are_shown_as_the_wall_clock_had_them(
 async def test_servers_on_a_file_agree_on_the_order(
     start_server: StartServer, wall: WallClock, step: float
 ) -> None:
-    flags = ("--fallback-interval", "0.1")
+    # A hint would come before the look at the file that tells the other server.
+    flags = ("--fallback-interval", "0.1", "--hints", "off")
     here, there = [start_server(*flags, environment=wall.environment) for _ in range(2)]
     async with connected(here.address) as client, connected(there.address) as other:
         await create(client, *"abcd")

@@ -281,7 +281,9 @@ async def test_a_new_store_is_accessible_to_its_user_only_whatever_the_umask(
         "bus.db",
         *("bus.db-wal", "bus.db-shm", "bus.db-writer"),
         "bus.db.operator-token",
+        "bus.db-hints",
     }
+    assert made.pop("bus.db-hints") == 0o700
     assert set(made.values()) == {0o600}
     assert server.stop() == 0
     assert warnings(server) == []

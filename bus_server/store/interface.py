@@ -1,6 +1,6 @@
 """The store's interface; sqlite/ implements it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from bus_server.store.clock import StoreClock
@@ -21,6 +21,30 @@ from threadbus.v1.agent_pb2 import Agent, Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.thread_pb2 import Thread
 
+#: Called with the hints of other servers, as in `Waker.publish`.
+OnHint = Callable[[Mapping[str, int]], None]
+
+
+class Waker(Protocol):
+    """Hints between the servers on a store: which threads have changed.
+
+    A hint carries no data, so that it need not be trusted: who gets one reads the store. It may be
+    late or lost.
+    """
+
+    def publish(self, changed: Mapping[str, int]) -> None:
+        """Send a hint to the other servers. Never blocks, never raises.
+
+        `changed`: the threads that a commit has changed, each with the seq of its head; 0: it was
+        deleted.
+        """
+
+    async def run(self, on_hint: OnHint) -> None:
+        """Call `on_hint` with the hints of other servers, until cancelled. Runs once at a time.
+
+        Without it, `publish` does nothing.
+        """
+
 
 class Store(Protocol):
     """A store. Reads see everything committed before they began.
@@ -36,6 +60,9 @@ class Store(Protocol):
     epoch: str
     #: The clock of presence and of tokens' expire times.
     clock: StoreClock
+
+    #: Its hints to and from other servers.
+    waker: Waker
 
     async def commit(self, commands: Sequence[Command[Any]]) -> Commit:
         """Run commands in order as one transaction, and commit it.

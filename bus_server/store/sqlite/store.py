@@ -29,6 +29,7 @@ from bus_server.errors import (
 )
 from bus_server.fair_queue import FairLock
 from bus_server.store.clock import StoreClock, boot_id
+from bus_server.store.interface import Waker
 from bus_server.store.sqlite import (
     activity,
     connections,
@@ -41,6 +42,7 @@ from bus_server.store.sqlite import (
 from bus_server.store.sqlite.clock import load_clock
 from bus_server.store.sqlite.committer import Committer
 from bus_server.store.sqlite.damage import confirmed
+from bus_server.store.sqlite.datagrams import DatagramWaker
 from bus_server.store.sqlite.health import Health
 from bus_server.store.sqlite.monitor import FileMonitor
 from bus_server.store.sqlite.order import Order
@@ -64,6 +66,7 @@ class SqliteStore:
     """A store in one SQLite file. `open` creates it. Close it after everything that uses it."""
 
     clock: StoreClock
+    waker: Waker
 
     def __init__(
         self,
@@ -84,6 +87,7 @@ class SqliteStore:
         self._foreign_version: int | None = None
         self._lock = lock
         self._files = files
+        self.waker = DatagramWaker(files.path)
         self._committer = Committer(files, lock)
         self._health = Health(files, lock, self._committer)
         #: Set when the files were removed, replaced, truncated or damaged. Then call `give_up`.

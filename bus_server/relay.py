@@ -1,0 +1,84 @@
+"""Passes on what other servers commit to the waits of this one."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from bus_server.errors import BusError, StoreBug
+from bus_server.recent import Recent
+from bus_server.store import Head
+from bus_server.store.interface import Store
+from bus_server.tail import Tails
+
+logger = logging.getLogger(__name__)
+
+#: Limits of what is read of a thread for its waits together, in bytes of messages and in messages.
+#: What is beyond, each wait reads itself.
+READ_BYTES, READ_MESSAGES = 1024 * 1024, 1_000
+
+
+class Relay:
+    """Reads what is new in threads with waits, once for all waits on a thread, and wakes them.
+
+    It learns of a commit by a hint, at once. Hints may be lost, so Fallback calls `look`, too.
+    """
+
+    def __init__(self, store: Store, tails: Tails, recent: Recent) -> None:
+        self._store = store
+        self._tails = tails
+        self._recent = recent
+        #: The threads to look at.
+        self._hinted: set[str] = set()
+        self._available = asyncio.Event()
+
+    def hint(self, changed: Mapping[str, int]) -> None:
+        """Look soon at those of these threads that have a wait and whose head is not known yet.
+
+        `changed`: as in `Waker.publish`, but need not be true.
+        """
+        for name, seq in changed.items():
+            if self._tails.is_behind(name, seq):
+                self._hinted.add(name)
+                self._available.set()
+
+    async def run(self) -> None:
+        """Look at the threads of hints until cancelled."""
+        while True:
+            await self._available.wait()
+            self._available.clear()
+            names, self._hinted = self._hinted, set()
+            try:
+                await self.look(self._tails.heads(names))
+            except (BusError, StoreBug) as error:
+                logger.debug("cannot follow a hint (%s): the fallback will", error)
+
+    async def look(self, known: Mapping[str, Head | None]) -> bool:
+        """Read the heads of threads, and wake the waits on those that have changed.
+
+        Returns whether all is known now; if not, look again: a thread is missing whose head is
+        being read for a new wait, and may have been deleted after that read. Raises what the store
+        raises.
+
+        Args:
+            known: the threads, with their known heads, as of now.
+        """
+        heads = await self._store.heads(list(known)) if known else {}
+        for name, head in heads.items():
+            if self._tails.is_shared(name):
+                await self._remember(known[name], head)
+        # Nothing here lets other tasks run: a wait on many of these threads runs once.
+        for name, before in known.items():
+            if name in heads:
+                await self._tails.advance(name, heads[name])
+            elif before is not None:
+                await self._tails.end(name, before.epoch)
+        return all(name in heads or before is not None for name, before in known.items())
+
+    async def _remember(self, before: Head | None, head: Head) -> None:
+        """Read what is new in a thread into Recent, so that not every wait on it must."""
+        if before is None or before.epoch != head.epoch or before.seq >= head.seq:
+            return
+        changes, upto = self._recent.changes, min(head.seq, before.seq + READ_MESSAGES)
+        rows = await self._store.read(head.thread_id, before.seq, upto, READ_BYTES)
+        if self._recent.changes == changes:  # else a row may have been edited since it was read
+            self._recent.add(head.epoch, dict(enumerate(rows, start=before.seq + 1)))
