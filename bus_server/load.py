@@ -15,14 +15,16 @@ _SMOOTHING = 8
 class Load:
     """The load of the thread that creates it: 0 = it has only slept, 1 = it always had work.
 
-    It includes the time for which other threads and processes kept it from running. Without Linux's
-    statistics of the scheduler, that is not known. Close it.
+    It includes the time for which other threads and processes kept it from running. That is not
+    known without Linux's statistics of the scheduler, which some kernels show as zeros. Close it.
     """
 
     def __init__(self) -> None:
         self._statistics: int | None = None
         with contextlib.suppress(OSError):
             self._statistics = os.open(_STATISTICS, os.O_RDONLY | os.O_CLOEXEC)
+        if not self._seconds_active():
+            self.close()
         self._load = 0.0
         self._time, self._active = time.monotonic(), self._seconds_active()
 

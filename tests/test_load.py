@@ -1,7 +1,10 @@
 """The load of a thread: how much of the time it has work."""
 
+import contextlib
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,35 +12,53 @@ from bus_server import load
 from bus_server.load import Load
 
 
-def measured(until: float, work: float, rest: float) -> list[float]:
-    """Returns the loads measured after each round of work and rest, until one passes `until`."""
-    loads: list[float] = []
-    measuring, give_up = Load(), time.monotonic() + 20
-    while time.monotonic() < give_up:
-        end = time.thread_time() + work
+@pytest.fixture
+def measuring() -> Iterator[Load]:
+    """The load of this thread."""
+    with contextlib.closing(Load()) as measured:
+        yield measured
+
+
+def rise(measuring: Load) -> int:
+    """Work until the load is high. Returns the number of measurements."""
+    give_up, count = time.monotonic() + 20, 1
+    while measuring.measure() < 0.5:
+        assert time.monotonic() < give_up
+        count += 1
+        end = time.thread_time() + 0.005
         while time.thread_time() < end:
             pass
-        time.sleep(rest)
-        loads.append(measuring.measure())
-        if (loads[-1] > until) == (work > rest):
-            break
-    measuring.close()
-    return loads
+    return count
 
 
-@pytest.mark.parametrize("without_statistics", [False, True])
-def test_a_thread_that_works_has_a_high_load_and_one_that_sleeps_a_low_one(
-    monkeypatch: pytest.MonkeyPatch, without_statistics: bool
+def fall(measuring: Load) -> None:
+    """Sleep until the load is low."""
+    give_up = time.monotonic() + 20
+    while measuring.measure() > 0.3:
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
+def test_the_load_rises_with_work_and_falls_without_and_is_smoothed(measuring: Load) -> None:
+    assert rise(measuring) > 3
+    fall(measuring)
+
+
+@pytest.mark.parametrize("shown", [None, "0 0 0\n"], ids=["none", "zeros"])
+def test_a_kernel_without_statistics_of_the_scheduler_will_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shown: str | None
 ) -> None:
-    if without_statistics:
-        monkeypatch.setattr(load, "_STATISTICS", load._STATISTICS.with_name("missing"))
-    rising = measured(0.5, work=0.005, rest=0)
-    assert rising[-1] > 0.5
-    assert len(rising) > 2  # smoothed
-    assert measured(0.1, work=0, rest=0.005)[-1] <= 0.1
+    statistics = tmp_path / "schedstat"
+    if shown:
+        statistics.write_text(shown, "ascii")
+    monkeypatch.setattr(load, "_STATISTICS", statistics)
+    with contextlib.closing(Load()) as measuring:
+        rise(measuring)
+        fall(measuring)
 
 
-def test_the_load_is_that_of_the_thread_that_created_it() -> None:
+def test_the_work_of_other_threads_does_not_count(measuring: Load) -> None:
+    rise(measuring)
     stop = threading.Event()
 
     def work() -> None:
@@ -47,7 +68,7 @@ def test_the_load_is_that_of_the_thread_that_created_it() -> None:
     working = threading.Thread(target=work)
     working.start()
     try:
-        assert measured(0.3, work=0, rest=0.02)[-1] <= 0.3
+        fall(measuring)
     finally:
         stop.set()
         working.join()
