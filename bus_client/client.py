@@ -469,7 +469,7 @@ class BusClient:
                 yield thread
 
     async def list_waits(self, *, agent: str = "", thread: str = "") -> AsyncIterator[Wait]:
-        """Yields the waits open on this server, the longest open first. Only for operators.
+        """Yields the open waits of all servers on the store, the longest open first. For operators.
 
         Args:
             agent: Only waits of this agent; "anonymous" = of anonymous clients. Empty = of all.

@@ -1,14 +1,17 @@
 """Detects what other processes write to the store, with one poll for all waits."""
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bus_server.errors import BusError, StoreBug, StoreFailed
 from bus_server.follow.loop import WaitResources
 from bus_server.presence.presence import Presence
+from bus_server.presence.servers import Servers
 from bus_server.relay import Relay
+from bus_server.store.interface import AGENTS
 from bus_server.waits import Waits
 from threadbus.v1.bus_service_pb2 import WaitEnding
 
@@ -28,6 +31,7 @@ class Fallback:
         self,
         resources: WaitResources,
         presence: Presence,
+        servers: Servers,
         waits: Waits,
         relay: Relay,
         clear_tokens: Callable[[], None],
@@ -35,18 +39,32 @@ class Fallback:
         """`clear_tokens`: called when another process may have revoked or rotated tokens."""
         self._resources = resources
         self._presence = presence
+        self._servers = servers
         self._waits = waits
         self._relay = relay
         self._clear_tokens = clear_tokens
+        self._hinted = asyncio.Event()
+
+    def hint(self, changed: Mapping[str, int]) -> None:
+        """Look soon at what another server has changed, if it concerns this one.
+
+        `changed`: as in `Waker.publish`, but need not be true.
+        """
+        self._relay.hint(changed)
+        if AGENTS in changed:
+            self._hinted.set()
 
     async def run(self, interval: float) -> None:
         """Poll until cancelled, every 0.7 to 1.0 times `interval` seconds, at random.
 
-        A poll that fails is repeated after the next interval.
+        Polls earlier after a hint. A poll that fails is repeated after the next interval.
         """
         seen: int | None = None
         while True:
-            await asyncio.sleep(interval * random.uniform(0.7, 1.0))  # noqa: S311
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(interval * random.uniform(0.7, 1.0)):  # noqa: S311
+                    await self._hinted.wait()
+            self._hinted.clear()
             try:
                 version = await self._resources.store.foreign_version()
                 if version != seen and await self._refresh():
@@ -68,5 +86,6 @@ class Fallback:
         since = store.clock.now() - round(CHECKPOINT_DELAY * 1e6)
         for agent in self._presence.merge(await store.presence_rows(since)):
             await self._waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent)
+        await self._servers.look()
         self._resources.cache.changed()
         return await self._relay.look(self._resources.tails.heads())

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +32,8 @@ from bus_server.presence.participant_cache import ParticipantCache
 from bus_server.presence.participants import Participants
 from bus_server.presence.positions import UnsavedPositions
 from bus_server.presence.presence import Presence
+from bus_server.presence.remote_waits import RemoteWaits
+from bus_server.presence.servers import Servers
 from bus_server.recent import Recent
 from bus_server.relay import Relay
 from bus_server.services import admin_service, agent_service, bus_service, thread_service
@@ -126,6 +128,8 @@ class Parts:
     writer: Writer
     resources: WaitResources
     checkpointer: Checkpointer
+    servers: Servers
+    remote: RemoteWaits
     relay: Relay
     fallback: Fallback
 
@@ -138,9 +142,9 @@ class Parts:
             self.bus.purge_forever(),
         ]
         if settings.hints == "on":
-            loops += [self.relay.run(), self.resources.store.waker.run(self.relay.hint)]
+            loops += [self.relay.run(), self.resources.store.waker.run(self.fallback.hint)]
         if settings.fallback_interval:
-            loops.append(self.fallback.run(settings.fallback_interval))
+            loops += [self.fallback.run(settings.fallback_interval), self.servers.run()]
         return [asyncio.create_task(loop) for loop in loops]
 
 
@@ -167,10 +171,13 @@ def build(
     )
     waits = Waits(settings.max_open_waits, settings.max_anonymous_waits)
     positions = UnsavedPositions(changes)
-    participants = Participants(store, presence, positions, waits, changes)
+    remote = RemoteWaits(presence, changes)
+    lease = max(settings.server_lease, 5 * settings.checkpoint_interval)
+    servers = Servers(store, writer, waits, remote, changes, lease=lease)
+    participants = Participants(store, presence, positions, waits, remote, changes)
     cache = ParticipantCache(changes)
     resources = WaitResources(store, tails, recent, BatchEncoder(), participants, cache)
-    checkpointer = Checkpointer(writer, presence, positions, changes)
+    checkpointer = Checkpointer(writer, presence, positions, servers, changes)
     relay = Relay(store, tails, recent)
     return Parts(
         bus=Bus(resources, writer, presence, positions, checkpointer),
@@ -180,8 +187,10 @@ def build(
         writer=writer,
         resources=resources,
         checkpointer=checkpointer,
+        servers=servers,
+        remote=remote,
         relay=relay,
-        fallback=Fallback(resources, presence, waits, relay, clear_tokens),
+        fallback=Fallback(resources, presence, servers, waits, relay, clear_tokens),
     )
 
 
@@ -247,6 +256,8 @@ async def _run(
         token = operator_token(settings.db)
         await store.commit([SetOperatorToken(token_hash(token))])
         parts.presence.restore(await store.presence_rows(0))
+        if settings.fallback_interval:  # else it takes no notice of other servers
+            await parts.servers.enter()
     except (BusError, StoreBug, OSError) as error:
         raise StoreRefused(f"cannot set up {settings.db}: {error}") from error
     for risk in dict.fromkeys([*file.risks(settings.db, os.geteuid()), *listening.risks(settings)]):
@@ -284,7 +295,9 @@ def _add_services(
         bus_service.SERVICE: bus_service.BusService(parts.bus, settings, store.epoch),
         thread_service.SERVICE: thread_service.ThreadService(parts.bus),
         agent_service.SERVICE: agent_service.AgentService(parts.agents, auth),
-        admin_service.SERVICE: admin_service.AdminService(parts.waits),
+        admin_service.SERVICE: admin_service.AdminService(
+            parts.servers.name, parts.waits, parts.remote
+        ),
     }
     timeout = settings.request_timeout
     reading = Budget(settings.max_request_bytes, timeout=timeout, what="the request")
@@ -316,7 +329,7 @@ async def _shut_down(
         dispatcher.refusal = store.refusal
         await parts.waits.end_all(functools.partial(StoreFailed, "its file is lost"))
         await store.give_up()
-    await _drain(parts.bus, settings)
+    await _finish(parts.bus.drain(), settings)
     # Clients whose waits just ended call again. They must be refused with an error that says why: a
     # gRPC server that stops would reset their calls without one.
     for _ in range(MAX_REFUSAL_PERIODS):
@@ -325,7 +338,8 @@ async def _shut_down(
         if dispatcher.refused_calls == refused_calls:
             break
     await server.stop(STOP_GRACE)
-    await _drain(parts.bus, settings)  # later calls changed presence, too
+    await _finish(parts.bus.drain(), settings)  # later calls changed presence, too
+    await _finish(parts.servers.leave(), settings)
 
 
 def _log_call(call: FinishedCall) -> None:
@@ -360,11 +374,11 @@ def _tune_gc() -> None:
     gc.set_threshold(10_000, 20, 50)
 
 
-async def _drain(bus: Bus, settings: Settings) -> None:
-    """Drain the bus. Ends the process with code 1 if that takes longer than `drain_timeout`."""
+async def _finish(work: Awaitable[None], settings: Settings) -> None:
+    """Await work. Ends the process with code 1 if that takes longer than `drain_timeout`."""
     try:
         async with asyncio.timeout(settings.drain_timeout):
-            await bus.drain()
+            await work
     except TimeoutError:
         logger.critical("posts are still pending after %s s", settings.drain_timeout)
         # The database's OS thread may hang in a call that cannot be interrupted, and would then

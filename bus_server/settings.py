@@ -112,6 +112,11 @@ class Settings:
     checkpoint_interval: PositiveSeconds = _setting(
         2.0, "Time between writes of agents' presence and positions to the database."
     )
+    server_lease: PositiveSeconds = _setting(
+        30.0,
+        "Time without a sign of life after which other servers on the same file take this one for "
+        "dead, and its waits for ended; at least five checkpoint intervals.",
+    )
     drain_timeout: PositiveSeconds = _setting(
         10.0, "How long the server waits at shutdown for the posts it has accepted to commit."
     )

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from bus_server.errors import BusError, QuotaExceeded, TokenInvalid
 from bus_server.filter import Filter
+from bus_server.store.facts import ANONYMOUS
 from bus_server.tail import Waiter
+from threadbus.v1.admin_service_pb2 import Wait
 from threadbus.v1.bus_service_pb2 import WaitEnding
 from threadbus.v1.message_pb2 import Cursor
 
@@ -65,6 +67,12 @@ class OpenWait:
         self.waiter: Waiter | None = None
         #: Set when it must end: the reason for its `ending` frame, or the error to raise.
         self.ended: WaitEnding.Reason.ValueType | BusError | None = None
+
+    def to_proto(self) -> Wait:
+        """Returns the wait as ListWaits lists it, without the threads that were deleted."""
+        found = Wait(agent=self.agent or ANONYMOUS, threads=self.cursors(), peer=self.peer)
+        found.start_time.FromMicroseconds(self.start_time)
+        return found
 
     async def end(self, how: WaitEnding.Reason.ValueType | BusError) -> None:
         """End the wait as soon as its current frame is sent. `how`: as in `ended`."""
@@ -167,7 +175,7 @@ class Waits:
             (number, wait)
             for number, wait in self._open.items()
             if number > after
-            and agent in ("", wait.agent or "anonymous")
+            and agent in ("", wait.agent or ANONYMOUS)
             and (not thread or thread in wait.threads)
         ]
 

@@ -11,7 +11,7 @@ from bus_server.fair_queue import FairQueue
 from bus_server.load import Load
 from bus_server.recent import Recent
 from bus_server.store import AppendMany, Command, Commit
-from bus_server.store.interface import Store
+from bus_server.store.interface import AGENTS, Store
 from bus_server.tail import Tails
 from threadbus.limits import MAX_CALL_BYTES
 
@@ -237,4 +237,7 @@ class Writer:
         for name, epoch in commit.deleted:
             await self._tails.end(name, epoch)
         changed = {name: head.seq for name, head in commit.heads.items()}
-        self._store.waker.publish(changed | {name: 0 for name, _ in commit.deleted})
+        changed |= {name: 0 for name, _ in commit.deleted}
+        if commit.agents_changed:
+            changed[AGENTS] = 0
+        self._store.waker.publish(changed)

@@ -163,7 +163,7 @@ async def test_huge_numbers_are_accepted_where_they_are_upper_bounds(
     admin: AdminStub, bus: BusStub, agents: AgentStub, server: ServerProcess, agent: Caller
 ) -> None:
     listed = await admin.ListWaits(
-        ListWaitsRequest(page_size=INT32_MAX, page_token="9" * 19),
+        ListWaitsRequest(page_size=INT32_MAX, page_token=f"{10**19}-{'f' * 16}-{10**19}"),
         metadata=operator(server).metadata,
     )
     assert (list(listed.waits), listed.next_page_token) == ([], "")

@@ -6,10 +6,10 @@ from tests.callers import register
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.locks import locked
-from tests.participation import join, participants, position, report_read
+from tests.participation import join, position, report_read
 from tests.peers import Peer
 from tests.polling import until, until_known
-from tests.presence import beat, state, until_state
+from tests.presence import beat, until_state
 from tests.serving import ThreadStub
 from tests.statements import commits_tried
 from threadbus.v1.agent_pb2 import PRESENCE_AWAITING_HUMAN
@@ -43,20 +43,3 @@ async def test_state_that_could_not_be_saved_is_saved_once_it_can_be(
 
 async def _has_read(threads: ThreadStub, thread: str, agent: Peer) -> bool:
     return await position(threads, thread, agent) == (0, 2)
-
-
-async def test_an_agent_that_only_waits_at_one_server_lapses_for_another_after_its_timeout(
-    start_server: StartServer, name: str
-) -> None:
-    flags = (*HASTY, "--heartbeat-interval", "0.5", "--agent-timeout", "1")
-    here, there = start_server(*flags), start_server(*flags)
-    async with connected(here.address, name) as client, connected(there.address) as other:
-        agent = Peer(client.bus, await register(client.agents, name))
-        await join(client.threads, name, agent)
-        async with agent.wait(name) as frames:
-            await frames.until("caught_up")
-            await until_state(other.agents, name, "WAITING")
-            assert (await participants(client.threads, name))[name].waiting
-            assert not (await participants(other.threads, name))[name].waiting
-            await until_state(other.agents, name, "LAPSED")
-            assert await state(client.agents, name) == "WAITING"

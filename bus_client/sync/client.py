@@ -259,7 +259,7 @@ class BusClient:
         )
 
     def list_waits(self, *, agent: str = "", thread: str = "") -> Iterator[Wait]:
-        """Yields the waits open on this server, the longest open first. Only for operators.
+        """Yields the open waits of all servers on the store, the longest open first. For operators.
 
         See bus_client.BusClient.list_waits.
         """

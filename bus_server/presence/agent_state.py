@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bus_server.store import PresenceRow
 from threadbus.v1.agent_pb2 import (
     PRESENCE_AWAITING_HUMAN,
     PRESENCE_IDLE,
@@ -22,8 +23,8 @@ from threadbus.v1.agent_pb2 import (
 #: The presences that an agent may report in a heartbeat.
 SETTABLE = (PRESENCE_WAITING, PRESENCE_WORKING, PRESENCE_IDLE, PRESENCE_AWAITING_HUMAN)
 
-#: Key in `pending_work` for work that was delivered before this server started: its thread is not
-#: known. No thread has this name.
+#: Key in `pending_work` for work that was delivered before this server started, or by another one:
+#: its thread is not known. No thread has this name.
 UNKNOWN_THREAD = ""
 
 
@@ -41,7 +42,9 @@ class AgentState:
         "offline",
         "pending_work",
         "published",
+        "remote_waits",
         "reported",
+        "row",
         "status_text",
         "timer",
         "timer_at",
@@ -61,12 +64,14 @@ class AgentState:
         #: that far. Ignored from `working_end` on.
         self.pending_work: dict[str, int] = {}
         self.working_end = -math.inf
-        #: How many waits the agent has open on this server.
-        self.waits = 0
+        #: How many waits the agent has open on this server, and on others on the same store.
+        self.waits = self.remote_waits = 0
         #: Whether it ended its session and has shown no sign of life since.
         self.offline = False
         #: Whether its last sign of life came to this server, not to another one on the same store.
         self.local = False
+        #: The row that it was read from, if it is not `local`.
+        self.row: PresenceRow | None = None
         #: The presence when `Changes` was last notified.
         self.published: Presence.ValueType = PRESENCE_UNSPECIFIED
         #: Runs at `timer_at` to check whether the passing of time has changed the presence.
@@ -80,11 +85,22 @@ class AgentState:
         alive = now < self.lease_end
         if alive and self.reported:
             return self.reported
-        if self.pending_work and now < self.working_end and (alive or self.waits):
+        waits = self.waits or self.remote_waits
+        if self.pending_work and now < self.working_end and (alive or waits):
             return PRESENCE_WORKING
-        if self.waits:
+        if waits:
             return PRESENCE_WAITING
         return PRESENCE_IDLE if alive else PRESENCE_LAPSED
+
+    def precedes(self, row: PresenceRow, store_now: int) -> bool:
+        """Returns whether a row from another server is newer, and not from the future.
+
+        A server may write a row again with the same last sign of life, after a change of presence
+        that was none. `store_now`: the current time on the store's clock.
+        """
+        if row.last_seen_time != self.last_seen_time:
+            return self.last_seen_time < row.last_seen_time <= store_now
+        return not self.local and self.row != row
 
     def next_change(self, now: float) -> float:
         """Returns the first time after `now` at which the presence may change without new evidence.

@@ -25,6 +25,8 @@ class Changes:
         self.available = asyncio.Event()
         #: Set while there is something to write in the next checkpoint.
         self.unsaved = asyncio.Event()
+        #: Whether there are other servers on the store, which must be told of open waits.
+        self.several_servers = False
         self._checkpoints = 0
 
     def add_agent(self, name: str) -> None:
@@ -36,6 +38,11 @@ class Changes:
         """Record that a thread's participants, or their waits or positions, changed."""
         self._threads.add(name)
         self.available.set()
+
+    def add_wait(self) -> None:
+        """Record that a wait was opened or closed."""
+        if self.several_servers:
+            self.unsaved.set()
 
     def take(self) -> tuple[set[str], set[str]]:
         """Returns the changed agents and the changed threads, and clears both sets."""

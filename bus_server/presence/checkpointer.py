@@ -1,4 +1,4 @@
-"""Writes the presence and positions of all agents to the store, every few seconds."""
+"""Writes presence, positions and open waits to the store, every few seconds."""
 
 import asyncio
 
@@ -6,6 +6,7 @@ from bus_server.errors import BusError, StoreBug
 from bus_server.presence.changes import Changes
 from bus_server.presence.positions import UnsavedPositions
 from bus_server.presence.presence import Presence
+from bus_server.presence.servers import Servers
 from bus_server.store import Checkpoint, Position
 from bus_server.writer import Writer
 
@@ -15,14 +16,23 @@ BATCH = 1_000
 
 
 class Checkpointer:
-    """The writer of checkpoints: the presence and positions that changed since the last one."""
+    """The writer of checkpoints: what has changed since the last one.
+
+    That is the presence and positions of agents, and the open waits if there are other servers.
+    """
 
     def __init__(
-        self, writer: Writer, presence: Presence, positions: UnsavedPositions, changes: Changes
+        self,
+        writer: Writer,
+        presence: Presence,
+        positions: UnsavedPositions,
+        servers: Servers,
+        changes: Changes,
     ) -> None:
         self._writer = writer
         self._presence = presence
         self._positions = positions
+        self._servers = servers
         self._changes = changes
         self._lock = asyncio.Lock()
 
@@ -35,24 +45,16 @@ class Checkpointer:
         """
         async with self._lock:
             self._changes.unsaved.clear()
-            agents, positions = self._presence.begin_save(), self._positions.begin_save()
-            if not agents and not positions:
-                return
             try:
-                keys = list(positions)
-                for start in range(0, max(len(agents), len(keys)), BATCH):
-                    batch = slice(start, start + BATCH)
-                    # Positions dropped since `begin_save` are no longer in the mapping.
-                    rows = {k: Position(*positions[k]) for k in keys[batch] if k in positions}
-                    await self._writer.submit(Checkpoint(agents[batch], rows))
+                # At the same time, so that the writer commits both in one transaction.
+                waits = asyncio.ensure_future(self._servers.save())
+                try:
+                    await self._save_agents()
+                finally:
+                    await waits
             except BaseException:
-                self._presence.abort_save(agents)
-                self._positions.abort_save()
                 self._changes.unsaved.set()
                 raise
-            self._presence.finish_save(agents)
-            self._positions.finish_save()
-            self._changes.checkpointed()
 
     async def run(self, interval: float) -> None:
         """Save `interval` seconds after the first unsaved change, repeatedly, until cancelled."""
@@ -63,3 +65,23 @@ class Checkpointer:
                 await self.save()
             except (BusError, StoreBug):
                 continue  # the changes are kept for the next checkpoint
+
+    async def _save_agents(self) -> None:
+        """Write presence and positions."""
+        agents, positions = self._presence.begin_save(), self._positions.begin_save()
+        if not agents and not positions:
+            return
+        try:
+            keys = list(positions)
+            for start in range(0, max(len(agents), len(keys)), BATCH):
+                batch = slice(start, start + BATCH)
+                # Positions dropped since `begin_save` are no longer in the mapping.
+                rows = {k: Position(*positions[k]) for k in keys[batch] if k in positions}
+                await self._writer.submit(Checkpoint(agents[batch], rows))
+        except BaseException:
+            self._presence.abort_save(agents)
+            self._positions.abort_save()
+            raise
+        self._presence.finish_save(agents)
+        self._positions.finish_save()
+        self._changes.checkpointed()

@@ -12,6 +12,7 @@ from bus_server.errors import BusError, StoreBug, ThreadNotFound
 from bus_server.presence.changes import Changes
 from bus_server.presence.positions import UnsavedPositions
 from bus_server.presence.presence import Presence
+from bus_server.presence.remote_waits import RemoteWaits
 from bus_server.store import Append, Entrance, Head, Joined, JoinThread
 from bus_server.store.interface import Store
 from bus_server.waits import OpenWait, Waits
@@ -40,12 +41,14 @@ class Participants:
         presence: Presence,
         positions: UnsavedPositions,
         waits: Waits,
+        remote: RemoteWaits,
         changes: Changes,
     ) -> None:
         self._store = store
         self._presence = presence
         self._positions = positions
         self._waits = waits
+        self._remote = remote
         self._changes = changes
 
     # ── Recording ───────────────────────────────────────────────────────────────────────────────
@@ -56,6 +59,7 @@ class Participants:
         Raises QuotaExceeded when there are too many; then nothing is recorded.
         """
         self._waits.add(wait)
+        self._changes.add_wait()
         if wait.agent:
             self._presence.wait_opened(wait.agent, wait.threads)
             self.changed(*wait.threads)
@@ -63,6 +67,7 @@ class Participants:
     def wait_closed(self, wait: OpenWait) -> None:
         """Record the end of a wait. Call it once for each `wait_opened` that did not raise."""
         self._waits.remove(wait)
+        self._changes.add_wait()
         if wait.agent:
             self._presence.wait_closed(wait.agent)
             self.changed(*wait.threads)
@@ -141,8 +146,8 @@ class Participants:
     def waiting_on(self, thread: str) -> dict[str, agent_pb2.Presence.ValueType]:
         """Returns the presence of each agent that has an open wait on a thread, by name."""
         return {
-            wait.agent: self._presence.get(wait.agent, PRESENCE_WAITING)
-            for wait in self._waits.on(thread)
+            agent: self._presence.get(agent, PRESENCE_WAITING)
+            for agent in self._wait_counts(thread)
         }
 
     async def recipients(
@@ -200,7 +205,7 @@ class Participants:
         replied_to = await self._replied_to(message)
         waiting = Counter(
             wait.agent for wait in self._waits.on(thread) if wait.filter.wants(message, replied_to)
-        )
+        ) + Counter(self._remote.on(thread))
         first = [name for name in addressed if name and name != post.sender]
         first += sorted(waiting.keys() - {*addressed, post.sender})
         head, found = await self._changes.read_consistently(
@@ -228,7 +233,9 @@ class Participants:
 
     def _wait_counts(self, thread: str) -> Mapping[str, int]:
         """Returns the number of open waits of each agent that has any on a thread."""
-        return Counter(wait.agent for wait in self._waits.on(thread))
+        counts = Counter(wait.agent for wait in self._waits.on(thread))
+        counts.update(self._remote.on(thread))
+        return counts
 
     def _refresh(
         self, participant: Participant, thread: str, epoch: str, wait_counts: Mapping[str, int]

@@ -23,6 +23,7 @@ from threadbus.v1.agent_pb2 import (
     PRESENCE_LAPSED,
     PRESENCE_OFFLINE,
     PRESENCE_UNSPECIFIED,
+    PRESENCE_WAITING,
     PRESENCE_WORKING,
     Agent,
 )
@@ -56,6 +57,8 @@ class Presence:
         self._working_timeout = working_timeout
         self._states: dict[str, AgentState] = {}
         self._unsaved: set[str] = set()
+        #: How many waits agents have open on other servers, if any.
+        self._remote_waits: dict[str, int] = {}
         self._loop = asyncio.get_running_loop()
 
     # ── Evidence ────────────────────────────────────────────────────────────────────────────────
@@ -106,6 +109,20 @@ class Presence:
             state.lease_end = max(state.lease_end, now + self._agent_timeout)
         self._publish(agent, state, now)
 
+    def set_remote_waits(self, agent: str, count: int) -> None:
+        """Record how many waits the agent has open on the other servers on the store."""
+        if count:
+            self._remote_waits[agent] = count
+        else:
+            self._remote_waits.pop(agent, None)
+        self._changes.add_agent(agent)
+        state = self._states.get(agent)
+        if state is not None:
+            state.remote_waits = count
+            self._publish(agent, state, self._loop.time())
+            if state.published == PRESENCE_LAPSED and not state.local:
+                del self._states[agent]  # the store has the same state
+
     def delivered(self, agent: str, thread: str, seq: int) -> None:
         """Record that a wait of the agent was sent messages up to `seq`: the agent has work.
 
@@ -118,6 +135,7 @@ class Presence:
         if now >= state.working_end:
             state.pending_work.clear()
         state.pending_work[thread] = seq
+        state.last_seen_time = self._clock.now()  # as it has an open wait
         state.working_end = now + self._working_timeout
         state.lease_end = max(state.lease_end, state.working_end)
         self._publish(agent, state, now)
@@ -155,9 +173,15 @@ class Presence:
     # ── Presence ────────────────────────────────────────────────────────────────────────────────
 
     def get(self, agent: str, stored: agent_pb2.Presence.ValueType) -> agent_pb2.Presence.ValueType:
-        """Returns the agent's current presence; `stored` if the agent is not in memory."""
+        """Returns the agent's current presence.
+
+        `stored`: its presence in the store, which counts if the agent is not in memory.
+        """
         state = self._states.get(agent)
-        return stored if state is None else state.presence(self._loop.time())
+        if state is not None:
+            return state.presence(self._loop.time())
+        waits = stored == PRESENCE_LAPSED and agent in self._remote_waits
+        return PRESENCE_WAITING if waits else stored
 
     def refresh(self, agent: Agent) -> None:
         """Update an Agent that was read from the store: presence, status text, last seen time.
@@ -166,11 +190,14 @@ class Presence:
         """
         now, state = self._clock.now(), self._states.get(agent.name)
         seen = agent.last_seen_time.ToMicroseconds()
+        agent.presence = self.get(agent.name, agent.presence)
+        waits = agent.name in self._remote_waits
         if state is not None:
-            agent.presence = state.presence(self._loop.time())
             if state.status_text is not None:
                 agent.status_text = state.status_text
-            seen = now if state.waits and not state.offline else state.last_seen_time
+            seen, waits = state.last_seen_time, waits or state.waits > 0
+        if waits and agent.presence != PRESENCE_OFFLINE:
+            seen = now
         if seen:
             agent.last_seen_time.FromMicroseconds(self._clock.wall(min(seen, now)))
 
@@ -197,9 +224,9 @@ class Presence:
             state = self._states[row.agent] = self._from_row(row, now)
             row_is_valid, state.local = not state.local, True
             state.lease_end = max(state.lease_end, now + self._agent_timeout)
-            if row.state == PRESENCE_WORKING:
-                state.pending_work[UNKNOWN_THREAD], state.working_end = 0, state.lease_end
-            elif row.state == PRESENCE_AWAITING_HUMAN:
+            if state.pending_work:
+                state.working_end = state.lease_end
+            if row.state == PRESENCE_AWAITING_HUMAN:
                 state.reported = row.state
             self._publish(row.agent, state, now)
             if row_is_valid:
@@ -208,26 +235,29 @@ class Presence:
     def merge(self, rows: Iterable[PresenceRow]) -> list[str]:
         """Adopt rows of other servers on the same store that are newer than the state in memory.
 
-        For an agent with a wait on this server, only OFFLINE is adopted. Returns the agents that
-        have ended their session at another server and have waits here: the caller must end these
-        waits.
+        For an agent with a wait on this server, only that it is OFFLINE or no longer WORKING is
+        adopted. Returns the agents that have ended their session at another server and have waits
+        here: the caller must end these waits.
         """
         now, store_now, ended = self._loop.time(), self._clock.now(), []
         for row in rows:
             ours, seen = self._states.get(row.agent), row.last_seen_time
-            if ours is not None and (seen <= ours.last_seen_time or seen > store_now):
+            if ours is not None and not ours.precedes(row, store_now):
                 continue
             if ours is not None and ours.waits:
+                ours.last_seen_time = seen  # the newer sign of life
                 if row.state == PRESENCE_OFFLINE:
-                    ours.last_seen_time = seen  # the newer sign of life
                     self._set_offline(row.agent, ours, now)
                     ended.append(row.agent)
+                elif row.state != PRESENCE_WORKING and ours.pending_work:
+                    ours.pending_work.clear()
+                    self._publish(row.agent, ours, now)
                 continue
             if ours is not None and ours.timer is not None:
                 ours.timer.cancel()
             state = self._from_row(row, now)
             state.offline = row.state == PRESENCE_OFFLINE
-            if row.state in SETTABLE:
+            if row.state in SETTABLE and row.state != PRESENCE_WORKING:
                 state.reported = row.state
             state.published = PRESENCE_UNSPECIFIED if ours is None else ours.published
             self._states[row.agent] = state
@@ -275,12 +305,13 @@ class Presence:
         state = self._states.get(agent)
         if state is None:
             state = self._states[agent] = AgentState()
+            state.remote_waits = self._remote_waits.get(agent, 0)
         elif state.presence(now) in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
             state.offline, state.reported = False, PRESENCE_UNSPECIFIED
             state.pending_work.clear()
         elif now >= state.lease_end:  # a new lease must not revive a state reported in the old one
             state.reported = PRESENCE_UNSPECIFIED
-        state.local = True
+        state.local, state.row = True, None
         state.last_seen_time = self._clock.now()
         return state
 
@@ -297,11 +328,16 @@ class Presence:
         """
         state, store_now = AgentState(), self._clock.now()
         state.status_text = row.status_text
+        state.remote_waits = self._remote_waits.get(row.agent, 0)
         state.local = row.last_seen_time > store_now
         state.last_seen_time = min(row.last_seen_time, store_now)
         remaining = (row.lease_end_time - max(row.last_seen_time, store_now)) / 1e6
         longest = max(self._agent_timeout, self._working_timeout, MAX_LEASE)
         state.lease_end = now + min(remaining, longest)
+        if row.state == PRESENCE_WORKING:
+            state.pending_work[UNKNOWN_THREAD], state.working_end = 0, state.lease_end
+        if not state.local:
+            state.row = row
         return state
 
     def _publish(self, agent: str, state: AgentState, now: float) -> None:

@@ -4,6 +4,7 @@ Nothing here does I/O. A batch is used by one OS thread, that of the store's wri
 """
 
 import secrets
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +62,24 @@ class Changes:
     tokens: dict[bytes, Token | None] = field(default_factory=dict)
     #: Whether to delete some of the leftovers of deleted threads.
     purge: bool = False
+    #: Servers to delete, with their waits.
+    removed_servers: list[str] = field(default_factory=list)
+    #: The lease, in microseconds, of each server that renews it, by name.
+    servers: dict[str, int] = field(default_factory=dict)
+    #: Serialised waits to store unless they are stored, and waits to delete, by server and number.
+    opened_waits: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    closed_waits: list[tuple[str, int]] = field(default_factory=list)
+
+    def concern_agents(self) -> bool:
+        """Returns what Commit.agents_changed says."""
+        return bool(
+            self.presence
+            or self.positions
+            or self.tokens
+            or self.unregistered
+            or self.servers
+            or self.removed_servers
+        )
 
 
 class Batch:
@@ -319,6 +338,24 @@ class Batch:
         """
         found = {key: self.token(key) for key in self.facts.tokens.keys() | self.changes.tokens}
         return {key: token for key, token in found.items() if token and token.agent == agent}
+
+    # ── Servers ─────────────────────────────────────────────────────────────────────────────────
+
+    def save_server(
+        self, name: str, lease: int, opened: Mapping[int, bytes], closed: Iterable[int]
+    ) -> None:
+        """Renew a server's lease, and change its waits, as SaveServer says."""
+        self.facts.servers.add(name)
+        self.changes.servers[name] = lease
+        self.changes.opened_waits |= {(name, number): body for number, body in opened.items()}
+        self.changes.closed_waits += [(name, number) for number in closed]
+
+    def remove_server(self, name: str) -> None:
+        """Remove a server and its waits, if it is stored."""
+        self.facts.servers.discard(name)
+        self.changes.removed_servers.append(name)
+        self.changes.servers.pop(name, None)
+        _forget(self.changes.opened_waits, 0, name)
 
 
 def _forget(rows: dict[Any, Any], field: int, value: object) -> None:

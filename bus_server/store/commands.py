@@ -5,7 +5,7 @@ appends it: whether the request_id was used, whether the thread is open, whether
 holds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -337,6 +337,33 @@ class Checkpoint(Command[None]):
     positions: Mapping[tuple[str, str], Position]
 
 
+@dataclass(frozen=True, slots=True)
+class SaveServer(Command[bool]):
+    """Renew the lease of a server, and change which open waits are stored for it.
+
+    Returns whether the server was stored before. If it was not, none of its earlier waits is.
+    """
+
+    server: str
+    lease: int  # in microseconds
+    opened: Mapping[int, bytes] = field(default_factory=dict)  # serialised Waits, by number
+    closed: Collection[int] = ()  # numbers of waits
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveServers(Command[None]):
+    """Remove servers, with their waits. Those that are not stored are ignored."""
+
+    servers: Collection[str]
+
+
+class ServerLease(NamedTuple):
+    """When a server last renewed its lease, and for how long. In microseconds."""
+
+    renew_time: int  # on the store's clock
+    lease: int
+
+
 class Head(NamedTuple):
     """The first and last seq of a thread's log, and its state.
 
@@ -366,6 +393,8 @@ class Commit:
     heads: dict[str, Head] = field(default_factory=dict)
     #: The name and epoch of each thread deleted.
     deleted: list[tuple[str, str]] = field(default_factory=list)
+    #: Whether it changed tokens, or the presence, positions or open waits of agents.
+    agents_changed: bool = False
 
     def add(self, later: "Commit") -> None:
         """Merge the results of a later commit into this one."""
@@ -382,6 +411,7 @@ class Commit:
         self.outcomes += later.outcomes
         self.heads |= later.heads
         self.deleted += later.deleted
+        self.agents_changed |= later.agents_changed
         for name, entries in later.entries.items():
             self.entries.setdefault(name, {}).update(entries)
         for name, edited in later.edited.items():

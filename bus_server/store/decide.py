@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bus_server.errors import BusError
-from bus_server.store import agents, commands, posts, threads
+from bus_server.store import agents, commands, posts, servers, threads
 from bus_server.store.batch import Batch
 from bus_server.store.facts import Facts
 
@@ -24,6 +24,8 @@ _DECISIONS: dict[type[commands.Command[Any]], Callable[[Batch, Any], Any]] = {
     commands.UnregisterAgent: agents.unregister_agent,
     commands.RotateToken: agents.rotate_token,
     commands.Checkpoint: agents.checkpoint,
+    commands.SaveServer: servers.save_server,
+    commands.RemoveServers: servers.remove_servers,
 }
 
 
@@ -43,4 +45,5 @@ def decide(batch_commands: Iterable[commands.Command[Any]], facts: Facts) -> Bat
         except BusError as refusal:
             outcome = refusal.without_traceback()
         batch.commit.outcomes.append(outcome)
+    batch.commit.agents_changed = batch.changes.concern_agents()
     return batch

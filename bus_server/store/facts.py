@@ -22,6 +22,7 @@ from bus_server.store.commands import (
     Purge,
     RegisterAgent,
     RotateToken,
+    SaveServer,
     SetOperatorToken,
     SetThreadState,
     UnregisterAgent,
@@ -93,6 +94,8 @@ class Needs:
     rotation: bool = False
     #: Whether Facts.leftovers is needed.
     leftovers: bool = False
+    #: Servers of which is needed whether they are stored.
+    servers: set[str] = field(default_factory=set)
 
     def add(self, command: Command[Any]) -> None:
         """Add the keys that a command needs."""
@@ -130,6 +133,8 @@ class Needs:
             self.tokens_of.add(OPERATOR)
         elif isinstance(command, Purge):
             self.leftovers = True
+        elif isinstance(command, SaveServer):
+            self.servers.add(command.server)
 
     def _add_post(self, post: Append) -> None:
         thread, sender, header = post.thread, post.sender, post.header
@@ -182,6 +187,8 @@ class Facts:
     tokens: dict[bytes, Token] = field(default_factory=dict)
     #: Whether rows of deleted threads are left.
     leftovers: bool = False
+    #: The needed servers that are stored.
+    servers: set[str] = field(default_factory=set)
 
 
 def needs(commands: Iterable[Command[Any]]) -> Needs:

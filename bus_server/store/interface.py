@@ -1,6 +1,6 @@
 """The store's interface; sqlite/ implements it."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from typing import Any, Protocol
 
 from bus_server.store.clock import StoreClock
@@ -14,9 +14,11 @@ from bus_server.store.commands import (
     JoinThread,
     PresenceRow,
     Row,
+    ServerLease,
     ThreadPageKey,
     TokenOwner,
 )
+from threadbus.v1.admin_service_pb2 import Wait
 from threadbus.v1.agent_pb2 import Agent, Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.thread_pb2 import Thread
@@ -25,8 +27,12 @@ from threadbus.v1.thread_pb2 import Thread
 OnHint = Callable[[Mapping[str, int]], None]
 
 
+#: See `Waker.publish`. No thread has this name.
+AGENTS = ""
+
+
 class Waker(Protocol):
-    """Hints between the servers on a store: which threads have changed.
+    """Hints between the servers on a store: what has changed.
 
     A hint carries no data, so that it need not be trusted: who gets one reads the store. It may be
     late or lost.
@@ -36,7 +42,8 @@ class Waker(Protocol):
         """Send a hint to the other servers. Never blocks, never raises.
 
         `changed`: the threads that a commit has changed, each with the seq of its head; 0: it was
-        deleted.
+        deleted. The name AGENTS stands for agents' tokens, presence, positions and open waits; its
+        seq is ignored.
         """
 
     async def run(self, on_hint: OnHint) -> None:
@@ -165,6 +172,12 @@ class Store(Protocol):
 
     async def presence_rows(self, since: int) -> list[PresenceRow]:
         """Returns the presence rows of agents last seen after `since`, on the store's clock."""
+
+    async def servers(self) -> dict[str, ServerLease]:
+        """Returns the lease of each server that is stored, by its name."""
+
+    async def server_waits(self, server: str, known: Set[int]) -> tuple[set[int], dict[int, Wait]]:
+        """Returns the numbers of a server's open waits, and by number the waits not in `known`."""
 
     async def agent(self, name: str) -> Agent | None:
         """Returns a registered agent; None if there is none of this name."""

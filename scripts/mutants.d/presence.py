@@ -56,8 +56,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/presence/agent_state.py",
-                "        if self.waits:\n",
-                "        if self.waits and alive:\n",
+                "        if waits:\n",
+                "        if waits and alive:\n",
             )
         ],
         [
@@ -142,8 +142,8 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "            if row.state == PRESENCE_WORKING:\n",
-                "            if False:\n",
+                "        if row.state == PRESENCE_WORKING:\n",
+                "        if False:\n",
             )
         ],
         ["tests/test_presence_restarts.py::test_presence_is_right_after_a_restart"],
@@ -168,7 +168,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/presence/checkpointer.py",
-                "                self._positions.abort_save()\n",
+                "            self._positions.abort_save()\n",
                 "",
             )
         ],
@@ -179,7 +179,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/presence/checkpointer.py",
-                "                self._presence.abort_save(agents)\n",
+                "            self._presence.abort_save(agents)\n",
                 "",
             )
         ],

@@ -12,8 +12,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/server.py",
-                "        parts.presence.restore(await store.presence_rows(0))\n    except",
-                "    except",
+                "        parts.presence.restore(await store.presence_rows(0))\n        if",
+                "        if",
             ),
             Edit(
                 "bus_server/server.py",

@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 #: SQLite's application_id of our files: "TBus".
 APPLICATION_ID = 0x54427573
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 _TABLES = ("thread", "message", "request", "participant", "agent", "token", "purge")
 #: The tables added after version 1, by the version that added them.
-_LATER_TABLES = {2: "presence", 4: "entry", 5: "clock"}
+_LATER_TABLES = {"presence": 2, "entry": 4, "clock": 5, "server": 7, "wait": 7}
 
 
 #: Endings of a store's files: the database, and those that SQLite and servers keep beside it.
@@ -316,7 +316,7 @@ def _validate_tables(path: Path, how: str, version: int) -> None:
     """
     uri = f"file:{quoted(path)}?{how}"
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
-        later = (table for since, table in _LATER_TABLES.items() if version >= since)
+        later = (table for table, since in _LATER_TABLES.items() if version >= since)
         for table in (*_TABLES, *later):
             db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchall()  # noqa: S608
         if db.execute("SELECT count(*) FROM store").fetchone() != (1,):

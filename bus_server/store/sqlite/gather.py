@@ -7,7 +7,7 @@ from typing import Any
 
 from bus_server.store.batch import entry_of
 from bus_server.store.facts import OPERATOR, Entry, Facts, Known, Needs, Request, Token
-from bus_server.store.sqlite import leftovers, reads
+from bus_server.store.sqlite import leftovers, reads, servers
 from bus_server.store.sqlite.order import WALL
 from bus_server.store.sqlite.remembered import Remembered
 from threadbus.v1.agent_pb2 import AgentKind
@@ -65,6 +65,8 @@ def gather(
         _gather_tokens(db, needs, facts)
     if needs.leftovers:
         facts.leftovers = leftovers.exist(db)
+    if needs.servers:
+        facts.servers = needs.servers & servers.servers(db).keys()
     return facts
 
 

@@ -93,3 +93,18 @@ CREATE TABLE token (
 
 -- Deleted threads that still have rows in other tables.
 CREATE TABLE purge (thread_id INTEGER PRIMARY KEY) STRICT;
+
+-- The servers on the store, as far as one has seen another; a server that stops deletes its row.
+CREATE TABLE server (
+    name TEXT PRIMARY KEY,
+    renew_time INTEGER NOT NULL, -- when it last renewed its lease; increases each time
+    lease INTEGER NOT NULL -- in microseconds
+) STRICT, WITHOUT ROWID;
+
+-- The open waits of servers, as of their last checkpoints. A server that is alone has none here.
+CREATE TABLE wait (
+    server TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    body BLOB NOT NULL, -- a serialised threadbus.v1.Wait, as of when it was written
+    PRIMARY KEY (server, number)
+) STRICT, WITHOUT ROWID;

@@ -11,7 +11,7 @@ import functools
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence, Set
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -37,6 +37,7 @@ from bus_server.store.sqlite import (
     participants,
     reads,
     rescue,
+    servers,
     writes,
 )
 from bus_server.store.sqlite.clock import load_clock
@@ -49,6 +50,7 @@ from bus_server.store.sqlite.order import Order
 from bus_server.store.sqlite.remembered import Remembered
 from bus_server.store.sqlite.upgrade import upgrade
 from bus_server.store.sqlite.write_lock import WriteLock
+from threadbus.v1.admin_service_pb2 import Wait
 from threadbus.v1.agent_pb2 import Agent, Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.thread_pb2 import Thread
@@ -378,6 +380,12 @@ class SqliteStore:
 
     async def presence_rows(self, since: int) -> list[store.PresenceRow]:
         return await self._read(True, participants.presence_rows, since)
+
+    async def servers(self) -> dict[str, store.ServerLease]:
+        return await self._read(False, servers.servers)
+
+    async def server_waits(self, server: str, known: Set[int]) -> tuple[set[int], dict[int, Wait]]:
+        return await self._read(True, servers.waits, server, known)
 
     async def agent(self, name: str) -> Agent | None:
         return await self._read(False, reads.agent, name, self.clock.now())

@@ -10,7 +10,7 @@ from bus_server import store
 from bus_server.store.batch import Batch, Changes
 from bus_server.store.decide import decide
 from bus_server.store.facts import Request, Token, needs
-from bus_server.store.sqlite import activity, leftovers, reads
+from bus_server.store.sqlite import activity, leftovers, reads, servers
 from bus_server.store.sqlite.gather import gather
 from bus_server.store.sqlite.remembered import Remembered
 
@@ -67,6 +67,8 @@ def _write(db: sqlite3.Connection, batch: Batch, order: int, remembered: Remembe
         _write_tokens(db, changes.tokens, now)
     if changes.purge:
         leftovers.purge(db)
+    if changes.servers or changes.removed_servers:
+        servers.write(db, changes, batch.facts.store_now)
     appended = [head.thread_id for head in commit.heads.values()]
     activity.touch(db, appended, order, remembered.active_times)
 

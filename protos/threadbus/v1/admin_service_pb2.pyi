@@ -104,7 +104,9 @@ class Wait(_message.Message):
     """
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Cursor]:
-        """Its position in each of its threads. Empty while the wait is starting."""
+        """Its position in each of its threads; on another server, that when it started. Empty while the
+        wait is starting.
+        """
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:

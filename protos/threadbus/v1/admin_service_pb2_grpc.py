@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub(object):
-    """Shows operators what a server is doing.
+    """Shows operators what the servers of a store are doing.
     """
 
     def __init__(self, channel):
@@ -43,12 +43,12 @@ class AdminServiceStub(object):
 
 
 class AdminServiceServicer(object):
-    """Shows operators what a server is doing.
+    """Shows operators what the servers of a store are doing.
     """
 
     def ListWaits(self, request, context):
-        """Returns a page of the waits open on this server: which agents wait on which threads, and since
-        when. Waits on other servers of the same store are not included.
+        """Returns a page of the open waits on this server and on others of the same store: which agents
+        wait on which threads, and since when. Those on other servers are as of the last checkpoint.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -71,7 +71,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
-    """Shows operators what a server is doing.
+    """Shows operators what the servers of a store are doing.
     """
 
     @staticmethod

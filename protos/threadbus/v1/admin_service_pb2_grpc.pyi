@@ -29,29 +29,29 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """Shows operators what a server is doing."""
+    """Shows operators what the servers of a store are doing."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     ListWaits: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListWaitsRequest, _admin_service_pb2.ListWaitsResponse]
-    """Returns a page of the waits open on this server: which agents wait on which threads, and since
-    when. Waits on other servers of the same store are not included.
+    """Returns a page of the open waits on this server and on others of the same store: which agents
+    wait on which threads, and since when. Those on other servers are as of the last checkpoint.
     """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """Shows operators what a server is doing."""
+    """Shows operators what the servers of a store are doing."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListWaits: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListWaitsRequest, _admin_service_pb2.ListWaitsResponse]  # type: ignore[assignment]
-    """Returns a page of the waits open on this server: which agents wait on which threads, and since
-    when. Waits on other servers of the same store are not included.
+    """Returns a page of the open waits on this server and on others of the same store: which agents
+    wait on which threads, and since when. Those on other servers are as of the last checkpoint.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows operators what a server is doing."""
+    """Shows operators what the servers of a store are doing."""
 
     @_abc_1.abstractmethod
     def ListWaits(
@@ -59,8 +59,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ListWaitsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListWaitsResponse, _abc.Awaitable[_admin_service_pb2.ListWaitsResponse]]:
-        """Returns a page of the waits open on this server: which agents wait on which threads, and since
-        when. Waits on other servers of the same store are not included.
+        """Returns a page of the open waits on this server and on others of the same store: which agents
+        wait on which threads, and since when. Those on other servers are as of the last checkpoint.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

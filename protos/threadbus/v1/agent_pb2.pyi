@@ -218,7 +218,8 @@ class Participant(_message.Message):
     """Its current presence, which is the same in all threads."""
     waiting: _builtins.bool
     """Whether it has an open wait on this thread; in a response to a post, a wait whose filter
-    matches the message. Waits on other servers of the same store do not count.
+    matches the message. A wait on another server of the same store counts from that server's next
+    checkpoint on, whatever its filter.
     """
     delivered_seq: _builtins.int
     """Highest seq of this thread that was sent to the agent by a wait or by ListMessages."""

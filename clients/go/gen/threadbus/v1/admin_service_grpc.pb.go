@@ -29,10 +29,10 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Shows operators what a server is doing.
+// Shows operators what the servers of a store are doing.
 type AdminServiceClient interface {
-	// Returns a page of the waits open on this server: which agents wait on which threads, and since
-	// when. Waits on other servers of the same store are not included.
+	// Returns a page of the open waits on this server and on others of the same store: which agents
+	// wait on which threads, and since when. Those on other servers are as of the last checkpoint.
 	ListWaits(ctx context.Context, in *ListWaitsRequest, opts ...grpc.CallOption) (*ListWaitsResponse, error)
 }
 
@@ -58,10 +58,10 @@ func (c *adminServiceClient) ListWaits(ctx context.Context, in *ListWaitsRequest
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
 //
-// Shows operators what a server is doing.
+// Shows operators what the servers of a store are doing.
 type AdminServiceServer interface {
-	// Returns a page of the waits open on this server: which agents wait on which threads, and since
-	// when. Waits on other servers of the same store are not included.
+	// Returns a page of the open waits on this server and on others of the same store: which agents
+	// wait on which threads, and since when. Those on other servers are as of the last checkpoint.
 	ListWaits(context.Context, *ListWaitsRequest) (*ListWaitsResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }

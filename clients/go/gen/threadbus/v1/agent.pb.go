@@ -297,7 +297,8 @@ type Participant struct {
 	// Its current presence, which is the same in all threads.
 	Presence Presence `protobuf:"varint,3,opt,name=presence,proto3,enum=threadbus.v1.Presence" json:"presence,omitempty"`
 	// Whether it has an open wait on this thread; in a response to a post, a wait whose filter
-	// matches the message. Waits on other servers of the same store do not count.
+	// matches the message. A wait on another server of the same store counts from that server's next
+	// checkpoint on, whatever its filter.
 	Waiting bool `protobuf:"varint,4,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	// Highest seq of this thread that was sent to the agent by a wait or by ListMessages.
 	DeliveredSeq int64 `protobuf:"varint,5,opt,name=delivered_seq,json=deliveredSeq,proto3" json:"delivered_seq,omitempty"`

@@ -59,7 +59,8 @@ pub struct Participant {
     #[prost(enumeration = "Presence", tag = "3")]
     pub presence: i32,
     /// Whether it has an open wait on this thread; in a response to a post, a wait whose filter
-    /// matches the message. Waits on other servers of the same store do not count.
+    /// matches the message. A wait on another server of the same store counts from that server's next
+    /// checkpoint on, whatever its filter.
     #[prost(bool, tag = "4")]
     pub waiting: bool,
     /// Highest seq of this thread that was sent to the agent by a wait or by ListMessages.
@@ -491,7 +492,8 @@ pub struct Wait {
     /// The agent that waits; `anonymous` for a call without a token.
     #[prost(string, tag = "1")]
     pub agent: ::prost::alloc::string::String,
-    /// Its position in each of its threads. Empty while the wait is starting.
+    /// Its position in each of its threads; on another server, that when it started. Empty while the
+    /// wait is starting.
     #[prost(message, repeated, tag = "2")]
     pub threads: ::prost::alloc::vec::Vec<Cursor>,
     /// When it was opened, on the server's clock.
@@ -523,7 +525,7 @@ pub mod admin_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Shows operators what a server is doing.
+    /// Shows operators what the servers of a store are doing.
     #[derive(Debug, Clone)]
     pub struct AdminServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -604,8 +606,8 @@ pub mod admin_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Returns a page of the waits open on this server: which agents wait on which threads, and since
-        /// when. Waits on other servers of the same store are not included.
+        /// Returns a page of the open waits on this server and on others of the same store: which agents
+        /// wait on which threads, and since when. Those on other servers are as of the last checkpoint.
         pub async fn list_waits(
             &mut self,
             request: impl tonic::IntoRequest<super::ListWaitsRequest>,

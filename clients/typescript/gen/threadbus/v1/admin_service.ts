@@ -57,7 +57,10 @@ export interface ListWaitsResponse {
 export interface Wait {
   /** The agent that waits; `anonymous` for a call without a token. */
   agent: string;
-  /** Its position in each of its threads. Empty while the wait is starting. */
+  /**
+   * Its position in each of its threads; on another server, that when it started. Empty while the
+   * wait is starting.
+   */
   threads: Cursor[];
   /** When it was opened, on the server's clock. */
   startTime:
@@ -407,15 +410,15 @@ export const Wait: MessageFns<Wait> = {
   },
 };
 
-/** Shows operators what a server is doing. */
+/** Shows operators what the servers of a store are doing. */
 export type AdminServiceDefinition = typeof AdminServiceDefinition;
 export const AdminServiceDefinition = {
   name: "AdminService",
   fullName: "threadbus.v1.AdminService",
   methods: {
     /**
-     * Returns a page of the waits open on this server: which agents wait on which threads, and since
-     * when. Waits on other servers of the same store are not included.
+     * Returns a page of the open waits on this server and on others of the same store: which agents
+     * wait on which threads, and since when. Those on other servers are as of the last checkpoint.
      */
     listWaits: {
       name: "ListWaits",
@@ -428,12 +431,12 @@ export const AdminServiceDefinition = {
   },
 } as const;
 
-/** Shows operators what a server is doing. */
+/** Shows operators what the servers of a store are doing. */
 export type AdminServiceService = typeof AdminServiceService;
 export const AdminServiceService = {
   /**
-   * Returns a page of the waits open on this server: which agents wait on which threads, and since
-   * when. Waits on other servers of the same store are not included.
+   * Returns a page of the open waits on this server and on others of the same store: which agents
+   * wait on which threads, and since when. Those on other servers are as of the last checkpoint.
    */
   listWaits: {
     path: "/threadbus.v1.AdminService/ListWaits" as const,
@@ -448,16 +451,16 @@ export const AdminServiceService = {
 
 export interface AdminServiceServer extends UntypedServiceImplementation {
   /**
-   * Returns a page of the waits open on this server: which agents wait on which threads, and since
-   * when. Waits on other servers of the same store are not included.
+   * Returns a page of the open waits on this server and on others of the same store: which agents
+   * wait on which threads, and since when. Those on other servers are as of the last checkpoint.
    */
   listWaits: handleUnaryCall<ListWaitsRequest, ListWaitsResponse>;
 }
 
 export interface AdminServiceClient extends Client {
   /**
-   * Returns a page of the waits open on this server: which agents wait on which threads, and since
-   * when. Waits on other servers of the same store are not included.
+   * Returns a page of the open waits on this server and on others of the same store: which agents
+   * wait on which threads, and since when. Those on other servers are as of the last checkpoint.
    */
   listWaits(
     request: ListWaitsRequest,

@@ -206,7 +206,8 @@ export interface Participant {
   presence: Presence;
   /**
    * Whether it has an open wait on this thread; in a response to a post, a wait whose filter
-   * matches the message. Waits on other servers of the same store do not count.
+   * matches the message. A wait on another server of the same store counts from that server's next
+   * checkpoint on, whatever its filter.
    */
   waiting: boolean;
   /** Highest seq of this thread that was sent to the agent by a wait or by ListMessages. */

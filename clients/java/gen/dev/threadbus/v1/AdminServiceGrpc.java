@@ -4,7 +4,7 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * Shows operators what a server is doing.
+ * Shows operators what the servers of a store are doing.
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -108,15 +108,15 @@ public final class AdminServiceGrpc {
 
   /**
    * <pre>
-   * Shows operators what a server is doing.
+   * Shows operators what the servers of a store are doing.
    * </pre>
    */
   public interface AsyncService {
 
     /**
      * <pre>
-     * Returns a page of the waits open on this server: which agents wait on which threads, and since
-     * when. Waits on other servers of the same store are not included.
+     * Returns a page of the open waits on this server and on others of the same store: which agents
+     * wait on which threads, and since when. Those on other servers are as of the last checkpoint.
      * </pre>
      */
     default void listWaits(dev.threadbus.v1.ListWaitsRequest request,
@@ -128,7 +128,7 @@ public final class AdminServiceGrpc {
   /**
    * Base class for the server implementation of the service AdminService.
    * <pre>
-   * Shows operators what a server is doing.
+   * Shows operators what the servers of a store are doing.
    * </pre>
    */
   public static abstract class AdminServiceImplBase
@@ -142,7 +142,7 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service AdminService.
    * <pre>
-   * Shows operators what a server is doing.
+   * Shows operators what the servers of a store are doing.
    * </pre>
    */
   public static final class AdminServiceStub
@@ -160,8 +160,8 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of the waits open on this server: which agents wait on which threads, and since
-     * when. Waits on other servers of the same store are not included.
+     * Returns a page of the open waits on this server and on others of the same store: which agents
+     * wait on which threads, and since when. Those on other servers are as of the last checkpoint.
      * </pre>
      */
     public void listWaits(dev.threadbus.v1.ListWaitsRequest request,
@@ -174,7 +174,7 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do synchronous rpc calls to service AdminService.
    * <pre>
-   * Shows operators what a server is doing.
+   * Shows operators what the servers of a store are doing.
    * </pre>
    */
   public static final class AdminServiceBlockingV2Stub
@@ -192,8 +192,8 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of the waits open on this server: which agents wait on which threads, and since
-     * when. Waits on other servers of the same store are not included.
+     * Returns a page of the open waits on this server and on others of the same store: which agents
+     * wait on which threads, and since when. Those on other servers are as of the last checkpoint.
      * </pre>
      */
     public dev.threadbus.v1.ListWaitsResponse listWaits(dev.threadbus.v1.ListWaitsRequest request) throws io.grpc.StatusException {
@@ -205,7 +205,7 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service AdminService.
    * <pre>
-   * Shows operators what a server is doing.
+   * Shows operators what the servers of a store are doing.
    * </pre>
    */
   public static final class AdminServiceBlockingStub
@@ -223,8 +223,8 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of the waits open on this server: which agents wait on which threads, and since
-     * when. Waits on other servers of the same store are not included.
+     * Returns a page of the open waits on this server and on others of the same store: which agents
+     * wait on which threads, and since when. Those on other servers are as of the last checkpoint.
      * </pre>
      */
     public dev.threadbus.v1.ListWaitsResponse listWaits(dev.threadbus.v1.ListWaitsRequest request) {
@@ -236,7 +236,7 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service AdminService.
    * <pre>
-   * Shows operators what a server is doing.
+   * Shows operators what the servers of a store are doing.
    * </pre>
    */
   public static final class AdminServiceFutureStub
@@ -254,8 +254,8 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of the waits open on this server: which agents wait on which threads, and since
-     * when. Waits on other servers of the same store are not included.
+     * Returns a page of the open waits on this server and on others of the same store: which agents
+     * wait on which threads, and since when. Those on other servers are as of the last checkpoint.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.ListWaitsResponse> listWaits(

@@ -155,7 +155,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Whether it has an open wait on this thread; in a response to a post, a wait whose filter
-   * matches the message. Waits on other servers of the same store do not count.
+   * matches the message. A wait on another server of the same store counts from that server's next
+   * checkpoint on, whatever its filter.
    * </pre>
    *
    * <code>bool waiting = 4;</code>
@@ -977,7 +978,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Whether it has an open wait on this thread; in a response to a post, a wait whose filter
-     * matches the message. Waits on other servers of the same store do not count.
+     * matches the message. A wait on another server of the same store counts from that server's next
+     * checkpoint on, whatever its filter.
      * </pre>
      *
      * <code>bool waiting = 4;</code>
@@ -990,7 +992,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Whether it has an open wait on this thread; in a response to a post, a wait whose filter
-     * matches the message. Waits on other servers of the same store do not count.
+     * matches the message. A wait on another server of the same store counts from that server's next
+     * checkpoint on, whatever its filter.
      * </pre>
      *
      * <code>bool waiting = 4;</code>
@@ -1007,7 +1010,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Whether it has an open wait on this thread; in a response to a post, a wait whose filter
-     * matches the message. Waits on other servers of the same store do not count.
+     * matches the message. A wait on another server of the same store counts from that server's next
+     * checkpoint on, whatever its filter.
      * </pre>
      *
      * <code>bool waiting = 4;</code>

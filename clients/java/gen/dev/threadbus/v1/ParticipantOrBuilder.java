@@ -71,7 +71,8 @@ public interface ParticipantOrBuilder extends
   /**
    * <pre>
    * Whether it has an open wait on this thread; in a response to a post, a wait whose filter
-   * matches the message. Waits on other servers of the same store do not count.
+   * matches the message. A wait on another server of the same store counts from that server's next
+   * checkpoint on, whatever its filter.
    * </pre>
    *
    * <code>bool waiting = 4;</code>

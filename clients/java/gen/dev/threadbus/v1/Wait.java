@@ -103,7 +103,8 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.Cursor> threads_;
   /**
    * <pre>
-   * Its position in each of its threads. Empty while the wait is starting.
+   * Its position in each of its threads; on another server, that when it started. Empty while the
+   * wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -114,7 +115,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its position in each of its threads. Empty while the wait is starting.
+   * Its position in each of its threads; on another server, that when it started. Empty while the
+   * wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -126,7 +128,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its position in each of its threads. Empty while the wait is starting.
+   * Its position in each of its threads; on another server, that when it started. Empty while the
+   * wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -137,7 +140,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its position in each of its threads. Empty while the wait is starting.
+   * Its position in each of its threads; on another server, that when it started. Empty while the
+   * wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -148,7 +152,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its position in each of its threads. Empty while the wait is starting.
+   * Its position in each of its threads; on another server, that when it started. Empty while the
+   * wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -792,7 +797,8 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Its position in each of its threads. Empty while the wait is starting.
+     * Its position in each of its threads; on another server, that when it started. Empty while the
+     * wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -806,7 +812,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads. Empty while the wait is starting.
+     * Its position in each of its threads; on another server, that when it started. Empty while the
+     * wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -820,7 +827,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads. Empty while the wait is starting.
+     * Its position in each of its threads; on another server, that when it started. Empty while the
+     * wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -834,7 +842,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads. Empty while the wait is starting.
+     * Its position in each of its threads; on another server, that when it started. Empty while the
+     * wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -855,7 +864,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads. Empty while the wait is starting.
+     * Its position in each of its threads; on another server, that when it started. Empty while the
+     * wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -873,7 +883,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads. Empty while the wait is starting.
+     * Its position in each of its threads; on another server, that when it started. Empty while the
+     * wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -893,7 +904,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads. Empty while the wait is starting.
+     * Its position in each of its threads; on another server, that when it started. Empty while the
+     * wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -914,7 +926,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads. Empty while the wait is starting.
+     * Its position in each of its threads; on another server, that when it started. Empty while the
+     * wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -932,7 +945,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads. Empty while the wait is starting.
+     * Its position in each of its threads; on another server, that when it started. Empty while the
+     * wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -950,7 +964,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads. Empty while the wait is starting.
+     * Its position in each of its threads; on another server, that when it started. Empty while the
+     * wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -969,7 +984,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads. Empty while the wait is starting.
+     * Its position in each of its threads; on another server, that when it started. Empty while the
+     * wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -986,7 +1002,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads. Empty while the wait is starting.
+     * Its position in each of its threads; on another server, that when it started. Empty while the
+     * wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1003,7 +1020,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads. Empty while the wait is starting.
+     * Its position in each of its threads; on another server, that when it started. Empty while the
+     * wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1014,7 +1032,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads. Empty while the wait is starting.
+     * Its position in each of its threads; on another server, that when it started. Empty while the
+     * wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1028,7 +1047,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads. Empty while the wait is starting.
+     * Its position in each of its threads; on another server, that when it started. Empty while the
+     * wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1043,7 +1063,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads. Empty while the wait is starting.
+     * Its position in each of its threads; on another server, that when it started. Empty while the
+     * wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1054,7 +1075,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads. Empty while the wait is starting.
+     * Its position in each of its threads; on another server, that when it started. Empty while the
+     * wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1066,7 +1088,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads. Empty while the wait is starting.
+     * Its position in each of its threads; on another server, that when it started. Empty while the
+     * wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>

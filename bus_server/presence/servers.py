@@ -1,0 +1,163 @@
+"""The other servers on the store: which are alive, and which waits they have open.
+
+A server that is alone writes nothing here but its own row, once, by which one that is running
+learns of it. While there are several, each renews its lease, and writes with its checkpoints which
+waits it has open.
+"""
+
+import asyncio
+import contextlib
+import secrets
+
+from bus_server.errors import BusError, StoreBug
+from bus_server.presence.changes import Changes
+from bus_server.presence.remote_waits import RemoteWaits
+from bus_server.store import RemoveServers, SaveServer
+from bus_server.store.interface import Store
+from bus_server.waits import OpenWait, Waits
+from bus_server.writer import Writer
+from threadbus.v1.message_pb2 import Cursor
+
+#: A lease is renewed when this share of it is over.
+RENEWAL = 1 / 3
+#: Number of waits that one transaction removes at most, and of threads after which it adds no more
+#: waits.
+BATCH = 1_000
+
+
+class Servers:
+    """This server among the others on the store.
+
+    Another server is alive until it has not renewed its lease for as long as the lease says. That
+    time is measured here, on the event loop's clock: the clocks of two servers are never compared.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        waits: Waits,
+        remote: RemoteWaits,
+        changes: Changes,
+        *,
+        lease: float,
+    ) -> None:
+        """`lease`: that of this server, in seconds."""
+        #: This server's name on the store. Each run has another.
+        self.name = secrets.token_hex(8)
+        self._store = store
+        self._writer = writer
+        self._waits = waits
+        self._remote = remote
+        self._changes = changes
+        self._lease = lease
+        #: When each other server last renewed its lease, on the store's clock, and when the lease
+        #: ends, on the event loop's clock.
+        self._others: dict[str, tuple[int, float]] = {}
+        #: Servers whose leases have ended, and which are to be removed from the store, with the
+        #: times of their last renewals.
+        self._dead: dict[str, int] = {}
+        #: The numbers of this server's waits that are in the store.
+        self._written: set[int] = set()
+        #: Whether the lease must be renewed.
+        self._renew = False
+        #: Whether this server is in the store, and whether it has left.
+        self._stored = self._left = False
+        self._looking = asyncio.Lock()
+
+    async def enter(self) -> None:
+        """Look, and write this server's row with the next checkpoint. Raises what `look` does."""
+        self._renew_soon()
+        await self.look()
+
+    async def look(self) -> None:
+        """Read which servers there are, and which waits they have. Raises what the store raises."""
+        async with self._looking:
+            stored = await self._store.servers()
+            stored.pop(self.name, None)
+            for name in self._others.keys() - stored.keys():
+                self._forget(name)
+            for name, (renew_time, lease) in stored.items():
+                known = self._others[name][0] if name in self._others else self._dead.get(name)
+                if renew_time == known:
+                    continue
+                numbers, new = await self._store.server_waits(name, self._remote.numbers(name))
+                self._remote.update(name, numbers, new)
+                now = asyncio.get_running_loop().time()
+                self._others[name] = renew_time, now + lease / 1e6
+                self._dead.pop(name, None)
+                if not self._changes.several_servers:
+                    self._changes.several_servers = True
+                    self._changes.unsaved.set()  # it must learn which waits are open here
+
+    async def save(self) -> None:
+        """Write which waits are open, if there are other servers. Raises what `submit` raises.
+
+        The next call writes what this one could not.
+        """
+        if self._dead:
+            dead = dict(self._dead)
+            await self._writer.submit(RemoveServers(dead.keys()))
+            for name in dead.keys() & self._dead.keys():
+                del self._dead[name]
+        waits = dict(self._waits.find("", "", 0)) if self._others else {}
+        opened = sorted(waits.keys() - self._written, reverse=True)
+        closed = sorted(self._written - waits.keys())
+        while not self._left and (opened or closed or self._renew):
+            bodies, threads = dict[int, bytes](), 0
+            while opened and threads < BATCH:
+                wait = waits[opened.pop()]
+                bodies[wait.number] = _body(wait)
+                threads += len(wait.threads)
+            gone, closed = closed[:BATCH], closed[BATCH:]
+            command = SaveServer(self.name, round(self._lease * 1e6), bodies, gone)
+            if not await self._writer.submit(command):
+                # It was not there: another server may have removed it, with its waits.
+                self._written.clear()
+                self._changes.unsaved.set()
+            self._renew, self._stored = False, True
+            self._written |= bodies.keys()
+            self._written.difference_update(gone)
+
+    async def run(self) -> None:
+        """Renew the lease in time, and notice which servers have died, until cancelled."""
+        while True:
+            await asyncio.sleep(self._lease * RENEWAL)
+            if not self._others:
+                continue
+            self._renew_soon()
+            # Look first: they may have renewed their leases since.
+            with contextlib.suppress(BusError, StoreBug):
+                await self.look()
+                now = asyncio.get_running_loop().time()
+                for name, (renew_time, end) in list(self._others.items()):
+                    if end < now:
+                        self._forget(name)
+                        self._dead[name] = renew_time
+
+    async def leave(self) -> None:
+        """Remove this server from the store. A failure is ignored: the lease will end."""
+        self._left = True
+        if not self._stored:
+            return
+        with contextlib.suppress(BusError, StoreBug):
+            await self._writer.submit(RemoveServers([self.name]))
+
+    def _renew_soon(self) -> None:
+        """Renew the lease with the next checkpoint."""
+        self._renew = True
+        self._changes.unsaved.set()
+
+    def _forget(self, name: str) -> None:
+        del self._others[name]
+        self._remote.update(name, frozenset(), {})
+        self._changes.several_servers = bool(self._others)
+        self._changes.unsaved.set()  # there may be something to remove from the store
+
+
+def _body(wait: OpenWait) -> bytes:
+    """Returns a wait as it is stored."""
+    found = wait.to_proto()
+    if not found.threads:  # it is starting
+        found.threads.extend(Cursor(thread=name) for name in wait.threads)
+    return found.SerializeToString()

@@ -1,0 +1,18 @@
+"""Decides the commands about the servers on the store, and their open waits.
+
+Each function decides one command. The command's docstring in commands.py is its contract.
+"""
+
+from bus_server.store.batch import Batch
+from bus_server.store.commands import RemoveServers, SaveServer
+
+
+def save_server(batch: Batch, command: SaveServer) -> bool:
+    was_stored = command.server in batch.facts.servers
+    batch.save_server(command.server, command.lease, command.opened, command.closed)
+    return was_stored
+
+
+def remove_servers(batch: Batch, command: RemoveServers) -> None:
+    for name in command.servers:
+        batch.remove_server(name)
