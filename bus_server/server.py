@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -43,9 +43,8 @@ from bus_server.services.request_reader import PendingReads
 from bus_server.services.standard import Health, StandardServices
 from bus_server.settings import Settings
 from bus_server.store import SetOperatorToken
-from bus_server.store.interface import Store
-from bus_server.store.sqlite import file
-from bus_server.store.sqlite.store import SqliteStore
+from bus_server.store.interface import ServedStore, Store
+from bus_server.store.opening import located, open_store
 from bus_server.tail import Tails
 from bus_server.waits import Waits
 from bus_server.writer import Writer
@@ -206,21 +205,19 @@ async def serve(settings: Settings) -> None:
         StoreLost: the store's files were removed, replaced or damaged. What could be saved was
             saved.
     """
-    settings, reach = listening.resolve(replace(settings, db=file.locate(settings.db)))
+    settings, reach = listening.resolve(located(settings))
     fd_limit.raise_limit()
     logging.getLogger("grpc._cython.cygrpc").addFilter(_worth_logging)
     server = grpc.aio.server(interceptors=[Authorization()], options=channel_options(settings))
     with listening.listen(settings, server.add_insecure_port) as port:
-        await _serve(settings, server, lambda: _announce(settings, port, reach))
+        await _serve(settings, server, lambda store: _announce(settings, store, port, reach))
     logger.info("stopped")
 
 
-async def _serve(settings: Settings, server: grpc.aio.Server, started: Callable[[], None]) -> None:
-    store = await SqliteStore.open(
-        settings.db,
-        full_durability=settings.durability == "full",
-        busy_timeout=settings.busy_timeout,
-    )
+async def _serve(
+    settings: Settings, server: grpc.aio.Server, started: Callable[[ServedStore], None]
+) -> None:
+    store = await open_store(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -228,7 +225,7 @@ async def _serve(settings: Settings, server: grpc.aio.Server, started: Callable[
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, _stop, stop, number)
     try:
-        await _run(settings, server, store, started, stop)
+        await _run(settings, server, store, lambda: started(store), stop)
     finally:
         await store.close()
 
@@ -242,7 +239,7 @@ def _stop(stop: asyncio.Event, number: signal.Signals) -> None:
 async def _run(
     settings: Settings,
     server: grpc.aio.Server,
-    store: SqliteStore,
+    store: ServedStore,
     started: Callable[[], None],
     stop: asyncio.Event,
 ) -> None:
@@ -259,8 +256,8 @@ async def _run(
         if settings.fallback_interval:  # else it takes no notice of other servers
             await parts.servers.enter()
     except (BusError, StoreBug, OSError) as error:
-        raise StoreRefused(f"cannot set up {settings.db}: {error}") from error
-    for risk in dict.fromkeys([*file.risks(settings.db, os.geteuid()), *listening.risks(settings)]):
+        raise StoreRefused(f"cannot set up {store.name}: {error}") from error
+    for risk in dict.fromkeys([*store.risks(), *listening.risks(settings)]):
         logger.warning("%s", risk)
     dispatcher, health = _add_services(server, settings, store, parts, auth)
     inspecting = asyncio.create_task(_inspect(store, health))
@@ -288,7 +285,7 @@ async def _run(
 
 
 def _add_services(
-    server: grpc.aio.Server, settings: Settings, store: SqliteStore, parts: Parts, auth: Auth
+    server: grpc.aio.Server, settings: Settings, store: ServedStore, parts: Parts, auth: Auth
 ) -> tuple[Dispatcher, Health]:
     """Add all services to a gRPC server. Returns their dispatcher and their health."""
     services = {
@@ -319,7 +316,7 @@ def _add_services(
 async def _shut_down(
     server: grpc.aio.Server,
     settings: Settings,
-    store: SqliteStore,
+    store: ServedStore,
     parts: Parts,
     dispatcher: Dispatcher,
 ) -> None:
@@ -353,7 +350,7 @@ def _log_call(call: FinishedCall) -> None:
     )
 
 
-async def _inspect(store: SqliteStore, health: Health) -> None:
+async def _inspect(store: ServedStore, health: Health) -> None:
     """Inspect the store every INSPECT_INTERVAL seconds until it is lost, and report its health."""
     while not store.lost.is_set():
         with contextlib.suppress(TimeoutError):
@@ -386,7 +383,7 @@ async def _finish(work: Awaitable[None], settings: Settings) -> None:
         os._exit(1)
 
 
-def _announce(settings: Settings, port: int, reach: str) -> None:
+def _announce(settings: Settings, store: ServedStore, port: int, reach: str) -> None:
     """Print on standard output that the server is listening. Log a warning if that fails."""
     where = settings.listen
     if not where.startswith("unix:"):
@@ -395,15 +392,14 @@ def _announce(settings: Settings, port: int, reach: str) -> None:
         line = json.dumps(
             {
                 "listen": where,
-                "db": str(settings.db),
+                "db": store.name,
                 "durability": settings.durability,
                 "auth": settings.auth,
             }
         )
     else:
-        durability = "fsync" if settings.durability == "full" else "no fsync: --durability fast"
         line = (
-            f"listening on {where} · store {settings.db} (sqlite, {durability}) · "
+            f"listening on {where} · store {store.name} ({store.kind}) · "
             f"auth {settings.auth} ({reach})"
         )
     if sys.stdout is None:  # the shell closed it

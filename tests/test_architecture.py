@@ -109,17 +109,17 @@ def test_only_the_store_imports_its_engine() -> None:
     assert all(name.startswith("bus_server.store.sqlite.") for name in sqlite)
 
 
-def test_the_engine_independent_part_of_the_store_imports_no_engine() -> None:
-    shared = {
-        name: path
-        for name, path in _modules("bus_server/store").items()
-        if not name.startswith("bus_server.store.sqlite.")
-    }
-    assert shared
+def test_only_the_opening_of_a_store_imports_an_engine() -> None:
     engine = "bus_server.store.sqlite"
-    assert not [
-        name for name, path in shared.items() if any(i.startswith(engine) for i in _imports(path))
+    others = {
+        name: path
+        for name, path in _modules("bus_server").items()
+        if not name.startswith(f"{engine}.")
+    }
+    knowing = [
+        name for name, path in others.items() if any(i.startswith(engine) for i in _imports(path))
     ]
+    assert knowing == ["bus_server.store.opening"]
 
 
 def test_the_contracts_limits_and_names_import_nothing_heavy() -> None:

@@ -1,8 +1,10 @@
 """The store's interface; sqlite/ implements it."""
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from typing import Any, Protocol
 
+from bus_server.errors import BusError
 from bus_server.store.clock import StoreClock
 from bus_server.store.commands import (
     Command,
@@ -193,3 +195,36 @@ class Store(Protocol):
 
         Tokens that do not exist are left out.
         """
+
+
+class ServedStore(Store, Protocol):
+    """A store with what its server needs besides: its health, its end, and how it is announced."""
+
+    #: Where it is, for messages to people; without passwords.
+    name: str
+    #: Its engine, and what a commit survives, in a few words.
+    kind: str
+    #: Set when what it held is gone: its files were removed, say. Then call `give_up`.
+    lost: asyncio.Event
+
+    @property
+    def failing(self) -> bool:
+        """Whether it cannot be read or written for now, or is lost."""
+
+    def refusal(self) -> BusError:
+        """Returns the error for calls to a lost store."""
+
+    def risks(self) -> list[str]:
+        """Returns how other users could read or change it, one sentence each. Raises OSError."""
+
+    async def inspect(self) -> None:
+        """Check its health, and retry what failed. Sets `lost`, updates `failing`, logs faults.
+
+        Call it about once a second.
+        """
+
+    async def give_up(self) -> None:
+        """Save what a lost store still holds, and log what the user should do."""
+
+    async def close(self) -> None:
+        """Close it, after everything that uses it. Raises StoreLost if it is lost."""

@@ -38,7 +38,7 @@ SABOTAGES = [
         "a link to a database is not followed",
         [
             Edit(
-                "bus_server/server.py",
+                "bus_server/store/opening.py",
                 "replace(settings, db=file.locate(settings.db))",
                 "settings",
             )

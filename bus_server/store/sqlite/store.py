@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Coroutine, Sequence, Set
@@ -69,6 +70,7 @@ class SqliteStore:
 
     clock: StoreClock
     waker: Waker
+    kind = "sqlite, fsync"
 
     def __init__(
         self,
@@ -79,7 +81,7 @@ class SqliteStore:
         files: FileMonitor,
         epoch: str,
     ) -> None:
-        self.epoch = epoch
+        self.name, self.epoch = str(files.path), epoch
         self._given_up = False
         #: The last read that failed, which `inspect` retries; None if there is none.
         self._failed_read: Callable[[], Coroutine[Any, Any, object]] | None = None
@@ -126,6 +128,8 @@ class SqliteStore:
             _, quick, heavy = opened
             files = FileMonitor(path)
             opened_store = cls(writer, quick, heavy, lock, files, epoch)
+            if not full_durability:
+                opened_store.kind = "sqlite, no fsync: --durability fast"
             await _run(writer, opened_store._upgrade)
         except BaseException as error:
             for connection in reversed(opened):
@@ -171,14 +175,12 @@ class SqliteStore:
         return self._health.failing
 
     def refusal(self) -> BusError:
-        """Returns the error for calls to a lost store."""
         return self._health.refusal()
 
-    async def inspect(self) -> None:
-        """Check the files, and retry what failed. Sets `lost`, updates `failing`, logs faults.
+    def risks(self) -> list[str]:
+        return file.risks(self._files.path, os.geteuid())
 
-        Call it about once a second.
-        """
+    async def inspect(self) -> None:
         if self._files.loss:
             self.lost.set()
             return
@@ -201,9 +203,8 @@ class SqliteStore:
     async def give_up(self) -> None:
         """Save what a lost store still holds, and prevent the next start from replaying its log.
 
-        Log what was saved and what the user should do. Connections are left open where closing them
-        could write to another database: the process must end without closing them. A second call
-        does nothing.
+        Connections are left open where closing them could write to another database: the process
+        must end without closing them. A second call does nothing.
         """
         if self._given_up:
             return
