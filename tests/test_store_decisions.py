@@ -1,6 +1,7 @@
 """What is decided about commands follows from facts alone: no database is needed to test it."""
 
 import copy
+from collections import deque
 from typing import Any
 
 import pytest
@@ -63,7 +64,7 @@ def facts(**fields: Any) -> Facts:
         STORE_NOW,
         heads={"t": Head(T, "epoch", 3, THREAD_STATE_OPEN, SYNC_MODE_OFF)},
         settings={T: Thread(name="t", epoch="epoch")},
-        next_thread_id=9,
+        thread_ids=deque([9, 10, 11]),
         requests={(T, "ann", "used"): Request(1, 1_000, post(request_id="used").post_hash)},
         entries={
             (T, 1): Entry("ann", 0, editable=True),
@@ -316,3 +317,4 @@ def test_a_batch_needs_an_id_for_each_command_that_may_create_a_thread() -> None
         join("t"),
     ]
     assert needs(commands).new_threads == 3
+    assert needs([*commands, create("u"), join("v")]).created_or_deleted == {"t", "u"}

@@ -119,8 +119,7 @@ class Batch:
 
     def create_thread(self, settings: Thread) -> Head:
         """Create a thread, which must not exist. Returns its head."""
-        thread_id = self.facts.next_thread_id
-        self.facts.next_thread_id += 1
+        thread_id = self.facts.thread_ids.popleft()
         thread = Thread()
         thread.CopyFrom(settings)
         thread.create_time.CopyFrom(self.create_time)

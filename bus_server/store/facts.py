@@ -6,6 +6,7 @@ batch needs follows from its commands alone, so that a store can gather the fact
 together.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -73,10 +74,11 @@ class Token(NamedTuple):
 class Needs:
     """Keys of the facts that a batch of commands needs. Threads are identified by name."""
 
-    #: Threads whose heads are needed, those whose settings are needed as well, and the number of
-    #: threads that may be created.
+    #: Threads whose heads are needed, those whose settings are needed as well, those that may be
+    #: created or deleted, and how many threads may be created.
     threads: set[str] = field(default_factory=set)
     settings: set[str] = field(default_factory=set)
+    created_or_deleted: set[str] = field(default_factory=set)
     new_threads: int = 0
     #: (thread, sender, request_id) of posts.
     requests: set[tuple[str, str, str]] = field(default_factory=set)
@@ -106,18 +108,24 @@ class Needs:
                 self._add_post(post)
         elif isinstance(command, CreateThread):
             self.threads.add(command.thread.name)
+            self.created_or_deleted.add(command.thread.name)
             self.new_threads += 1
         elif isinstance(command, JoinThread):
             self.threads.add(command.thread.name)
-            self.new_threads += command.create
+            if command.create:
+                self.created_or_deleted.add(command.thread.name)
+                self.new_threads += 1
             if command.agent is not None:
                 self.participants.add((command.thread.name, command.agent))
         elif isinstance(command, SetThreadState | UpdateThread):
             self.threads.add(command.name)
             self.settings.add(command.name)
             self.participants.add((command.name, command.entry.sender))
-        elif isinstance(command, DeleteThread | LeaveThread):
+        elif isinstance(command, LeaveThread):
             self.threads.add(command.name)
+        elif isinstance(command, DeleteThread):
+            self.threads.add(command.name)
+            self.created_or_deleted.add(command.name)
         elif isinstance(command, RegisterAgent):
             self.profiles.add(command.agent.name)
             self.tokens.add(command.token_hash)
@@ -171,8 +179,9 @@ class Facts:
     similar: dict[str, list[str]] = field(default_factory=dict)
     #: By thread id.
     settings: dict[int, Thread] = field(default_factory=dict)
-    #: An id for a new thread, if one may be created. All greater ids are free, too.
-    next_thread_id: int = 0
+    #: Free ids for new threads, ascending, and greater than that of any thread of the same name: at
+    #: least as many as threads may be created.
+    thread_ids: deque[int] = field(default_factory=deque)
     #: By thread id, sender and request_id.
     requests: dict[tuple[int, str, str], Request] = field(default_factory=dict)
     #: By thread id and seq.

@@ -26,7 +26,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "two threads that a batch creates get the same id",
-        [Edit(_BATCH, "        self.facts.next_thread_id += 1\n", "")],
+        [
+            Edit(
+                _BATCH,
+                "self.facts.thread_ids.popleft()",
+                "min(self.changes.created_threads, default=0) or self.facts.thread_ids.popleft()",
+            )
+        ],
         [
             f"{_DECISIONS}::test_each_new_thread_has_an_id_of_its_own_even_if_it_is_deleted_at_once",
             f"{_STORE}/test_commits.py::test_a_thread_is_made_anew_within_a_commit",

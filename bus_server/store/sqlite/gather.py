@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -58,7 +59,8 @@ def gather(
         for thread, seq in needs.entries:
             _gather_entry(db, thread, seq, facts)
         if needs.new_threads:
-            facts.next_thread_id = _next_thread_id(db)
+            first = _next_thread_id(db)
+            facts.thread_ids = deque(range(first, first + needs.new_threads))
     if agents:
         _gather_agents(db, agents, needs.profiles, facts)
     if needs.tokens:
