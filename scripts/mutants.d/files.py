@@ -135,8 +135,8 @@ SABOTAGES = [
         [
             Edit(
                 _STORE,
-                "        if failures and _concerns_all(failures[-1]):\n",
-                "        if False:\n",
+                "            if failures and apart.concerns_all(failures[-1]):\n",
+                "            if False:\n",
             )
         ],
         [

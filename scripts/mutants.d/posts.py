@@ -151,7 +151,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/sqlite/store.py",
-                "if alone or _concerns_all(translated):",
+                "if apart.is_one(commands) or apart.concerns_all(translated):",
                 "if True:",
             )
         ],

@@ -5,17 +5,13 @@ import itertools
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
-
-from google.protobuf import message as protobuf
 
 from bus_server import store
 from bus_server.errors import ThreadNotFound
+from bus_server.store import bodies
 from bus_server.store.sqlite.order import WALL
-from threadbus.v1.agent_pb2 import Agent, AgentKind, Presence
+from threadbus.v1.agent_pb2 import Agent
 from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
-
-M = TypeVar("M", bound=protobuf.Message)
 
 #: SQL for the seq of the newest entry of thread t: one look-up in the message table.
 HEAD = (
@@ -184,30 +180,15 @@ def threads_by_id(db: sqlite3.Connection, thread_ids: Sequence[int]) -> dict[int
 
 def _thread(row: tuple[str, str, int, int, int, bytes, int | None]) -> Thread:
     name, epoch, head_seq, state, mode, body, time = row
-    thread = Thread.FromString(body)
-    thread.name, thread.epoch, thread.head_seq, thread.first_seq = name, epoch, head_seq, 1
-    thread.state = ThreadState.ValueType(state)
-    thread.sync_mode = SyncMode.ValueType(mode)
-    if time is None:
-        thread.update_time.CopyFrom(thread.create_time)
-    else:
-        thread.update_time.FromMicroseconds(time)
-    return thread
-
-
-def thread_body(thread: Thread) -> bytes:
-    """Returns the value of a thread's `body` column; `_thread` adds the other fields."""
-    return _serialised_without(
-        thread, "name", "epoch", "state", "sync_mode", "head_seq", "first_seq", "update_time"
+    return bodies.thread_of(
+        body,
+        name=name,
+        epoch=epoch,
+        head_seq=head_seq,
+        state=state,
+        sync_mode=mode,
+        update_time=time,
     )
-
-
-def _serialised_without(whole: M, *fields: str) -> bytes:
-    rest = type(whole)()
-    rest.CopyFrom(whole)
-    for field in fields:
-        rest.ClearField(field)
-    return rest.SerializeToString()
 
 
 def agent(db: sqlite3.Connection, name: str, now: int = 0) -> Agent | None:
@@ -239,17 +220,14 @@ _AGENT = (
 
 def _agent(row: tuple[str, int, bytes, int, str, int]) -> Agent:
     name, kind, body, state, text, last_seen_time = row
-    found = Agent.FromString(body)
-    found.name, found.kind = name, AgentKind.ValueType(kind)
-    found.presence, found.status_text = Presence.ValueType(state), text
-    if last_seen_time:
-        found.last_seen_time.FromMicroseconds(last_seen_time)
-    return found
-
-
-def agent_body(agent: Agent) -> bytes:
-    """Returns the value of an agent's `body` column; `_agent` adds the other fields."""
-    return _serialised_without(agent, "name", "kind", "presence", "status_text", "last_seen_time")
+    return bodies.agent_of(
+        body,
+        name=name,
+        kind=kind,
+        presence=state,
+        status_text=text,
+        last_seen_time=last_seen_time,
+    )
 
 
 def owner(db: sqlite3.Connection, token_hash: bytes) -> store.TokenOwner | None:

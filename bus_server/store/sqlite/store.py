@@ -21,7 +21,6 @@ import aiosqlite
 from bus_server import store
 from bus_server.errors import (
     BusError,
-    StorageFull,
     StoreBug,
     StoreBusy,
     StoreFailed,
@@ -29,6 +28,7 @@ from bus_server.errors import (
     StoreRefused,
 )
 from bus_server.fair_queue import FairLock
+from bus_server.store import apart
 from bus_server.store.clock import StoreClock, boot_id
 from bus_server.store.interface import Waker
 from bus_server.store.sqlite import (
@@ -250,49 +250,24 @@ class SqliteStore:
             return confirmed(self._files, lambda: self._transact(db, commands)), []
         except Exception as error:
             translated = self._health.translate_write(error)
-            alone = len(commands) == 1 and not isinstance(commands[0], store.AppendMany)
-            if alone or _concerns_all(translated):
+            if apart.is_one(commands) or apart.concerns_all(translated):
                 if translated is error:
                     raise  # `from` itself would make a reference cycle
                 raise translated from error
             logger.debug("a batch of %d failed (%s): one by one", len(commands), error)
-        # A command failed unexpectedly, or the disk has no space for all. Run each in its own
-        # transaction, so that only those fail that must. A repeated post writes nothing, and
-        # succeeds on a full disk: a refusal would say that the first attempt was not stored.
-        whole, failures = store.Commit(), list[Exception]()
-        for command in commands:
-            if isinstance(command, store.AppendMany):
-                each = [self._run_alone(db, whole, failures, post) for post in command.posts]
-                whole.outcomes.append(each)
-            else:
-                whole.outcomes.append(self._run_alone(db, whole, failures, command))
-        return whole, failures
-
-    def _run_alone(
-        self,
-        db: sqlite3.Connection,
-        whole: store.Commit,
-        failures: list[Exception],
-        command: store.Command[Any],
-    ) -> Any:
-        """Run a command in its own transaction, unless one before had an error that concerns all.
-
-        Returns its outcome. Adds what it did to `whole`, or its error to `failures`.
-        """
-        if failures and _concerns_all(failures[-1]):
-            return failures[-1]
-        try:
-            commit = confirmed(self._files, lambda: self._transact(db, [command]))
-        except Exception as error:  # noqa: BLE001 - it is the outcome
-            failure = self._health.translate_write(error)
-            if isinstance(failure, BusError):
-                failure = failure.without_traceback()
-            failures.append(failure)
-            return failure
-        (outcome,) = commit.outcomes
-        commit.outcomes.clear()
-        whole.add(commit)
-        return outcome
+        results: list[store.Commit | Exception] = []
+        failures: list[Exception] = []
+        for command in apart.singles(commands):
+            if failures and apart.concerns_all(failures[-1]):
+                results.append(failures[-1])
+                continue
+            try:
+                transact = functools.partial(self._transact, db, [command])
+                results.append(confirmed(self._files, transact))
+            except Exception as error:  # noqa: BLE001 - it is the outcome
+                failures.append(self._health.translate_write(error))
+                results.append(failures[-1])
+        return apart.merged(commands, results), failures
 
     def _transact(
         self, db: sqlite3.Connection, commands: Sequence[store.Command[Any]]
@@ -445,11 +420,6 @@ class SqliteStore:
             if translated is error:
                 raise
             raise translated from error
-
-
-def _concerns_all(error: Exception) -> bool:
-    """Returns whether an error of one command, as translated, is also that of any other."""
-    return isinstance(error, BusError) and not isinstance(error, StorageFull)
 
 
 async def _run_to_completion(work: Coroutine[Any, Any, T]) -> T:

@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from bus_server import store
+from bus_server.store import bodies
 from bus_server.store.batch import Batch, Changes
 from bus_server.store.decide import decide
 from bus_server.store.facts import Request, Token, needs
-from bus_server.store.sqlite import activity, leftovers, reads, servers
+from bus_server.store.sqlite import activity, leftovers, servers
 from bus_server.store.sqlite.gather import gather
 from bus_server.store.sqlite.remembered import Remembered
 
@@ -77,7 +78,7 @@ def _write_threads(db: sqlite3.Connection, changes: Changes, order: int) -> None
     for thread_id in changes.deleted_threads - changes.created_threads.keys():
         _delete_thread(db, thread_id)
     for thread_id, thread in changes.created_threads.items():
-        body = reads.thread_body(thread)
+        body = bodies.thread_body(thread)
         db.execute(
             "INSERT INTO thread (id, name, epoch, state, sync_mode, active_time, body)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -88,7 +89,7 @@ def _write_threads(db: sqlite3.Connection, changes: Changes, order: int) -> None
     for thread_id, thread in changes.changed_threads.items():
         db.execute(
             "UPDATE thread SET state = ?, sync_mode = ?, body = ? WHERE id = ?",
-            (thread.state, thread.sync_mode, reads.thread_body(thread), thread_id),
+            (thread.state, thread.sync_mode, bodies.thread_body(thread), thread_id),
         )
 
 
@@ -195,10 +196,10 @@ def _write_agents(db: sqlite3.Connection, changes: Changes, now: int) -> None:
     for agent in changes.registered.values():
         db.execute(
             "INSERT INTO agent (name, kind, unregister_time, body) VALUES (?, ?, 0, ?)",
-            (agent.name, agent.kind, reads.agent_body(agent)),
+            (agent.name, agent.kind, bodies.agent_body(agent)),
         )
     for agent in changes.changed_agents.values():
-        body = reads.agent_body(agent)
+        body = bodies.agent_body(agent)
         db.execute("UPDATE agent SET body = ? WHERE name = ?", (body, agent.name))
     for name in changes.unregistered:
         db.execute("UPDATE agent SET unregister_time = ? WHERE name = ?", (now, name))

@@ -1,0 +1,70 @@
+"""Threads and agents as they are stored: a serialised proto, and columns for some of its fields."""
+
+from typing import TypeVar
+
+from google.protobuf import message as protobuf
+
+from threadbus.v1.agent_pb2 import Agent, AgentKind, Presence
+from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
+
+M = TypeVar("M", bound=protobuf.Message)
+
+
+def thread_body(thread: Thread) -> bytes:
+    """Returns the value of a thread's `body` column; `thread_of` adds the other fields."""
+    return _serialised_without(
+        thread, "name", "epoch", "state", "sync_mode", "head_seq", "first_seq", "update_time"
+    )
+
+
+def thread_of(
+    body: bytes,
+    *,
+    name: str,
+    epoch: str,
+    head_seq: int,
+    state: int,
+    sync_mode: int,
+    update_time: int | None,
+) -> Thread:
+    """Returns a thread. `update_time`: in microseconds since the Unix epoch; None: its create_time.
+
+    `body` is as `thread_body` returned it.
+    """
+    thread = Thread.FromString(body)
+    thread.name, thread.epoch, thread.head_seq, thread.first_seq = name, epoch, head_seq, 1
+    thread.state = ThreadState.ValueType(state)
+    thread.sync_mode = SyncMode.ValueType(sync_mode)
+    if update_time is None:
+        thread.update_time.CopyFrom(thread.create_time)
+    else:
+        thread.update_time.FromMicroseconds(update_time)
+    return thread
+
+
+def agent_body(agent: Agent) -> bytes:
+    """Returns the value of an agent's `body` column; `agent_of` adds the other fields."""
+    return _serialised_without(agent, "name", "kind", "presence", "status_text", "last_seen_time")
+
+
+def agent_of(
+    body: bytes, *, name: str, kind: int, presence: int, status_text: str, last_seen_time: int
+) -> Agent:
+    """Returns an agent. `last_seen_time`: in microseconds on the store's clock; 0: never.
+
+    `body` is as `agent_body` returned it.
+    """
+    agent = Agent.FromString(body)
+    agent.name, agent.kind = name, AgentKind.ValueType(kind)
+    agent.presence, agent.status_text = Presence.ValueType(presence), status_text
+    if last_seen_time:
+        agent.last_seen_time.FromMicroseconds(last_seen_time)
+    return agent
+
+
+def _serialised_without(whole: M, *fields: str) -> bytes:
+    rest = type(whole)()
+    rest.CopyFrom(whole)
+    for field in fields:
+        rest.ClearField(field)
+    return rest.SerializeToString()
