@@ -1,0 +1,35 @@
+"""What a store demands of its database: checked when it is opened, before anything is written."""
+
+from bus_server.errors import StoreRefused
+from bus_server.store.postgres.connection import Connection
+
+#: The oldest version of PostgreSQL, as in server_version_num.
+OLDEST = 150_000
+
+# Every role may ask this.
+_ASK = """
+SELECT current_setting('server_version_num')::bigint, current_setting('server_version'),
+    current_setting('server_encoding'), pg_is_in_recovery(), current_schema(),
+    current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on'
+"""
+
+
+async def check(db: Connection, *, full_durability: bool) -> None:
+    """Raises StoreRefused if the store cannot be in this database."""
+    ((number, version, encoding, standby, schema, synced),) = (await db.run((_ASK, {})))[0]
+    if number < OLDEST:
+        raise StoreRefused(f"PostgreSQL {version} is too old: use {OLDEST // 10_000} or newer")
+    if encoding != "UTF8":
+        raise StoreRefused(
+            f"its encoding is {encoding}: create the database with ENCODING 'UTF8' TEMPLATE"
+            " template0"
+        )
+    if standby:
+        raise StoreRefused("it is a standby, which cannot be written: connect to the primary")
+    if schema is None:
+        raise StoreRefused("no schema of its search_path exists: create one")
+    if full_durability and not synced:
+        raise StoreRefused(
+            "fsync or full_page_writes is off: a crash of its machine can damage the database."
+            " Switch them on, or choose --durability fast"
+        )

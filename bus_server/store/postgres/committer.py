@@ -1,0 +1,201 @@
+"""Runs a store's write transactions, and finds out about those whose answer was lost."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from bus_server.errors import OutcomeUnknown, StoreBug, StoreBusy
+from bus_server.store.batch import Batch
+from bus_server.store.commands import Command, Commit
+from bus_server.store.decide import decide
+from bus_server.store.facts import needs
+from bus_server.store.postgres import writes
+from bus_server.store.postgres.clock import DatabaseClock, monotonic
+from bus_server.store.postgres.connection import (
+    NOW,
+    Conflict,
+    Connection,
+    ConnectionLost,
+    Database,
+)
+from bus_server.store.postgres.gather import gather
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for which a batch is tried again while the database cannot be reached.
+PATIENCE = 10.0
+#: Seconds between tries: up to this, at random.
+RETRY_DELAY = 0.2
+#: How often a batch is run at most if it conflicts with those of other servers.
+MAX_CONFLICTS = 20
+#: Microseconds without a commit after which the row of a store is deleted when another one opens. A
+#: store that is idle for so long inserts its row again.
+KEPT = 24 * 3600 * 1_000_000
+
+# The numbers of deleted rows are added to the new one: what `foreign_version` returns to the other
+# stores stays the same.
+_OPEN = f"""
+WITH old AS (DELETE FROM writer WHERE seen_time < {NOW} - %(kept)s RETURNING batch)
+INSERT INTO writer (batch, seen_time) SELECT coalesce(sum(batch), 0), {NOW} FROM old
+RETURNING id, batch
+"""  # noqa: S608
+_WHO = f"""
+SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint, {NOW}
+FROM pg_stat_activity WHERE pid = pg_backend_pid()
+"""  # noqa: S608
+# A process of the same id may be another one by now.
+_END = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE pid = %(pid)s AND (extract(epoch FROM backend_start) * 1000000)::bigint = %(start)s
+"""
+# Waits for a transaction that writes the row, and writes it, so that on a synchronous standby, too,
+# what it returns is there to stay.
+_SETTLE = f"""
+INSERT INTO writer (id, batch, seen_time) VALUES (%(writer)s, %(settled)s, {NOW})
+ON CONFLICT (id) DO UPDATE SET seen_time = excluded.seen_time RETURNING batch
+"""  # noqa: S608
+
+
+class Committer:
+    """The runner of write transactions, one at a time, on a connection of its own.
+
+    Each transaction writes its number into the store's row in the table writer. If the connection
+    is lost before the COMMIT is answered, that row says whether the transaction was committed, once
+    the old session has ended.
+    """
+
+    def __init__(self, database: Database, clock: DatabaseClock, epoch: str) -> None:
+        self._database, self._clock, self._epoch = database, clock, epoch
+        self._connection: Connection | None = None
+        #: The database's process that serves the connection, or served the last one: its id, and
+        #: when it began.
+        self._process = [0, 0]
+        #: The id of the row in the table writer.
+        self.writer = 0
+        #: The number of the last batch that was written, and of the last one of which is known
+        #: whether it was committed.
+        self._number = self._settled = 0
+        #: The number in the row, as of the last connection.
+        self._found = 0
+
+    async def open(self) -> None:
+        """Connect, and insert the row. Raises ConnectionLost or StoreBug."""
+        self._connection, sent = await self._database.connect(), monotonic()
+        (own,), (row,) = await self._connection.run((_WHO, {}), (_OPEN, {"kept": KEPT}))
+        *self._process, now = own
+        self._clock.observe(sent, now)
+        self.writer, self._number = row
+        self._settled = self._number
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+    async def transact(self, commands: Sequence[Command[Any]]) -> Commit:
+        """Run commands in one transaction. Must not be cancelled.
+
+        Raises:
+            OutcomeUnknown: it is unknown whether the transaction was committed, or an earlier one.
+            StoreBusy: others held locks for too long, or the database cannot be reached. Nothing
+                was committed.
+            StorageFull, StoreFailed, StoreBug: the database failed. Nothing was committed. The same
+                holds for any other exception.
+        """
+        loop = asyncio.get_running_loop()
+        end, conflicts = loop.time() + PATIENCE, 0
+        written: Batch | None = None
+        while True:
+            try:
+                connection = await self._connected()
+                if written is not None and self._found == self._number:
+                    return written.commit
+                written = await self._decided(connection, commands)
+                await self._write(connection, written)
+            except Conflict as error:
+                written, conflicts = None, conflicts + 1
+                if conflicts == MAX_CONFLICTS:
+                    raise StoreBug(f"{conflicts} conflicts, the last one: {error}") from error
+            except ConnectionLost as error:
+                await self.close()
+                if loop.time() > end:
+                    raise self._gave_up(error) from error
+            else:
+                return written.commit
+            await asyncio.sleep(random.uniform(0, RETRY_DELAY))  # noqa: S311 - not a secret
+
+    def _gave_up(self, error: ConnectionLost) -> OutcomeUnknown | StoreBusy:
+        if self._settled < self._number:
+            return OutcomeUnknown(f"the connection to the database was lost ({error})")
+        return StoreBusy(f"the database cannot be reached ({error})")
+
+    async def _connected(self) -> Connection:
+        """Returns the connection. Makes a new one if it was lost, and settles what was not.
+
+        Raises ConnectionLost.
+        """
+        if self._connection is not None:
+            return self._connection
+        connection = await self._database.connect()
+        try:
+            pid, start = self._process
+            asked = {"writer": self.writer, "settled": self._settled}
+            _, ((found,),), (own,) = await connection.run(
+                (_END, {"pid": pid, "start": start}),
+                (_SETTLE, asked),
+                (_WHO, {}),
+                timeout=self._database.lock_timeout,
+            )
+        except BaseException as error:
+            await connection.close()
+            if isinstance(error, StoreBusy | Conflict):  # the old session still holds the row
+                raise ConnectionLost(f"an earlier session does not end: {error}") from error
+            raise
+        if found < self._settled:
+            logger.critical(
+                "the database has lost %d commits that were acknowledged: it was restored, or an"
+                " asynchronous standby took its place",
+                self._settled - found,
+            )
+        self._connection, self._found = connection, found
+        self._process, self._settled = list(own[:2]), self._number
+        return connection
+
+    async def _decided(self, connection: Connection, commands: Sequence[Command[Any]]) -> Batch:
+        """Begin a transaction, and decide the commands in it."""
+        try:
+            wanted, timeout = needs(commands), self._database.lock_timeout
+            facts = await gather(connection, wanted, self._clock, self._epoch, timeout)
+            return decide(commands, facts)
+        except ConnectionLost:
+            raise
+        except BaseException:
+            await self._roll_back(connection)
+            raise
+
+    async def _write(self, connection: Connection, batch: Batch) -> None:
+        """Write what a batch changes, and commit the transaction."""
+        self._number += 1
+        steps, connection.warning = writes.statements(batch, self.writer, self._number), None
+        try:
+            await connection.run(*steps, timeout=self._database.lock_timeout)
+        except ConnectionLost:
+            raise
+        except BaseException:
+            self._settled = self._number
+            await self._roll_back(connection)
+            raise
+        if connection.warning is not None:
+            # The wait for the synchronous standby was cancelled: it may not have the commit.
+            raise ConnectionLost(connection.warning)
+        self._settled = self._number
+
+    async def _roll_back(self, connection: Connection) -> None:
+        """Roll back. If that fails, close the connection, which does the same."""
+        try:
+            await connection.run(("ROLLBACK", {}))
+        except Exception:  # noqa: BLE001 - the first error is the one to raise
+            await self.close()

@@ -1,0 +1,144 @@
+"""Reads the participants of threads with their positions, and the stored presence of agents."""
+
+from collections.abc import Sequence
+
+from bus_server import store
+from bus_server.errors import ThreadNotFound
+from bus_server.store.postgres import reads
+from bus_server.store.postgres.arrays import texts
+from bus_server.store.postgres.connection import Connection, Row, Statement
+from threadbus.v1.agent_pb2 import AgentKind, Participant, Presence
+from threadbus.v1.bus_service_pb2 import ThreadUnread
+from threadbus.v1.message_pb2 import Message
+
+_PARTICIPANTS = f"""
+WITH t AS MATERIALIZED (SELECT id FROM thread WHERE name = %(name)s)
+SELECT n.name, coalesce(a.kind, 0), {reads.STATE}, coalesce(m.delivered_seq, 0),
+    coalesce(m.read_seq, 0), coalesce(m.join_time, 0)
+FROM (
+    SELECT name, place FROM unnest(%(first)s) WITH ORDINALITY AS f (name, place)
+    UNION ALL SELECT agent, 1000000 FROM (
+        SELECT agent FROM participant WHERE thread_id = (SELECT id FROM t)
+        AND agent > %(after)s AND agent <> ALL (%(first)s) ORDER BY agent LIMIT %(limit)s
+    ) AS r
+) AS n (name, place)
+LEFT JOIN LATERAL (
+    SELECT * FROM participant WHERE thread_id = (SELECT id FROM t) AND agent = n.name LIMIT 1
+) AS m ON true
+LEFT JOIN LATERAL (
+    SELECT kind FROM agent WHERE name = n.name AND unregister_time = 0 LIMIT 1
+) AS a ON true
+LEFT JOIN LATERAL (SELECT * FROM presence WHERE agent = n.name LIMIT 1) AS p ON true
+ORDER BY n.place, n.name COLLATE "C" LIMIT %(limit)s
+"""  # noqa: S608
+_UNREAD = """
+SELECT t.name, t.last_seq, m.read_seq, t.epoch FROM participant AS m
+CROSS JOIN LATERAL (SELECT * FROM thread WHERE id = m.thread_id LIMIT 1) AS t
+WHERE m.agent = %(agent)s AND t.last_seq > m.read_seq
+ORDER BY t.last_time DESC, t.id DESC LIMIT %(limit)s
+"""
+_PRESENCE = """
+SELECT agent, state, coalesce(status_text, ''), last_seen_time, lease_end_time FROM presence
+WHERE last_seen_time > %(since)s
+"""
+
+
+async def participants(
+    db: Connection,
+    name: str,
+    *,
+    first: Sequence[str] = (),
+    after: str = "",
+    limit: int,
+    now: int,
+) -> tuple[store.Head, list[Participant]]:
+    """Returns a thread's head and participants, as Store.participants does.
+
+    Agents whose leases have ended at `now`, in microseconds on the store's clock, are LAPSED.
+    Raises ThreadNotFound.
+    """
+    if "\0" in name:
+        raise ThreadNotFound([name])
+    threads, rows = await db.run(
+        reads.threads_statement([name]), _participants(name, first, after, limit, now)
+    )
+    if not threads:
+        raise await reads.not_found(db, name)
+    return reads.head(*threads[0][1:6]), [_participant(row) for row in rows]
+
+
+def _participants(name: str, first: Sequence[str], after: str, limit: int, now: int) -> Statement:
+    return _PARTICIPANTS, {
+        "name": name,
+        "first": texts(first),
+        "after": after.partition("\0")[0],  # no name is between the two
+        "limit": limit,
+        "now": now,
+    }
+
+
+def _participant(row: Row) -> Participant:
+    name, kind, state, delivered_seq, read_seq, join_time = row
+    found = Participant(
+        agent=name,
+        kind=AgentKind.ValueType(kind),
+        presence=Presence.ValueType(state),
+        delivered_seq=delivered_seq,
+        read_seq=read_seq,
+    )
+    if join_time:
+        found.join_time.FromMicroseconds(join_time)
+    return found
+
+
+async def entrance(
+    db: Connection, join: store.JoinThread, joined: store.Joined, now: int
+) -> store.Entrance | None:
+    """Returns the rest of a JoinThread response, as Store.entrance does.
+
+    `now` is as in `participants`.
+    """
+    name, before, limit = join.thread.name, joined.after_seq + 1, join.context_limit
+    own = [] if join.agent is None else [join.agent]  # the caller is always listed
+    _, threads, present, context, _ = await db.run(
+        ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", {}),  # one snapshot
+        reads.threads_statement([name]),
+        _participants(name, own, "", join.participant_limit, now),
+        reads.excerpt_statement(name, 0, before, limit, join.context_bytes, newest=True),
+        ("COMMIT", {}),
+    )
+    if not threads or threads[0][1] != joined.thread_id:
+        return None
+    found = sorted(map(_participant, present), key=lambda participant: participant.agent)
+    newest = reads.excerpt_of(context, 0, before, newest=True)
+    messages = [Message.FromString(body) for _, body in newest.rows]
+    return store.Entrance(reads.thread(threads[0]), messages, found)
+
+
+async def unread(db: Connection, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
+    """Returns up to `limit` threads in which an agent has unread entries, with their epochs.
+
+    Most recently active first.
+    """
+    if "\0" in agent:
+        return []
+    (rows,) = await db.run((_UNREAD, {"agent": agent, "limit": limit}))
+    return [
+        (ThreadUnread(thread=name, head_seq=head, read_seq=read), epoch)
+        for name, head, read, epoch in rows
+    ]
+
+
+async def presence_rows(db: Connection, since: int) -> list[store.PresenceRow]:
+    """Returns the presence rows of agents last seen after `since`, on the store's clock."""
+    (rows,) = await db.run((_PRESENCE, {"since": since}))
+    return [
+        store.PresenceRow(
+            agent=agent,
+            state=Presence.ValueType(state),
+            status_text=text.decode(),
+            last_seen_time=last_seen_time,
+            lease_end_time=lease_end_time,
+        )
+        for agent, state, text, last_seen_time, lease_end_time in rows
+    ]

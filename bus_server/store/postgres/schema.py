@@ -1,0 +1,50 @@
+"""Creates the tables of a store, or checks that this version can use those that are there."""
+
+import secrets
+from pathlib import Path
+
+from bus_server.errors import StoreRefused
+from bus_server.store.postgres.connection import Connection
+from bus_server.store.postgres.gather import lock_key
+
+#: The version of schema.sql. Servers that know a version from `compatible` in the table meta on can
+#: use the store, so that they can be upgraded one after the other.
+SCHEMA_VERSION = 1
+
+_SCRIPT = Path(__file__).with_name("schema.sql")
+_LOCK = "SELECT pg_advisory_xact_lock(%(key)s)"
+_THERE = """
+SELECT relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = current_schema() AND relname IN ('meta', 'thread') ORDER BY relname
+"""
+_META = "SELECT version, compatible, epoch FROM meta"
+_CREATE_META = """
+INSERT INTO meta (version, compatible, epoch) VALUES (%(version)s, %(version)s, %(epoch)s)
+"""
+
+
+async def prepare(db: Connection, lock_timeout: float) -> str:
+    """Create the tables if there are none. Returns the store's epoch.
+
+    Of several servers that start on an empty database, one creates them.
+
+    Args:
+        lock_timeout: seconds in which the others do.
+
+    Raises StoreRefused if the tables are of another version or not those of a store.
+    """
+    await db.run(("BEGIN", {}), (_LOCK, {"key": lock_key("schema")}), timeout=lock_timeout)
+    (there,) = await db.run((_THERE, {}))
+    if not there:
+        await db.run_script(_SCRIPT.read_text("utf-8"))
+        epoch = secrets.token_hex(8)
+        await db.run((_CREATE_META, {"version": SCHEMA_VERSION, "epoch": epoch}))
+    elif len(there) != 2:
+        raise StoreRefused("its schema has other tables: create a schema for the store")
+    ((version, compatible, epoch),) = (await db.run((_META, {}), ("COMMIT", {})))[0]
+    if compatible > SCHEMA_VERSION:
+        raise StoreRefused(
+            f"its tables have version {version}, and this server knows up to {SCHEMA_VERSION}:"
+            " upgrade the server"
+        )
+    return str(epoch)

@@ -1,0 +1,212 @@
+"""The store on a PostgreSQL server: one connection that writes, and a few that read.
+
+A batch takes two round trips, whatever its size: the first gathers the facts (gather.py), the
+second writes what it changes (writes.py). Servers that write to different threads at the same time
+do not wait for one another.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping, Sequence, Set
+from typing import Any
+
+from bus_server import store
+from bus_server.errors import BusError, StoreBug, StoreBusy, StoreFailed, StoreRefused
+from bus_server.store import apart
+from bus_server.store.clock import StoreClock
+from bus_server.store.interface import OnHint, Waker
+from bus_server.store.postgres import activity, checks, participants, reads, schema, servers
+from bus_server.store.postgres.clock import DatabaseClock
+from bus_server.store.postgres.committer import Committer
+from bus_server.store.postgres.connection import Connection, ConnectionLost, Database
+from bus_server.store.postgres.readers import Readers
+from threadbus.v1.admin_service_pb2 import Wait
+from threadbus.v1.agent_pb2 import Agent, Participant
+from threadbus.v1.bus_service_pb2 import ThreadUnread
+from threadbus.v1.thread_pb2 import Thread
+
+logger = logging.getLogger(__name__)
+
+_FOREIGN = "SELECT coalesce(sum(batch), 0)::bigint FROM writer WHERE id <> %(writer)s"
+
+
+class SilentWaker:
+    """A Waker that sends and receives nothing."""
+
+    def publish(self, changed: Mapping[str, int]) -> None:
+        pass
+
+    async def run(self, on_hint: OnHint) -> None:
+        await asyncio.Event().wait()
+
+
+class PostgresStore:
+    """A store in a schema of a PostgreSQL database. `open` creates it.
+
+    Close it after everything that uses it.
+    """
+
+    clock: StoreClock
+    waker: Waker
+
+    def __init__(
+        self, database: Database, epoch: str, clock: DatabaseClock, committer: Committer
+    ) -> None:
+        self.epoch, self.clock = epoch, clock
+        self.waker = SilentWaker()
+        self._database, self._committer = database, committer
+        self._readers = Readers(database)
+        #: Commits are made one after the other.
+        self._turn = asyncio.Lock()
+        self._commits: set[asyncio.Task[store.Commit]] = set()
+
+    @classmethod
+    async def open(cls, url: str, *, full_durability: bool, busy_timeout: float) -> "PostgresStore":
+        """Returns the store in a database, opened. Creates its tables if there are none.
+
+        Args:
+            url: a connection URI or string of libpq. The tables are in the first schema of its
+                search_path.
+            full_durability: whether each commit is on disk before it is acknowledged, and on a
+                synchronous standby if the database has one.
+            busy_timeout: seconds to wait for each lock that others hold.
+
+        Raises:
+            StoreRefused: the database cannot be reached or used, or holds a store of a newer
+                version.
+        """
+        database, clock = Database(url, full_durability, busy_timeout), DatabaseClock()
+        try:
+            connection = await database.connect()
+            try:
+                await checks.check(connection, full_durability=full_durability)
+                epoch = await schema.prepare(connection, database.lock_timeout)
+            finally:
+                await connection.close()
+            committer = Committer(database, clock, epoch)
+            await committer.open()
+        except (ConnectionLost, StoreRefused, StoreBusy, StoreFailed, StoreBug) as error:
+            raise StoreRefused(f"cannot open {database}: {error}") from error
+        return cls(database, epoch, clock, committer)
+
+    async def close(self) -> None:
+        """Wait for what is under way, and close the connections."""
+        if self._commits:
+            await asyncio.wait(self._commits)
+        await self._committer.close()
+        await self._readers.close()
+
+    # ── Writing ─────────────────────────────────────────────────────────────────────────────────
+
+    async def commit(self, commands: Sequence[store.Command[Any]]) -> store.Commit:
+        # If the caller is cancelled, the commit goes on: it would be unknown what became of it.
+        task = asyncio.create_task(self._commit(commands))
+        self._commits.add(task)
+        task.add_done_callback(self._committed)
+        return await asyncio.shield(task)
+
+    def _committed(self, task: asyncio.Task[store.Commit]) -> None:
+        self._commits.remove(task)
+        if not task.cancelled():
+            task.exception()  # retrieve it, or asyncio would log it
+
+    async def _commit(self, commands: Sequence[store.Command[Any]]) -> store.Commit:
+        async with self._turn:
+            try:
+                return await self._committer.transact(commands)
+            except Exception as error:
+                if apart.is_one(commands) or apart.concerns_all(error):
+                    raise
+                logger.debug("a batch of %d failed (%s): one by one", len(commands), error)
+            results: list[store.Commit | Exception] = []
+            for command in apart.singles(commands):
+                before = results[-1] if results else None
+                if isinstance(before, BusError) and apart.concerns_all(before):
+                    results.append(before)
+                    continue
+                try:
+                    results.append(await self._committer.transact([command]))
+                except Exception as error:  # noqa: BLE001 - it is the outcome
+                    results.append(error)
+            return apart.merged(commands, results)
+
+    async def foreign_version(self) -> int:
+        return await self._readers.read(self._foreign_version)
+
+    async def _foreign_version(self, db: Connection) -> int:
+        (rows,) = await db.run((_FOREIGN, {"writer": self._committer.writer}))
+        return int(rows[0][0])
+
+    # ── Reading ─────────────────────────────────────────────────────────────────────────────────
+
+    async def heads(self, names: Sequence[str]) -> dict[str, store.Head]:
+        return await self._readers.read(reads.heads, names)
+
+    async def participations(self, agent: str, names: Sequence[str]) -> dict[str, store.Head]:
+        return await self._readers.read(reads.participations, agent, names)
+
+    async def similar(self, names: Sequence[str]) -> list[str]:
+        return await self._readers.read(reads.similar, names)
+
+    async def read(self, thread_id: int, after: int, upto: int, max_bytes: int) -> list[store.Row]:
+        return await self._readers.read(reads.read, thread_id, after, upto, max_bytes)
+
+    async def excerpt(
+        self, name: str, after: int, before: int, limit: int, max_bytes: int, newest: bool
+    ) -> store.Excerpt:
+        return await self._readers.read(
+            reads.excerpt, name, after, before, limit, max_bytes, newest
+        )
+
+    async def senders(self, thread_id: int, seqs: Sequence[int]) -> dict[int, str]:
+        return await self._readers.read(reads.senders, thread_id, seqs)
+
+    async def threads(self, names: Sequence[str]) -> list[Thread]:
+        return await self._readers.read(reads.threads, names)
+
+    async def list_threads(
+        self,
+        states: Sequence[int],
+        prefix: str,
+        participant: str,
+        limit: int,
+        after: store.ThreadPageKey | None,
+    ) -> list[tuple[Thread, store.ThreadPageKey]]:
+        return await self._readers.read(
+            activity.list_threads, states, prefix, participant, limit, after
+        )
+
+    async def participants(
+        self, name: str, *, first: Sequence[str] = (), after: str = "", limit: int
+    ) -> tuple[store.Head, list[Participant]]:
+        now = self.clock.now()
+        return await self._readers.read(
+            participants.participants, name, first=first, after=after, limit=limit, now=now
+        )
+
+    async def entrance(self, join: store.JoinThread, joined: store.Joined) -> store.Entrance | None:
+        return await self._readers.read(participants.entrance, join, joined, self.clock.now())
+
+    async def unread(self, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
+        return await self._readers.read(participants.unread, agent, limit)
+
+    async def presence_rows(self, since: int) -> list[store.PresenceRow]:
+        return await self._readers.read(participants.presence_rows, since)
+
+    async def servers(self) -> dict[str, store.ServerLease]:
+        return await self._readers.read(servers.servers)
+
+    async def server_waits(self, server: str, known: Set[int]) -> tuple[set[int], dict[int, Wait]]:
+        return await self._readers.read(servers.waits, server, known)
+
+    async def agent(self, name: str) -> Agent | None:
+        return await self._readers.read(reads.agent, name, self.clock.now())
+
+    async def list_agents(self, limit: int, after: str) -> list[Agent]:
+        return await self._readers.read(reads.list_agents, limit, after, self.clock.now())
+
+    async def owner(self, token_hash: bytes) -> store.TokenOwner | None:
+        return await self._readers.read(reads.owner, token_hash)
+
+    async def expire_times(self, token_hashes: Collection[bytes]) -> dict[bytes, int]:
+        return await self._readers.read(reads.expire_times, token_hashes)
