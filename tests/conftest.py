@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from tests.postgres import cluster
 from tests.serving import AdminStub, AgentStub, BusStub, ServerProcess, ThreadStub
 from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
 from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
@@ -87,6 +88,20 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerPro
         yield request.getfixturevalue("small_server")
     else:
         yield request.getfixturevalue("shared_server")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[cluster.Cluster]:
+    """This worker's PostgreSQL server."""
+    with cluster.running() as running:
+        yield running
+
+
+@pytest.fixture
+def postgres_url(postgres: cluster.Cluster) -> Iterator[str]:
+    """The URL of an empty schema, for a store."""
+    with postgres.schema() as url:
+        yield url
 
 
 StartServer = Callable[..., ServerProcess]

@@ -107,19 +107,22 @@ def test_only_the_store_imports_its_engine() -> None:
     sqlite = {name for name, path in modules.items() if "sqlite3" in _packages(path)}
     assert aiosqlite == {"bus_server.store.sqlite.store"}
     assert all(name.startswith("bus_server.store.sqlite.") for name in sqlite)
+    psycopg = {name for name, path in modules.items() if "psycopg" in _packages(path)}
+    assert psycopg
+    assert all(name.startswith("bus_server.store.postgres.") for name in psycopg)
 
 
 def test_only_the_opening_of_a_store_imports_an_engine() -> None:
-    engine = "bus_server.store.sqlite"
-    others = {
-        name: path
-        for name, path in _modules("bus_server").items()
-        if not name.startswith(f"{engine}.")
-    }
-    knowing = [
-        name for name, path in others.items() if any(i.startswith(engine) for i in _imports(path))
-    ]
-    assert knowing == ["bus_server.store.opening"]
+    modules = _modules("bus_server")
+    for engine in ("bus_server.store.sqlite", "bus_server.store.postgres"):
+        others = {name: path for name, path in modules.items() if not name.startswith(engine)}
+        assert len(others) < len(modules)
+        knowing = {
+            name
+            for name, path in others.items()
+            if any(imported.startswith(engine) for imported in _imports(path))
+        }
+        assert knowing <= {"bus_server.store.opening"}
 
 
 def test_the_contracts_limits_and_names_import_nothing_heavy() -> None:

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 
 import pytest
 
@@ -31,9 +30,9 @@ def no_batch_failed(engine: Engine, caplog: pytest.LogCaptureFixture) -> Iterato
 
 
 @pytest.fixture
-def database(engine: Engine, tmp_path: Path) -> Database:
+def database(engine: Engine, request: pytest.FixtureRequest) -> Database:
     """Opens stores on one new database."""
-    return functools.partial(engine.open, tmp_path)
+    return functools.partial(engine.open, request.getfixturevalue(engine.place))
 
 
 @pytest.fixture

