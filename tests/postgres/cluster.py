@@ -47,8 +47,8 @@ def skip(missing: str) -> None:
 class Cluster:
     """A running PostgreSQL server. `running` starts one."""
 
-    def __init__(self, programs: Path, folder: Path) -> None:
-        self._programs, self._folder = programs, folder
+    def __init__(self, programs: Path, folder: Path, settings: dict[str, str]) -> None:
+        self._programs, self._folder, self._settings = programs, folder, settings
         self._user: dict[str, Any] = {}
         if os.getuid() == 0:
             account = pwd.getpwnam(UNPRIVILEGED)
@@ -72,10 +72,9 @@ class Cluster:
 
     def start(self) -> None:
         """Start the server, and wait until it takes connections."""
-        settings = {
+        settings = self._settings | {
             "listen_addresses": "",
-            "unix_socket_directories": self._folder,
-            "max_connections": 100,
+            "unix_socket_directories": str(self._folder),
             "shared_buffers": "32MB",
         }
         command: list[str | Path] = [self._programs / "postgres", "-D", self._folder / "data"]
@@ -99,10 +98,11 @@ class Cluster:
             self._process.wait(30)
             self._process = None
 
-    def url(self, schema: str = "public") -> str:
+    def url(self, schema: str = "public", *, database: str = "postgres") -> str:
         """Returns the URL of a store in a schema."""
         options = quote(f"-csearch_path={schema}")
-        return f"postgresql://postgres@/postgres?host={quote(str(self._folder))}&options={options}"
+        host = quote(str(self._folder))
+        return f"postgresql://postgres@/{database}?host={host}&options={options}"
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
         """Run a statement on a connection of its own. Returns its rows."""
@@ -122,7 +122,7 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Cluster]:
+def running(**settings: str) -> Iterator[Cluster]:
     """Start a server, and remove it at the end. Skips the test if there is no PostgreSQL."""
     if importlib.util.find_spec("psycopg") is None:
         skip("no psycopg: pip install 'psycopg[binary]'")
@@ -132,7 +132,7 @@ def running() -> Iterator[Cluster]:
         return
     # The path of a socket has at most 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="threadbus-pg-", dir="/tmp"))
-    cluster = Cluster(programs, folder)
+    cluster = Cluster(programs, folder, settings)
     try:
         cluster.create()
         cluster.start()

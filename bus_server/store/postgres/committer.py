@@ -120,6 +120,7 @@ class Committer:
                 if conflicts == MAX_CONFLICTS:
                     raise StoreBug(f"{conflicts} conflicts, the last one: {error}") from error
             except ConnectionLost as error:
+                logger.warning("the connection to the database is lost: %s", error)
                 await self.close()
                 if loop.time() > end:
                     raise self._gave_up(error) from error

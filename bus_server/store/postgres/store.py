@@ -75,6 +75,8 @@ class PostgresStore:
             StoreRefused: the database cannot be reached or used, or holds a store of a newer
                 version.
         """
+        # It warns of each connection that broke while it was in use, which is handled here.
+        logging.getLogger("psycopg").setLevel(logging.ERROR)
         database, clock = Database(url, full_durability, busy_timeout), DatabaseClock()
         try:
             connection = await database.connect()

@@ -1,0 +1,180 @@
+"""Connections that break: no answer is lost, and nothing is stored twice."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from bus_server.errors import OutcomeUnknown, StoreBusy
+from bus_server.store import Checkpoint, Position
+from bus_server.store.postgres import committer, connection, readers
+from bus_server.store.postgres.connection import Connection, ConnectionLost, Statement
+from bus_server.store.postgres.store import PostgresStore
+from tests.postgres.cluster import Cluster, running
+from tests.postgres.stores import Posters, opened
+from tests.store.commits import commit, create, join, log, post, read_seqs, refusal, register
+
+_SESSIONS = "FROM pg_stat_activity WHERE application_name = 'threadbus' AND pid <> pg_backend_pid()"
+TERMINATE = f"SELECT pg_terminate_backend(pid) {_SESSIONS}"
+CANCEL = f"SELECT pg_cancel_backend(pid) {_SESSIONS} AND state = 'active'"
+
+
+@pytest.fixture
+async def store(postgres_url: str) -> AsyncIterator[PostgresStore]:
+    """A store with thread t."""
+    async with opened(postgres_url) as store:
+        await commit(store, create())
+        yield store
+
+
+# ── Under load ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [TERMINATE, CANCEL], ids=["terminated", "cancelled"])
+async def test_posts_survive_the_end_of_every_session(
+    postgres: Cluster, postgres_url: str, store: PostgresStore, fault: str
+) -> None:
+    async with opened(postgres_url) as other:
+        posters = Posters([store, other])
+        async with posters.running():
+            for _ in range(20):
+                await posters.wait_for(3)
+                await asyncio.to_thread(postgres.execute, fault)
+        await posters.check()
+
+
+@pytest.mark.slow
+async def test_posts_and_reads_survive_a_crash_of_the_database() -> None:
+    with running() as cluster:
+        async with opened(cluster.url()) as store, opened(cluster.url()) as other:
+            await commit(store, create())
+            posters = Posters([store, other])
+            async with posters.running():
+                for _ in range(2):
+                    await posters.wait_for(20)
+                    await asyncio.to_thread(cluster.stop, immediately=True)
+                    reading = asyncio.create_task(store.heads(["t"]))
+                    await asyncio.to_thread(cluster.start)
+                    assert (await reading)["t"].seq >= max(posters.acknowledged.values()) - 1
+            await posters.check()
+
+
+# ── One batch ───────────────────────────────────────────────────────────────────────────────────
+
+
+class Faults:
+    """Loses the connection of a store's next COMMITs: "before" they are sent, or "after"."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.when: list[str] = []
+        run = Connection.run
+
+        async def faulty(db: Connection, *steps: Statement, **options: Any) -> Any:
+            when = self.when.pop(0) if steps[-1][0] == "COMMIT" and self.when else ""
+            if when != "before":
+                rows = await run(db, *steps, **options)
+            if when:
+                raise ConnectionLost("lost")
+            return rows
+
+        monkeypatch.setattr(Connection, "run", faulty)
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch, store: PostgresStore) -> Faults:
+    """The faults of `store`, once it is open."""
+    return Faults(monkeypatch)
+
+
+@pytest.mark.parametrize("when", [["before"], ["after"], ["before", "before", "after"]], ids=str)
+async def test_a_batch_whose_answer_is_lost_is_stored_once(
+    store: PostgresStore, faults: Faults, when: list[str]
+) -> None:
+    await commit(store, join(), post(sender="ben"))
+    epoch = (await store.heads(["t"]))["t"].epoch
+    faults.when = when
+    first, _, _, registered = await commit(
+        store,
+        post(),
+        create("u"),
+        Checkpoint([], {("ann", "t"): Position(epoch, 1, 1)}),
+        register(),
+    )
+    assert (first.seq, registered.created) == (2, True)
+    assert len(await log(store)) == 2
+    assert await read_seqs(store) == {"ann": 1, "ben": 1}
+    assert (await commit(store, post()))[0].seq == 3
+
+
+async def test_an_outcome_that_cannot_be_found_out_is_unknown(
+    store: PostgresStore, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committer, "PATIENCE", 0.1)
+    faults.when = ["after"]
+    connect = connection.Database.connect
+
+    async def refused(_: connection.Database) -> Connection:
+        raise ConnectionLost("refused")
+
+    monkeypatch.setattr(connection.Database, "connect", refused)
+    with pytest.raises(OutcomeUnknown):
+        await store.commit([post(content="lost", request_id="a")])
+    with pytest.raises(OutcomeUnknown):  # it may be a retry of the first
+        await store.commit([post(content="lost", request_id="a")])
+    monkeypatch.setattr(connection.Database, "connect", connect)
+    (again,) = await commit(store, post(content="lost", request_id="a"))
+    assert (again.seq, again.deduplicated) == (1, True)
+
+
+async def test_a_batch_that_was_never_sent_is_refused_as_not_stored(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, postgres: Cluster
+) -> None:
+    monkeypatch.setattr(committer, "PATIENCE", 0.1)
+    monkeypatch.setattr(readers, "PATIENCE", 0.1)
+
+    async def refused(_: connection.Database) -> Connection:
+        raise ConnectionLost("refused")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(connection.Database, "connect", refused)
+        await asyncio.to_thread(postgres.execute, TERMINATE)
+        with pytest.raises(StoreBusy):
+            await store.commit([post()])
+        with pytest.raises(StoreBusy):
+            await store.heads(["t"])
+    assert await log(store) == []
+    await commit(store, post())
+
+
+async def test_a_session_that_hangs_is_given_up(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, postgres: Cluster
+) -> None:
+    monkeypatch.setattr(connection, "ANSWER_TIMEOUT", 0.3)
+    store._database = connection.Database(store._database.url, True, 0.1)
+    monkeypatch.setattr(store._committer, "_database", store._database)
+    pids = [pid for (pid,) in await asyncio.to_thread(postgres.execute, f"SELECT pid {_SESSIONS}")]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(5):
+            await commit(store, post())
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    await commit(store, post())
+    assert len(await log(store)) == 2
+
+
+async def test_what_a_database_has_lost_is_reported(
+    store: PostgresStore, postgres: Cluster, caplog: pytest.LogCaptureFixture, postgres_url: str
+) -> None:
+    await commit(store, post())
+    schema = postgres_url.rsplit("%3D", 1)[1]
+    await asyncio.to_thread(postgres.execute, f"UPDATE {schema}.writer SET batch = 0")  # noqa: S608
+    await asyncio.to_thread(postgres.execute, TERMINATE)
+    assert await refusal(store, post("nowhere"))
+    assert "lost 2 commits that were acknowledged" in caplog.text
