@@ -79,8 +79,9 @@ async def test_posts_to_other_threads_do_not_wait(
 
 @pytest.mark.slow
 async def test_a_deadlock_only_delays_a_batch(
-    postgres_url: str, session: psycopg.AsyncConnection
+    postgres_url: str, session: psycopg.AsyncConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("DEBUG", "bus_server.store.postgres.store")
     async with opened(postgres_url) as store:
         await commit(store, create("t"), create("u"))
         await session.execute("SELECT 1 FROM thread WHERE name = 'u' FOR UPDATE")
@@ -94,6 +95,7 @@ async def test_a_deadlock_only_delays_a_batch(
         await session.execute("SELECT 1 FROM thread WHERE name = 't' FOR UPDATE")
         await session.commit()
         assert [each.seq for each in await posting] == [1, 1]
+    assert "one by one" not in caplog.text
 
 
 async def test_a_post_that_the_database_refuses_fails_alone(

@@ -1,18 +1,21 @@
 """Connections that break: no answer is lost, and nothing is stored twice."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
+import psycopg
 import pytest
 
 from bus_server.errors import OutcomeUnknown, StoreBusy
-from bus_server.store import Checkpoint, Position
+from bus_server.store import Checkpoint, Commit, Position
 from bus_server.store.postgres import committer, connection, readers
 from bus_server.store.postgres.connection import Connection, ConnectionLost, Statement
 from bus_server.store.postgres.store import PostgresStore
+from tests import polling
 from tests.postgres.cluster import Cluster, running
 from tests.postgres.stores import Posters, opened
 from tests.store.commits import commit, create, join, log, post, read_seqs, refusal, register
@@ -28,6 +31,14 @@ async def store(postgres_url: str) -> AsyncIterator[PostgresStore]:
     async with opened(postgres_url) as store:
         await commit(store, create())
         yield store
+
+
+@pytest.fixture
+async def session(postgres_url: str) -> AsyncIterator[psycopg.AsyncConnection]:
+    """A session of another program on the store's schema."""
+    async with await psycopg.AsyncConnection.connect(postgres_url) as session:
+        yield session
+        await session.rollback()
 
 
 # ── Under load ──────────────────────────────────────────────────────────────────────────────────
@@ -57,9 +68,10 @@ async def test_posts_and_reads_survive_a_crash_of_the_database() -> None:
                 for _ in range(2):
                     await posters.wait_for(20)
                     await asyncio.to_thread(cluster.stop, immediately=True)
+                    acknowledged = max(posters.acknowledged.values())
                     reading = asyncio.create_task(store.heads(["t"]))
                     await asyncio.to_thread(cluster.start)
-                    assert (await reading)["t"].seq >= max(posters.acknowledged.values()) - 1
+                    assert (await reading)["t"].seq >= acknowledged
             await posters.check()
 
 
@@ -167,6 +179,77 @@ async def test_a_session_that_hangs_is_given_up(
             os.kill(pid, signal.SIGCONT)
     await commit(store, post())
     assert len(await log(store)) == 2
+
+
+class Waiting:
+    """A post of a store whose session waits for a lock of `session` while its client is gone."""
+
+    def __init__(self, store: PostgresStore, session: psycopg.AsyncConnection) -> None:
+        self.store, self.session = store, session
+        self.pid = store._committer._process[0]
+
+    async def begin(self) -> "asyncio.Task[Commit]":
+        """Post, and wait until the session waits. Returns the post."""
+        await self.session.execute("LOCK TABLE message IN SHARE MODE")
+        task = asyncio.create_task(self.store.commit([post()]))
+        await self.until_a_session_waits()
+        return task
+
+    async def until_a_session_waits(self) -> None:
+        """Wait until one session waits for a lock."""
+
+        async def waits() -> bool:
+            found = await self.session.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            return await found.fetchone() == (1,)
+
+        await polling.until_known(waits)
+
+    def cut(self) -> None:
+        """Lose the client."""
+        assert self.store._committer._connection is not None
+        self.store._committer._connection._cut()
+
+
+async def test_a_session_whose_client_is_gone_does_not_commit(
+    store: PostgresStore, session: psycopg.AsyncConnection
+) -> None:
+    first, before = Waiting(store, session), store._committer._connection
+    posting = await first.begin()
+    first.cut()
+    await polling.until(lambda: store._committer._connection not in (before, None))
+    await first.until_a_session_waits()
+    await session.rollback()
+    await posting
+    assert len(await log(store)) == 1
+
+
+@pytest.mark.slow
+async def test_nothing_is_written_while_an_earlier_session_may_still_commit(
+    store: PostgresStore, session: psycopg.AsyncConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committer, "PATIENCE", 0.1)
+    monkeypatch.setattr(committer, "END_TIMEOUT", 100)
+    first = Waiting(store, session)
+    posting = await first.begin()
+    os.kill(first.pid, signal.SIGSTOP)
+    try:
+        first.cut()
+        with pytest.raises(OutcomeUnknown):
+            await posting
+        with pytest.raises(OutcomeUnknown):
+            await store.commit([create("u")])
+    finally:
+        await session.rollback()
+        os.kill(first.pid, signal.SIGCONT)
+    await polling.until_known(lambda: _can_commit(store))
+    assert await log(store) == []
+
+
+async def _can_commit(store: PostgresStore) -> bool:
+    with contextlib.suppress(OutcomeUnknown):
+        await commit(store, create("u"))
+        return True
+    return False
 
 
 async def test_what_a_database_has_lost_is_reported(

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from bus_server.errors import OutcomeUnknown, StoreBug, StoreBusy
+from bus_server.errors import BusError, OutcomeUnknown, StoreBug, StoreBusy
 from bus_server.store.batch import Batch
 from bus_server.store.commands import Command, Commit
 from bus_server.store.decide import decide
@@ -30,6 +30,8 @@ PATIENCE = 10.0
 RETRY_DELAY = 0.2
 #: How often a batch is run at most if it conflicts with those of other servers.
 MAX_CONFLICTS = 20
+#: Milliseconds to wait for an earlier session to end while it may still commit.
+END_TIMEOUT = 2_000
 #: Microseconds without a commit after which the row of a store is deleted when another one opens. A
 #: store that is idle for so long inserts its row again.
 KEPT = 24 * 3600 * 1_000_000
@@ -45,9 +47,9 @@ _WHO = f"""
 SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint, {NOW}
 FROM pg_stat_activity WHERE pid = pg_backend_pid()
 """  # noqa: S608
-# A process of the same id may be another one by now.
+# A process of the same id may be another one by now. With `wait` 0, returns true at once.
 _END = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+SELECT pg_terminate_backend(pid, %(wait)s) FROM pg_stat_activity
 WHERE pid = %(pid)s AND (extract(epoch FROM backend_start) * 1000000)::bigint = %(start)s
 """
 # Waits for a transaction that writes the row, and writes it, so that on a synchronous standby, too,
@@ -134,36 +136,43 @@ class Committer:
         return StoreBusy(f"the database cannot be reached ({error})")
 
     async def _connected(self) -> Connection:
-        """Returns the connection. Makes a new one if it was lost, and settles what was not.
+        """Returns the connection; makes a new one if it was lost. Raises ConnectionLost."""
+        if self._connection is None:
+            connection = await self._database.connect()
+            try:
+                await self._settle(connection)
+            except BaseException:
+                await connection.close()
+                raise
+            self._connection = connection
+        return self._connection
 
-        Raises ConnectionLost.
+    async def _settle(self, connection: Connection) -> None:
+        """End the last session, and find out which batches were committed.
+
+        Raises ConnectionLost if that is not possible: then it is as unknown as before.
         """
-        if self._connection is not None:
-            return self._connection
-        connection = await self._database.connect()
+        pid, start = self._process
+        wait = END_TIMEOUT if self._settled < self._number else 0
         try:
-            pid, start = self._process
-            asked = {"writer": self.writer, "settled": self._settled}
-            _, ((found,),), (own,) = await connection.run(
-                (_END, {"pid": pid, "start": start}),
-                (_SETTLE, asked),
+            ended, ((found,),), (own,) = await connection.run(
+                (_END, {"pid": pid, "start": start, "wait": wait}),
+                (_SETTLE, {"writer": self.writer, "settled": self._settled}),
                 (_WHO, {}),
                 timeout=self._database.lock_timeout,
             )
-        except BaseException as error:
-            await connection.close()
-            if isinstance(error, StoreBusy | Conflict):  # the old session still holds the row
-                raise ConnectionLost(f"an earlier session does not end: {error}") from error
-            raise
+        except (Conflict, BusError, StoreBug) as error:
+            raise ConnectionLost(f"an earlier session does not end: {error}") from error
+        if ended == [(False,)]:
+            raise ConnectionLost("an earlier session does not end")
         if found < self._settled:
             logger.critical(
                 "the database has lost %d commits that were acknowledged: it was restored, or an"
                 " asynchronous standby took its place",
                 self._settled - found,
             )
-        self._connection, self._found = connection, found
-        self._process, self._settled = list(own[:2]), self._number
-        return connection
+        self._found, self._settled = found, self._number
+        self._process = list(own[:2])
 
     async def _decided(self, connection: Connection, commands: Sequence[Command[Any]]) -> Batch:
         """Begin a transaction, and decide the commands in it."""
