@@ -39,8 +39,9 @@ AND t.name >= %(prefix)s AND t.name < %(prefix_end)s AND (%(participant)s = '' O
 """
 _ORDER = "ORDER BY t.last_time DESC, t.id DESC LIMIT %(limit)s"
 _AMONG = f"""
-SELECT {reads.THREAD} FROM thread AS t
-WHERE t.id = ANY (%(ids)s) AND t.state = ANY (%(states)s) AND {_MATCHES} {_ORDER}
+SELECT {reads.THREAD} FROM unnest(%(ids)s) AS n (id)
+CROSS JOIN LATERAL (SELECT * FROM thread WHERE id = n.id LIMIT 1) AS t
+WHERE t.state = ANY (%(states)s) AND {_MATCHES} {_ORDER}
 """  # noqa: S608
 #: SQL for the active_time A of above; NULL if fewer threads match.
 _EDGE = f"""
@@ -49,10 +50,11 @@ SELECT c.active_time FROM unnest(%(states)s) AS s (state) CROSS JOIN LATERAL (
     ORDER BY t.active_time DESC LIMIT %(limit)s
 ) AS c ORDER BY c.active_time DESC OFFSET %(limit)s - 1 LIMIT 1
 """  # noqa: S608
+# OFFSET 0 keeps the state in the look-up.
 _WALK = f"""
 SELECT {reads.THREAD} FROM unnest(%(states)s) AS s (state) CROSS JOIN LATERAL (
     SELECT * FROM thread AS t WHERE t.state = s.state
-    AND t.active_time > coalesce(({_EDGE}), 0) - %(granularity)s AND {_MATCHES}
+    AND t.active_time > coalesce(({_EDGE}), 0) - %(granularity)s AND {_MATCHES} OFFSET 0
 ) AS t {_ORDER}
 """  # noqa: S608
 #: SQL for at most FEW + 1 ids of threads that match one filter.

@@ -34,6 +34,7 @@ _SETTINGS = {
     # Every query looks up keys in indexes, whatever the statistics say: a plan that is made while a
     # table is empty is kept when it is large.
     "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "jit": "off",

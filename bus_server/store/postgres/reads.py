@@ -67,7 +67,11 @@ LEFT JOIN LATERAL ({_rows(order)}) AS m ON true WHERE t.name = %(name)s ORDER BY
 """  # noqa: S608
     for newest, order in ((False, "ASC"), (True, "DESC"))
 }
-_SENDERS = "SELECT seq, sender FROM message WHERE thread_id = %(thread)s AND seq = ANY (%(seqs)s)"
+_SENDERS = """
+SELECT m.seq, m.sender FROM unnest(%(seqs)s) AS n (seq) CROSS JOIN LATERAL (
+    SELECT seq, sender FROM message WHERE thread_id = %(thread)s AND seq = n.seq LIMIT 1
+) AS m
+"""
 _AGENT = (
     f"SELECT a.name, a.kind, a.body, {STATE}, p.status_text, coalesce(p.last_seen_time, 0)"  # noqa: S608
     " FROM agent AS a LEFT JOIN LATERAL (SELECT * FROM presence WHERE agent = a.name LIMIT 1)"

@@ -10,7 +10,11 @@ from threadbus.v1.admin_service_pb2 import Wait
 
 _SERVERS = "SELECT name, renew_time, lease FROM server"
 _NUMBERS = "SELECT number FROM wait WHERE server = %(server)s"
-_WAITS = "SELECT number, body FROM wait WHERE server = %(server)s AND number = ANY (%(numbers)s)"
+_WAITS = """
+SELECT w.number, w.body FROM unnest(%(numbers)s) AS n (number) CROSS JOIN LATERAL (
+    SELECT number, body FROM wait WHERE server = %(server)s AND number = n.number LIMIT 1
+) AS w
+"""
 _REMOVE = (
     "DELETE FROM server WHERE name = ANY (%(names)s)",
     "DELETE FROM wait WHERE server = ANY (%(names)s)",

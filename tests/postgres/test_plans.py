@@ -1,0 +1,132 @@
+"""Plans that are made while the tables are empty look up whole keys: they are kept for ever."""
+
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bus_server.store import (
+    AppendMany,
+    Checkpoint,
+    DeleteThread,
+    LeaveThread,
+    Position,
+    Purge,
+    RemoveServers,
+    RotateToken,
+    SaveServer,
+    UnregisterAgent,
+    UpdateAgent,
+)
+from bus_server.store.postgres.connection import Connection
+from bus_server.store.postgres.store import PostgresStore
+from tests.postgres.stores import opened
+from tests.store.commits import (
+    STATES,
+    commit,
+    create,
+    everything,
+    join,
+    post,
+    register,
+    set_state,
+    sighting,
+)
+from threadbus.v1.agent_pb2 import Agent
+
+#: Tables with few rows, and those that are read as a whole.
+_SCANNED = {"server", "writer", "purge", "presence"}
+#: Conditions that are not on a key, or on a row that was found by its key.
+_FILTERS = (
+    r"unregister_time",
+    r"last_time",
+    r"last_seq > ",
+    r"last_seen_time",
+    r"SubPlan|InitPlan",
+    r"place|size",  # of the first rows of a thread
+    r"seen_time",
+    r"name <> ",
+    r"epoch = ",
+    r"agent <> ALL",
+    r"id <> ",
+    r"pg_backend_pid",
+    r"state = ANY.*active_time",  # of the few threads that another filter has found
+)
+
+
+@pytest.fixture
+async def store(postgres_url: str) -> AsyncIterator[PostgresStore]:
+    async with opened(postgres_url) as store:
+        yield store
+
+
+async def plans(db: Connection) -> dict[str, list[str]]:
+    """Returns the lines of the plan of each statement that a session has prepared."""
+    asked = (
+        "SELECT name, statement, cardinality(parameter_types)::bigint FROM pg_prepared_statements"
+    )
+    found: dict[str, list[str]] = {}
+    for name, statement, count in (await db.run((asked, {})))[0]:
+        if re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)", statement):
+            given = f"({', '.join(['NULL'] * count)})" if count else ""
+            explained = await db._opened.execute(f"EXPLAIN (COSTS OFF) EXECUTE {name}{given}")
+            found[statement] = [line for (line,) in await explained.fetchall()]
+    return found
+
+
+async def use(store: PostgresStore) -> None:
+    """Run every statement of a store."""
+    (thread, *_) = await commit(store, create(), register(), register("ben"), create("u"))
+    await commit(store, post(request_id="a", mentions=["ben"]), post(edit_of=1), join("u"))
+    await commit(store, AppendMany([post(edit_of=1)]), set_state("u"), LeaveThread("u", "ann"))
+    positions = {("ann", "t"): Position(thread.epoch, 1, 1)}
+    await commit(store, Checkpoint([sighting("ann", 1)], positions))
+    await commit(store, RotateToken(b"ann", b"new", 1), UpdateAgent("ann", Agent(), ["labels"]))
+    await commit(store, RotateToken(b"new", b"newer", store.clock.now() + 60_000_000))
+    await commit(store, SaveServer("a", 1, {1: b"", 2: b""}), SaveServer("b", 1))
+    await commit(store, SaveServer("a", 1, {}, [2]), RemoveServers(["b"]))
+    await commit(store, DeleteThread("u"), Purge(), UnregisterAgent("ben"))
+    await everything(store)
+    await store.foreign_version()
+    await store.similar(["T"])
+    await store.participations("ann", ["t"])
+    head = (await store.heads(["t"]))["t"]
+    await store.excerpt("t", 0, 0, 10, 10, newest=True)
+    await store.senders(head.thread_id, [1])
+    for participant, prefix in (("ann", ""), ("", "t"), ("ann", "t")):
+        await store.list_threads(STATES, prefix, participant, 10, None)
+    asked = join()
+    await store.entrance(asked, (await commit(store, asked))[0])
+    await store.servers()
+    await store.server_waits("a", set())
+    await store.agent("ann")
+    await store.expire_times([b"ann"])
+
+
+async def test_every_statement_looks_up_whole_keys(store: PostgresStore) -> None:
+    await use(store)
+    writer = store._committer._connection
+    assert writer is not None
+    (reader,) = store._readers._idle
+    found = await plans(writer) | await plans(reader)
+    assert len(found) > 40
+    slow = {
+        f"{statement}\n{line.strip()}"
+        for statement, lines in found.items()
+        for line in lines
+        if not _is_fast(line)
+    }
+    assert not slow, "\n\n".join(slow)
+
+
+def _is_fast(line: str) -> bool:
+    """Returns whether a line of a plan looks up keys, or filters what was found by its key."""
+    if "Bitmap" in line:  # it reads all rows before it returns the first
+        return False
+    scanned = re.search(r"Seq Scan on (\w+)", line)
+    if scanned is not None:
+        return scanned[1] in _SCANNED
+    what, is_filter, condition = line.strip().partition("Filter: ")
+    if not is_filter or what in ("One-Time ", "Conflict "):
+        return True
+    return what == "" and re.search("|".join(_FILTERS), condition) is not None
