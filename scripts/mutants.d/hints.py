@@ -42,7 +42,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "a later post hides the deletion of the thread before",
-        [Edit(_DATAGRAMS, "max(seq, known) if seq and known else 0", "max(seq, known)")],
+        [
+            Edit(
+                "bus_server/store/hints.py",
+                "max(seq, known) if seq and known else 0",
+                "max(seq, known)",
+            )
+        ],
         [f"{_TESTS}::test_a_deletion_is_not_hidden_by_a_post_to_the_next_thread_of_the_name"],
     ),
     Sabotage(

@@ -207,7 +207,7 @@ class Waiting:
     def cut(self) -> None:
         """Lose the client."""
         assert self.store._committer._connection is not None
-        self.store._committer._connection._cut()
+        self.store._committer._connection.cut()
 
 
 async def test_a_session_whose_client_is_gone_does_not_commit(

@@ -62,9 +62,7 @@ async def store(postgres_url: str) -> AsyncIterator[PostgresStore]:
 
 async def plans(db: Connection) -> dict[str, list[str]]:
     """Returns the lines of the plan of each statement that a session has prepared."""
-    asked = (
-        "SELECT name, statement, cardinality(parameter_types)::bigint FROM pg_prepared_statements"
-    )
+    asked = "SELECT name, statement, cardinality(parameter_types) FROM pg_prepared_statements"
     found: dict[str, list[str]] = {}
     for name, statement, count in (await db.run((asked, {})))[0]:
         if re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)", statement):

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,7 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT}s",
     # The deadlines of round trips hold instead.
     "statement_timeout": "0",
+    "idle_session_timeout": "0",
 }
 
 #: SQLSTATEs of a transaction that was rolled back because of others, so that it can be run again:
@@ -160,6 +161,7 @@ class Connection:
         self._opened = opened
         #: The first warning since this was set to None.
         self.warning: str | None = None
+        self._late = False
         opened.add_notice_handler(self._note)
 
     def _note(self, notice: psycopg.errors.Diagnostic) -> None:
@@ -167,25 +169,26 @@ class Connection:
             self.warning = self.warning or notice.message_primary
 
     @property
-    def in_use(self) -> bool:
-        """Whether it is within a transaction, or cannot be used any more."""
+    def usable(self) -> bool:
+        """Whether the connection is not lost, and not within a transaction."""
         idle = psycopg.pq.TransactionStatus.IDLE
-        return self._opened.pgconn.transaction_status != idle
+        return self._opened.pgconn.transaction_status == idle
 
-    async def run(self, *statements: Statement, timeout: float = ANSWER_TIMEOUT) -> list[list[Row]]:
+    async def run(self, *statements: Statement, timeout: float | None = None) -> list[list[Row]]:
         """Run statements in one round trip. Returns the rows of each.
 
         The statements after one that fails are not run. Do not cancel the task: psycopg would try
         to cancel the statement, and wait for that.
 
         Args:
-            timeout: seconds after which the connection is given up.
+            timeout: seconds after which the connection is given up; None: ANSWER_TIMEOUT.
 
         Raises:
             ConnectionLost: it is unknown which statements were run.
             Conflict, BusError, StoreBug: a statement failed.
         """
-        deadline = asyncio.get_running_loop().call_later(timeout, self._cut)
+        timeout = ANSWER_TIMEOUT if timeout is None else timeout
+        deadline = asyncio.get_running_loop().call_later(timeout, self._give_up)
         try:
             if len(statements) == 1:
                 cursors = [await self._execute(*statements[0])]
@@ -194,6 +197,8 @@ class Connection:
                     cursors = [await self._execute(*each) for each in statements]
             return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
         except psycopg.Error as error:
+            if self._late:
+                raise ConnectionLost(f"no answer for {timeout:g} s") from error
             raise translate_error(error) from error
         finally:
             deadline.cancel()
@@ -208,7 +213,27 @@ class Connection:
         except psycopg.Error as error:
             raise translate_error(error) from error
 
-    def _cut(self) -> None:
+    async def notifications(self, timeout: float) -> AsyncIterator[str]:
+        """Yields the payloads of notifications.
+
+        Raises ConnectionLost, also if there is none for `timeout` seconds.
+        """
+        while True:
+            payload = None
+            try:
+                async for notification in self._opened.notifies(timeout=timeout, stop_after=1):
+                    payload = notification.payload
+                    yield payload
+            except psycopg.Error as error:
+                raise translate_error(error) from error
+            if payload is None:
+                raise ConnectionLost(f"no notification for {timeout:g} s")
+
+    def _give_up(self) -> None:
+        self._late = True
+        self.cut()
+
+    def cut(self) -> None:
         """Shut the socket down, so that the statement that runs fails at once."""
         with contextlib.suppress(OSError, psycopg.Error):
             descriptor = os.dup(self._opened.fileno())

@@ -1,8 +1,8 @@
 """Gathers the facts that a batch needs: begins its transaction and takes its locks.
 
 All statements go to the database together. READ COMMITTED: each one sees what was committed before
-it began, so that the facts are as of after the locks. Locks are taken in one order: tokens, names
-of threads, threads by id, agents by name; then, while writing, participants and presence.
+it began, so that the facts are as of after the locks. Locks are taken in one order: agents, names
+of threads, threads by id, rows of agents by name; then, while writing, participants and presence.
 """
 
 import hashlib
@@ -19,9 +19,12 @@ from bus_server.store.postgres.connection import NOW, Connection, Row, Statement
 from threadbus.v1.agent_pb2 import AgentKind
 from threadbus.v1.message_pb2 import Message
 
-#: Locks until the end of the transaction. Two transactions that create or delete threads of one
-#: name take turns, so that a newer thread has a greater id and no id is given out in vain; likewise
-#: those that read and then change agents or tokens.
+#: How many locks the names of threads share: a batch may create thousands of threads, and the
+#: database has room for 6,400 locks by default.
+NAME_LOCKS = 500
+
+# Locked until the end of the transaction. Transactions that create or delete threads of one name
+# take turns, so that a newer thread has a greater id. So do those that change agents or tokens.
 _LOCK = "SELECT pg_advisory_xact_lock(key) FROM unnest(%(keys)s) AS key"
 _HEADS = (
     f"SELECT {reads.HEAD} FROM thread AS t WHERE t.name = ANY (%(threads)s)"  # noqa: S608
@@ -151,14 +154,15 @@ def _lock_keys(needs: Needs, epoch: str) -> Ints:
     """Returns the keys of the locks that a batch takes, in the order in which it takes them."""
     keys = Ints()
     if needs.profiles or needs.tokens:
-        keys.append(lock_key(epoch, "tokens"))
-    keys += sorted(lock_key(epoch, "thread", name) for name in needs.created_or_deleted)
+        keys.append(lock_key(f"{epoch} agents"))
+    names = {lock_key(name) % NAME_LOCKS for name in needs.created_or_deleted}
+    keys += sorted(lock_key(f"{epoch} thread {number}") for number in names)
     return keys
 
 
-def lock_key(*path: str) -> int:
+def lock_key(name: str) -> int:
     """Returns the key of an advisory lock. They are shared by all that is in a database."""
-    digest = hashlib.sha256("\0".join(("threadbus", *path)).encode()).digest()
+    digest = hashlib.sha256(f"threadbus {name}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 
 

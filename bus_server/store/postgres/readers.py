@@ -73,10 +73,10 @@ class Readers:
             try:
                 return await read(connection)
             finally:
-                if connection.in_use:
-                    await connection.close()
-                else:
+                if connection.usable:
                     self._idle.append(connection)
+                else:
+                    await connection.close()
         finally:
             self._slots.release()
 

@@ -7,18 +7,19 @@ do not wait for one another.
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from typing import Any
 
 from bus_server import store
 from bus_server.errors import BusError, StoreBug, StoreBusy, StoreFailed, StoreRefused
 from bus_server.store import apart
 from bus_server.store.clock import StoreClock
-from bus_server.store.interface import OnHint, Waker
+from bus_server.store.interface import Waker
 from bus_server.store.postgres import activity, checks, participants, reads, schema, servers
 from bus_server.store.postgres.clock import DatabaseClock
 from bus_server.store.postgres.committer import Committer
 from bus_server.store.postgres.connection import Connection, ConnectionLost, Database
+from bus_server.store.postgres.notify import NotifyWaker
 from bus_server.store.postgres.readers import Readers
 from threadbus.v1.admin_service_pb2 import Wait
 from threadbus.v1.agent_pb2 import Agent, Participant
@@ -28,16 +29,6 @@ from threadbus.v1.thread_pb2 import Thread
 logger = logging.getLogger(__name__)
 
 _FOREIGN = "SELECT coalesce(sum(batch), 0)::bigint FROM writer WHERE id <> %(writer)s"
-
-
-class SilentWaker:
-    """A Waker that sends and receives nothing."""
-
-    def publish(self, changed: Mapping[str, int]) -> None:
-        pass
-
-    async def run(self, on_hint: OnHint) -> None:
-        await asyncio.Event().wait()
 
 
 class PostgresStore:
@@ -53,7 +44,7 @@ class PostgresStore:
         self, database: Database, epoch: str, clock: DatabaseClock, committer: Committer
     ) -> None:
         self.epoch, self.clock = epoch, clock
-        self.waker = SilentWaker()
+        self.waker = NotifyWaker(database, epoch)
         self._database, self._committer = database, committer
         self._readers = Readers(database)
         #: Commits are made one after the other.

@@ -6,7 +6,6 @@ Each server has a socket in the folder FILE-hints, beside the file.
 import asyncio
 import contextlib
 import errno
-import itertools
 import json
 import logging
 import os
@@ -17,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bus_server import filesystem
+from bus_server.store import hints
 from bus_server.store.interface import OnHint
 
 logger = logging.getLogger(__name__)
@@ -57,17 +57,15 @@ class _Peer:
         self.timer: asyncio.TimerHandle | None = None
 
     def add(self, changed: Mapping[str, int]) -> None:
-        """Add a hint to `pending`. A deletion stays, whatever was posted afterwards."""
-        for thread, seq in changed.items():
-            known = self.pending.get(thread, seq)
-            self.pending[thread] = max(seq, known) if seq and known else 0
+        """Add a hint to `pending`."""
+        hints.merge(self.pending, changed)
 
     def send(self) -> None:
         """Send what is pending; again later, if the peer's queue is full. Raises OSError."""
         self.timer = None
         try:
             while self.pending:
-                part = dict(itertools.islice(self.pending.items(), THREADS))
+                part = hints.first(self.pending, THREADS)
                 self.socket.send(json.dumps(part).encode())
                 self.delay = RETRY_DELAY
                 for thread in part:
@@ -240,7 +238,7 @@ class DatagramWaker:
             except OSError:
                 return  # there are no more
             self._heard = True
-            if changed := _parsed(data):
+            if changed := hints.parse(data):
                 on_hint(changed)
 
     async def _until_unreachable(self) -> None:
@@ -275,14 +273,3 @@ def _new_socket() -> socket.socket:
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     opened.setblocking(False)
     return opened
-
-
-def _parsed(data: bytes) -> dict[str, int]:
-    """Returns the seqs in a datagram by thread; {} if it is not one of a server."""
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(found, dict) or not all(isinstance(seq, int) for seq in found.values()):
-        return {}
-    return found
