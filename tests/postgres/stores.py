@@ -5,10 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-import pytest
-
-pytest.importorskip("psycopg", reason="pip install 'psycopg[binary]'")
-
 from bus_server.errors import BusError
 from bus_server.store.postgres.store import PostgresStore
 from tests import polling

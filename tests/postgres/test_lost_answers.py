@@ -79,7 +79,10 @@ async def test_posts_and_reads_survive_a_crash_of_the_database() -> None:
 
 
 class Faults:
-    """Loses the connection of a store's next COMMITs: "before" they are sent, or "after"."""
+    """Loses the connection of a store's next COMMITs: "before" they are sent, or "after".
+
+    Or "unconfirmed": the database warns that the standby may not have the commit.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.when: list[str] = []
@@ -89,7 +92,9 @@ class Faults:
             when = self.when.pop(0) if steps[-1][0] == "COMMIT" and self.when else ""
             if when != "before":
                 rows = await run(db, *steps, **options)
-            if when:
+            if when == "unconfirmed":
+                db.warning = "canceling wait for synchronous replication due to user request"
+            elif when:
                 raise ConnectionLost("lost")
             return rows
 
@@ -102,7 +107,9 @@ def faults(monkeypatch: pytest.MonkeyPatch, store: PostgresStore) -> Faults:
     return Faults(monkeypatch)
 
 
-@pytest.mark.parametrize("when", [["before"], ["after"], ["before", "before", "after"]], ids=str)
+@pytest.mark.parametrize(
+    "when", [["before"], ["after"], ["before", "before", "after"], ["unconfirmed"]], ids=str
+)
 async def test_a_batch_whose_answer_is_lost_is_stored_once(
     store: PostgresStore, faults: Faults, when: list[str]
 ) -> None:
@@ -120,6 +127,15 @@ async def test_a_batch_whose_answer_is_lost_is_stored_once(
     assert len(await log(store)) == 2
     assert await read_seqs(store) == {"ann": 1, "ben": 1}
     assert (await commit(store, post()))[0].seq == 3
+
+
+async def test_a_commit_that_no_standby_has_confirmed_is_looked_up(
+    store: PostgresStore, faults: Faults
+) -> None:
+    before, faults.when = store._committer._connection, ["unconfirmed"]
+    await commit(store, post())
+    assert store._committer._connection is not before
+    assert len(await log(store)) == 1
 
 
 async def test_an_outcome_that_cannot_be_found_out_is_unknown(

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bus_server.store.postgres import notify
+from bus_server.store.postgres.connection import Connection
 from bus_server.store.postgres.store import PostgresStore
 from tests import polling
 from tests.postgres.cluster import Cluster
@@ -133,13 +134,20 @@ async def test_a_server_that_does_not_hear_itself_connects_again(
 
 
 async def test_a_server_without_other_servers_hears_itself(
-    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    notifications, echoes = Connection.notifications, list[str]()
+
+    async def recorded(db: Connection, timeout: float) -> AsyncIterator[str]:
+        async for payload in notifications(db, timeout):
+            echoes.append(payload)
+            yield payload
+
+    monkeypatch.setattr(Connection, "notifications", recorded)
     monkeypatch.setattr(notify, "ECHO_INTERVAL", 0.02)
-    monkeypatch.setattr(notify, "DEAF_AFTER", 0.5)
-    async with hearing(store):
-        await asyncio.sleep(1)
-    assert not caplog.records
+    async with hearing(store) as heard:
+        await polling.until(lambda: len(echoes) > 3)
+        assert heard == {}
 
 
 async def test_without_run_nothing_is_kept(store: PostgresStore) -> None:

@@ -1,0 +1,123 @@
+"""Mutants: the store on PostgreSQL."""
+
+from sabotage import Edit, Sabotage
+
+_STORE, _TESTS = "bus_server/store/postgres", "tests/postgres"
+_GATHER, _WRITES = f"{_STORE}/gather.py", f"{_STORE}/writes.py"
+_COMMITTER, _CONNECTION = f"{_STORE}/committer.py", f"{_STORE}/connection.py"
+_LOST, _RACES, _LOCKS = (f"{_TESTS}/test_{name}.py" for name in ("lost_answers", "races", "locks"))
+
+SABOTAGES = [
+    Sabotage(
+        "a batch whose answer was lost is run again although it was committed",
+        [
+            Edit(
+                _COMMITTER,
+                "if written is not None and self._found == self._number:",
+                "if False:",
+            )
+        ],
+        [f"{_LOST}::test_a_batch_whose_answer_is_lost_is_stored_once"],
+    ),
+    Sabotage(
+        "a batch whose answer was lost is taken for committed",
+        [
+            Edit(
+                _COMMITTER,
+                "if written is not None and self._found == self._number:",
+                "if written is not None:",
+            )
+        ],
+        [f"{_LOST}::test_posts_survive_the_end_of_every_session"],
+    ),
+    Sabotage(
+        "a retry of a batch whose outcome is unknown is told that nothing was done",
+        [Edit(_COMMITTER, "if self._settled < self._number:", "if False:")],
+        [f"{_LOST}::test_an_outcome_that_cannot_be_found_out_is_unknown"],
+    ),
+    Sabotage(
+        "an earlier session is not ended before its outcome is looked up",
+        [Edit(_COMMITTER, "if ended == [(False,)]:", "if False:")],
+        [f"{_LOST}::test_nothing_is_written_while_an_earlier_session_may_still_commit"],
+    ),
+    Sabotage(
+        "a commit that the standby did not confirm is acknowledged",
+        [Edit(_COMMITTER, "if connection.warning is not None:", "if False:")],
+        [f"{_LOST}::test_a_commit_that_no_standby_has_confirmed_is_looked_up"],
+    ),
+    Sabotage(
+        "a session that hangs is waited for",
+        [Edit(_CONNECTION, "duplicate.shutdown(socket.SHUT_RDWR)", "pass")],
+        [f"{_LOST}::test_a_session_that_hangs_is_given_up"],
+    ),
+    Sabotage(
+        "a batch that is the victim of a deadlock is not run again",
+        [Edit(_CONNECTION, '_CONFLICTS = ("40P01", ', "_CONFLICTS = (")],
+        [f"{_LOCKS}::test_a_deadlock_only_delays_a_batch"],
+    ),
+    Sabotage(
+        "an agent becomes a participant while it is unregistered",
+        [Edit(_GATHER, "IS NULL FOR SHARE", "IS NULL")],
+        [f"{_LOCKS}::test_an_agent_that_is_unregistered_is_no_participant"],
+    ),
+    Sabotage(
+        "a thread's id does not say whether it is newer",
+        [Edit(_GATHER, "for name in needs.created_or_deleted", "for name in ()")],
+        [f"{_RACES}::test_a_newer_thread_has_a_greater_id"],
+    ),
+    Sabotage(
+        "a rotation does not end the token of one at the same time",
+        [Edit(_GATHER, "if needs.profiles or needs.tokens:", "if False:")],
+        [f"{_RACES}::test_a_rotation_ends_the_token_of_one_at_the_same_time"],
+    ),
+    Sabotage(
+        "a server that is removed while it saves keeps some of its waits",
+        [Edit(_GATHER, "ORDER BY name FOR UPDATE", "ORDER BY name")],
+        [
+            f"{_RACES}::test_a_server_that_saves_while_it_is_removed_is_stored_with_all_its_waits_or_none"
+        ],
+    ),
+    Sabotage(
+        "a post lowers a position that another server raises",
+        [
+            Edit(
+                _WRITES,
+                "SET read_seq = greatest(p.read_seq, n.read_seq)\n    FROM unnest",
+                "SET read_seq = n.read_seq\n    FROM unnest",
+            )
+        ],
+        [f"{_RACES}::test_a_post_lowers_no_position_that_another_server_raises"],
+    ),
+    Sabotage(
+        "the state of a thread is not looked up in the list of threads",
+        [Edit(f"{_STORE}/activity.py", "{_MATCHES} OFFSET 0", "{_MATCHES}")],
+        [f"{_TESTS}/test_plans.py::test_every_statement_looks_up_whole_keys"],
+    ),
+    Sabotage(
+        "a read whose caller is gone keeps its connection",
+        [Edit(f"{_STORE}/readers.py", "self._idle.append(connection)", "pass")],
+        [f"{_TESTS}/test_readers.py::test_reads_whose_callers_are_gone_cost_no_connection"],
+    ),
+    Sabotage(
+        "a server that hears nothing does not connect again",
+        [
+            Edit(
+                _CONNECTION,
+                'raise ConnectionLost(f"no notification for {timeout:g} s")',
+                "continue",
+            )
+        ],
+        [f"{_TESTS}/test_notify.py::test_a_server_that_does_not_hear_itself_connects_again"],
+    ),
+    Sabotage(
+        "a wait that its batch opened and closed is stored",
+        [
+            Edit(
+                "bus_server/store/servers.py",
+                "changes.opened_waits.pop((name, number), None)",
+                "pass",
+            )
+        ],
+        ["tests/store/test_servers.py::test_each_server_has_its_own"],
+    ),
+]
