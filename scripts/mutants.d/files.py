@@ -107,7 +107,7 @@ SABOTAGES = [
         "a full disk refuses a batch as a whole, with the repeated posts in it",
         [
             Edit(
-                _STORE,
+                "bus_server/store/apart.py",
                 "isinstance(error, BusError) and not isinstance(error, StorageFull)",
                 "isinstance(error, BusError)",
             )
@@ -145,7 +145,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "an intermittent fault is logged each time",
-        [Edit("bus_server/store/sqlite/faults.py", "QUIET = 60.0", "QUIET = 0.0")],
+        [Edit("bus_server/store/faults.py", "QUIET = 60.0", "QUIET = 0.0")],
         [f"{_DISK}::test_an_intermittent_fault_is_logged_once"],
     ),
     Sabotage(

@@ -109,15 +109,4 @@ SABOTAGES = [
         ],
         [f"{_TESTS}/test_notify.py::test_a_server_that_does_not_hear_itself_connects_again"],
     ),
-    Sabotage(
-        "a wait that its batch opened and closed is stored",
-        [
-            Edit(
-                "bus_server/store/servers.py",
-                "changes.opened_waits.pop((name, number), None)",
-                "pass",
-            )
-        ],
-        ["tests/store/test_servers.py::test_each_server_has_its_own"],
-    ),
 ]

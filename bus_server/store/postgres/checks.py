@@ -10,13 +10,19 @@ OLDEST = 150_000
 _ASK = """
 SELECT current_setting('server_version_num')::bigint, current_setting('server_version'),
     current_setting('server_encoding'), pg_is_in_recovery(), current_schema(),
-    current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on'
+    current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on',
+    current_setting('synchronous_standby_names') <> ''
 """
 
 
-async def check(db: Connection, *, full_durability: bool) -> None:
-    """Raises StoreRefused if the store cannot be in this database."""
-    ((number, version, encoding, standby, schema, synced),) = (await db.run((_ASK, {})))[0]
+async def check(db: Connection, *, full_durability: bool) -> str:
+    """Returns the engine, and what a commit survives, in a few words.
+
+    Raises StoreRefused if the store cannot be in this database.
+    """
+    ((number, version, encoding, standby, schema, synced, confirmed),) = (await db.run((_ASK, {})))[
+        0
+    ]
     if number < OLDEST:
         raise StoreRefused(f"PostgreSQL {version} is too old: use {OLDEST // 10_000} or newer")
     if encoding != "UTF8":
@@ -33,3 +39,7 @@ async def check(db: Connection, *, full_durability: bool) -> None:
             "fsync or full_page_writes is off: a crash of its machine can damage the database."
             " Switch them on, or choose --durability fast"
         )
+    engine = f"PostgreSQL {version.split()[0]}"
+    if not full_durability:
+        return f"{engine}, no fsync: --durability fast"
+    return f"{engine}, fsync; {'a' if confirmed else 'no'} standby confirms"

@@ -46,13 +46,22 @@ class Readers:
         loop = asyncio.get_running_loop()
         end = loop.time() + PATIENCE
         while True:
-            await self._slots.acquire()
             try:
-                return await self._completed(self._read(lambda db: query(db, *args, **kwargs)))
+                return await self.read_once(query, *args, **kwargs)
             except (ConnectionLost, Conflict) as error:
                 if loop.time() > end:
                     raise StoreBusy(f"the database cannot be reached ({error})") from error
             await asyncio.sleep(RETRY_DELAY)
+
+    async def read_once(
+        self,
+        query: Callable[Concatenate[Connection, P], Awaitable[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """As `read`, but raises ConnectionLost or Conflict instead of trying again."""
+        await self._slots.acquire()
+        return await self._completed(self._read(lambda db: query(db, *args, **kwargs)))
 
     async def _completed(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to completion. Returns its result, unless this task is cancelled."""

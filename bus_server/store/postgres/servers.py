@@ -65,14 +65,6 @@ def changes_statements(changes: Changes, store_now: int) -> Iterable[Statement]:
         names = sorted(changes.servers)
         leases = Ints(changes.servers[name] for name in names)
         yield _SAVE, {"names": Texts(names), "leases": leases, "now": store_now}
-    if changes.closed_waits:
-        yield (
-            _CLOSE,
-            {
-                "servers": Texts(server for server, _ in changes.closed_waits),
-                "numbers": Ints(number for _, number in changes.closed_waits),
-            },
-        )
     if changes.opened_waits:
         yield (
             _OPEN,
@@ -80,5 +72,13 @@ def changes_statements(changes: Changes, store_now: int) -> Iterable[Statement]:
                 "servers": Texts(server for server, _ in changes.opened_waits),
                 "numbers": Ints(number for _, number in changes.opened_waits),
                 "bodies": Blobs(changes.opened_waits.values()),
+            },
+        )
+    if changes.closed_waits:
+        yield (
+            _CLOSE,
+            {
+                "servers": Texts(server for server, _ in changes.closed_waits),
+                "numbers": Ints(number for _, number in changes.closed_waits),
             },
         )

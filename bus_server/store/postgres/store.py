@@ -6,19 +6,21 @@ do not wait for one another.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Collection, Sequence, Set
 from typing import Any
 
 from bus_server import store
-from bus_server.errors import BusError, StoreBug, StoreBusy, StoreFailed, StoreRefused
+from bus_server.errors import BusError, StorageFull, StoreBug, StoreBusy, StoreFailed, StoreRefused
 from bus_server.store import apart
 from bus_server.store.clock import StoreClock
+from bus_server.store.faults import Faults
 from bus_server.store.interface import Waker
 from bus_server.store.postgres import activity, checks, participants, reads, schema, servers
 from bus_server.store.postgres.clock import DatabaseClock
 from bus_server.store.postgres.committer import Committer
-from bus_server.store.postgres.connection import Connection, ConnectionLost, Database
+from bus_server.store.postgres.connection import Conflict, Connection, ConnectionLost, Database
 from bus_server.store.postgres.notify import NotifyWaker
 from bus_server.store.postgres.readers import Readers
 from threadbus.v1.admin_service_pb2 import Wait
@@ -27,6 +29,10 @@ from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.thread_pb2 import Thread
 
 logger = logging.getLogger(__name__)
+
+# The names under which faults are logged.
+_UNREACHABLE = "the database cannot be reached"
+_FULL = "the database's disk is full, posts are refused"
 
 _FOREIGN = "SELECT coalesce(sum(batch), 0)::bigint FROM writer WHERE id <> %(writer)s"
 
@@ -41,10 +47,15 @@ class PostgresStore:
     waker: Waker
 
     def __init__(
-        self, database: Database, epoch: str, clock: DatabaseClock, committer: Committer
+        self, database: Database, kind: str, epoch: str, clock: DatabaseClock, committer: Committer
     ) -> None:
+        self.name, self.kind = str(database), kind
         self.epoch, self.clock = epoch, clock
         self.waker = NotifyWaker(database, epoch)
+        #: Never set: a database that is gone may come back.
+        self.lost = asyncio.Event()
+        self._faults = Faults()
+        self._full = False
         self._database, self._committer = database, committer
         self._readers = Readers(database)
         #: Commits are made one after the other.
@@ -72,7 +83,7 @@ class PostgresStore:
         try:
             connection = await database.connect()
             try:
-                await checks.check(connection, full_durability=full_durability)
+                kind = await checks.check(connection, full_durability=full_durability)
                 epoch = await schema.prepare(connection, database.lock_timeout)
             finally:
                 await connection.close()
@@ -80,7 +91,7 @@ class PostgresStore:
             await committer.open()
         except (ConnectionLost, StoreRefused, StoreBusy, StoreFailed, StoreBug) as error:
             raise StoreRefused(f"cannot open {database}: {error}") from error
-        return cls(database, epoch, clock, committer)
+        return cls(database, kind, epoch, clock, committer)
 
     async def close(self) -> None:
         """Wait for what is under way, and close the connections."""
@@ -88,6 +99,32 @@ class PostgresStore:
             await asyncio.wait(self._commits)
         await self._committer.close()
         await self._readers.close()
+
+    # ── Health ──────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def failing(self) -> bool:
+        return bool(self._faults)
+
+    def refusal(self) -> BusError:
+        return StoreFailed("its database is lost")
+
+    def risks(self) -> list[str]:
+        return []
+
+    async def inspect(self) -> None:
+        try:
+            await self._readers.read_once(_ping)
+        except (ConnectionLost, Conflict, BusError, StoreBug) as error:
+            self._faults.begin(_UNREACHABLE, f"{self.name}: {error}")
+        else:
+            self._faults.end(_UNREACHABLE)
+        if self._full:
+            with contextlib.suppress(BusError, StoreBug):
+                await self.commit([])  # which writes that it was made
+
+    async def give_up(self) -> None:
+        """Does nothing: what is committed is in the database."""
 
     # ── Writing ─────────────────────────────────────────────────────────────────────────────────
 
@@ -106,7 +143,7 @@ class PostgresStore:
     async def _commit(self, commands: Sequence[store.Command[Any]]) -> store.Commit:
         async with self._turn:
             try:
-                return await self._committer.transact(commands)
+                return await self._transact(commands)
             except Exception as error:
                 if apart.is_one(commands) or apart.concerns_all(error):
                     raise
@@ -118,10 +155,22 @@ class PostgresStore:
                     results.append(before)
                     continue
                 try:
-                    results.append(await self._committer.transact([command]))
+                    results.append(await self._transact([command]))
                 except Exception as error:  # noqa: BLE001 - it is the outcome
                     results.append(error)
             return apart.merged(commands, results)
+
+    async def _transact(self, commands: Sequence[store.Command[Any]]) -> store.Commit:
+        """Run commands in one transaction. Raises what Committer.transact raises."""
+        try:
+            commit = await self._committer.transact(commands)
+        except StorageFull:
+            self._full = True
+            self._faults.begin(_FULL, self.name)
+            raise
+        self._full = False
+        self._faults.end(_FULL)
+        return commit
 
     async def foreign_version(self) -> int:
         return await self._readers.read(self._foreign_version)
@@ -203,3 +252,7 @@ class PostgresStore:
 
     async def expire_times(self, token_hashes: Collection[bytes]) -> dict[bytes, int]:
         return await self._readers.read(reads.expire_times, token_hashes)
+
+
+async def _ping(db: Connection) -> None:
+    await db.run(("SELECT 1", {}))

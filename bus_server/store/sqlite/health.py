@@ -13,10 +13,10 @@ from bus_server.errors import (
     StoreFailed,
     StoreLost,
 )
+from bus_server.store.faults import Faults
 from bus_server.store.sqlite import connections, rescue
 from bus_server.store.sqlite.committer import Committer
 from bus_server.store.sqlite.damage import confirmed
-from bus_server.store.sqlite.faults import Faults
 from bus_server.store.sqlite.monitor import FileMonitor
 from bus_server.store.sqlite.write_lock import WriteLock
 
