@@ -64,7 +64,7 @@ def _flag(setting: Setting) -> Callable[[F], F]:
         setting.flag,
         type=_type(setting),
         is_flag=setting.kind is bool,
-        default=None if setting.default == "" else setting.default,
+        default=None if setting.default in ("", None) else setting.default,
         envvar=setting.variable,
         metavar=_metavar(setting),
         show_default=True,

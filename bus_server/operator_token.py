@@ -1,4 +1,4 @@
-"""The operator's token, in a file beside the database. Only the server's user can read the file."""
+"""The operator's token, in a file that only the server's user can read."""
 
 import errno
 import os
@@ -14,22 +14,13 @@ from threadbus.names import TOKEN
 _MAX_READ = 1024
 
 
-def token_file(db: Path) -> Path:
-    """Returns the path of the file that holds a database's operator token."""
-    return filesystem.beside(db, ".operator-token")
-
-
-def operator_token(db: Path) -> str:
-    """Returns the operator's token, creating its file if there is none.
-
-    Args:
-        db: the database file, as `store.sqlite.file.locate` returns it.
+def operator_token(path: Path) -> str:
+    """Returns the operator's token in a file, creating the file if there is none.
 
     Raises:
         StoreRefused: the file holds no valid token, or another user may have written or read it.
         OSError: the file cannot be created, or the folder stays locked.
     """
-    path = token_file(db)
     with filesystem.lock_folder(path.parent):
         filesystem.remove_drafts(path)
         if not os.path.lexists(path):

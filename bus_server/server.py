@@ -250,8 +250,9 @@ async def _run(
     auth = Auth(store, required=settings.auth == "required")
     parts = build(store, settings, auth.clear_cache)
     try:
-        token = operator_token(settings.db)
-        await store.commit([SetOperatorToken(token_hash(token))])
+        if token_file := settings.operator_token_file or store.token_file:
+            token, replace = operator_token(token_file), token_file == store.token_file
+            await store.commit([SetOperatorToken(token_hash(token), replace)])
         parts.presence.restore(await store.presence_rows(0))
         if settings.fallback_interval:  # else it takes no notice of other servers
             await parts.servers.enter()
@@ -392,7 +393,7 @@ def _announce(settings: Settings, store: ServedStore, port: int, reach: str) -> 
         line = json.dumps(
             {
                 "listen": where,
-                "db": store.name,
+                "store" if settings.store else "db": store.name,
                 "durability": settings.durability,
                 "auth": settings.auth,
             }

@@ -7,6 +7,7 @@ in docs/running.md is checked against it.
 
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from threadbus.limits import MAX_CALL_BYTES, MAX_MESSAGE_BYTES
@@ -72,9 +73,22 @@ class Settings:
         "The database file, created if it does not exist. Symbolic links are followed: the "
         "operator's token is kept beside the file itself.",
     )
-    durability: Literal["full", "fast"] = _setting(
+    store: str = _setting(
+        "",
+        "A PostgreSQL database for any number of servers, instead of --db: a URL such as "
+        "postgresql://USER@HOST/DATABASE. Other users can see flags: give a password by the "
+        "variable, or as psql takes it (PGPASSWORD, ~/.pgpass).",
+        metavar="URL",
+    )
+    operator_token_file: Path | None = _setting(
+        None,
+        "The file of the operator's token, created if it does not exist. By default beside the "
+        "database file; with --store there is no default.",
+    )
+    durability: Literal["full", "replicated", "fast"] = _setting(
         "full",
-        "full: an acknowledged post is on disk. fast: it may be lost if the machine fails.",
+        "full: an acknowledged post is on disk. replicated: also on a synchronous standby, with "
+        "--store. fast: it may be lost if the machine fails.",
     )
     auth: Literal["open", "required", ""] = _setting(
         "",
@@ -180,7 +194,7 @@ class Setting:
         kind: The Python type of its value.
         choices: The valid values. Empty: any of its type.
         range: The valid numbers. None: it is not a number.
-        default: The default value. "": the server chooses one.
+        default: The default value. "" or None: the server chooses one, or does without.
         help: The help text, in whole sentences.
         metavar: The value's placeholder in the help. Empty: derived from its type.
         variable: The environment variable. None: it has none.
@@ -210,6 +224,8 @@ def declared() -> list[Setting]:
 def _declared(setting: Field[Any], kind: Any) -> Setting:
     choices: tuple[str, ...] = ()
     limits = None
+    if isinstance(kind, UnionType):  # or None
+        kind = get_args(kind)[0]
     if get_origin(kind) is Annotated:
         kind, limits = get_args(kind)
     elif get_origin(kind) is Literal:

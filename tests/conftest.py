@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from tests import serving
 from tests.postgres import cluster
 from tests.serving import AdminStub, AgentStub, BusStub, ServerProcess, ThreadStub
 from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
@@ -21,6 +22,12 @@ from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="also run the tests that take long")
+    parser.addoption(
+        "--store",
+        choices=("sqlite", "postgresql"),
+        default="sqlite",
+        help="what the servers of the tests keep their store in",
+    )
 
 
 def pytest_configure() -> None:
@@ -95,6 +102,26 @@ def postgres() -> Iterator[cluster.Cluster]:
     """This worker's PostgreSQL server."""
     with cluster.running() as running:
         yield running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def databases(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With --store postgresql: a schema for each file that a server is given."""
+    if request.config.getoption("--store") == "sqlite":
+        yield
+        return
+    postgres: cluster.Cluster = request.getfixturevalue("postgres")
+    with contextlib.ExitStack() as schemas:
+        urls = dict[Path, str]()
+
+        def database_of(db: Path) -> str:
+            if db not in urls:
+                urls[db] = schemas.enter_context(postgres.schema())
+            return urls[db]
+
+        serving.database_of = database_of
+        yield
+        serving.database_of = None
 
 
 @pytest.fixture

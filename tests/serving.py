@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
@@ -26,6 +26,18 @@ else:
     from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub as ThreadStub
 
 __all__ = ["AdminStub", "AgentStub", "BusStub", "ServerProcess", "ThreadStub"]
+
+
+#: Returns the URL of the database that stands for a file; None: tests run on files.
+database_of: Callable[[Path], str] | None = None
+
+
+def store_flags(db: Path) -> list[str]:
+    """Returns the flags for a server over a file, or over the database that stands for it."""
+    if database_of is None:
+        return ["--db", str(db)]
+    token_file = db.with_name(f"{db.name}.operator-token")
+    return ["--store", database_of(db), "--operator-token-file", str(token_file)]
 
 
 class ServerProcess:
@@ -86,7 +98,7 @@ class ServerProcess:
         return process
 
     def _arguments(self) -> list[str]:
-        return ["--listen", self.address, "--db", str(self.db), *self.flags]
+        return ["--listen", self.address, *store_flags(self.db), *self.flags]
 
     def _environ(self) -> dict[str, str]:
         inherited = {key: value for key, value in os.environ.items() if "THREADBUS" not in key}

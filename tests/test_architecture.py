@@ -115,7 +115,7 @@ def test_only_the_store_imports_its_engine() -> None:
 def test_only_the_opening_of_a_store_imports_an_engine() -> None:
     modules = _modules("bus_server")
     for engine in ("bus_server.store.sqlite", "bus_server.store.postgres"):
-        others = {name: path for name, path in modules.items() if not name.startswith(engine)}
+        others = {name: path for name, path in modules.items() if not name.startswith(f"{engine}.")}
         assert len(others) < len(modules)
         knowing = {
             name

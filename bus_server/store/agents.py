@@ -60,7 +60,8 @@ def unregister_agent(batch: Batch, command: UnregisterAgent) -> None:
 
 def set_operator_token(batch: Batch, command: SetOperatorToken) -> None:
     if batch.token(command.token_hash) is None:
-        batch.changes.tokens |= dict.fromkeys(batch.tokens_of(OPERATOR))
+        if command.replace:
+            batch.changes.tokens |= dict.fromkeys(batch.tokens_of(OPERATOR))
         batch.changes.tokens[command.token_hash] = Token(OPERATOR, 0)
 
 

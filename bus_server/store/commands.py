@@ -255,9 +255,11 @@ class RegisterAgent(Command[Registered]):
 
 @dataclass(frozen=True, slots=True)
 class SetOperatorToken(Command[None]):
-    """Replace the operator's token, unless it is this one already."""
+    """Give the operator this token, unless it has it already."""
 
     token_hash: bytes
+    #: Whether the operator's other tokens end.
+    replace: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from pathlib import Path
 from typing import Any, Protocol
 
 from bus_server.errors import BusError
@@ -204,6 +205,8 @@ class ServedStore(Store, Protocol):
     name: str
     #: Its engine, and what a commit survives, in a few words.
     kind: str
+    #: The default file of the operator's token; None: there is none, as other machines use it, too.
+    token_file: Path | None
     #: Set when what it held is gone: its files were removed, say. Then call `give_up`.
     lost: asyncio.Event
 

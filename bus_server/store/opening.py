@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from bus_server.errors import StoreRefused
 from bus_server.settings import Settings
 from bus_server.store.interface import ServedStore
 from bus_server.store.sqlite import file
@@ -11,9 +12,17 @@ from bus_server.store.sqlite.store import SqliteStore
 def located(settings: Settings) -> Settings:
     """Returns the settings with the database file that `db` leads to.
 
-    Raises StoreRefused if there can be none.
+    Raises StoreRefused if there can be none, or the settings of the store do not go together.
     """
-    return replace(settings, db=file.locate(settings.db))
+    if not settings.store:
+        if settings.durability == "replicated":
+            raise StoreRefused("--durability replicated needs a database with a standby: --store")
+        return replace(settings, db=file.locate(settings.db))
+    if settings.db != Settings().db:
+        raise StoreRefused("give --db or --store, not both")
+    if not settings.store.startswith(("postgresql://", "postgres://")):
+        raise StoreRefused("--store: give the URL of a database, postgresql://USER@HOST/DATABASE")
+    return settings
 
 
 async def open_store(settings: Settings) -> ServedStore:
@@ -21,8 +30,19 @@ async def open_store(settings: Settings) -> ServedStore:
 
     `settings`: as `located` returns them. Raises StoreRefused.
     """
-    return await SqliteStore.open(
-        settings.db,
-        full_durability=settings.durability == "full",
-        busy_timeout=settings.busy_timeout,
+    if not settings.store:
+        return await SqliteStore.open(
+            settings.db,
+            full_durability=settings.durability == "full",
+            busy_timeout=settings.busy_timeout,
+        )
+    try:
+        from bus_server.store.postgres.store import PostgresStore
+    except ImportError as error:
+        raise StoreRefused(
+            f"--store needs {error.name}, which comes with the extra `postgres`: in the source "
+            "folder, run pip install '.[server,postgres]'"
+        ) from error
+    return await PostgresStore.open(
+        settings.store, durability=settings.durability, busy_timeout=settings.busy_timeout
     )

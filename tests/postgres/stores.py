@@ -13,12 +13,10 @@ from tests.store.commits import commit, log, post
 
 @contextlib.asynccontextmanager
 async def opened(
-    url: str, *, full_durability: bool = True, busy_timeout: float = 5
+    url: str, *, durability: str = "full", busy_timeout: float = 5
 ) -> AsyncIterator[PostgresStore]:
     """A store in a schema. Several in one schema behave like several servers."""
-    store = await PostgresStore.open(
-        url, full_durability=full_durability, busy_timeout=busy_timeout
-    )
+    store = await PostgresStore.open(url, durability=durability, busy_timeout=busy_timeout)
     try:
         yield store
     finally:

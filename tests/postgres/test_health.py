@@ -24,10 +24,10 @@ async def store(postgres_url: str) -> AsyncIterator[PostgresStore]:
 async def test_a_store_says_where_it_is_and_what_a_commit_survives(
     store: PostgresStore, postgres_url: str
 ) -> None:
-    assert store.name == str(Database(postgres_url, True, 1))
+    assert store.name == str(Database(postgres_url, "full", 1))
     assert store.kind.startswith("PostgreSQL 1")
     assert store.kind.endswith(", fsync; no standby confirms")
-    async with opened(postgres_url, full_durability=False) as fast:
+    async with opened(postgres_url, durability="fast") as fast:
         assert fast.kind.endswith(", no fsync: --durability fast")
 
 

@@ -182,7 +182,7 @@ async def test_a_session_that_hangs_is_given_up(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch, postgres: Cluster
 ) -> None:
     monkeypatch.setattr(connection, "ANSWER_TIMEOUT", 0.3)
-    store._database = connection.Database(store._database.url, True, 0.1)
+    store._database = connection.Database(store._database.url, "full", 0.1)
     monkeypatch.setattr(store._committer, "_database", store._database)
     pids = [pid for (pid,) in await asyncio.to_thread(postgres.execute, f"SELECT pid {_SESSIONS}")]
     for pid in pids:

@@ -13,10 +13,10 @@ from tests.postgres.stores import opened
 from tests.store.commits import commit, create
 
 
-async def refused(url: str, *, full_durability: bool = True) -> str:
+async def refused(url: str, *, durability: str = "full") -> str:
     """Returns why a store is refused. Fails if it is not."""
     with pytest.raises(StoreRefused) as raised:
-        async with opened(url, full_durability=full_durability):
+        async with opened(url, durability=durability):
             pass
     return str(raised.value)
 
@@ -87,7 +87,7 @@ async def test_a_database_that_does_not_sync_is_refused_unless_that_is_wanted(
     unsafe: Cluster,
 ) -> None:
     assert "fsync or full_page_writes is off" in await refused(unsafe.url())
-    async with opened(unsafe.url(), full_durability=False) as store:
+    async with opened(unsafe.url(), durability="fast") as store:
         await commit(store, create())
 
 
@@ -97,4 +97,4 @@ def test_a_database_is_named_without_user_and_password() -> None:
         ("host=h1,h2 dbname=bus user=u password=secret", "postgresql://h1,h2/bus"),
         ("postgresql:///bus?host=/run/postgresql", "postgresql:///run/postgresql/bus"),
     ):
-        assert str(Database(url, True, 1)) == name
+        assert str(Database(url, "full", 1)) == name

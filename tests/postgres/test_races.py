@@ -55,13 +55,13 @@ class Held:
 
 @pytest.fixture
 async def store(postgres_url: str) -> AsyncIterator[PostgresStore]:
-    async with opened(postgres_url, full_durability=False) as store:
+    async with opened(postgres_url, durability="fast") as store:
         yield store
 
 
 @pytest.fixture
 async def other(postgres_url: str, store: PostgresStore) -> AsyncIterator[PostgresStore]:
-    async with opened(postgres_url, full_durability=False) as other:
+    async with opened(postgres_url, durability="fast") as other:
         yield other
 
 

@@ -30,7 +30,7 @@ def _on_sqlite(folder: Path) -> AbstractAsyncContextManager[Store]:
 async def _on_postgresql(url: str) -> AsyncIterator[Store]:
     from bus_server.store.postgres.store import PostgresStore  # there may be no psycopg
 
-    store = await PostgresStore.open(url, full_durability=False, busy_timeout=5)
+    store = await PostgresStore.open(url, durability="fast", busy_timeout=5)
     try:
         yield store
     finally:

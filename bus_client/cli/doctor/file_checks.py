@@ -169,8 +169,9 @@ def file_system_check(folder: Path, kind: str) -> Check:
 
 def _permissions(path: Path) -> Check:
     from bus_server.errors import StoreRefused
-    from bus_server.operator_token import read, token_file
+    from bus_server.operator_token import read
     from bus_server.store.sqlite import file
+    from bus_server.store.sqlite.file import token_file
 
     token, owner = token_file(path), path.stat().st_uid  # assumed to be the server's user
     try:

@@ -8,21 +8,21 @@ OLDEST = 150_000
 
 # Every role may ask this.
 _ASK = """
-SELECT current_setting('server_version_num')::bigint, current_setting('server_version'),
+SELECT current_setting('server_version_num')::bigint,
+    split_part(current_setting('server_version'), ' ', 1),
     current_setting('server_encoding'), pg_is_in_recovery(), current_schema(),
     current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on',
     current_setting('synchronous_standby_names') <> ''
 """
 
 
-async def check(db: Connection, *, full_durability: bool) -> str:
-    """Returns the engine, and what a commit survives, in a few words.
+async def check(db: Connection, durability: str) -> str:
+    """Returns the database's version, and what a commit survives, in a few words.
 
-    Raises StoreRefused if the store cannot be in this database.
+    Raises StoreRefused if the store cannot be in this database with this durability.
     """
-    ((number, version, encoding, standby, schema, synced, confirmed),) = (await db.run((_ASK, {})))[
-        0
-    ]
+    (answer,) = (await db.run((_ASK, {})))[0]
+    number, version, encoding, standby, schema, synced, confirmed = answer
     if number < OLDEST:
         raise StoreRefused(f"PostgreSQL {version} is too old: use {OLDEST // 10_000} or newer")
     if encoding != "UTF8":
@@ -34,12 +34,17 @@ async def check(db: Connection, *, full_durability: bool) -> str:
         raise StoreRefused("it is a standby, which cannot be written: connect to the primary")
     if schema is None:
         raise StoreRefused("no schema of its search_path exists: create one")
-    if full_durability and not synced:
+    if durability == "fast":
+        return f"PostgreSQL {version}, no fsync: --durability fast"
+    if not synced:
         raise StoreRefused(
             "fsync or full_page_writes is off: a crash of its machine can damage the database."
             " Switch them on, or choose --durability fast"
         )
-    engine = f"PostgreSQL {version.split()[0]}"
-    if not full_durability:
-        return f"{engine}, no fsync: --durability fast"
-    return f"{engine}, fsync; {'a' if confirmed else 'no'} standby confirms"
+    if durability == "replicated" and not confirmed:
+        raise StoreRefused(
+            "no standby confirms its commits: set synchronous_standby_names, or choose"
+            " --durability full"
+        )
+    confirms = "a standby confirms" if confirmed else "no standby confirms"
+    return f"PostgreSQL {version}, fsync; {confirms}"

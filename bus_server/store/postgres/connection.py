@@ -91,9 +91,8 @@ class Database:
 
     #: A connection URI or string of libpq. It may contain a password.
     url: str
-    #: Whether a COMMIT is answered only once it is on disk, and on the synchronous standby if one
-    #: is configured.
-    full_durability: bool
+    #: As the setting of this name.
+    durability: str
     #: Seconds to wait for each lock that others hold.
     busy_timeout: float
 
@@ -115,8 +114,8 @@ class Database:
     async def connect(self) -> "Connection":
         """Returns a new connection. Raises ConnectionLost if it cannot be made."""
         settings = _SETTINGS | {"lock_timeout": f"{max(1, round(self.busy_timeout * 1000))}ms"}
-        if not self.full_durability:
-            settings["synchronous_commit"] = "off"
+        # on: a COMMIT is answered once it is on disk, and on the synchronous standby if any.
+        settings["synchronous_commit"] = "off" if self.durability == "fast" else "on"
         try:
             given = self._given()
             options = [given.get("options") or ""]

@@ -37,7 +37,7 @@ class NotifyWaker:
     def __init__(self, database: Database, epoch: str) -> None:
         """`epoch`: the store's. Channels are shared by all stores in a database."""
         # Nobody waits for a hint to be on disk.
-        self._database = dataclasses.replace(database, full_durability=False)
+        self._database = dataclasses.replace(database, durability="fast")
         self._channel = f"threadbus_{epoch}"
         #: Names this server in its notifications.
         self._sender = secrets.token_hex(4)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Collection, Sequence, Set
+from pathlib import Path
 from typing import Any
 
 from bus_server import store
@@ -45,6 +46,7 @@ class PostgresStore:
 
     clock: StoreClock
     waker: Waker
+    token_file: Path | None = None
 
     def __init__(
         self, database: Database, kind: str, epoch: str, clock: DatabaseClock, committer: Committer
@@ -63,14 +65,14 @@ class PostgresStore:
         self._commits: set[asyncio.Task[store.Commit]] = set()
 
     @classmethod
-    async def open(cls, url: str, *, full_durability: bool, busy_timeout: float) -> "PostgresStore":
+    async def open(cls, url: str, *, durability: str, busy_timeout: float) -> "PostgresStore":
         """Returns the store in a database, opened. Creates its tables if there are none.
 
         Args:
             url: a connection URI or string of libpq. The tables are in the first schema of its
                 search_path.
-            full_durability: whether each commit is on disk before it is acknowledged, and on a
-                synchronous standby if the database has one.
+            durability: as the setting of this name. Unless it is `fast`, each commit is on disk
+                before it is acknowledged, and on a synchronous standby if the database has one.
             busy_timeout: seconds to wait for each lock that others hold.
 
         Raises:
@@ -79,11 +81,11 @@ class PostgresStore:
         """
         # It warns of each connection that broke while it was in use, which is handled here.
         logging.getLogger("psycopg").setLevel(logging.ERROR)
-        database, clock = Database(url, full_durability, busy_timeout), DatabaseClock()
+        database, clock = Database(url, durability, busy_timeout), DatabaseClock()
         try:
             connection = await database.connect()
             try:
-                kind = await checks.check(connection, full_durability=full_durability)
+                kind = await checks.check(connection, durability)
                 epoch = await schema.prepare(connection, database.lock_timeout)
             finally:
                 await connection.close()

@@ -77,6 +77,11 @@ def locate(path: Path) -> Path:
         raise StoreRefused("the current folder is gone: change to another one") from error
 
 
+def token_file(path: Path) -> Path:
+    """Returns the file that holds the operator token of the store at `path`."""
+    return filesystem.beside(path, ".operator-token")
+
+
 def prepare(path: Path) -> None:
     """Check the store at `path`, or create one if there is none or the file is empty.
 

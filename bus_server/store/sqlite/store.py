@@ -71,6 +71,7 @@ class SqliteStore:
     clock: StoreClock
     waker: Waker
     kind = "sqlite, fsync"
+    token_file: Path | None
 
     def __init__(
         self,
@@ -81,7 +82,8 @@ class SqliteStore:
         files: FileMonitor,
         epoch: str,
     ) -> None:
-        self.name, self.epoch = str(files.path), epoch
+        self.name, self.token_file = str(files.path), file.token_file(files.path)
+        self.epoch = epoch
         self._given_up = False
         #: The last read that failed, which `inspect` retries; None if there is none.
         self._failed_read: Callable[[], Coroutine[Any, Any, object]] | None = None
