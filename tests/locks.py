@@ -1,4 +1,4 @@
-"""Locks of other programs on a database file."""
+"""Locks of other programs on a store."""
 
 import contextlib
 import fcntl
@@ -6,10 +6,20 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests import serving
+
 
 @contextlib.contextmanager
 def locked(db: Path) -> Iterator[None]:
-    """Hold the database's write lock as another program: nothing can be committed."""
+    """Keep servers over a file, or the database that stands for it, from committing anything."""
+    if serving.database_of is not None:
+        import psycopg
+
+        with psycopg.connect(serving.database_of(db)) as opened:
+            opened.execute("LOCK TABLE writer IN SHARE MODE")
+            yield
+            opened.rollback()
+        return
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield

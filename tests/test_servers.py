@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tests.connections import Connection, connected
 from tests.open_wait import open_waits, wait_request
 from tests.own_bus import opened
 from tests.participation import join, participants
+from tests.peek import peek
 from tests.peers import Peer, registered
 from tests.polling import until, until_known
 from tests.presence import seen, state, until_state
@@ -88,15 +88,10 @@ async def until_waiting(client: Connection, thread: str, agent: str, count: int 
     await until_known(has)
 
 
-def rows(db: Path, query: str) -> tuple[int, ...]:
-    """Returns the results of a query, each of one number."""
-    with contextlib.closing(sqlite3.connect(db)) as opened:
-        return tuple(number for (number,) in opened.execute(query))
-
-
 def stored(db: Path, table: str) -> int:
     """Returns the number of rows of a table."""
-    return rows(db, f"SELECT count(*) FROM {table}")[0]  # noqa: S608
+    ((count,),) = peek(db, f"SELECT count(*) FROM {table}")  # noqa: S608
+    return int(count)
 
 
 @contextlib.asynccontextmanager
@@ -399,7 +394,12 @@ async def test_servers_that_do_nothing_stay_alive(tmp_path: Path, name: str) -> 
                     """Returns whether each has renewed its lease four times, which takes 1.3 s."""
                     found = (await participants(other.threads, name))[agent.name]
                     assert found.waiting
-                    renewed.add(rows(db, "SELECT renew_time FROM server ORDER BY name"))
+                    renewed.add(
+                        tuple(
+                            time
+                            for (time,) in peek(db, "SELECT renew_time FROM server ORDER BY name")
+                        )
+                    )
                     return all(len(set(times)) > 4 for times in zip(*renewed, strict=True))
 
                 await until_known(four_times)
