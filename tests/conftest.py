@@ -39,6 +39,15 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--store") != "sqlite":
+        folder = Path(__file__).parent / "sqlite"
+        of_files = [
+            item
+            for item in items
+            if item.path.is_relative_to(folder) or item.get_closest_marker("sqlite")
+        ]
+        config.hook.pytest_deselected(items=of_files)
+        items[:] = [item for item in items if item not in set(of_files)]
     if not config.getoption("--soak"):
         for item in items:
             if item.get_closest_marker("soak"):

@@ -50,7 +50,7 @@ SABOTAGES = [
                 " AND active_time = 0 AND ? AND ?",
             )
         ],
-        ["tests/test_threads_listing.py", "tests/test_store_activity.py"],
+        ["tests/test_threads_listing.py", "tests/sqlite/test_store_activity.py"],
     ),
     Sabotage(
         "a refused post stops its batch",

@@ -50,7 +50,7 @@ SABOTAGES = [
     Sabotage(
         "after a boot the clock of the earlier boot continues",
         [Edit(_STORED, "FROM clock WHERE boot = ?", "FROM clock WHERE boot > '' OR boot = ?")],
-        ["tests/test_store_clock.py"],
+        ["tests/sqlite/test_store_clock.py"],
         timeout=30,
     ),
     Sabotage(

@@ -74,7 +74,7 @@ SABOTAGES = [
         "an edited message no longer matches its request_id",
         [Edit("bus_server/store/post_hash.py", "{m.edit_of}", "{m.edit_of} {m.edit_seq}")],
         [
-            "tests/test_store_upgrade.py::test_edits_of_an_older_file_are_kept_and_can_be_edited_again"
+            "tests/sqlite/test_store_upgrade.py::test_edits_of_an_older_file_are_kept_and_can_be_edited_again"
         ],
     ),
     Sabotage(

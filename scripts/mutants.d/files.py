@@ -4,9 +4,9 @@ from sabotage import Edit, Sabotage
 
 _STORE = "bus_server/store/sqlite/store.py"
 _HEALTH = "bus_server/store/sqlite/health.py"
-_LOST = "tests/test_lost_files.py"
-_DISK = "tests/test_disk_faults.py"
-_FAULTS = "tests/test_store_faults.py"
+_LOST = "tests/sqlite/test_lost_files.py"
+_DISK = "tests/sqlite/test_disk_faults.py"
+_FAULTS = "tests/sqlite/test_store_faults.py"
 _STOPS = f"{_LOST}::test_a_server_whose_files_were_removed_or_replaced_stops_and_saves_its_data"
 
 SABOTAGES = [
@@ -225,7 +225,9 @@ SABOTAGES = [
     Sabotage(
         "files that cannot be checked stop the server",
         [Edit(_HEALTH, "if isinstance(translated, OSError):", "if False:")],
-        ["tests/test_store_faults.py::test_posts_are_refused_while_the_files_cannot_be_examined"],
+        [
+            "tests/sqlite/test_store_faults.py::test_posts_are_refused_while_the_files_cannot_be_examined"
+        ],
     ),
     Sabotage(
         "a lock file is closed before the new one is open",
@@ -236,7 +238,7 @@ SABOTAGES = [
                 "        self.close()\n        opened = self._open()\n",
             )
         ],
-        ["tests/test_store_faults.py::test_a_lock_file_that_cannot_be_reopened_stays_open"],
+        ["tests/sqlite/test_store_faults.py::test_a_lock_file_that_cannot_be_reopened_stays_open"],
     ),
     Sabotage(
         "the oldest rescued file is reported",
@@ -352,6 +354,6 @@ SABOTAGES = [
                 "    if False:\n",
             )
         ],
-        ["tests/test_store_statements.py"],
+        ["tests/sqlite/test_store_statements.py"],
     ),
 ]

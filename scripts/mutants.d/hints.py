@@ -2,7 +2,11 @@
 
 from sabotage import Edit, Sabotage
 
-_WRITER, _RELAY, _TESTS = "bus_server/writer.py", "bus_server/relay.py", "tests/test_hints.py"
+_WRITER, _RELAY, _TESTS = (
+    "bus_server/writer.py",
+    "bus_server/relay.py",
+    "tests/sqlite/test_hints.py",
+)
 _DATAGRAMS = "bus_server/store/sqlite/datagrams.py"
 
 SABOTAGES = [

@@ -38,7 +38,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_durability.py::test_full_durability_syncs_the_log_before_each_acknowledgement"
+            "tests/sqlite/test_durability.py::test_full_durability_syncs_the_log_before_each_acknowledgement"
         ],
     ),
     Sabotage(
@@ -155,7 +155,7 @@ SABOTAGES = [
                 "if True:",
             )
         ],
-        ["tests/test_store_statements.py::test_a_post_that_cannot_be_stored_fails_alone"],
+        ["tests/sqlite/test_store_statements.py::test_a_post_that_cannot_be_stored_fails_alone"],
     ),
     Sabotage(
         "a post is dropped when its caller disconnects",
@@ -241,8 +241,8 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_store_plans.py::test_no_query_scans_a_table",
-            "tests/test_store_plans.py::test_no_command_scans_a_table",
+            "tests/sqlite/test_store_plans.py::test_no_query_scans_a_table",
+            "tests/sqlite/test_store_plans.py::test_no_command_scans_a_table",
         ],
     ),
 ]

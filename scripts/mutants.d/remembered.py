@@ -2,7 +2,7 @@
 
 from sabotage import Edit, Sabotage
 
-_BATCHES = ["tests/test_store_batches.py"]
+_BATCHES = ["tests/sqlite/test_store_batches.py"]
 _REMEMBERED = "bus_server/store/sqlite/remembered.py"
 
 SABOTAGES = [
@@ -17,7 +17,7 @@ SABOTAGES = [
         "heads are remembered of a transaction that failed",
         [Edit("bus_server/store/sqlite/store.py", "            self._remembered.forget()\n", "")],
         [
-            "tests/test_store_faults.py::test_a_transaction_that_fails_after_its_writes_leaves_no_gap"
+            "tests/sqlite/test_store_faults.py::test_a_transaction_that_fails_after_its_writes_leaves_no_gap"
         ],
     ),
     Sabotage(

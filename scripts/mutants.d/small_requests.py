@@ -2,14 +2,14 @@
 
 from sabotage import Edit, Sabotage
 
-_BODIES = "tests/test_store_bodies.py"
+_BODIES = "tests/sqlite/test_store_bodies.py"
 _JOINS = "tests/test_threads_joining_races.py"
 _LEFTOVERS = "bus_server/store/sqlite/leftovers.py"
 _PARTICIPANTS = "bus_server/store/sqlite/participants.py"
 _POSTS = "bus_server/store/posts.py"
 _SMALL = "tests/test_small_requests.py"
 _UPGRADE = "bus_server/store/sqlite/upgrade-6.sql"
-_UPGRADES = "tests/test_store_upgrade.py"
+_UPGRADES = "tests/sqlite/test_store_upgrade.py"
 _WRITES = "bus_server/store/sqlite/writes.py"
 
 SABOTAGES = [

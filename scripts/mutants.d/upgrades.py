@@ -3,7 +3,7 @@
 from sabotage import Edit, Sabotage
 
 _UPGRADE, _SCRIPT = "bus_server/store/sqlite/upgrade.py", "bus_server/store/sqlite/upgrade-6.sql"
-_TESTS = "tests/test_store_upgrade.py::test_"
+_TESTS = "tests/sqlite/test_store_upgrade.py::test_"
 
 SABOTAGES = [
     Sabotage(

@@ -10,7 +10,7 @@ import pytest
 
 from bus_server.store.sqlite.clock import load_clock
 
-SCHEMA = Path(__file__).parent.parent / "bus_server/store/sqlite/schema.sql"
+SCHEMA = Path(__file__).parents[2] / "bus_server/store/sqlite/schema.sql"
 DAY = 86_400_000_000  # microseconds
 BOOTS = ["first-boot", ""]
 

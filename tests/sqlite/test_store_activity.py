@@ -18,7 +18,7 @@ from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, Agent
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Message
 from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, THREAD_STATE_OPEN, Thread
 
-SCHEMA = Path(__file__).parent.parent / "bus_server/store/sqlite/schema.sql"
+SCHEMA = Path(__file__).parents[2] / "bus_server/store/sqlite/schema.sql"
 SECOND = 1_000_000  # microseconds
 STATES = [THREAD_STATE_OPEN, THREAD_STATE_CLOSED]
 

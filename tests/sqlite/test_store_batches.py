@@ -25,7 +25,7 @@ from threadbus.v1.thread_pb2 import (
     Thread,
 )
 
-SCHEMA = Path(__file__).parent.parent / "bus_server/store/sqlite/schema.sql"
+SCHEMA = Path(__file__).parents[2] / "bus_server/store/sqlite/schema.sql"
 #: The time of the first batch and the time between batches, in microseconds. The activity of a
 #: thread is stored once a second.
 NOW, THEN = 1_000_000, 700_000

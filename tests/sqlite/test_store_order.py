@@ -10,7 +10,7 @@ import pytest
 
 from bus_server.store.sqlite.order import BACK, MOST, WALL, Order
 
-SCHEMA = Path(__file__).parent.parent / "bus_server/store/sqlite/schema.sql"
+SCHEMA = Path(__file__).parents[2] / "bus_server/store/sqlite/schema.sql"
 SECOND = 1_000_000  # microseconds
 
 

@@ -16,7 +16,7 @@ from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, PRESENCE_IDLE, Agent
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Message
 from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, Thread
 
-SCHEMA = Path(__file__).parent.parent / "bus_server/store/sqlite/schema.sql"
+SCHEMA = Path(__file__).parents[2] / "bus_server/store/sqlite/schema.sql"
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from threadbus.v1.message_pb2 import (
 )
 from threadbus.v1.thread_pb2 import Thread
 
-SCHEMA = Path(__file__).parent.parent / "bus_server/store/sqlite/schema.sql"
+SCHEMA = Path(__file__).parents[2] / "bus_server/store/sqlite/schema.sql"
 #: Microseconds since the epoch.
 FIRST, THEN = 1_000, 2_000
 
