@@ -302,6 +302,7 @@ async def test_an_agent_of_which_only_the_store_knows_is_waiting_at_another_serv
 
 
 @pytest.mark.slow
+@pytest.mark.sqlite
 async def test_a_server_that_is_alone_writes_nothing_for_waits(tmp_path: Path, name: str) -> None:
     with ServerProcess(tmp_path / "bus.db", *HASTY, "--log-level", "debug") as server:
         async with connected(server.address, name) as client:
@@ -317,6 +318,7 @@ async def test_a_server_that_is_alone_writes_nothing_for_waits(tmp_path: Path, n
 
 
 @pytest.mark.slow
+@pytest.mark.sqlite
 async def test_a_checkpoint_writes_presence_and_waits_in_one_transaction(
     tmp_path: Path, name: str
 ) -> None:
