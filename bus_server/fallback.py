@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds within which another server must checkpoint a sign of life for this one to notice it.
 CHECKPOINT_DELAY = 60.0
+#: Minimum number of seconds between polls. Each costs a few milliseconds if there are thousands of
+#: waits and another server has written.
+HINT_INTERVAL = 0.1
 
 
 class Fallback:
@@ -44,6 +47,8 @@ class Fallback:
         self._relay = relay
         self._clear_tokens = clear_tokens
         self._hinted = asyncio.Event()
+        #: When the last complete look at other servers' commits began, on the store's clock.
+        self._looked_time = resources.store.clock.now()
 
     def hint(self, changed: Mapping[str, int]) -> None:
         """Look soon at what another server has changed, if it concerns this one.
@@ -57,12 +62,15 @@ class Fallback:
     async def run(self, interval: float) -> None:
         """Poll until cancelled, every 0.7 to 1.0 times `interval` seconds, at random.
 
-        Polls earlier after a hint. A poll that fails is repeated after the next interval.
+        Polls earlier after a hint, but at most every HINT_INTERVAL. A poll that fails is repeated
+        after the next interval.
         """
         seen: int | None = None
         while True:
+            await asyncio.sleep(min(interval, HINT_INTERVAL))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(interval * random.uniform(0.7, 1.0)):  # noqa: S311
+                rest = interval * random.uniform(0.7, 1.0) - HINT_INTERVAL  # noqa: S311
+                async with asyncio.timeout(rest):
                     await self._hinted.wait()
             self._hinted.clear()
             try:
@@ -83,9 +91,10 @@ class Fallback:
         tokens = self._waits.tokens()
         ends = await store.expire_times(tokens) if tokens else {}
         await self._waits.expire({token: ends.get(token) for token in tokens})
-        since = store.clock.now() - round(CHECKPOINT_DELAY * 1e6)
+        began, since = store.clock.now(), self._looked_time - round(CHECKPOINT_DELAY * 1e6)
         for agent in self._presence.merge(await store.presence_rows(since)):
             await self._waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent)
         await self._servers.look()
+        self._looked_time = began
         self._resources.cache.changed()
         return await self._relay.look(self._resources.tails.heads())

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -327,7 +327,7 @@ async def _shut_down(
         dispatcher.refusal = store.refusal
         await parts.waits.end_all(functools.partial(StoreFailed, "its file is lost"))
         await store.give_up()
-    await _finish(parts.bus.drain(), settings)
+    await _drain(parts.bus, settings)
     # Clients whose waits just ended call again. They must be refused with an error that says why: a
     # gRPC server that stops would reset their calls without one.
     for _ in range(MAX_REFUSAL_PERIODS):
@@ -336,8 +336,8 @@ async def _shut_down(
         if dispatcher.refused_calls == refused_calls:
             break
     await server.stop(STOP_GRACE)
-    await _finish(parts.bus.drain(), settings)  # later calls changed presence, too
-    await _finish(parts.servers.leave(), settings)
+    await _drain(parts.bus, settings)  # later calls changed presence, too
+    await parts.servers.leave()
 
 
 def _log_call(call: FinishedCall) -> None:
@@ -372,11 +372,11 @@ def _tune_gc() -> None:
     gc.set_threshold(10_000, 20, 50)
 
 
-async def _finish(work: Awaitable[None], settings: Settings) -> None:
-    """Await work. Ends the process with code 1 if that takes longer than `drain_timeout`."""
+async def _drain(bus: Bus, settings: Settings) -> None:
+    """Drain the bus. Ends the process with code 1 if that takes longer than `drain_timeout`."""
     try:
         async with asyncio.timeout(settings.drain_timeout):
-            await work
+            await bus.drain()
     except TimeoutError:
         logger.critical("posts are still pending after %s s", settings.drain_timeout)
         # The database's OS thread may hang in a call that cannot be interrupted, and would then

@@ -15,5 +15,5 @@ def peek(db: Path, query: str) -> list[tuple[Any, ...]]:
 
         with psycopg.connect(serving.database_of(db)) as opened:
             return opened.execute(query.encode()).fetchall()
-    with contextlib.closing(sqlite3.connect(db)) as file:
+    with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as file:
         return file.execute(query).fetchall()

@@ -35,9 +35,15 @@ def wall(tmp_path: Path) -> WallClock:
 
 
 def stored(db: Path, agent: str) -> tuple[int, int, int]:
-    """Returns state, last_seen_time and lease_end_time from the file; zeros if there is no row."""
+    """Returns 6 (OFFLINE) or 3, last_seen_time and lease_end_time from the file.
+
+    Zeros if there is no row.
+    """
     with contextlib.closing(sqlite3.connect(db)) as opened:
-        query = "SELECT state, last_seen_time, lease_end_time FROM presence WHERE agent = ?"
+        query = (
+            "SELECT iif(reported = 6, 6, 3), last_seen_time, lease_end_time FROM presence"
+            " WHERE agent = ?"
+        )
         row: tuple[int, int, int] = opened.execute(query, (agent,)).fetchone() or (0, 0, 0)
         return row
 
@@ -216,6 +222,7 @@ async def test_stored_times_in_the_future_count_as_now_and_hide_no_later_activit
         change(
             server.db,
             "UPDATE presence SET last_seen_time = last_seen_time + 86400000000,"
+            " state_time = state_time + 86400000000, work_time = work_time + 86400000000,"
             " lease_end_time = lease_end_time + 86400000000 WHERE agent = ?",
             agent.name,
         )

@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bus_server.store import PresenceRow
 from threadbus.v1.agent_pb2 import (
     PRESENCE_AWAITING_HUMAN,
     PRESENCE_IDLE,
@@ -31,59 +30,68 @@ UNKNOWN_THREAD = ""
 class AgentState:
     """The latest evidence about one agent, from which its presence follows.
 
-    Times are in seconds on the event loop's clock, except `last_seen_time`. Nothing here is locked:
-    only the event loop's thread may use it.
+    Times named `…_time` are in microseconds on the store's clock; other times are in seconds on the
+    event loop's clock. Nothing here is locked: only the event loop's thread may use it.
     """
 
     __slots__ = (
+        "call_time",
         "last_seen_time",
         "lease_end",
         "local",
-        "offline",
         "pending_work",
         "published",
         "remote_waits",
         "reported",
-        "row",
+        "state_time",
         "status_text",
         "timer",
         "timer_at",
         "waits",
+        "work_time",
         "working_end",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        #: The presence reported by the last heartbeat; UNSPECIFIED: none was reported, or newer
-        #: evidence replaced it.
-        self.reported: Presence.ValueType = PRESENCE_UNSPECIFIED
-        self.status_text: str | None = None  # None: as in the store
-        #: Microseconds on the store's clock.
+        # The three parts of a PresenceRow.
         self.last_seen_time = 0
         self.lease_end = -math.inf
+        #: Of the newest evidence for `reported`.
+        self.state_time = 0
+        #: The presence reported by the last heartbeat; UNSPECIFIED: none was reported, or newer
+        #: evidence replaced it; OFFLINE: the agent ended its session.
+        self.reported: Presence.ValueType = PRESENCE_UNSPECIFIED
+        self.status_text: str | None = None  # None: as in the store
+        #: Of the newest evidence for `pending_work`.
+        self.work_time = 0
         #: By thread: the last seq that was delivered to the agent, while the agent has not read
         #: that far. Ignored from `working_end` on.
         self.pending_work: dict[str, int] = {}
         self.working_end = -math.inf
+
+        #: The last call of the agent to this server; 0: none since it is in memory.
+        self.call_time = 0
         #: How many waits the agent has open on this server, and on others on the same store.
         self.waits = self.remote_waits = 0
-        #: Whether it ended its session and has shown no sign of life since.
-        self.offline = False
-        #: Whether its last sign of life came to this server, not to another one on the same store.
+        #: Whether this server has evidence that may not be in the store.
         self.local = False
-        #: The row that it was read from, if it is not `local`.
-        self.row: PresenceRow | None = None
         #: The presence when `Changes` was last notified.
         self.published: Presence.ValueType = PRESENCE_UNSPECIFIED
         #: Runs at `timer_at` to check whether the passing of time has changed the presence.
         self.timer: asyncio.TimerHandle | None = None
         self.timer_at = math.inf
 
+    @property
+    def offline(self) -> bool:
+        """Whether it ended its session and has made no call since."""
+        return self.reported == PRESENCE_OFFLINE
+
     def presence(self, now: float) -> Presence.ValueType:
-        """Returns the agent's presence at `now`, on the event loop's clock."""
-        if self.offline:
+        """Returns the agent's presence at `now`."""
+        if self.reported == PRESENCE_OFFLINE:
             return PRESENCE_OFFLINE
         alive = now < self.lease_end
-        if alive and self.reported:
+        if alive and self.reported and self.state_time >= self.work_time:
             return self.reported
         waits = self.waits or self.remote_waits
         if self.pending_work and now < self.working_end and (alive or waits):
@@ -92,20 +100,19 @@ class AgentState:
             return PRESENCE_WAITING
         return PRESENCE_IDLE if alive else PRESENCE_LAPSED
 
-    def precedes(self, row: PresenceRow, store_now: int) -> bool:
-        """Returns whether a row from another server is newer, and not from the future.
+    def report(self, state: Presence.ValueType, time: int) -> None:
+        """Record what the agent reported; UNSPECIFIED: that an earlier report no longer counts."""
+        self.reported, self.state_time = state, time
 
-        A server may write a row again with the same last sign of life, after a change of presence
-        that was none. `store_now`: the current time on the store's clock.
-        """
-        if row.last_seen_time != self.last_seen_time:
-            return self.last_seen_time < row.last_seen_time <= store_now
-        return not self.local and self.row != row
+    def end_work(self, time: int) -> None:
+        """Record that all its work is done."""
+        self.pending_work.clear()
+        self.work_time = time
 
     def next_change(self, now: float) -> float:
         """Returns the first time after `now` at which the presence may change without new evidence.
 
-        Infinity if there is none. Both times are on the event loop's clock.
+        Infinity if there is none.
         """
         change = self.lease_end if self.lease_end > now else math.inf
         if self.pending_work and now < self.working_end < change:

@@ -45,16 +45,12 @@ class Checkpointer:
         """
         async with self._lock:
             self._changes.unsaved.clear()
-            try:
-                # At the same time, so that the writer commits both in one transaction.
-                waits = asyncio.ensure_future(self._servers.save())
-                try:
-                    await self._save_agents()
-                finally:
-                    await waits
-            except BaseException:
-                self._changes.unsaved.set()
-                raise
+            # At the same time, so that the writer commits both in one transaction.
+            saves = self._save_agents(), self._servers.save()
+            for error in await asyncio.gather(*saves, return_exceptions=True):
+                if error is not None:
+                    self._changes.unsaved.set()
+                    raise error
 
     async def run(self, interval: float) -> None:
         """Save `interval` seconds after the first unsaved change, repeatedly, until cancelled."""

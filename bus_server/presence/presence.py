@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bus_server.presence.agent_state import SETTABLE, UNKNOWN_THREAD, AgentState, Heartbeat
+from bus_server.presence.agent_state import UNKNOWN_THREAD, AgentState, Heartbeat
 from bus_server.presence.changes import Changes
 from bus_server.store import PresenceRow
 from bus_server.store.clock import StoreClock
@@ -20,6 +20,7 @@ from threadbus.limits import MAX_LEASE
 from threadbus.v1 import agent_pb2
 from threadbus.v1.agent_pb2 import (
     PRESENCE_AWAITING_HUMAN,
+    PRESENCE_IDLE,
     PRESENCE_LAPSED,
     PRESENCE_OFFLINE,
     PRESENCE_UNSPECIFIED,
@@ -27,6 +28,10 @@ from threadbus.v1.agent_pb2 import (
     PRESENCE_WORKING,
     Agent,
 )
+
+#: Microseconds by which another server's evidence may be in the future: on PostgreSQL, servers know
+#: the database's clock only to within milliseconds.
+TOLERANCE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +85,11 @@ class Presence:
         state.lease_end = now + (self._agent_timeout if beat.lease is None else beat.lease)
         state.status_text = beat.status_text
         if beat.state != PRESENCE_UNSPECIFIED:
-            state.reported = beat.state
-            state.pending_work.clear()
+            state.report(beat.state, state.call_time)
+            state.end_work(state.call_time)
+        else:
+            outdated = state.state_time < state.work_time
+            state.report(PRESENCE_UNSPECIFIED if outdated else state.reported, state.call_time)
         self._publish(agent, state, now)
         return self._clock.wall(self._store_time(state.lease_end, now))
 
@@ -91,9 +99,11 @@ class Presence:
         state = self._touch(agent, now)
         state.lease_end = max(state.lease_end, now + self._agent_timeout)
         state.waits += 1
-        state.reported = PRESENCE_UNSPECIFIED
+        state.report(PRESENCE_UNSPECIFIED, state.call_time)
         for thread in (UNKNOWN_THREAD, *threads):
             state.pending_work.pop(thread, None)
+        if not state.pending_work:
+            state.work_time = state.call_time
         self._publish(agent, state, now)
 
     def wait_closed(self, agent: str) -> None:
@@ -103,25 +113,24 @@ class Presence:
             return  # the agent was unregistered while it waited
         state.waits -= 1
         if not state.offline:
-            if now >= state.lease_end:
-                state.reported = PRESENCE_UNSPECIFIED
-            state.last_seen_time = self._clock.now()
+            state.local, state.last_seen_time = True, self._clock.now()
+            if now >= state.lease_end and state.reported:
+                state.end_work(state.last_seen_time)  # a report of an earlier lease is not revived
             state.lease_end = max(state.lease_end, now + self._agent_timeout)
         self._publish(agent, state, now)
 
-    def set_remote_waits(self, agent: str, count: int) -> None:
-        """Record how many waits the agent has open on the other servers on the store."""
+    def add_remote_waits(self, agent: str, change: int) -> None:
+        """Record that the agent opened waits on other servers on the store, or ended some."""
+        count = self._remote_waits.get(agent, 0) + change
         if count:
             self._remote_waits[agent] = count
         else:
-            self._remote_waits.pop(agent, None)
+            del self._remote_waits[agent]
         self._changes.add_agent(agent)
         state = self._states.get(agent)
         if state is not None:
             state.remote_waits = count
             self._publish(agent, state, self._loop.time())
-            if state.published == PRESENCE_LAPSED and not state.local:
-                del self._states[agent]  # the store has the same state
 
     def delivered(self, agent: str, thread: str, seq: int) -> None:
         """Record that a wait of the agent was sent messages up to `seq`: the agent has work.
@@ -131,11 +140,10 @@ class Presence:
         now, state = self._loop.time(), self._states.get(agent)
         if state is None or state.offline:
             return
-        state.reported = PRESENCE_UNSPECIFIED
         if now >= state.working_end:
             state.pending_work.clear()
         state.pending_work[thread] = seq
-        state.last_seen_time = self._clock.now()  # as it has an open wait
+        state.local, state.work_time = True, self._clock.now()
         state.working_end = now + self._working_timeout
         state.lease_end = max(state.lease_end, state.working_end)
         self._publish(agent, state, now)
@@ -148,26 +156,38 @@ class Presence:
             state.pending_work.pop(UNKNOWN_THREAD, None)
             if state.pending_work.get(thread, math.inf) <= seq:
                 del state.pending_work[thread]
-            if not state.pending_work and state.lease_end == state.working_end:
-                # The work that the lease was granted for is done.
-                state.lease_end = now + self._agent_timeout
+            if not state.pending_work:
+                state.local, state.work_time = True, self._clock.now()
+                if state.lease_end == state.working_end:
+                    # The work that the lease was granted for is done.
+                    state.lease_end = now + self._agent_timeout
             self._publish(agent, state, now)
 
     def posted(self, agent: str, thread: str) -> None:
         """Record that the agent posted to a thread: all its work on the thread is done."""
-        self.read(agent, thread, 1 << 62)
+        state = self._states.get(agent)
+        if state is None:
+            return
+        if state.pending_work:
+            self.read(agent, thread, 1 << 62)
+        elif not state.reported:  # another server may just have delivered some
+            state.local, state.work_time = True, self._clock.now()
+            self._publish(agent, state, self._loop.time())
 
     def end_session(self, agent: str) -> None:
         """Record that the agent ended its session: it is OFFLINE until its next sign of life."""
         now = self._loop.time()
-        self._set_offline(agent, self._touch(agent, now), now)
+        state = self._touch(agent, now)
+        state.report(PRESENCE_OFFLINE, state.call_time)
+        state.end_work(state.call_time)
+        self._publish(agent, state, now)
 
     def forget(self, agent: str) -> None:
         """Drop an agent that was unregistered."""
         state = self._states.pop(agent, None)
         self._unsaved.discard(agent)
-        if state is not None and state.timer is not None:
-            state.timer.cancel()
+        if state is not None:
+            self._drop(agent, state)
         self._changes.add_agent(agent)
 
     # ── Presence ────────────────────────────────────────────────────────────────────────────────
@@ -219,53 +239,41 @@ class Presence:
         """
         now = self._loop.time()
         for row in rows:
-            if row.state not in SETTABLE:
+            if row.reported == PRESENCE_OFFLINE or not row.lease_end_time:
                 continue  # an agent that is lapsed or offline need not be in memory
             state = self._states[row.agent] = self._from_row(row, now)
             row_is_valid, state.local = not state.local, True
             state.lease_end = max(state.lease_end, now + self._agent_timeout)
-            if state.pending_work:
-                state.working_end = state.lease_end
-            if row.state == PRESENCE_AWAITING_HUMAN:
-                state.reported = row.state
+            before = state.presence(now)
+            if row.working_end_time and before in (PRESENCE_IDLE, PRESENCE_WORKING):
+                before = PRESENCE_WORKING  # also if that ended while the server was down
+            state.pending_work.clear()
+            if before == PRESENCE_WORKING:
+                state.pending_work[UNKNOWN_THREAD], state.working_end = 0, state.lease_end
+            if before != PRESENCE_AWAITING_HUMAN:
+                state.reported = PRESENCE_UNSPECIFIED
             self._publish(row.agent, state, now)
             if row_is_valid:
                 self._unsaved.discard(row.agent)
 
     def merge(self, rows: Iterable[PresenceRow]) -> list[str]:
-        """Adopt rows of other servers on the same store that are newer than the state in memory.
+        """Adopt the parts of other servers' rows that are newer than those in memory.
 
-        For an agent with a wait on this server, only that it is OFFLINE or no longer WORKING is
-        adopted. Returns the agents that have ended their session at another server and have waits
-        here: the caller must end these waits.
+        Returns the agents that have ended their session at another server and have waits here: the
+        caller must end these waits.
         """
         now, store_now, ended = self._loop.time(), self._clock.now(), []
         for row in rows:
-            ours, seen = self._states.get(row.agent), row.last_seen_time
-            if ours is not None and not ours.precedes(row, store_now):
+            state = self._states.get(row.agent)
+            if state is None:
+                state = self._states[row.agent] = self._from_row(row, now)
+            elif not self._adopt(state, row, now, store_now):
                 continue
-            if ours is not None and ours.waits:
-                ours.last_seen_time = seen  # the newer sign of life
-                if row.state == PRESENCE_OFFLINE:
-                    self._set_offline(row.agent, ours, now)
-                    ended.append(row.agent)
-                elif row.state != PRESENCE_WORKING and ours.pending_work:
-                    ours.pending_work.clear()
-                    self._publish(row.agent, ours, now)
-                continue
-            if ours is not None and ours.timer is not None:
-                ours.timer.cancel()
-            state = self._from_row(row, now)
-            state.offline = row.state == PRESENCE_OFFLINE
-            if row.state in SETTABLE and row.state != PRESENCE_WORKING:
-                state.reported = row.state
-            state.published = PRESENCE_UNSPECIFIED if ours is None else ours.published
-            self._states[row.agent] = state
-            self._unsaved.discard(row.agent)
-            self._publish(row.agent, state, now)
-            if state.published in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
-                del self._states[row.agent]  # the store has the same state
+            if state.offline and state.waits:
+                ended.append(row.agent)
+            if not state.local:
                 self._unsaved.discard(row.agent)
+            self._publish(row.agent, state, now)
         return ended
 
     def begin_save(self) -> list[PresenceRow]:
@@ -275,10 +283,21 @@ class Presence:
         return [
             PresenceRow(
                 agent=name,
-                state=state.presence(now),
-                status_text=state.status_text,
                 last_seen_time=state.last_seen_time,
-                lease_end_time=self._store_time(state.lease_end, now),
+                lease_end_time=(
+                    0
+                    if state.presence(now) == PRESENCE_LAPSED
+                    else self._store_time(state.lease_end, now)
+                ),
+                state_time=state.state_time,
+                reported=state.reported,
+                status_text=state.status_text,
+                work_time=state.work_time,
+                working_end_time=(
+                    self._store_time(state.working_end, now)
+                    if state.pending_work and now < state.working_end
+                    else 0
+                ),
             )
             for name, state in ((name, self._states[name]) for name in names)
         ]
@@ -290,9 +309,7 @@ class Presence:
             if state is None or name in self._unsaved or state.waits:
                 continue
             if state.presence(self._loop.time()) in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
-                del self._states[name]
-                if state.timer is not None:
-                    state.timer.cancel()
+                self._drop(name, state)
 
     def abort_save(self, rows: Sequence[PresenceRow]) -> None:
         """Record that these rows were not written: `begin_save` will return their agents again."""
@@ -301,44 +318,80 @@ class Presence:
     # ── Private ─────────────────────────────────────────────────────────────────────────────────
 
     def _touch(self, agent: str, now: float) -> AgentState:
-        """Record a sign of life at this server. Returns the agent's state, created if necessary."""
-        state = self._states.get(agent)
+        """Record a call to this server. Returns the agent's state, created if necessary."""
+        time, state = self._clock.now(), self._states.get(agent)
         if state is None:
             state = self._states[agent] = AgentState()
             state.remote_waits = self._remote_waits.get(agent, 0)
+            state.state_time = time  # the stored state may be OFFLINE, which this call ends
         elif state.presence(now) in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
-            state.offline, state.reported = False, PRESENCE_UNSPECIFIED
-            state.pending_work.clear()
-        elif now >= state.lease_end:  # a new lease must not revive a state reported in the old one
-            state.reported = PRESENCE_UNSPECIFIED
-        state.local, state.row = True, None
-        state.last_seen_time = self._clock.now()
+            state.report(PRESENCE_UNSPECIFIED, time)
+            state.end_work(time)
+        elif now >= state.lease_end and state.reported:
+            state.report(PRESENCE_UNSPECIFIED, time)  # a new lease must not revive it
+        state.local, state.call_time, state.last_seen_time = True, time, time
         return state
-
-    def _set_offline(self, agent: str, state: AgentState, now: float) -> None:
-        state.offline, state.reported = True, PRESENCE_UNSPECIFIED
-        state.pending_work.clear()
-        self._publish(agent, state, now)
 
     def _from_row(self, row: PresenceRow, now: float) -> AgentState:
-        """Returns the state in a row of the store; its lease is limited to the longest allowed.
+        """Returns the state in a row of the store.
 
-        A last seen time in the future is invalid. It is replaced with the current time, and the
-        state is `local`, so that a checkpoint overwrites the row.
+        Times in the future are invalid: they are replaced with the current time, and the state is
+        `local`, so that a checkpoint overwrites the row.
         """
         state, store_now = AgentState(), self._clock.now()
-        state.status_text = row.status_text
         state.remote_waits = self._remote_waits.get(row.agent, 0)
-        state.local = row.last_seen_time > store_now
-        state.last_seen_time = min(row.last_seen_time, store_now)
-        remaining = (row.lease_end_time - max(row.last_seen_time, store_now)) / 1e6
-        longest = max(self._agent_timeout, self._working_timeout, MAX_LEASE)
-        state.lease_end = now + min(remaining, longest)
-        if row.state == PRESENCE_WORKING:
-            state.pending_work[UNKNOWN_THREAD], state.working_end = 0, state.lease_end
-        if not state.local:
-            state.row = row
+        state.status_text = row.status_text
+        state.last_seen_time, state.lease_end = row.last_seen_time, self._lease_end(row, now)
+        state.report(row.reported, row.state_time)
+        self._set_work(state, row, now)
+        newest = max(state.last_seen_time, state.state_time, state.work_time)
+        if newest > store_now + TOLERANCE:
+            state.local = True
+            state.last_seen_time = min(state.last_seen_time, store_now)
+            state.state_time = min(state.state_time, store_now)
+            state.work_time = min(state.work_time, store_now)
         return state
+
+    def _adopt(self, state: AgentState, row: PresenceRow, now: float, store_now: int) -> bool:
+        """Adopt the parts of a row that are newer, and not from the future.
+
+        Returns whether there are any.
+        """
+        latest, adopted = store_now + TOLERANCE, False
+        if state.last_seen_time < row.last_seen_time <= latest:
+            adopted = True
+            state.last_seen_time, state.lease_end = row.last_seen_time, self._lease_end(row, now)
+        if state.state_time < row.state_time <= latest:
+            adopted = True
+            state.status_text = row.status_text
+            if row.reported == PRESENCE_OFFLINE and row.state_time < state.call_time:
+                state.state_time = state.call_time  # which ended that
+            else:
+                state.report(row.reported, row.state_time)
+        if state.work_time < row.work_time <= latest:
+            adopted = True
+            self._set_work(state, row, now)
+        if adopted:
+            state.local = (
+                state.last_seen_time > row.last_seen_time
+                or state.state_time > row.state_time
+                or state.work_time > row.work_time
+            )
+        return adopted
+
+    def _lease_end(self, row: PresenceRow, now: float) -> float:
+        """Returns the end of the lease in a row, limited to the longest lease allowed."""
+        store_now = self._clock.now()
+        remaining = (row.lease_end_time - max(row.last_seen_time, store_now)) / 1e6
+        return now + min(remaining, max(self._agent_timeout, self._working_timeout, MAX_LEASE))
+
+    def _set_work(self, state: AgentState, row: PresenceRow, now: float) -> None:
+        """Adopt the work in a row."""
+        state.end_work(row.work_time)
+        remaining = (row.working_end_time - max(row.work_time, self._clock.now())) / 1e6
+        if remaining > 0:
+            state.pending_work[UNKNOWN_THREAD] = 0
+            state.working_end = now + min(remaining, self._working_timeout)
 
     def _publish(self, agent: str, state: AgentState, now: float) -> None:
         """Mark a `local` state as unsaved, report a changed presence, and set the agent's timer.
@@ -357,6 +410,14 @@ class Presence:
             if state.timer is not None:
                 state.timer.cancel()
             self._set_timer(agent, state, due)
+        if presence in (PRESENCE_LAPSED, PRESENCE_OFFLINE) and not (state.local or state.waits):
+            self._drop(agent, state)  # the store has the same state
+
+    def _drop(self, agent: str, state: AgentState) -> None:
+        if state.timer is not None:
+            state.timer.cancel()
+        if self._states.get(agent) is state:
+            del self._states[agent]
 
     def _set_timer(self, agent: str, state: AgentState, due: float) -> None:
         state.timer = self._loop.call_at(due, self._on_timer, agent, state)
@@ -368,8 +429,6 @@ class Presence:
         now = self._loop.time()
         if state.presence(now) != state.published:
             self._publish(agent, state, now)
-            if state.published == PRESENCE_LAPSED and not state.local:
-                del self._states[agent]  # the store has the same state
         else:
             due = state.next_change(now)
             if due < math.inf:

@@ -1,12 +1,16 @@
 """The open waits of the other servers on the store."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 
 from bus_server.presence.changes import Changes
 from bus_server.presence.presence import Presence
 from bus_server.store.facts import ANONYMOUS
 from threadbus.v1.admin_service_pb2 import Wait
+
+#: Number of threads of waits that are processed before other tasks get a turn: about a millisecond.
+THREADS_PER_TURN = 500
 
 
 class RemoteWaits:
@@ -22,22 +26,30 @@ class RemoteWaits:
         self._waits: dict[str, dict[int, Wait]] = {}
         #: The number of waits on each thread, by agent.
         self._on: dict[str, Counter[str]] = {}
-        self._counts: Counter[str] = Counter()
 
     def numbers(self, server: str) -> Set[int]:
         """Returns the numbers of a server's waits."""
         return self._waits.get(server, {}).keys()
 
-    def update(self, server: str, numbers: Set[int], new: Mapping[int, Wait]) -> None:
-        """Replace the waits of a server: keep those with these numbers, and add the new ones."""
+    async def update(self, server: str, numbers: Set[int], new: Mapping[int, Wait]) -> None:
+        """Replace the waits of a server: keep those with these numbers, and add the new ones.
+
+        Do not call it again before it has returned. Other tasks see each wait as it was or as it
+        is.
+        """
         waits = self._waits.setdefault(server, {})
-        gone = [waits.pop(number) for number in waits.keys() - numbers]
-        added = {number: wait for number, wait in new.items() if number not in waits}
-        waits |= added
-        self._count(gone, -1)
-        self._count(added.values(), 1)
-        for agent in {wait.agent for wait in (*gone, *added.values())} - {ANONYMOUS}:
-            self._presence.set_remote_waits(agent, self._counts[agent])
+        threads = 0
+        for number in [*(waits.keys() - numbers), *(new.keys() - waits.keys())]:
+            if number in new:
+                wait = waits[number] = new[number]
+                self._count(wait, 1)
+            else:
+                wait = waits.pop(number)
+                self._count(wait, -1)
+            threads += len(wait.threads)
+            if threads >= THREADS_PER_TURN:
+                threads = 0
+                await asyncio.sleep(0)
         if not waits:
             del self._waits[server]
 
@@ -57,18 +69,16 @@ class RemoteWaits:
                 ):
                     yield server, number, wait
 
-    def _count(self, waits: Iterable[Wait], change: int) -> None:
-        for wait in waits:
-            if wait.agent == ANONYMOUS:
-                continue
-            self._counts[wait.agent] += change
-            if not self._counts[wait.agent]:
-                del self._counts[wait.agent]
-            for cursor in wait.threads:
-                agents = self._on.setdefault(cursor.thread, Counter())
-                agents[wait.agent] += change
-                if not agents[wait.agent]:
-                    del agents[wait.agent]
-                if not agents:
-                    del self._on[cursor.thread]
-                self._changes.add_thread(cursor.thread)
+    def _count(self, wait: Wait, change: int) -> None:
+        """Record that a wait was opened (1) or has ended (-1)."""
+        if wait.agent == ANONYMOUS:
+            return
+        for cursor in wait.threads:
+            agents = self._on.setdefault(cursor.thread, Counter())
+            agents[wait.agent] += change
+            if not agents[wait.agent]:
+                del agents[wait.agent]
+            if not agents:
+                del self._on[cursor.thread]
+            self._changes.add_thread(cursor.thread)
+        self._presence.add_remote_waits(wait.agent, change)

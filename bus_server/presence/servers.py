@@ -7,6 +7,7 @@ waits it has open.
 
 import asyncio
 import contextlib
+import math
 import secrets
 
 from bus_server.errors import BusError, StoreBug
@@ -20,9 +21,13 @@ from threadbus.v1.message_pb2 import Cursor
 
 #: A lease is renewed when this share of it is over.
 RENEWAL = 1 / 3
-#: Number of waits that one transaction removes at most, and of threads after which it adds no more
-#: waits.
+#: Maximum number of waits removed by a transaction, and of threads of the waits that it adds,
+#: exceeded by those of one wait at most.
 BATCH = 1_000
+#: Seconds until it is checked again whether a server whose lease has ended is dead.
+RETRY_DELAY = 0.1
+#: Seconds that a server which stops waits until it is removed from the store.
+LEAVE_TIMEOUT = 2.0
 
 
 class Servers:
@@ -54,11 +59,15 @@ class Servers:
         #: When each other server last renewed its lease, on the store's clock, and when the lease
         #: ends, on the event loop's clock.
         self._others: dict[str, tuple[int, float]] = {}
+        #: Set when there is another server that was not there before.
+        self._joined = asyncio.Event()
         #: Servers whose leases have ended, and which are to be removed from the store, with the
         #: times of their last renewals.
         self._dead: dict[str, int] = {}
-        #: The numbers of this server's waits that are in the store.
+        #: The numbers of this server's waits that are in the store, and of those that may be there:
+        #: a commit that stored them failed.
         self._written: set[int] = set()
+        self._uncertain: set[int] = set()
         #: Whether the lease must be renewed.
         self._renew = False
         #: Whether this server is in the store, and whether it has left.
@@ -73,22 +82,29 @@ class Servers:
     async def look(self) -> None:
         """Read which servers there are, and which waits they have. Raises what the store raises."""
         async with self._looking:
-            stored = await self._store.servers()
-            stored.pop(self.name, None)
-            for name in self._others.keys() - stored.keys():
-                self._forget(name)
-            for name, (renew_time, lease) in stored.items():
-                known = self._others[name][0] if name in self._others else self._dead.get(name)
-                if renew_time == known:
-                    continue
-                numbers, new = await self._store.server_waits(name, self._remote.numbers(name))
-                self._remote.update(name, numbers, new)
-                now = asyncio.get_running_loop().time()
-                self._others[name] = renew_time, now + lease / 1e6
-                self._dead.pop(name, None)
-                if not self._changes.several_servers:
-                    self._changes.several_servers = True
-                    self._changes.unsaved.set()  # it must learn which waits are open here
+            await self._look()
+
+    async def _look(self) -> None:
+        stored = await self._store.servers()
+        if stored.pop(self.name, None) is None and self._stored and not self._left:
+            self._forget_written()  # another server removed this one, with its waits
+            self._renew_soon()
+        for name in self._others.keys() - stored.keys():
+            await self._forget(name)
+        for name, (renew_time, lease) in stored.items():
+            known = self._others[name][0] if name in self._others else self._dead.get(name)
+            if renew_time == known:
+                continue
+            numbers, new = await self._store.server_waits(name, self._remote.numbers(name))
+            await self._remote.update(name, numbers, new)
+            if name not in self._others:
+                self._joined.set()
+            now = asyncio.get_running_loop().time()
+            self._others[name] = renew_time, now + lease / 1e6
+            self._dead.pop(name, None)
+            if not self._changes.several_servers:
+                self._changes.several_servers = True
+                self._changes.unsaved.set()  # it must learn which waits are open here
 
     async def save(self) -> None:
         """Write which waits are open, if there are other servers. Raises what `submit` raises.
@@ -97,12 +113,12 @@ class Servers:
         """
         if self._dead:
             dead = dict(self._dead)
-            await self._writer.submit(RemoveServers(dead.keys()))
+            await self._writer.submit(RemoveServers(dead))
             for name in dead.keys() & self._dead.keys():
                 del self._dead[name]
         waits = dict(self._waits.find("", "", 0)) if self._others else {}
         opened = sorted(waits.keys() - self._written, reverse=True)
-        closed = sorted(self._written - waits.keys())
+        closed = sorted((self._written | self._uncertain) - waits.keys())
         while not self._left and (opened or closed or self._renew):
             bodies, threads = dict[int, bytes](), 0
             while opened and threads < BATCH:
@@ -111,46 +127,72 @@ class Servers:
                 threads += len(wait.threads)
             gone, closed = closed[:BATCH], closed[BATCH:]
             command = SaveServer(self.name, round(self._lease * 1e6), bodies, gone)
+            self._uncertain |= bodies.keys()
             if not await self._writer.submit(command):
-                # It was not there: another server may have removed it, with its waits.
-                self._written.clear()
-                self._changes.unsaved.set()
+                self._forget_written()  # as in `_look`; or this is the first time
             self._renew, self._stored = False, True
             self._written |= bodies.keys()
-            self._written.difference_update(gone)
+            self._uncertain -= bodies.keys()
+            for numbers in (self._written, self._uncertain):
+                numbers.difference_update(gone)
 
     async def run(self) -> None:
         """Renew the lease in time, and notice which servers have died, until cancelled."""
+        loop = asyncio.get_running_loop()
+        renew_at = loop.time() + self._lease * RENEWAL
         while True:
-            await asyncio.sleep(self._lease * RENEWAL)
-            if not self._others:
-                continue
-            self._renew_soon()
-            # Look first: they may have renewed their leases since.
-            with contextlib.suppress(BusError, StoreBug):
-                await self.look()
-                now = asyncio.get_running_loop().time()
-                for name, (renew_time, end) in list(self._others.items()):
-                    if end < now:
-                        self._forget(name)
-                        self._dead[name] = renew_time
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(min(renew_at, self._next_end())):
+                    await self._joined.wait()
+            self._joined.clear()
+            if loop.time() >= renew_at:
+                renew_at = loop.time() + self._lease * RENEWAL
+                if self._others:
+                    self._renew_soon()
+            if loop.time() >= self._next_end():
+                with contextlib.suppress(BusError, StoreBug):
+                    await self._expire()
+                # If it cannot be known whether they are dead, try again later.
+                await asyncio.sleep(RETRY_DELAY)
+
+    async def _expire(self) -> None:
+        """Forget the servers whose leases have ended. Raises what the store raises."""
+        async with self._looking:
+            await self._look()  # they may have renewed their leases since
+            now = asyncio.get_running_loop().time()
+            for name, (renew_time, end) in list(self._others.items()):
+                if end <= now:
+                    await self._forget(name)
+                    self._dead[name] = renew_time
 
     async def leave(self) -> None:
         """Remove this server from the store. A failure is ignored: the lease will end."""
         self._left = True
         if not self._stored:
             return
-        with contextlib.suppress(BusError, StoreBug):
-            await self._writer.submit(RemoveServers([self.name]))
+        with contextlib.suppress(BusError, StoreBug, TimeoutError):
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                await self._writer.submit(RemoveServers({self.name: None}))
+
+    def _next_end(self) -> float:
+        """Returns when the next lease of another server ends, on the event loop's clock."""
+        return min((end for _, end in self._others.values()), default=math.inf)
 
     def _renew_soon(self) -> None:
         """Renew the lease with the next checkpoint."""
         self._renew = True
         self._changes.unsaved.set()
 
-    def _forget(self, name: str) -> None:
+    def _forget_written(self) -> None:
+        """Record that none of this server's waits is in the store."""
+        self._written.clear()
+        self._uncertain.clear()
+        self._changes.unsaved.set()
+
+    async def _forget(self, name: str) -> None:
+        """Forget another server and its waits."""
+        await self._remote.update(name, frozenset(), {})
         del self._others[name]
-        self._remote.update(name, frozenset(), {})
         self._changes.several_servers = bool(self._others)
         self._changes.unsaved.set()  # there may be something to remove from the store
 

@@ -75,10 +75,11 @@ class Changes:
         return bool(
             self.presence
             or self.positions
-            or self.tokens
             or self.unregistered
             or self.servers
             or self.removed_servers
+            # No server knows a new token yet.
+            or any(token is None or token.expire_time for token in self.tokens.values())
         )
 
 
@@ -344,14 +345,14 @@ class Batch:
         self, name: str, lease: int, opened: Mapping[int, bytes], closed: Iterable[int]
     ) -> None:
         """Renew a server's lease, and change its waits, as SaveServer says."""
-        self.facts.servers.add(name)
+        self.facts.servers[name] = self.facts.store_now
         self.changes.servers[name] = lease
         self.changes.opened_waits |= {(name, number): body for number, body in opened.items()}
         self.changes.closed_waits += [(name, number) for number in closed]
 
     def remove_server(self, name: str) -> None:
         """Remove a server and its waits, if it is stored."""
-        self.facts.servers.discard(name)
+        self.facts.servers.pop(name, None)
         self.changes.removed_servers.append(name)
         self.changes.servers.pop(name, None)
         _forget(self.changes.opened_waits, 0, name)

@@ -1,9 +1,12 @@
-"""Threads and agents as they are stored: a serialised proto, and columns for some of its fields."""
+"""Threads, agents and waits as they are stored: a serialised proto, and columns for some fields."""
 
+import contextlib
+from collections.abc import Iterable
 from typing import TypeVar
 
 from google.protobuf import message as protobuf
 
+from threadbus.v1.admin_service_pb2 import Wait
 from threadbus.v1.agent_pb2 import Agent, AgentKind, Presence
 from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 
@@ -60,6 +63,17 @@ def agent_of(
     if last_seen_time:
         agent.last_seen_time.FromMicroseconds(last_seen_time)
     return agent
+
+
+def waits_of(rows: Iterable[tuple[int, bytes]]) -> dict[int, Wait]:
+    """Returns waits by number. Those that cannot be read are left out: they only inform."""
+    waits = {}
+    for number, body in rows:
+        with contextlib.suppress(protobuf.DecodeError, ValueError):
+            wait = Wait.FromString(body)
+            wait.start_time.ToMicroseconds()  # raises ValueError if it is out of range
+            waits[number] = wait
+    return waits
 
 
 def _serialised_without(whole: M, *fields: str) -> bytes:

@@ -13,7 +13,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from bus_server.errors import BusError
 from bus_server.store.post_hash import post_hash
-from threadbus.v1.agent_pb2 import Agent, AgentKind, Participant, Presence
+from threadbus.v1.agent_pb2 import (
+    PRESENCE_UNSPECIFIED,
+    Agent,
+    AgentKind,
+    Participant,
+    Presence,
+)
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, PRIORITY_NORMAL, Message
 from threadbus.v1.thread_pb2 import SYNC_MODE_OFF, SyncMode, Thread, ThreadState
 
@@ -294,18 +300,28 @@ class RotateToken(Command[dict[bytes, int]]):
     expire_time: int  # in microseconds on the store's clock
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class PresenceRow:
     """The stored presence of an agent, as of a checkpoint.
 
-    Times are in microseconds on the store's clock.
+    It consists of three parts, each with the time of its newest evidence: several servers may have
+    evidence about an agent, and of each part the newest counts. Times are in microseconds on the
+    store's clock.
     """
 
     agent: str
-    state: Presence.ValueType
-    status_text: str | None  # None: the stored text is kept
+    #: Its last sign of life, and the end of its lease; 0: it was found to be LAPSED.
     last_seen_time: int
     lease_end_time: int
+    #: What it reported, until newer evidence replaced that (then UNSPECIFIED); OFFLINE: that it
+    #: ended its session.
+    state_time: int = 0
+    reported: Presence.ValueType = PRESENCE_UNSPECIFIED
+    status_text: str | None = None  # None: the stored text is kept
+    #: When messages were last delivered to it, or its work on them was done; and until when it
+    #: counts as WORKING on them; 0: it does not.
+    work_time: int = 0
+    working_end_time: int = 0
 
 
 class Position(NamedTuple):
@@ -329,9 +345,9 @@ def read_in(position: Position | None, epoch: str) -> int:
 class Checkpoint(Command[None]):
     """Store the presence of agents, and raise their positions in threads.
 
-    Positions of agents that are not participants, or of other epochs, are dropped. So is presence
-    that is older than the stored one, or that of an unregistered agent. A stored presence whose
-    last_seen_time is in the future is always replaced.
+    Positions of agents that are not participants, or of other epochs, are dropped. So are parts of
+    presence that are older than the stored ones, and the presence of an unregistered agent. Stored
+    parts whose time is in the future are always replaced.
     """
 
     presence: Sequence[PresenceRow]
@@ -354,9 +370,10 @@ class SaveServer(Command[bool]):
 
 @dataclass(frozen=True, slots=True)
 class RemoveServers(Command[None]):
-    """Remove servers, with their waits. Those that are not stored are ignored."""
+    """Remove servers, with their waits, unless they have renewed their leases since."""
 
-    servers: Collection[str]
+    #: By name: when it last renewed its lease, as far as the caller knows; None: whenever.
+    servers: Mapping[str, int | None]
 
 
 class ServerLease(NamedTuple):
@@ -395,7 +412,7 @@ class Commit:
     heads: dict[str, Head] = field(default_factory=dict)
     #: The name and epoch of each thread deleted.
     deleted: list[tuple[str, str]] = field(default_factory=list)
-    #: Whether it changed tokens, or the presence, positions or open waits of agents.
+    #: Whether it ended tokens, or changed the presence, positions or open waits of agents.
     agents_changed: bool = False
 
     def add(self, later: "Commit") -> None:

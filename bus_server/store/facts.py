@@ -22,6 +22,7 @@ from bus_server.store.commands import (
     LeaveThread,
     Purge,
     RegisterAgent,
+    RemoveServers,
     RotateToken,
     SaveServer,
     SetOperatorToken,
@@ -96,7 +97,7 @@ class Needs:
     rotation: bool = False
     #: Whether Facts.leftovers is needed.
     leftovers: bool = False
-    #: Servers of which is needed whether they are stored.
+    #: Servers whose leases are needed.
     servers: set[str] = field(default_factory=set)
 
     def add(self, command: Command[Any]) -> None:
@@ -143,6 +144,8 @@ class Needs:
             self.leftovers = True
         elif isinstance(command, SaveServer):
             self.servers.add(command.server)
+        elif isinstance(command, RemoveServers):
+            self.servers |= command.servers.keys()
 
     def _add_post(self, post: Append) -> None:
         thread, sender, header = post.thread, post.sender, post.header
@@ -196,8 +199,8 @@ class Facts:
     tokens: dict[bytes, Token] = field(default_factory=dict)
     #: Whether rows of deleted threads are left.
     leftovers: bool = False
-    #: The needed servers that are stored.
-    servers: set[str] = field(default_factory=set)
+    #: When the needed servers that are stored last renewed their leases, by name.
+    servers: dict[str, int] = field(default_factory=dict)
 
 
 def needs(commands: Iterable[Command[Any]]) -> Needs:

@@ -174,7 +174,7 @@ class Store(Protocol):
         """
 
     async def presence_rows(self, since: int) -> list[PresenceRow]:
-        """Returns the presence rows of agents last seen after `since`, on the store's clock."""
+        """Returns the presence rows with any evidence after `since`, on the store's clock."""
 
     async def servers(self) -> dict[str, ServerLease]:
         """Returns the lease of each server that is stored, by its name."""

@@ -14,5 +14,6 @@ def save_server(batch: Batch, command: SaveServer) -> bool:
 
 
 def remove_servers(batch: Batch, command: RemoveServers) -> None:
-    for name in command.servers:
-        batch.remove_server(name)
+    for name, renew_time in command.servers.items():
+        if renew_time in (None, batch.facts.servers.get(name)):
+            batch.remove_server(name)

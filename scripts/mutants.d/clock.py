@@ -99,7 +99,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/sqlite/writes.py",
-                " OR last_seen_time > :now",
+                " OR {time} > :now",
                 " OR 0 > :now",
             )
         ],
@@ -111,8 +111,8 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "        state.local = row.last_seen_time > store_now\n",
-                "",
+                "            state.local = True\n            state.last_seen_time = min",
+                "            state.last_seen_time = min",
             )
         ],
         [_FUTURE],
@@ -129,8 +129,8 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "state.lease_end = now + min(remaining, longest)",
-                "state.lease_end = now + remaining",
+                "return now + min(remaining, max(self._agent_timeout",
+                "return now + max(remaining, max(self._agent_timeout",
             )
         ],
         [f"{_PRESENCE_TESTS}a_stored_lease_is_cut_to_the_longest_allowed"],

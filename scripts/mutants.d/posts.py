@@ -162,15 +162,15 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/writer.py",
-                "            await self._write(self._next_batch())\n",
-                "            batch = []\n"
-                "            for queued in self._next_batch():\n"
-                "                if queued.outcome.cancelled():\n"
-                "                    self._bytes -= queued.size\n"
-                "                    self._pending -= 1\n"
-                "                else:\n"
-                "                    batch.append(queued)\n"
-                "            await self._write(batch)\n",
+                "                await self._write(self._next_batch())\n",
+                "                batch = []\n"
+                "                for queued in self._next_batch():\n"
+                "                    if queued.outcome.cancelled():\n"
+                "                        self._bytes -= queued.size\n"
+                "                        self._pending -= 1\n"
+                "                    else:\n"
+                "                        batch.append(queued)\n"
+                "                await self._write(batch)\n",
             )
         ],
         [

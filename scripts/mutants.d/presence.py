@@ -69,8 +69,10 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "            state.last_seen_time = self._clock.now()\n            " + _RENEWED,
-                "            pass\n",
+                "            "
+                + _RENEWED
+                + "        self._publish(agent, state, now)\n\n    def add_remote",
+                "        self._publish(agent, state, now)\n\n    def add_remote",
             )
         ],
         [
@@ -112,8 +114,8 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "state.offline, state.reported = True,",
-                "state.offline, state.reported = False,",
+                "state.report(PRESENCE_OFFLINE, state.call_time)",
+                "state.report(PRESENCE_UNSPECIFIED, state.call_time)",
             )
         ],
         ["tests/test_presence.py::test_an_ended_session_is_offline_until_the_next_call"],
@@ -142,8 +144,8 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "        if row.state == PRESENCE_WORKING:\n",
-                "        if False:\n",
+                "            if before == PRESENCE_WORKING:\n",
+                "            if False:\n",
             )
         ],
         ["tests/test_presence_restarts.py::test_presence_is_right_after_a_restart"],
@@ -201,8 +203,8 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "                del self._states[name]\n",
-                "",
+                "                self._drop(name, state)\n",
+                "                pass\n",
             )
         ],
         ["tests/test_presence_memory.py::test_an_agent_is_held_until_it_is_offline_and_saved"],

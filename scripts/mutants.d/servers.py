@@ -1,84 +1,96 @@
-"""Mutants: what servers on one file know of each other's waits."""
+"""Mutants: what servers on one store know of each other's agents and waits."""
 
 from sabotage import Edit, Sabotage
 
 _SERVERS, _REMOTE = "bus_server/presence/servers.py", "bus_server/presence/remote_waits.py"
-_PRESENCE, _WRITER = "bus_server/presence/presence.py", "bus_server/writer.py"
-_TESTS, _STORE = "tests/test_servers.py", "tests/store/test_servers.py"
+_PRESENCE, _STATE = "bus_server/presence/presence.py", "bus_server/presence/agent_state.py"
+_WRITES, _ROWS = "bus_server/store/sqlite/writes.py", "bus_server/store/sqlite/servers.py"
+_TESTS, _LEASES = "tests/test_servers.py", "tests/test_servers_leases.py"
+_STORE = "tests/store/test_servers.py"
+_LATER = f"{_LEASES}::test_a_server_that_comes_later_learns_of_older_waits_and_leaves_nothing"
+_WORK = f"{_TESTS}::test_work_delivered_by_one_server_ends_with_a_post_through_another"
 
 SABOTAGES = [
     Sabotage(
         "a server that is running does not tell a new one which waits it has",
         [Edit(_SERVERS, "self._changes.unsaved.set()  # it must", "pass  # it must")],
-        [f"{_TESTS}::test_a_server_that_comes_later_learns_of_older_waits_and_leaves_nothing"],
+        [_LATER],
     ),
     Sabotage(
         "a server that is alone writes its waits",
         [
             Edit(
                 _SERVERS,
-                'dict(self._waits.find("", "", 0)) if self._others else {}',
-                'dict(self._waits.find("", "", 0))',
+                'self._waits.find("", "", 0)) if self._others else {}',
+                'self._waits.find("", "", 0))',
             )
         ],
-        [f"{_TESTS}::test_a_server_that_comes_later_learns_of_older_waits_and_leaves_nothing"],
+        [_LATER],
     ),
     Sabotage(
         "a server that stops stays in the store",
-        [Edit(_SERVERS, "await self._writer.submit(RemoveServers([self.name]))", "pass")],
-        [f"{_TESTS}::test_a_server_that_comes_later_learns_of_older_waits_and_leaves_nothing"],
+        [Edit(_SERVERS, "await self._writer.submit(RemoveServers({self.name: None}))", "pass")],
+        [_LATER],
     ),
     Sabotage(
         "a dead server is believed for ever",
-        [Edit(_SERVERS, "if end < now:", "if end < 0:")],
-        [f"{_TESTS}::test_the_waits_of_a_killed_server_expire"],
+        [Edit(_SERVERS, "if end <= now:", "if end <= 0:")],
+        [f"{_LEASES}::test_the_waits_of_a_killed_server_expire"],
+    ),
+    Sabotage(
+        "a server is believed for as long as one's own lease",
+        [Edit(_SERVERS, "min(renew_at, self._next_end())", "renew_at")],
+        [
+            f"{_LEASES}::test_an_agent_that_waited_at_a_killed_server_waits_no_longer_than_the_server_is_believed"
+        ],
+        timeout=30,
     ),
     Sabotage(
         "a dead server is not removed from the store",
-        [Edit(_SERVERS, "                        self._dead[name] = renew_time\n", "")],
-        [f"{_TESTS}::test_the_waits_of_a_killed_server_expire"],
+        [Edit(_SERVERS, "                    self._dead[name] = renew_time\n", "")],
+        [f"{_LEASES}::test_the_waits_of_a_killed_server_expire"],
     ),
     Sabotage(
         "a server does not renew its lease",
-        [Edit(_SERVERS, "            self._renew_soon()\n", "")],
-        [f"{_TESTS}::test_servers_that_do_nothing_stay_alive"],
+        [
+            Edit(
+                _SERVERS,
+                "                if self._others:\n                    self._renew_soon()\n",
+                "",
+            )
+        ],
+        [f"{_LEASES}::test_servers_that_do_nothing_stay_alive"],
     ),
     Sabotage(
-        "a server whose waits were removed does not write them again",
-        [Edit(_SERVERS, "                self._written.clear()\n", "")],
-        [f"{_TESTS}::test_a_server_that_was_stopped_for_longer_than_its_lease_is_believed_again"],
+        "a server that finds its row gone does not write its waits again",
+        [
+            Edit(
+                _SERVERS,
+                "            self._forget_written()  # another",
+                "            pass  # another",
+            )
+        ],
+        [f"{_LEASES}::test_a_server_whose_row_is_gone_writes_its_waits_again"],
+    ),
+    Sabotage(
+        "a wait whose commit failed is forgotten",
+        [Edit(_SERVERS, "            self._uncertain |= bodies.keys()\n", "")],
+        [f"{_LEASES}::test_a_wait_whose_commit_may_have_failed_does_not_stay_in_the_store"],
     ),
     Sabotage(
         "waits of anonymous callers are not written when they begin",
-        [
-            Edit(
-                "bus_server/presence/changes.py",
-                "if self.several_servers:",
-                "if not self.several_servers:",
-            )
-        ],
-        [f"{_TESTS}::test_both_list_all_waits_the_longest_open_first"],
+        [Edit("bus_server/presence/changes.py", "if self.several_servers:", "if False:")],
+        [f"{_TESTS}::test_waits_of_anonymous_callers_are_listed_at_both"],
     ),
     Sabotage(
         "a wait that has ended at another server counts for ever",
-        [
-            Edit(
-                _REMOTE,
-                "for number in waits.keys() - numbers]",
-                "for number in waits.keys() - waits.keys()]",
-            )
-        ],
+        [Edit(_REMOTE, "[*(waits.keys() - numbers), *(", "[*(")],
         [f"{_TESTS}::test_an_agent_that_waits_at_one_server_is_waiting_for_the_other"],
     ),
     Sabotage(
-        "an agent that only waits at another server lapses",
-        [Edit(_PRESENCE, "            state.remote_waits = count\n", "")],
-        [f"{_TESTS}::test_it_does_not_lapse_for_the_other"],
-    ),
-    Sabotage(
-        "a state that is read from the store forgets the waits at other servers",
-        [Edit(_PRESENCE, "state.remote_waits = self._remote_waits.get(row.agent, 0)", "pass")],
-        [f"{_TESTS}::test_it_does_not_lapse_for_the_other"],
+        "an agent that calls one server and waits at another is IDLE",
+        [Edit(_PRESENCE, "            state.remote_waits = count\n", "            pass\n")],
+        [_WORK],
     ),
     Sabotage(
         "an agent of which only the store knows is LAPSED although it waits",
@@ -87,75 +99,93 @@ SABOTAGES = [
     ),
     Sabotage(
         "a checkpoint sends no hint",
-        [Edit(_WRITER, "if commit.agents_changed:", "if not commit:")],
+        [Edit("bus_server/writer.py", "if commit.agents_changed:", "if not commit:")],
         [f"{_TESTS}::test_an_agent_that_waits_at_one_server_is_waiting_for_the_other"],
     ),
     Sabotage(
-        "a save that changes the lease only does not renew it",
-        [
-            Edit(
-                "bus_server/store/sqlite/servers.py",
-                "max(renew_time + 1, excluded.renew_time)",
-                "renew_time",
-            )
-        ],
+        "a save does not renew the lease",
+        [Edit(_ROWS, "max(renew_time + 1, excluded.renew_time)", "renew_time")],
         [f"{_STORE}::test_each_save_renews_the_lease"],
     ),
     Sabotage(
         "a removed server's waits stay",
-        [
-            Edit(
-                "bus_server/store/sqlite/servers.py",
-                '        db.execute("DELETE FROM wait WHERE server = ?", (name,))\n',
-                "",
-            )
-        ],
+        [Edit(_ROWS, '        db.execute("DELETE FROM wait WHERE server = ?", (name,))\n', "")],
         [f"{_STORE}::test_a_removed_server_leaves_no_waits"],
     ),
     Sabotage(
-        "work that was delivered by one server is not ended by a post through another",
+        "a server that has renewed its lease is removed",
+        [
+            Edit(
+                "bus_server/store/servers.py",
+                "if renew_time in (None, batch.facts.servers.get(name)):",
+                "if True:",
+            )
+        ],
+        [f"{_STORE}::test_a_server_that_has_renewed_its_lease_is_not_removed"],
+    ),
+    Sabotage(
+        "work that one server delivered is not ended by a post through another",
+        [Edit(_PRESENCE, "if state.work_time < row.work_time <= latest:", "if False:")],
+        [_WORK],
+    ),
+    Sabotage(
+        "a post says nothing about work that another server has just delivered",
+        [Edit(_PRESENCE, "elif not state.reported:  #", "elif False:  #")],
+        [f"{_TESTS}::test_a_post_ends_work_that_the_server_does_not_know_of_yet"],
+    ),
+    Sabotage(
+        "a delivery revives an agent that has ended its session",
         [
             Edit(
                 _PRESENCE,
-                "                    ours.pending_work.clear()\n",
-                "                    pass\n",
+                "        state.working_end = now + self._working_timeout\n        state.lease",
+                "        state.working_end = now + self._working_timeout\n"
+                "        state.state_time = state.work_time\n        state.lease",
             )
         ],
-        [f"{_TESTS}::test_work_delivered_by_one_server_ends_with_a_post_through_another"],
+        [
+            f"{_TESTS}::test_a_session_that_was_ended_is_not_revived_by_a_delivery_at_the_other_server"
+        ],
     ),
     Sabotage(
-        "work that another server delivered is not ended by a post here",
+        "a call does not end a session's end at another server",
         [
             Edit(
                 _PRESENCE,
-                "if row.state in SETTABLE and row.state != PRESENCE_WORKING:",
-                "if row.state in SETTABLE:",
-            )
-        ],
-        [f"{_TESTS}::test_work_delivered_by_one_server_ends_with_a_post_through_another"],
-    ),
-    Sabotage(
-        "a row that was written again with the same last sign of life is ignored",
-        [
-            Edit(
-                "bus_server/presence/agent_state.py",
-                "return not self.local and self.row != row",
-                "return False",
+                "row.reported == PRESENCE_OFFLINE and row.state_time < state.call_time",
+                "False",
             )
         ],
         [
-            "tests/test_two_servers_ends.py::test_a_session_ended_through_another_server_ends_the_agents_waits"
+            "tests/test_clock_presence.py::test_of_two_servers_with_different_clocks_the_later_activity_counts"
         ],
+        timeout=30,
     ),
     Sabotage(
-        "a delivery is no newer than the sign of life before it",
+        "what an agent reports at one server does not count where it waits",
         [
             Edit(
                 _PRESENCE,
-                "state.last_seen_time = self._clock.now()  # as it has",
-                "pass  # as it has",
+                "                state.report(row.reported, row.state_time)\n",
+                "                pass\n",
             )
         ],
-        [f"{_TESTS}::test_work_delivered_by_one_server_ends_with_a_post_through_another"],
+        [f"{_TESTS}::test_what_an_agent_reports_at_one_server_counts_where_it_waits"],
+    ),
+    Sabotage(
+        "an older part of a presence replaces the stored one",
+        [Edit(_WRITES, 'f"excluded.{time} >= {time} OR {time} > :now"', '"true"')],
+        ["tests/store/test_participants.py::test_of_each_part_of_a_presence_the_newest_is_kept"],
+    ),
+    Sabotage(
+        "a report outranks a later delivery",
+        [
+            Edit(
+                _STATE,
+                "if alive and self.reported and self.state_time >= self.work_time:",
+                "if alive and self.reported:",
+            )
+        ],
+        [f"{_TESTS}::test_what_an_agent_reports_at_one_server_counts_where_it_waits"],
     ),
 ]

@@ -82,7 +82,7 @@ async def use(store: PostgresStore) -> None:
     await commit(store, RotateToken(b"ann", b"new", 1), UpdateAgent("ann", Agent(), ["labels"]))
     await commit(store, RotateToken(b"new", b"newer", store.clock.now() + 60_000_000))
     await commit(store, SaveServer("a", 1, {1: b"", 2: b""}), SaveServer("b", 1))
-    await commit(store, SaveServer("a", 1, {}, [2]), RemoveServers(["b"]))
+    await commit(store, SaveServer("a", 1, {}, [2]), RemoveServers(dict.fromkeys(["b"])))
     await commit(store, DeleteThread("u"), Purge(), UnregisterAgent("ben"))
     await everything(store)
     await store.foreign_version()

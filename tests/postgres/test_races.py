@@ -127,7 +127,7 @@ async def test_a_server_that_saves_while_it_is_removed_is_stored_with_all_its_wa
     wait = Wait(agent="ann").SerializeToString()
     await commit(store, SaveServer("a", 1, {1: wait}))
     held = await Held(store, SaveServer("a", 1, {2: wait})).gathered()
-    task = asyncio.create_task(commit(other, RemoveServers(["a"])))
+    task = asyncio.create_task(commit(other, RemoveServers(dict.fromkeys(["a"]))))
     await until_blocked(other, task)
     assert await held.release() == [True]
     await task

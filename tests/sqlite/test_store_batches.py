@@ -141,7 +141,9 @@ commands: st.SearchStrategy[store.Command[Any]] = st.one_of(
             st.builds(
                 store.PresenceRow,
                 agent=agents,
-                state=st.sampled_from([PRESENCE_IDLE, PRESENCE_WORKING]),
+                reported=st.sampled_from([PRESENCE_IDLE, PRESENCE_WORKING]),
+                state_time=st.integers(1, 3),
+                work_time=st.integers(1, 3),
                 status_text=st.none() | st.just("busy"),
                 last_seen_time=st.integers(1, 3),
                 lease_end_time=st.just(NOW),

@@ -113,7 +113,7 @@ COMMANDS: dict[str, Callable[[], store.Command[Any]]] = {
         [
             store.PresenceRow(
                 agent="a",
-                state=PRESENCE_IDLE,
+                reported=PRESENCE_IDLE,
                 status_text="here",
                 last_seen_time=1,
                 lease_end_time=2,

@@ -114,11 +114,13 @@ def register(
 
 
 def sighting(agent: str, seen: int, **fields: Any) -> PresenceRow:
-    """Returns an agent's presence, seen at a time of the store's clock. Its lease never ends."""
+    """Returns an agent's presence, all as of a time of the store's clock. Its lease never ends."""
     given: dict[str, Any] = {
-        "state": PRESENCE_WORKING,
+        "reported": PRESENCE_WORKING,
         "status_text": "",
         "lease_end_time": 1 << 60,
+        "state_time": seen,
+        "work_time": seen,
     }
     return PresenceRow(agent=agent, last_seen_time=seen, **(given | fields))
 

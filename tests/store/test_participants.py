@@ -10,6 +10,7 @@ from bus_server.store import (
     Head,
     LeaveThread,
     Position,
+    PresenceRow,
     SetThreadState,
     UnregisterAgent,
 )
@@ -255,11 +256,28 @@ async def test_what_one_had_read_does_not_outlive_its_leaving(store: Store, thre
 # ── Presence ────────────────────────────────────────────────────────────────────────────────────
 
 
+async def test_of_each_part_of_a_presence_the_newest_is_kept(store: Store) -> None:
+    await commit(store, register())
+    now = store.clock.now()
+    rows = [
+        PresenceRow("ann", now - 9, now + SECOND, now - 1, PRESENCE_OFFLINE, "a", now - 5, 0),
+        PresenceRow("ann", now - 8, now + 2, now - 2, PRESENCE_IDLE, "b", now - 4, now + SECOND),
+        PresenceRow("ann", now - 10, now + 3, now - 3, PRESENCE_IDLE, "c", now - 6, 0),
+    ]
+    for row in rows:
+        await commit(store, Checkpoint([row], {}))
+    kept = PresenceRow(
+        "ann", now - 8, now + 2, now - 1, PRESENCE_OFFLINE, "a", now - 4, now + SECOND
+    )
+    assert await store.presence_rows(now - 2) == [kept]
+    assert await store.presence_rows(now - 1) == []
+
+
 async def test_the_newest_presence_counts(store: Store) -> None:
     await commit(store, register())
     now = store.clock.now()
-    newest = sighting("ann", now - 1, state=PRESENCE_IDLE, status_text="new")
-    older = sighting("ann", now - 2, state=PRESENCE_WORKING, status_text="old")
+    newest = sighting("ann", now - 1, reported=PRESENCE_IDLE, status_text="new")
+    older = sighting("ann", now - 2, reported=PRESENCE_WORKING, status_text="old")
     await commit(store, Checkpoint([older], {}))
     await commit(store, Checkpoint([newest], {}), Checkpoint([older], {}))
     await commit(store, Checkpoint([older], {}))
@@ -304,7 +322,7 @@ async def test_an_agent_whose_lease_has_ended_is_shown_as_lapsed(
 ) -> None:
     now = store.clock.now()
     row = sighting(
-        "ann", now, state=state, lease_end_time=now + (-SECOND if ended else SECOND * 60)
+        "ann", now, reported=state, lease_end_time=now + (-SECOND if ended else SECOND * 60)
     )
     await commit(store, create(), register(), join(), Checkpoint([row], {}))
     agent = await store.agent("ann")

@@ -44,7 +44,7 @@ async def test_a_save_tells_whether_the_server_was_stored(store: Store) -> None:
     first, second = SaveServer("a", 1), SaveServer("b", 1)
     assert await commit(store, first, first, second) == [False, True, False]
     assert await commit(store, first) == [True]
-    assert await commit(store, RemoveServers(["a"]), first, second) == [None, False, True]
+    assert await commit(store, RemoveServers({"a": None}), first, second) == [None, False, True]
 
 
 async def test_each_save_renews_the_lease(store: Store) -> None:
@@ -60,19 +60,39 @@ async def test_each_save_renews_the_lease(store: Store) -> None:
 
 async def test_a_removed_server_leaves_no_waits(store: Store) -> None:
     await commit(store, *(SaveServer(name, 1, {1: wait("ann")}) for name in "abc"))
-    await commit(store, RemoveServers(["a", "c", "unknown"]))
+    await commit(store, RemoveServers(dict.fromkeys(["a", "c", "unknown"])))
     assert (await store.servers()).keys() == {"b"}
     assert [await waits(store, name) for name in "abc"] == [{}, {1: "ann"}, {}]
     await commit(store, SaveServer("a", 1))
     assert await waits(store, "a") == {}
 
 
-async def test_a_server_that_is_saved_and_removed_in_one_batch_is_removed(store: Store) -> None:
-    save = SaveServer("a", 1, {1: wait("ann")})
-    await commit(store, save, RemoveServers(["a"]))
+async def test_a_server_that_has_renewed_its_lease_is_not_removed(store: Store) -> None:
+    await commit(store, SaveServer("a", 1, {1: wait("ann")}))
+    before = (await store.servers())["a"].renew_time
+    await commit(store, SaveServer("a", 1))
+    await commit(store, RemoveServers({"a": before}))
+    assert await waits(store, "a") == {1: "ann"}
+    await commit(store, RemoveServers({"a": (await store.servers())["a"].renew_time}))
     assert await store.servers() == {}
     assert await waits(store, "a") == {}
-    await commit(store, RemoveServers(["a"]), save)
+
+
+async def test_waits_that_cannot_be_read_are_left_out(store: Store) -> None:
+    late = Wait(agent="ann")
+    late.start_time.seconds = 1 << 60
+    bodies = {1: b"\xff", 2: wait("ann"), 3: late.SerializeToString(), 4: b""}
+    await commit(store, SaveServer("a", 1, bodies))
+    assert await waits(store, "a") == {2: "ann", 4: ""}
+    assert await waits(store, "a", frozenset({2})) == {2: "", 4: ""}
+
+
+async def test_a_server_that_is_saved_and_removed_in_one_batch_is_removed(store: Store) -> None:
+    save = SaveServer("a", 1, {1: wait("ann")})
+    await commit(store, save, RemoveServers({"a": None}))
+    assert await store.servers() == {}
+    assert await waits(store, "a") == {}
+    await commit(store, RemoveServers({"a": None}), save)
     assert await waits(store, "a") == {1: "ann"}
 
 
@@ -90,6 +110,6 @@ async def test_a_commit_tells_whether_it_concerns_agents(store: Store) -> None:
         return done.agents_changed
 
     assert await concerns(SaveServer("a", 1))
-    assert await concerns(RemoveServers(["a"]))
+    assert await concerns(RemoveServers({"a": None}))
     await commit(store, create())
     assert not (await store.commit([post()])).agents_changed

@@ -93,7 +93,9 @@ CROSS JOIN LATERAL (SELECT agent FROM token WHERE hash = n.hash LIMIT 1) AS o
 CROSS JOIN LATERAL (SELECT hash, agent, expire_time FROM token WHERE agent = o.agent) AS t
 """
 _LEFTOVERS = "SELECT 1 FROM purge LIMIT 1"
-_SERVERS = "SELECT name FROM server WHERE name = ANY (%(servers)s) ORDER BY name FOR UPDATE"
+_SERVERS = (
+    "SELECT name, renew_time FROM server WHERE name = ANY (%(servers)s) ORDER BY name FOR UPDATE"
+)
 
 
 async def gather(
@@ -146,7 +148,7 @@ async def gather(
     facts.profiles = {agent.name: agent for agent in map(reads.agent_of, profiles)}
     facts.tokens = {token_hash: Token(*token) for token_hash, *token in tokens}
     facts.leftovers = bool(leftovers)
-    facts.servers = {name for (name,) in servers}
+    facts.servers = dict(servers)
     return facts
 
 

@@ -38,8 +38,9 @@ WHERE m.agent = %(agent)s AND t.last_seq > m.read_seq
 ORDER BY t.last_time DESC, t.id DESC LIMIT %(limit)s
 """
 _PRESENCE = """
-SELECT agent, state, coalesce(status_text, ''), last_seen_time, lease_end_time FROM presence
-WHERE last_seen_time > %(since)s
+SELECT agent, last_seen_time, lease_end_time, state_time, reported,
+    coalesce(status_text, ''), work_time, working_end_time FROM presence
+WHERE greatest(last_seen_time, state_time, work_time) > %(since)s
 """
 
 
@@ -130,15 +131,9 @@ async def unread(db: Connection, agent: str, limit: int) -> list[tuple[ThreadUnr
 
 
 async def presence_rows(db: Connection, since: int) -> list[store.PresenceRow]:
-    """Returns the presence rows of agents last seen after `since`, on the store's clock."""
+    """Returns the presence rows with evidence after `since`, on the store's clock."""
     (rows,) = await db.run((_PRESENCE, {"since": since}))
     return [
-        store.PresenceRow(
-            agent=agent,
-            state=Presence.ValueType(state),
-            status_text=text.decode(),
-            last_seen_time=last_seen_time,
-            lease_end_time=lease_end_time,
-        )
-        for agent, state, text, last_seen_time, lease_end_time in rows
+        store.PresenceRow(agent, seen, lease_end, at, reported, text.decode(), work, end)
+        for agent, seen, lease_end, at, reported, text, work, end in rows
     ]

@@ -24,9 +24,14 @@ THREAD = f"{HEAD}, t.last_time, t.body"
 #: SQL for the names that differ from n.name only by case. C folds only ASCII, which suffices for
 #: names.
 SIMILAR = 'SELECT name FROM thread WHERE lower(name) = lower(n.name COLLATE "C") AND name <> n.name'
-#: SQL for the state of presence p at the store's time `now`. States below LAPSED (5) last as long
-#: as the lease, and then become LAPSED.
-STATE = "CASE WHEN p.state < 5 AND p.lease_end_time <= %(now)s THEN 5 ELSE coalesce(p.state, 0) END"
+#: SQL for the presence (threadbus.v1.Presence) that follows from row p of presence at `now`, in
+#: microseconds on the store's clock. Open waits are not known.
+STATE = (
+    "CASE WHEN p.agent IS NULL THEN 0 WHEN p.reported = 6 THEN 6"
+    " WHEN p.lease_end_time <= %(now)s THEN 5"
+    " WHEN p.reported > 0 AND p.state_time >= p.work_time THEN p.reported"
+    " WHEN p.working_end_time > %(now)s THEN 2 ELSE 3 END"
+)
 
 _HEADS = f"SELECT {HEAD} FROM thread AS t WHERE t.name = ANY (%(names)s)"  # noqa: S608
 _PARTICIPATIONS = f"""

@@ -89,10 +89,13 @@ CREATE TABLE agent (
 -- The presence of agents, as of the last checkpoint.
 CREATE TABLE presence (
     agent text COLLATE "C" PRIMARY KEY,
-    state integer NOT NULL, -- threadbus.v1.Presence
     status_text bytea, -- UTF-8; NULL: none was ever given
-    last_seen_time bigint NOT NULL,
-    lease_end_time bigint NOT NULL
+    last_seen_time bigint NOT NULL, -- these and the following: see PresenceRow in commands.py
+    lease_end_time bigint NOT NULL,
+    state_time bigint NOT NULL,
+    reported integer NOT NULL,
+    work_time bigint NOT NULL,
+    working_end_time bigint NOT NULL
 ) WITH (fillfactor = 50);
 
 -- Tokens, by their SHA-256. The operator's has an empty agent.

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Set
 
 from bus_server import store
+from bus_server.store import bodies
 from bus_server.store.batch import Changes
 from bus_server.store.postgres.arrays import Blobs, Ints, Texts, texts
 from bus_server.store.postgres.connection import Connection, Statement
@@ -49,7 +50,7 @@ async def waits(db: Connection, server: str, known: Set[int]) -> tuple[set[int],
     if numbers - known:
         asked = {"server": server, "numbers": Ints(numbers - known)}
         (rows,) = await db.run((_WAITS, asked))
-        new = {number: Wait.FromString(body) for number, body in rows}
+        new = bodies.waits_of(rows)
     return numbers & known | new.keys(), new
 
 

@@ -64,18 +64,33 @@ WITH head AS (
 INSERT INTO writer (id, batch, seen_time) VALUES (%(writer)s, %(batch)s, {NOW})
 ON CONFLICT (id) DO UPDATE SET batch = excluded.batch, seen_time = excluded.seen_time
 """  # noqa: S608
-_SAVE_PRESENCE = """
-INSERT INTO presence AS p (agent, state, status_text, last_seen_time, lease_end_time)
-SELECT * FROM unnest(%(agents)s, %(states)s, %(texts)s, %(seen)s, %(ends)s)
-    AS n (agent, state, status_text, last_seen_time, lease_end_time)
+
+
+def _if_newer(time: str, *columns: str) -> str:
+    """Returns SQL that sets these columns of presence to new values if `time` is not older."""
+    newer = f"excluded.{time} >= p.{time} OR p.{time} > %(now)s"
+    return ", ".join(
+        f"{column} = CASE WHEN {newer} THEN excluded.{column} ELSE p.{column} END"
+        for column in columns
+    )
+
+
+_SAVE_PRESENCE = f"""
+INSERT INTO presence AS p (agent, last_seen_time, lease_end_time, state_time, reported,
+    status_text, work_time, working_end_time)
+SELECT n.agent, n.last_seen_time, n.lease_end_time, n.state_time, n.reported,
+    coalesce(n.status_text, (SELECT status_text FROM presence WHERE agent = n.agent)),
+    n.work_time, n.working_end_time
+FROM unnest(%(agents)s, %(seen)s, %(ends)s, %(state_times)s, %(reported)s, %(texts)s,
+        %(work_times)s, %(working_ends)s)
+    AS n (agent, last_seen_time, lease_end_time, state_time, reported, status_text,
+        work_time, working_end_time)
 WHERE coalesce((SELECT unregister_time FROM agent WHERE name = n.agent), 0) = 0
 ON CONFLICT (agent) DO UPDATE SET
-    state = excluded.state,
-    status_text = coalesce(excluded.status_text, p.status_text),
-    last_seen_time = excluded.last_seen_time,
-    lease_end_time = excluded.lease_end_time
-WHERE excluded.last_seen_time >= p.last_seen_time OR p.last_seen_time > %(now)s
-"""
+    {_if_newer("last_seen_time", "lease_end_time", "last_seen_time")},
+    {_if_newer("state_time", "status_text", "reported", "state_time")},
+    {_if_newer("work_time", "working_end_time", "work_time")}
+"""  # noqa: S608
 # Rows are locked in the order of their keys.
 _SAVE_POSITIONS = """
 UPDATE participant AS p SET delivered_seq = greatest(p.delivered_seq, n.delivered_seq),
@@ -223,7 +238,10 @@ def _save_presence(found: Sequence[store.PresenceRow], store_now: int) -> Iterab
             _SAVE_PRESENCE,
             {
                 "agents": Texts(row.agent for row in each),
-                "states": Ints(row.state for row in each),
+                "state_times": Ints(row.state_time for row in each),
+                "reported": Ints(row.reported for row in each),
+                "work_times": Ints(row.work_time for row in each),
+                "working_ends": Ints(row.working_end_time for row in each),
                 "texts": Blobs(
                     None if row.status_text is None else row.status_text.encode() for row in each
                 ),

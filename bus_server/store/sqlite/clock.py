@@ -3,10 +3,11 @@
 import sqlite3
 
 from bus_server.store.clock import StoreClock, wall_time
+from bus_server.store.sqlite.reads import EVIDENCE_TIME
 from threadbus.limits import MAX_GRACE
 
 #: The newest sign of life in the store.
-_NEWEST = "SELECT coalesce(max(last_seen_time), 0) FROM presence"
+_NEWEST = f"SELECT coalesce(max({EVIDENCE_TIME}), 0) FROM presence"  # noqa: S608
 #: Limits the expire times of rotated tokens to the longest grace from now.
 _CUT = "UPDATE token SET expire_time = :latest WHERE expire_time > :latest"
 

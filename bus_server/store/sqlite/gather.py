@@ -68,7 +68,11 @@ def gather(
     if needs.leftovers:
         facts.leftovers = leftovers.exist(db)
     if needs.servers:
-        facts.servers = needs.servers & servers.servers(db).keys()
+        facts.servers = {
+            name: renew_time
+            for name, (renew_time, _) in servers.servers(db).items()
+            if name in needs.servers
+        }
     return facts
 
 

@@ -112,19 +112,10 @@ def unread(db: sqlite3.Connection, agent: str, limit: int) -> list[tuple[ThreadU
 
 
 def presence_rows(db: sqlite3.Connection, since: int) -> list[store.PresenceRow]:
-    """Returns the presence rows of agents last seen after `since`, on the store's clock."""
+    """Returns the presence rows with evidence after `since`, on the store's clock."""
     rows = db.execute(
-        "SELECT agent, state, status_text, last_seen_time, lease_end_time FROM presence"
-        " WHERE last_seen_time > ?",
+        "SELECT agent, last_seen_time, lease_end_time, state_time, reported, status_text,"  # noqa: S608
+        f" work_time, working_end_time FROM presence WHERE {reads.EVIDENCE_TIME} > ?",
         (since,),
     )
-    return [
-        store.PresenceRow(
-            agent=agent,
-            state=Presence.ValueType(state),
-            status_text=text,
-            last_seen_time=last_seen_time,
-            lease_end_time=lease_end_time,
-        )
-        for agent, state, text, last_seen_time, lease_end_time in rows
-    ]
+    return [store.PresenceRow(*row) for row in rows]

@@ -209,9 +209,16 @@ def list_agents(db: sqlite3.Connection, limit: int, after: str, now: int = 0) ->
     return [_agent(row) for row in rows]
 
 
-#: SQL for the state of presence p at :now, in microseconds on the store's clock. States below
-#: LAPSED (5) last as long as the lease, and then become LAPSED.
-STATE = "CASE WHEN p.state < 5 AND p.lease_end_time <= :now THEN 5 ELSE coalesce(p.state, 0) END"
+#: SQL for the time of the newest evidence in a row of presence.
+EVIDENCE_TIME = "max(last_seen_time, state_time, work_time)"
+#: SQL for the presence (threadbus.v1.Presence) that follows from row p of presence at :now, in
+#: microseconds on the store's clock. Open waits are not known.
+STATE = (
+    "CASE WHEN p.agent IS NULL THEN 0 WHEN p.reported = 6 THEN 6"
+    " WHEN p.lease_end_time <= :now THEN 5"
+    " WHEN p.reported > 0 AND p.state_time >= p.work_time THEN p.reported"
+    " WHEN p.working_end_time > :now THEN 2 ELSE 3 END"
+)
 _AGENT = (
     f"a.name, a.kind, a.body, {STATE}, coalesce(p.status_text, ''), coalesce(p.last_seen_time, 0)"
     " FROM agent AS a LEFT JOIN presence AS p ON p.agent = a.name WHERE a.unregister_time = 0"

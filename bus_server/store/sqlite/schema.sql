@@ -77,10 +77,13 @@ CREATE TABLE agent (
 -- The presence of agents, as of the last checkpoint.
 CREATE TABLE presence (
     agent TEXT PRIMARY KEY,
-    state INTEGER NOT NULL, -- threadbus.v1.Presence
     status_text TEXT NOT NULL,
-    last_seen_time INTEGER NOT NULL,
-    lease_end_time INTEGER NOT NULL
+    last_seen_time INTEGER NOT NULL, -- these and the following: see PresenceRow in commands.py
+    lease_end_time INTEGER NOT NULL,
+    state_time INTEGER NOT NULL DEFAULT 0,
+    reported INTEGER NOT NULL DEFAULT 0,
+    work_time INTEGER NOT NULL DEFAULT 0,
+    working_end_time INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
 -- Tokens, by their SHA-256. The operator's has an empty agent.

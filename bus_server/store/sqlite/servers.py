@@ -4,8 +4,12 @@ import sqlite3
 from collections.abc import Set
 
 from bus_server import store
+from bus_server.store import bodies
 from bus_server.store.batch import Changes
 from threadbus.v1.admin_service_pb2 import Wait
+
+_NUMBERS = "SELECT number FROM wait WHERE server = ?"
+_WAITS = "SELECT number, body FROM wait WHERE server = ? AND number BETWEEN ? AND ?"
 
 
 def servers(db: sqlite3.Connection) -> dict[str, store.ServerLease]:
@@ -16,12 +20,13 @@ def servers(db: sqlite3.Connection) -> dict[str, store.ServerLease]:
 
 def waits(db: sqlite3.Connection, server: str, known: Set[int]) -> tuple[set[int], dict[int, Wait]]:
     """Returns the open waits of a server, as Store.server_waits does."""
-    numbers, new = set[int](), dict[int, Wait]()
-    for number, body in db.execute("SELECT number, body FROM wait WHERE server = ?", (server,)):
-        numbers.add(number)
-        if number not in known:
-            new[number] = Wait.FromString(body)
-    return numbers, new
+    numbers = {number for (number,) in db.execute(_NUMBERS, (server,))}
+    missing = numbers - known
+    new = dict[int, Wait]()
+    if missing:
+        rows = db.execute(_WAITS, (server, min(missing), max(missing)))
+        new = bodies.waits_of((number, body) for number, body in rows if number in missing)
+    return numbers & known | new.keys(), new
 
 
 def write(db: sqlite3.Connection, changes: Changes, store_now: int) -> None:

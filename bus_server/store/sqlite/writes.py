@@ -26,6 +26,28 @@ _REQUEST_ROW = (
 _REQUEST_ROWS = _REQUEST_ROW + ", (?, ?, ?, ?, ?)" * (ROWS - 1)
 
 
+def _if_newer(time: str, *columns: str) -> str:
+    """Returns SQL that sets these columns of presence to new values if `time` is not older."""
+    newer = f"excluded.{time} >= {time} OR {time} > :now"
+    return ", ".join(
+        f"{column} = CASE WHEN {newer} THEN excluded.{column} ELSE {column} END"
+        for column in columns
+    )
+
+
+_SAVE_PRESENCE = (
+    "INSERT INTO presence (agent, status_text, last_seen_time, lease_end_time, state_time,"  # noqa: S608
+    " reported, work_time, working_end_time) SELECT :agent, coalesce(:text,"
+    " (SELECT status_text FROM presence WHERE agent = :agent), ''), :seen, :lease, :state_time,"
+    " :reported, :work_time, :working_end"
+    " WHERE NOT EXISTS (SELECT 1 FROM agent WHERE name = :agent AND unregister_time > 0)"
+    " ON CONFLICT DO UPDATE SET"
+    f" {_if_newer('last_seen_time', 'lease_end_time', 'last_seen_time')},"
+    f" {_if_newer('state_time', 'status_text', 'reported', 'state_time')},"
+    f" {_if_newer('work_time', 'working_end_time', 'work_time')}"
+)
+
+
 def run(
     db: sqlite3.Connection,
     commands: Sequence[store.Command[Any]],
@@ -156,20 +178,17 @@ def _save_presence(
 ) -> None:
     # Not with json_each, which would truncate a text at a NUL.
     db.executemany(
-        "INSERT INTO presence (agent, state, status_text, last_seen_time, lease_end_time)"
-        " SELECT :agent, :state, coalesce(:text,"
-        " (SELECT status_text FROM presence WHERE agent = :agent), ''), :seen, :lease"
-        " WHERE NOT EXISTS (SELECT 1 FROM agent WHERE name = :agent AND unregister_time > 0)"
-        " ON CONFLICT DO UPDATE SET state = excluded.state, status_text = excluded.status_text,"
-        " last_seen_time = excluded.last_seen_time, lease_end_time = excluded.lease_end_time"
-        " WHERE excluded.last_seen_time >= last_seen_time OR last_seen_time > :now",
+        _SAVE_PRESENCE,
         [
             {
                 "agent": row.agent,
-                "state": row.state,
                 "text": row.status_text,
                 "seen": row.last_seen_time,
                 "lease": row.lease_end_time,
+                "state_time": row.state_time,
+                "reported": row.reported,
+                "work_time": row.work_time,
+                "working_end": row.working_end_time,
                 "now": store_now,
             }
             for row in found
