@@ -35,7 +35,7 @@ from tests.store.commits import (
 from threadbus.v1.agent_pb2 import Agent
 
 #: Tables with few rows, and those that are read as a whole.
-_SCANNED = {"server", "writer", "purge", "presence"}
+_SCANNED = {"server", "writer", "purge", "presence", "token"}
 #: Conditions that are not on a key, or on a row that was found by its key.
 _FILTERS = (
     r"unregister_time",
@@ -44,7 +44,7 @@ _FILTERS = (
     r"last_seen_time",
     r"SubPlan|InitPlan",
     r"place|size",  # of the first rows of a thread
-    r"seen_time",
+    r"seen_time|expire_time > ",  # when a store is opened
     r"name <> ",
     r"epoch = ",
     r"agent <> ALL",

@@ -28,6 +28,8 @@ from tests.store.commits import (
     refusal,
     register,
 )
+from tests.store.conftest import Database
+from threadbus.limits import MAX_GRACE
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, AGENT_KIND_HUMAN, Agent
 
 MINUTE = 60_000_000  # microseconds
@@ -215,6 +217,18 @@ async def test_an_expired_token_is_told_from_an_unknown_one(store: Store) -> Non
     assert 0 < owner.expire_time <= store.clock.now()
     (again,) = await commit(store, register("ann", b"two"))
     assert not again.created
+
+
+async def test_a_rotated_token_lasts_at_most_the_longest_grace_after_a_start(
+    database: Database,
+) -> None:
+    async with database() as first:
+        await commit(first, register("ann", b"one"), RotateToken(b"one", b"two", 1 << 60))
+    async with database() as second:
+        ends = await second.expire_times([b"one", b"two"])
+        longest = second.clock.now() + round(MAX_GRACE * 1e6)
+    assert ends[b"two"] == 0
+    assert longest - MINUTE < ends[b"one"] <= longest
 
 
 @pytest.mark.parametrize("together", [True, False])

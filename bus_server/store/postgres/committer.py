@@ -21,6 +21,7 @@ from bus_server.store.postgres.connection import (
     Database,
 )
 from bus_server.store.postgres.gather import gather
+from threadbus.limits import MAX_GRACE
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,10 @@ _OPEN = f"""
 WITH old AS (DELETE FROM writer WHERE seen_time < {NOW} - %(kept)s RETURNING batch)
 INSERT INTO writer (batch, seen_time) SELECT coalesce(sum(batch), 0), {NOW} FROM old
 RETURNING id, batch
+"""  # noqa: S608
+# As the database's clock may have been ahead when the tokens were rotated.
+_CUT = f"""
+UPDATE token SET expire_time = {NOW} + %(longest)s WHERE expire_time > {NOW} + %(longest)s
 """  # noqa: S608
 _WHO = f"""
 SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint, {NOW}
@@ -83,9 +88,14 @@ class Committer:
         self._found = 0
 
     async def open(self) -> None:
-        """Connect, and insert the row. Raises ConnectionLost or StoreBug."""
+        """Connect, and insert the row. Cut the expire times of tokens to the longest grace.
+
+        Raises ConnectionLost, BusError or StoreBug.
+        """
         self._connection, sent = await self._database.connect(), monotonic()
-        (own,), (row,) = await self._connection.run((_WHO, {}), (_OPEN, {"kept": KEPT}))
+        (own,), (row,), _ = await self._connection.run(
+            (_WHO, {}), (_OPEN, {"kept": KEPT}), (_CUT, {"longest": round(MAX_GRACE * 1e6)})
+        )
         *self._process, now = own
         self._clock.observe(sent, now)
         self.writer, self._number = row
