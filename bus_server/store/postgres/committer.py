@@ -87,19 +87,27 @@ class Committer:
         #: The number in the row, as of the last connection.
         self._found = 0
 
-    async def open(self) -> None:
-        """Connect, and insert the row. Cut the expire times of tokens to the longest grace.
+    @classmethod
+    async def open(cls, database: Database, clock: DatabaseClock, epoch: str) -> "Committer":
+        """Returns a committer that is connected, and has inserted its row.
 
-        Raises ConnectionLost, BusError or StoreBug.
+        Also cuts the expire times of tokens to the longest grace. Raises ConnectionLost, BusError
+        or StoreBug.
         """
-        self._connection, sent = await self._database.connect(), monotonic()
-        (own,), (row,), _ = await self._connection.run(
-            (_WHO, {}), (_OPEN, {"kept": KEPT}), (_CUT, {"longest": round(MAX_GRACE * 1e6)})
-        )
-        *self._process, now = own
-        self._clock.observe(sent, now)
-        self.writer, self._number = row
-        self._settled = self._number
+        connection, sent = await database.connect(), monotonic()
+        try:
+            (own,), (row,), _ = await connection.run(
+                (_WHO, {}), (_OPEN, {"kept": KEPT}), (_CUT, {"longest": round(MAX_GRACE * 1e6)})
+            )
+        except BaseException:
+            await connection.close()
+            raise
+        opened = cls(database, clock, epoch)
+        opened._connection, opened._process = connection, list(own[:2])
+        clock.observe(sent, own[2])
+        opened.writer, opened._number = row
+        opened._settled = opened._number
+        return opened
 
     async def close(self) -> None:
         """Close the connection."""
@@ -128,14 +136,19 @@ class Committer:
                 written = await self._decided(connection, commands)
                 await self._write(connection, written)
             except Conflict as error:
+                await self._roll_back()
                 written, conflicts = None, conflicts + 1
                 if conflicts == MAX_CONFLICTS:
                     raise StoreBug(f"{conflicts} conflicts, the last one: {error}") from error
             except ConnectionLost as error:
-                logger.warning("the connection to the database is lost: %s", error)
+                if self._connection is not None:
+                    logger.warning("the connection to the database is lost: %s", error)
                 await self.close()
                 if loop.time() > end:
                     raise self._gave_up(error) from error
+            except BaseException:
+                await self._roll_back()
+                raise
             else:
                 return written.commit
             await asyncio.sleep(random.uniform(0, RETRY_DELAY))  # noqa: S311 - not a secret
@@ -186,36 +199,30 @@ class Committer:
 
     async def _decided(self, connection: Connection, commands: Sequence[Command[Any]]) -> Batch:
         """Begin a transaction, and decide the commands in it."""
-        try:
-            wanted, timeout = needs(commands), self._database.lock_timeout
-            facts = await gather(connection, wanted, self._clock, self._epoch, timeout)
-            return decide(commands, facts)
-        except ConnectionLost:
-            raise
-        except BaseException:
-            await self._roll_back(connection)
-            raise
+        wanted, timeout = needs(commands), self._database.lock_timeout
+        facts = await gather(connection, wanted, self._clock, self._epoch, timeout)
+        return decide(commands, facts)
 
     async def _write(self, connection: Connection, batch: Batch) -> None:
         """Write what a batch changes, and commit the transaction."""
-        self._number += 1
-        steps, connection.warning = writes.statements(batch, self.writer, self._number), None
+        steps = writes.statements(batch, self.writer, self._number + 1)
+        self._number, connection.warning = self._number + 1, None
         try:
             await connection.run(*steps, timeout=self._database.lock_timeout)
-        except ConnectionLost:
-            raise
-        except BaseException:
-            self._settled = self._number
-            await self._roll_back(connection)
+        except (Conflict, BusError, StoreBug):
+            self._settled = self._number  # it was not committed
             raise
         if connection.warning is not None:
             # The wait for the synchronous standby was cancelled: it may not have the commit.
             raise ConnectionLost(connection.warning)
         self._settled = self._number
 
-    async def _roll_back(self, connection: Connection) -> None:
-        """Roll back. If that fails, close the connection, which does the same."""
+    async def _roll_back(self) -> None:
+        """Roll the transaction back. If that is not possible, close the connection instead."""
         try:
-            await connection.run(("ROLLBACK", {}))
-        except Exception:  # noqa: BLE001 - the first error is the one to raise
-            await self.close()
+            if self._connection is not None and self._settled == self._number:
+                await self._connection.run(("ROLLBACK", {}))
+                return
+        except (ConnectionLost, BusError, StoreBug):
+            pass  # the first error is the one to raise
+        await self.close()

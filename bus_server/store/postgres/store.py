@@ -89,8 +89,7 @@ class PostgresStore:
                 epoch = await schema.prepare(connection, database.lock_timeout)
             finally:
                 await connection.close()
-            committer = Committer(database, clock, epoch)
-            await committer.open()
+            committer = await Committer.open(database, clock, epoch)
         except (ConnectionLost, StoreRefused, StoreBusy, StoreFailed, StoreBug) as error:
             raise StoreRefused(f"cannot open {database}: {error}") from error
         return cls(database, kind, epoch, clock, committer)
