@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -136,14 +136,18 @@ async def test_a_server_that_does_not_hear_itself_connects_again(
 async def test_a_server_without_other_servers_hears_itself(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    notifications, echoes = Connection.notifications, list[str]()
+    listen, echoes = Connection.listen, list[str]()
 
-    async def recorded(db: Connection, timeout: float) -> AsyncIterator[str]:
-        async for payload in notifications(db, timeout):
+    async def recorded(
+        db: Connection, channel: str, on_payload: Callable[[str], None], timeout: float
+    ) -> None:
+        def received(payload: str) -> None:
             echoes.append(payload)
-            yield payload
+            on_payload(payload)
 
-    monkeypatch.setattr(Connection, "notifications", recorded)
+        await listen(db, channel, received, timeout)
+
+    monkeypatch.setattr(Connection, "listen", recorded)
     monkeypatch.setattr(notify, "ECHO_INTERVAL", 0.02)
     async with hearing(store) as heard:
         await polling.until(lambda: len(echoes) > 3)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -212,21 +212,34 @@ class Connection:
         except psycopg.Error as error:
             raise translate_error(error) from error
 
-    async def notifications(self, timeout: float) -> AsyncIterator[str]:
-        """Yields the payloads of notifications.
+    async def listen(self, channel: str, on_payload: Callable[[str], None], timeout: float) -> None:
+        """Call `on_payload` with the payload of each notification, and do nothing else.
 
-        Raises ConnectionLost, also if there is none for `timeout` seconds.
+        Args:
+            channel: an SQL identifier.
+            timeout: seconds without a notification after which the connection is given up.
+
+        Raises ConnectionLost, and what `on_payload` raises.
         """
-        while True:
-            payload = None
-            try:
-                async for notification in self._opened.notifies(timeout=timeout, stop_after=1):
-                    payload = notification.payload
-                    yield payload
-            except psycopg.Error as error:
-                raise translate_error(error) from error
-            if payload is None:
-                raise ConnectionLost(f"no notification for {timeout:g} s")
+        await self.run((f"LISTEN {channel}", {}))
+        # Not with psycopg's notifies, which wakes up ten times a second.
+        loop, arrived, connection = asyncio.get_running_loop(), asyncio.Event(), self._opened.pgconn
+        descriptor = connection.socket
+        loop.add_reader(descriptor, arrived.set)
+        try:
+            while True:
+                while (notification := connection.notifies()) is not None:
+                    on_payload(notification.extra.decode())
+                async with asyncio.timeout(timeout):
+                    await arrived.wait()
+                arrived.clear()
+                connection.consume_input()
+        except TimeoutError:
+            raise ConnectionLost(f"no notification for {timeout:g} s") from None
+        except psycopg.Error as error:
+            raise translate_error(error) from error
+        finally:
+            loop.remove_reader(descriptor)
 
     def _give_up(self) -> None:
         self._late = True

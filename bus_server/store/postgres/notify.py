@@ -88,14 +88,16 @@ class NotifyWaker:
 
     async def _listen(self, on_hint: OnHint) -> None:
         """Receive the hints of other servers. Raises ConnectionLost."""
+
+        def received(payload: str) -> None:
+            sender, _, hint = payload.partition(" ")
+            changed = hints.parse(hint) if sender != self._sender else {}
+            if changed:
+                on_hint(changed)
+
         connection = await self._database.connect()
         try:
-            await connection.run((f"LISTEN {self._channel}", {}))
-            async for payload in connection.notifications(DEAF_AFTER):
-                sender, _, hint = payload.partition(" ")
-                changed = hints.parse(hint) if sender != self._sender else {}
-                if changed:
-                    on_hint(changed)
+            await connection.listen(self._channel, received, DEAF_AFTER)
         finally:
             await connection.close()
 
