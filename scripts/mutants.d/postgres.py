@@ -42,8 +42,19 @@ SABOTAGES = [
     ),
     Sabotage(
         "a commit that the standby did not confirm is acknowledged",
-        [Edit(_COMMITTER, "if connection.warning is not None:", "if False:")],
+        [
+            Edit(
+                _COMMITTER,
+                "if connection.warning is not None:\n            # The wait",
+                "if False:\n            # The wait",
+            )
+        ],
         [f"{_LOST}::test_a_commit_that_no_standby_has_confirmed_is_looked_up"],
+    ),
+    Sabotage(
+        "a lost answer is looked up although no standby confirms what is found",
+        [Edit(_COMMITTER, "if connection.warning is not None:  # as in _write", "if False:")],
+        [f"{_LOST}::test_a_commit_that_waits_for_a_standby_in_vain_is_not_acknowledged"],
     ),
     Sabotage(
         "a session that hangs is waited for",

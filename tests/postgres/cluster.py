@@ -98,6 +98,11 @@ class Cluster:
             self._process.wait(30)
             self._process = None
 
+    def configure(self, setting: str, value: str) -> None:
+        """Change a setting of the running server."""
+        self.execute(f"ALTER SYSTEM SET {setting} = '{value}'")
+        self.execute("SELECT pg_reload_conf()")
+
     def url(self, schema: str = "public", *, database: str = "postgres") -> str:
         """Returns the URL of a store in a schema."""
         options = quote(f"-csearch_path={schema}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -136,6 +137,40 @@ async def test_a_commit_that_no_standby_has_confirmed_is_looked_up(
     await commit(store, post())
     assert store._committer._connection is not before
     assert len(await log(store)) == 1
+
+
+@pytest.mark.slow
+async def test_a_commit_that_waits_for_a_standby_in_vain_is_not_acknowledged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(committer, "PATIENCE", 0.5)
+    monkeypatch.setattr(connection, "ANSWER_TIMEOUT", 0.5)
+    with running() as cluster:
+        async with opened(cluster.url(), busy_timeout=0.1) as store:
+            await commit(store, create())
+            cluster.configure("synchronous_standby_names", "standby")
+            posting = asyncio.create_task(_post_until_unknown(store))
+            cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = '{}'"
+
+            async def unknown() -> bool:
+                await asyncio.to_thread(cluster.execute, cancel.format("SyncRep"))
+                return posting.done()
+
+            await polling.until_known(unknown)
+            cluster.configure("synchronous_standby_names", "")
+            number = await posting
+            (again,) = await commit(store, post(request_id=f"{number}"))
+            assert again.seq == len(await log(store)) == number
+
+
+async def _post_until_unknown(store: PostgresStore) -> int:
+    """Post, until a post has an unknown outcome. Returns its number."""
+    for number in itertools.count(1):
+        try:
+            await commit(store, post(request_id=f"{number}"))
+        except OutcomeUnknown:
+            return number
+    raise AssertionError
 
 
 async def test_an_outcome_that_cannot_be_found_out_is_unknown(

@@ -188,6 +188,8 @@ class Committer:
             raise ConnectionLost(f"an earlier session does not end: {error}") from error
         if ended == [(False,)]:
             raise ConnectionLost("an earlier session does not end")
+        if connection.warning is not None:  # as in _write
+            raise ConnectionLost(connection.warning)
         if found < self._settled:
             logger.critical(
                 "the database has lost %d commits that were acknowledged: it was restored, or an"
