@@ -73,6 +73,8 @@ async def test_a_database_that_cannot_be_reached_is_refused_without_its_password
     assert "cannot open postgresql://localhost:1/bus: " in reason
     assert "secret" not in reason
     assert "cannot open" in await refused("postgresql://localhost:port/bus")
+    reason = await refused("postgresq://user:secret@localhost:1/bus")
+    assert reason == "cannot open the database: this is no connection URI or string of libpq"
 
 
 @pytest.fixture

@@ -98,13 +98,19 @@ class Database:
 
     def __str__(self) -> str:
         """Returns the URL of the database without user, password and options."""
-        given = self._given()
+        try:
+            given = self._given()
+        except ConnectionLost:
+            return "the database"
         host = given.get("host") or given.get("hostaddr") or "localhost"
         port = f":{given['port']}" if given.get("port") else ""
         return f"postgresql://{host}{port}/{given.get('dbname') or given.get('user') or ''}"
 
     def _given(self) -> dict[str, Any]:
-        return conninfo.conninfo_to_dict(self.url)
+        try:
+            return conninfo.conninfo_to_dict(self.url)
+        except psycopg.ProgrammingError:  # its text may have the password
+            raise ConnectionLost("this is no connection URI or string of libpq") from None
 
     @property
     def lock_timeout(self) -> float:
