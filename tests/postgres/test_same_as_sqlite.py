@@ -19,8 +19,8 @@ from bus_server.store.sqlite import writes
 from tests import own_bus
 from tests.postgres.cluster import Cluster
 from tests.postgres.stores import opened
+from tests.sqlite.test_store_batches import NOW, THEN, commands, plain
 from tests.store.commits import everything, participants
-from tests.test_store_batches import NOW, THEN, commands, plain
 
 Batches = Sequence[Sequence[store.Command[Any]]]
 
@@ -84,7 +84,7 @@ def test_both_engines_do_the_same(
     postgres: Cluster, tmp_path_factory: pytest.TempPathFactory, batches: Batches
 ) -> None:
     async def on_both(url: str, db: Path, clock: Clock) -> tuple[list[Any], list[Any]]:
-        async with own_bus.opened(db) as sqlite, opened(url, full_durability=False) as postgresql:
+        async with own_bus.opened(db) as sqlite, opened(url, durability="fast") as postgresql:
             return await shown(batches, sqlite, clock), await shown(batches, postgresql, clock)
 
     with postgres.schema() as url, pytest.MonkeyPatch.context() as patch:
