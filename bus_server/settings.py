@@ -101,15 +101,15 @@ class Settings:
     )
     fallback_interval: Seconds = _setting(
         1.0,
-        "Longest time between checks for what other processes wrote to the file. 0: never check.",
+        "Longest time between checks for what other processes wrote to the store. 0: never check.",
     )
     hints: Literal["on", "off"] = _setting(
         "on",
-        "on: servers on the same file tell each other at once which threads have new messages. "
-        "off: they see them at the next --fallback-interval.",
+        "on: servers on the same store tell each other at once what they have written. off: they "
+        "see it at the next --fallback-interval.",
     )
     busy_timeout: Seconds = _setting(
-        5.0, "How long posts wait while another program locks the file, before they are refused."
+        5.0, "How long posts wait while another program locks the store, before they are refused."
     )
     heartbeat_interval: PositiveSeconds = _setting(
         40.0, "Time between the heartbeats that agents are asked to send."
@@ -124,12 +124,14 @@ class Settings:
         "How long an agent counts as WORKING on messages that it does not report as read.",
     )
     checkpoint_interval: PositiveSeconds = _setting(
-        2.0, "Time between writes of agents' presence and positions to the database."
+        2.0,
+        "Time between writes of agents' presence and positions to the store, and of the open waits "
+        "if there are other servers.",
     )
     server_lease: PositiveSeconds = _setting(
         30.0,
-        "Time without a sign of life after which other servers on the same file take this one for "
-        "dead, and its waits for ended; at least five checkpoint intervals.",
+        "Time without a renewal after which other servers on the store consider this one dead, and "
+        "its waits ended; at least five checkpoint intervals.",
     )
     drain_timeout: PositiveSeconds = _setting(
         10.0, "How long the server waits at shutdown for the posts it has accepted to commit."

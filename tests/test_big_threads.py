@@ -78,6 +78,7 @@ def left(server: ServerProcess) -> tuple[int, int]:
     return messages, purges
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 async def test_a_big_thread_is_cleared_four_mebibytes_at_a_time_with_posts_in_between(
     start_server: StartServer,

@@ -27,7 +27,7 @@ from threadbus.v1.bus_service_pb2 import (
 )
 from threadbus.v1.thread_service_pb2 import DeleteThreadRequest, DeleteThreadResponse
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite]
 
 #: Checks that may be warnings on the machine that the tests run on.
 OF_THE_MACHINE = {"open files", "disk", "file system", "wake-up"}

@@ -138,6 +138,7 @@ def test_a_signal_ends_a_wait_silently(
     assert running.returncode == code
 
 
+@pytest.mark.sqlite
 def test_a_lost_response_is_reported_with_a_way_to_check(
     start_server: StartServer, tmp_path: Path
 ) -> None:

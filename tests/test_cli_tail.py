@@ -167,6 +167,7 @@ def test_tail_reports_a_resync(shell: Shell, log: str) -> None:
         assert tail.wait(20) == 1
 
 
+@pytest.mark.sqlite
 def test_tail_continues_in_a_recreated_database(start_server: StartServer, tmp_path: Path) -> None:
     server = start_server()
     shell = Shell(server.address, tmp_path)

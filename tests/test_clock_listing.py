@@ -16,7 +16,7 @@ from threadbus.v1.thread_service_pb2 import (
     ListThreadsRequest,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite]
 
 steps = pytest.mark.parametrize("step", [-DAY, -MINUTES, -0.2, 2 * DAY])
 

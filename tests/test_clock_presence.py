@@ -23,7 +23,7 @@ HASTY = (
     *("--checkpoint-interval", "0.05", "--fallback-interval", "0.1"),
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite]
 
 steps = pytest.mark.parametrize("step", [-DAY, -MINUTES, 2 * DAY])
 

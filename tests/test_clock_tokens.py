@@ -19,7 +19,7 @@ from threadbus.v1.agent_service_pb2 import RegisterAgentRequest
 #: Grace periods in seconds: a short one, and one that outlasts the test.
 BRIEF, LONG = seconds(1), seconds(600)
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite]
 
 steps = pytest.mark.parametrize("step", [-DAY, -MINUTES, 2 * DAY])
 

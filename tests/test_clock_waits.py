@@ -15,7 +15,7 @@ from threadbus.v1.bus_service_pb2 import WaitEnding
 #: Duration of a wait, in seconds.
 LENGTH = 1.0
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite]
 
 steps = pytest.mark.parametrize("step", [-DAY, -MINUTES, 2 * DAY])
 

@@ -84,6 +84,7 @@ def terminal(server: ServerProcess, tmp_path: Path) -> Terminal:
     return Terminal(tmp_path, inherited | own)
 
 
+@pytest.mark.sqlite
 async def test_each_page_works_after_those_before_it(
     server: ServerProcess,
     terminal: Terminal,

@@ -112,6 +112,7 @@ async def test_a_server_under_nohup_outlives_its_terminal(
     assert "SIGTERM" in server.log[0]
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 @SIGNALS
 async def test_posts_in_flight_are_acknowledged_and_new_ones_are_refused(
@@ -157,6 +158,7 @@ async def test_posts_in_flight_are_acknowledged_and_new_ones_are_refused(
         ledger.check(name, await history(client.bus, name))
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 async def test_health_says_not_serving_as_soon_as_a_server_drains(
     start_server: StartServer, name: str

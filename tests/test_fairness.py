@@ -220,6 +220,7 @@ async def test_the_reserve_for_other_callers_is_limited(
         await asyncio.gather(*posts, return_exceptions=True)
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 async def test_an_agents_post_is_stored_before_another_callers_queue(
     start_server: StartServer, name: str

@@ -176,6 +176,7 @@ async def test_two_servers_on_one_file_have_one_operator(start_server: StartServ
         assert (await server_info(server, boss.metadata)).agent == "operator"
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 async def test_tokens_are_stored_nowhere_in_clear(start_server: StartServer) -> None:
     server = start_server("--log-level", "debug")

@@ -71,6 +71,7 @@ async def test_during_the_grace_period_both_tokens_work(
     assert await expired(bus, agent)
 
 
+@pytest.mark.sqlite
 async def test_the_grace_period_is_an_hour_at_most(
     agents: AgentStub, agent: Caller, server: ServerProcess
 ) -> None:
@@ -114,6 +115,7 @@ async def test_waits_opened_with_the_old_token_end_with_it_and_others_go_on(
             assert len(await going_on.messages(1)) == 1
 
 
+@pytest.mark.sqlite
 async def test_a_grace_period_of_more_than_an_hour_is_shortened_to_it(
     agents: AgentStub, agent: Caller, server: ServerProcess
 ) -> None:

@@ -24,6 +24,8 @@ from threadbus.v1.bus_service_pb2 import (
 )
 from threadbus.v1.message_pb2 import Cursor
 
+pytestmark = pytest.mark.sqlite
+
 DEBUG = ("--log-level", "debug")
 
 

@@ -33,6 +33,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [((), 0o600), (("--socket-mode", "0660"), 0o660), (("--socket-mode", "666"), 0o666)],

@@ -85,6 +85,7 @@ async def test_posts_of_a_client_that_vanishes_are_stored_whole_or_not_at_all(
     await check_retries(Peer(bus), thread)
 
 
+@pytest.mark.sqlite
 async def test_posting_goes_on_when_callers_of_queued_posts_disconnect(
     server: ServerProcess, bus: BusStub, thread: str
 ) -> None:

@@ -19,6 +19,7 @@ HASTY = ("--checkpoint-interval", "0.05", "--fallback-interval", "0.1")
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.sqlite
 async def test_state_that_could_not_be_saved_is_saved_once_it_can_be(
     start_server: StartServer, name: str
 ) -> None:

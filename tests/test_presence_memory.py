@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from bus_server.presence.changes import Changes
 from bus_server.presence.participant_cache import ParticipantCache
 from bus_server.presence.positions import UnsavedPositions
@@ -39,6 +41,7 @@ async def test_a_lapsed_agent_is_dropped_with_the_next_checkpoint(tmp_path: Path
         assert parts.presence.statistics().agents == {}
 
 
+@pytest.mark.sqlite
 async def test_state_that_could_not_be_saved_is_held(tmp_path: Path) -> None:
     settings = Settings(db=tmp_path / "bus.db", checkpoint_interval=3_600)
     async with (

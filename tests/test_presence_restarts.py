@@ -56,6 +56,7 @@ async def states(client: Connection, agents: dict[str, Caller]) -> dict[str, str
     return {name: await state(client.agents, agent.name) for name, agent in agents.items()}
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("how", ["stopped", "killed"])
 async def test_presence_is_right_after_a_restart(
     start_server: StartServer, name: str, how: str
@@ -173,6 +174,7 @@ async def test_positions_survive_a_restart(start_server: StartServer, name: str)
         assert (found.delivered_seq, found.read_seq) == (3, 2)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("count", [500, pytest.param(5_000, marks=pytest.mark.soak)])
 async def test_heartbeats_of_many_agents_cost_one_transaction_per_checkpoint_interval(
     start_server: StartServer, name: str, count: int

@@ -51,6 +51,7 @@ async def taken(bus: BusStub) -> None:
         await bus.GetServerInfo(GetServerInfoRequest(), timeout=10)
 
 
+@pytest.mark.sqlite
 async def test_a_received_post_is_stored_and_delivered_although_its_caller_disconnected(
     server: ServerProcess, bus: BusStub, thread: str
 ) -> None:

@@ -178,6 +178,7 @@ def test_the_servers_flags_can_be_chosen(project: Project) -> None:
     project.passes(1)
 
 
+@pytest.mark.sqlite
 def test_a_server_that_cannot_start_is_a_clear_error(project: Project) -> None:
     project.write(
         "conftest.py",

@@ -60,6 +60,7 @@ async def outcome_unknown(handle: ThreadHandle, request_id: str | None) -> str:
     return unknown.value.request_id
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 @pytest.mark.parametrize("given", [None, "mine"])
 async def test_a_post_committed_after_its_timeout_is_found_by_its_request_id(
@@ -91,6 +92,7 @@ async def test_a_post_to_a_hung_server_can_be_retried_when_it_resumes(
         assert again.seq == 1
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 async def test_a_post_to_a_busy_store_is_retried_until_it_is_stored(
     start_server: StartServer, name: str

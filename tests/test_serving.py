@@ -44,6 +44,7 @@ async def test_server_info_describes_the_server(bus: BusStub, server: ServerProc
     assert info.limits.max_wait_threads == 1_000
 
 
+@pytest.mark.sqlite
 def test_the_start_up_line_names_address_store_and_authentication(server: ServerProcess) -> None:
     assert server.announcement == (
         f"listening on {server.address} · store {server.db} (sqlite, fsync) · auth open (loopback)"

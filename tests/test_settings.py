@@ -58,6 +58,7 @@ def test_an_invalid_setting_is_refused_by_name(tmp_path: Path, flag: str, value:
     assert contents(tmp_path) == {}
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [[], ["--auth", "required", "--durability", "fast"]])
 async def test_the_start_can_be_announced_as_one_json_object(
@@ -150,7 +151,7 @@ def _table() -> str:
 
 
 def _default(setting: Setting) -> str:
-    if setting.kind is bool or setting.default == "":
+    if setting.kind is bool or setting.default in ("", None):
         return ""
     unit = setting.range.unit if setting.range else None
     if unit == "seconds":

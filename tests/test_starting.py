@@ -48,8 +48,9 @@ async def stored(server: ServerProcess) -> list[str]:
         return [message.content for message in await history(client.bus, "t")]
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
-@pytest.mark.parametrize(("table", "column"), [("token", "create_time"), ("presence", "state")])
+@pytest.mark.parametrize(("table", "column"), [("token", "create_time"), ("presence", "reported")])
 async def test_a_store_that_cannot_be_set_up_is_refused_in_one_line(
     database: Path, tmp_path: Path, table: str, column: str
 ) -> None:
@@ -62,6 +63,7 @@ async def test_a_store_that_cannot_be_set_up_is_refused_in_one_line(
     assert column in line
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 @pytest.mark.parametrize("lock", [locked, commit_lock_held], ids=["by_a_program", "by_a_server"])
 async def test_a_database_locked_for_longer_than_the_busy_timeout_is_refused(
@@ -76,6 +78,7 @@ async def test_a_database_locked_for_longer_than_the_busy_timeout_is_refused(
     assert await stored(start_server(db=db)) == [str(n) for n in range(10)]
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 async def test_a_database_on_a_full_disk_is_refused_and_unharmed(
     start_server: StartServer, database: Path, tmp_path: Path
@@ -121,6 +124,7 @@ async def test_a_server_runs_and_stops_with_any_standard_stream_closed_or_full(
         process.wait()
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 async def test_a_first_start_that_was_killed_leaves_a_whole_database_or_none(
     start_server: StartServer, tmp_path: Path

@@ -20,7 +20,7 @@ from tests.refused_start import contents, refused_start
 from tests.serving import ServerProcess
 from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite]
 
 #: A user that is neither the test's nor root.
 SOMEBODY = 12345

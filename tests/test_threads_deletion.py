@@ -57,6 +57,7 @@ async def fill(bus: BusStub, thread: str) -> None:
     await asyncio.gather(*(some(start) for start in range(200)))
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 async def test_a_deletion_interrupted_by_kill_9_is_finished_after_the_restart(
     start_server: StartServer,

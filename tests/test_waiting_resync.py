@@ -191,6 +191,7 @@ async def test_a_cursor_stays_valid_across_a_restart(start_server: StartServer, 
     assert [message.content for message in messages_in(resumed.received)] == ["c", "d"]
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 async def test_a_cursor_of_an_old_database_is_resynced_by_a_new_one(
     start_server: StartServer,

@@ -1,8 +1,8 @@
 """The other servers on the store: which are alive, and which waits they have open.
 
-A server that is alone writes nothing here but its own row, once, by which one that is running
-learns of it. While there are several, each renews its lease, and writes with its checkpoints which
-waits it has open.
+Each server writes a row of its own once, by which those that are running learn of it. While there
+are several, each renews its lease, and writes with its checkpoints which waits it has open. One
+that is alone writes nothing more.
 """
 
 import asyncio

@@ -112,8 +112,8 @@ async def _repeated(work: Callable[[], Awaitable[None]]) -> None:
         except ConnectionLost as error:
             if not warned or loop.time() - began > CONNECT_TIMEOUT:
                 logger.warning(
-                    "hints between servers are lost (%s): messages posted through other servers"
-                    " are only seen at the next --fallback-interval",
+                    "hints between servers are lost (%s): what other servers write is only seen"
+                    " at the next --fallback-interval",
                     error,
                 )
             warned = True

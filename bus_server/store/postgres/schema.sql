@@ -109,7 +109,7 @@ CREATE INDEX token_agent ON token (agent);
 -- Deleted threads that still have rows in other tables.
 CREATE TABLE purge (thread_id bigint PRIMARY KEY);
 
--- The servers on the store, as far as one has seen another; a server that stops deletes its row.
+-- The servers on the store. One that stops deletes its row.
 CREATE TABLE server (
     name text COLLATE "C" PRIMARY KEY,
     renew_time bigint NOT NULL, -- when it last renewed its lease; increases each time

@@ -117,8 +117,8 @@ class DatagramWaker:
                 except OSError as error:
                     if not warned:
                         logger.warning(
-                            "%s cannot be used (%s): messages posted through other servers are "
-                            "only seen at the next --fallback-interval",
+                            "%s cannot be used (%s): what other servers write is only seen at "
+                            "the next --fallback-interval",
                             self._folder,
                             error.strerror or error,
                         )

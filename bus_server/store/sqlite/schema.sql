@@ -97,7 +97,7 @@ CREATE TABLE token (
 -- Deleted threads that still have rows in other tables.
 CREATE TABLE purge (thread_id INTEGER PRIMARY KEY) STRICT;
 
--- The servers on the store, as far as one has seen another; a server that stops deletes its row.
+-- The servers on the store. One that stops deletes its row.
 CREATE TABLE server (
     name TEXT PRIMARY KEY,
     renew_time INTEGER NOT NULL, -- when it last renewed its lease; increases each time

@@ -104,8 +104,8 @@ class Wait(_message.Message):
     """
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Cursor]:
-        """Its position in each of its threads; on another server, that when it started. Empty while the
-        wait is starting.
+        """Its position in each of its threads; of a wait on another server, its position when it started.
+        Empty while the wait is starting.
         """
 
     @_builtins.property

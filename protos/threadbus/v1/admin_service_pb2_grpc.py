@@ -48,7 +48,7 @@ class AdminServiceServicer(object):
 
     def ListWaits(self, request, context):
         """Returns a page of the open waits on this server and on others of the same store: which agents
-        wait on which threads, and since when. Those on other servers are as of the last checkpoint.
+        wait on which threads, and since when. Those on other servers are as of their last checkpoints.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

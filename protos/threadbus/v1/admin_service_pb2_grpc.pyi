@@ -37,7 +37,7 @@ class AdminServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     ListWaits: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListWaitsRequest, _admin_service_pb2.ListWaitsResponse]
     """Returns a page of the open waits on this server and on others of the same store: which agents
-    wait on which threads, and since when. Those on other servers are as of the last checkpoint.
+    wait on which threads, and since when. Those on other servers are as of their last checkpoints.
     """
 
 @_typing.type_check_only
@@ -47,7 +47,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListWaits: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListWaitsRequest, _admin_service_pb2.ListWaitsResponse]  # type: ignore[assignment]
     """Returns a page of the open waits on this server and on others of the same store: which agents
-    wait on which threads, and since when. Those on other servers are as of the last checkpoint.
+    wait on which threads, and since when. Those on other servers are as of their last checkpoints.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -60,7 +60,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListWaitsResponse, _abc.Awaitable[_admin_service_pb2.ListWaitsResponse]]:
         """Returns a page of the open waits on this server and on others of the same store: which agents
-        wait on which threads, and since when. Those on other servers are as of the last checkpoint.
+        wait on which threads, and since when. Those on other servers are as of their last checkpoints.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

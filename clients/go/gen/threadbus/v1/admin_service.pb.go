@@ -159,8 +159,8 @@ type Wait struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The agent that waits; `anonymous` for a call without a token.
 	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
-	// Its position in each of its threads; on another server, that when it started. Empty while the
-	// wait is starting.
+	// Its position in each of its threads; of a wait on another server, its position when it started.
+	// Empty while the wait is starting.
 	Threads []*Cursor `protobuf:"bytes,2,rep,name=threads,proto3" json:"threads,omitempty"`
 	// When it was opened, on the server's clock.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`

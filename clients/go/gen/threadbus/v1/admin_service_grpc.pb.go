@@ -32,7 +32,7 @@ const (
 // Shows operators what the servers of a store are doing.
 type AdminServiceClient interface {
 	// Returns a page of the open waits on this server and on others of the same store: which agents
-	// wait on which threads, and since when. Those on other servers are as of the last checkpoint.
+	// wait on which threads, and since when. Those on other servers are as of their last checkpoints.
 	ListWaits(ctx context.Context, in *ListWaitsRequest, opts ...grpc.CallOption) (*ListWaitsResponse, error)
 }
 
@@ -61,7 +61,7 @@ func (c *adminServiceClient) ListWaits(ctx context.Context, in *ListWaitsRequest
 // Shows operators what the servers of a store are doing.
 type AdminServiceServer interface {
 	// Returns a page of the open waits on this server and on others of the same store: which agents
-	// wait on which threads, and since when. Those on other servers are as of the last checkpoint.
+	// wait on which threads, and since when. Those on other servers are as of their last checkpoints.
 	ListWaits(context.Context, *ListWaitsRequest) (*ListWaitsResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }

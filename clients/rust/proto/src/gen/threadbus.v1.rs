@@ -492,8 +492,8 @@ pub struct Wait {
     /// The agent that waits; `anonymous` for a call without a token.
     #[prost(string, tag = "1")]
     pub agent: ::prost::alloc::string::String,
-    /// Its position in each of its threads; on another server, that when it started. Empty while the
-    /// wait is starting.
+    /// Its position in each of its threads; of a wait on another server, its position when it started.
+    /// Empty while the wait is starting.
     #[prost(message, repeated, tag = "2")]
     pub threads: ::prost::alloc::vec::Vec<Cursor>,
     /// When it was opened, on the server's clock.
@@ -607,7 +607,7 @@ pub mod admin_service_client {
             self
         }
         /// Returns a page of the open waits on this server and on others of the same store: which agents
-        /// wait on which threads, and since when. Those on other servers are as of the last checkpoint.
+        /// wait on which threads, and since when. Those on other servers are as of their last checkpoints.
         pub async fn list_waits(
             &mut self,
             request: impl tonic::IntoRequest<super::ListWaitsRequest>,

@@ -58,8 +58,8 @@ export interface Wait {
   /** The agent that waits; `anonymous` for a call without a token. */
   agent: string;
   /**
-   * Its position in each of its threads; on another server, that when it started. Empty while the
-   * wait is starting.
+   * Its position in each of its threads; of a wait on another server, its position when it started.
+   * Empty while the wait is starting.
    */
   threads: Cursor[];
   /** When it was opened, on the server's clock. */
@@ -418,7 +418,7 @@ export const AdminServiceDefinition = {
   methods: {
     /**
      * Returns a page of the open waits on this server and on others of the same store: which agents
-     * wait on which threads, and since when. Those on other servers are as of the last checkpoint.
+     * wait on which threads, and since when. Those on other servers are as of their last checkpoints.
      */
     listWaits: {
       name: "ListWaits",
@@ -436,7 +436,7 @@ export type AdminServiceService = typeof AdminServiceService;
 export const AdminServiceService = {
   /**
    * Returns a page of the open waits on this server and on others of the same store: which agents
-   * wait on which threads, and since when. Those on other servers are as of the last checkpoint.
+   * wait on which threads, and since when. Those on other servers are as of their last checkpoints.
    */
   listWaits: {
     path: "/threadbus.v1.AdminService/ListWaits" as const,
@@ -452,7 +452,7 @@ export const AdminServiceService = {
 export interface AdminServiceServer extends UntypedServiceImplementation {
   /**
    * Returns a page of the open waits on this server and on others of the same store: which agents
-   * wait on which threads, and since when. Those on other servers are as of the last checkpoint.
+   * wait on which threads, and since when. Those on other servers are as of their last checkpoints.
    */
   listWaits: handleUnaryCall<ListWaitsRequest, ListWaitsResponse>;
 }
@@ -460,7 +460,7 @@ export interface AdminServiceServer extends UntypedServiceImplementation {
 export interface AdminServiceClient extends Client {
   /**
    * Returns a page of the open waits on this server and on others of the same store: which agents
-   * wait on which threads, and since when. Those on other servers are as of the last checkpoint.
+   * wait on which threads, and since when. Those on other servers are as of their last checkpoints.
    */
   listWaits(
     request: ListWaitsRequest,

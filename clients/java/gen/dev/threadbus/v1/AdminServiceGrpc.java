@@ -116,7 +116,7 @@ public final class AdminServiceGrpc {
     /**
      * <pre>
      * Returns a page of the open waits on this server and on others of the same store: which agents
-     * wait on which threads, and since when. Those on other servers are as of the last checkpoint.
+     * wait on which threads, and since when. Those on other servers are as of their last checkpoints.
      * </pre>
      */
     default void listWaits(dev.threadbus.v1.ListWaitsRequest request,
@@ -161,7 +161,7 @@ public final class AdminServiceGrpc {
     /**
      * <pre>
      * Returns a page of the open waits on this server and on others of the same store: which agents
-     * wait on which threads, and since when. Those on other servers are as of the last checkpoint.
+     * wait on which threads, and since when. Those on other servers are as of their last checkpoints.
      * </pre>
      */
     public void listWaits(dev.threadbus.v1.ListWaitsRequest request,
@@ -193,7 +193,7 @@ public final class AdminServiceGrpc {
     /**
      * <pre>
      * Returns a page of the open waits on this server and on others of the same store: which agents
-     * wait on which threads, and since when. Those on other servers are as of the last checkpoint.
+     * wait on which threads, and since when. Those on other servers are as of their last checkpoints.
      * </pre>
      */
     public dev.threadbus.v1.ListWaitsResponse listWaits(dev.threadbus.v1.ListWaitsRequest request) throws io.grpc.StatusException {
@@ -224,7 +224,7 @@ public final class AdminServiceGrpc {
     /**
      * <pre>
      * Returns a page of the open waits on this server and on others of the same store: which agents
-     * wait on which threads, and since when. Those on other servers are as of the last checkpoint.
+     * wait on which threads, and since when. Those on other servers are as of their last checkpoints.
      * </pre>
      */
     public dev.threadbus.v1.ListWaitsResponse listWaits(dev.threadbus.v1.ListWaitsRequest request) {
@@ -255,7 +255,7 @@ public final class AdminServiceGrpc {
     /**
      * <pre>
      * Returns a page of the open waits on this server and on others of the same store: which agents
-     * wait on which threads, and since when. Those on other servers are as of the last checkpoint.
+     * wait on which threads, and since when. Those on other servers are as of their last checkpoints.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.ListWaitsResponse> listWaits(

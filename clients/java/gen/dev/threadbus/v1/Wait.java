@@ -103,8 +103,8 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.Cursor> threads_;
   /**
    * <pre>
-   * Its position in each of its threads; on another server, that when it started. Empty while the
-   * wait is starting.
+   * Its position in each of its threads; of a wait on another server, its position when it started.
+   * Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -115,8 +115,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its position in each of its threads; on another server, that when it started. Empty while the
-   * wait is starting.
+   * Its position in each of its threads; of a wait on another server, its position when it started.
+   * Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -128,8 +128,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its position in each of its threads; on another server, that when it started. Empty while the
-   * wait is starting.
+   * Its position in each of its threads; of a wait on another server, its position when it started.
+   * Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -140,8 +140,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its position in each of its threads; on another server, that when it started. Empty while the
-   * wait is starting.
+   * Its position in each of its threads; of a wait on another server, its position when it started.
+   * Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -152,8 +152,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its position in each of its threads; on another server, that when it started. Empty while the
-   * wait is starting.
+   * Its position in each of its threads; of a wait on another server, its position when it started.
+   * Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -797,8 +797,8 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Its position in each of its threads; on another server, that when it started. Empty while the
-     * wait is starting.
+     * Its position in each of its threads; of a wait on another server, its position when it started.
+     * Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -812,8 +812,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads; on another server, that when it started. Empty while the
-     * wait is starting.
+     * Its position in each of its threads; of a wait on another server, its position when it started.
+     * Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -827,8 +827,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads; on another server, that when it started. Empty while the
-     * wait is starting.
+     * Its position in each of its threads; of a wait on another server, its position when it started.
+     * Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -842,8 +842,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads; on another server, that when it started. Empty while the
-     * wait is starting.
+     * Its position in each of its threads; of a wait on another server, its position when it started.
+     * Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -864,8 +864,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads; on another server, that when it started. Empty while the
-     * wait is starting.
+     * Its position in each of its threads; of a wait on another server, its position when it started.
+     * Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -883,8 +883,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads; on another server, that when it started. Empty while the
-     * wait is starting.
+     * Its position in each of its threads; of a wait on another server, its position when it started.
+     * Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -904,8 +904,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads; on another server, that when it started. Empty while the
-     * wait is starting.
+     * Its position in each of its threads; of a wait on another server, its position when it started.
+     * Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -926,8 +926,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads; on another server, that when it started. Empty while the
-     * wait is starting.
+     * Its position in each of its threads; of a wait on another server, its position when it started.
+     * Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -945,8 +945,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads; on another server, that when it started. Empty while the
-     * wait is starting.
+     * Its position in each of its threads; of a wait on another server, its position when it started.
+     * Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -964,8 +964,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads; on another server, that when it started. Empty while the
-     * wait is starting.
+     * Its position in each of its threads; of a wait on another server, its position when it started.
+     * Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -984,8 +984,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads; on another server, that when it started. Empty while the
-     * wait is starting.
+     * Its position in each of its threads; of a wait on another server, its position when it started.
+     * Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1002,8 +1002,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads; on another server, that when it started. Empty while the
-     * wait is starting.
+     * Its position in each of its threads; of a wait on another server, its position when it started.
+     * Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1020,8 +1020,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads; on another server, that when it started. Empty while the
-     * wait is starting.
+     * Its position in each of its threads; of a wait on another server, its position when it started.
+     * Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1032,8 +1032,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads; on another server, that when it started. Empty while the
-     * wait is starting.
+     * Its position in each of its threads; of a wait on another server, its position when it started.
+     * Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1047,8 +1047,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads; on another server, that when it started. Empty while the
-     * wait is starting.
+     * Its position in each of its threads; of a wait on another server, its position when it started.
+     * Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1063,8 +1063,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads; on another server, that when it started. Empty while the
-     * wait is starting.
+     * Its position in each of its threads; of a wait on another server, its position when it started.
+     * Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1075,8 +1075,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads; on another server, that when it started. Empty while the
-     * wait is starting.
+     * Its position in each of its threads; of a wait on another server, its position when it started.
+     * Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -1088,8 +1088,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its position in each of its threads; on another server, that when it started. Empty while the
-     * wait is starting.
+     * Its position in each of its threads; of a wait on another server, its position when it started.
+     * Empty while the wait is starting.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 2;</code>

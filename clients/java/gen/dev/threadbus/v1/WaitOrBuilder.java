@@ -32,8 +32,8 @@ public interface WaitOrBuilder extends
 
   /**
    * <pre>
-   * Its position in each of its threads; on another server, that when it started. Empty while the
-   * wait is starting.
+   * Its position in each of its threads; of a wait on another server, its position when it started.
+   * Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -42,8 +42,8 @@ public interface WaitOrBuilder extends
       getThreadsList();
   /**
    * <pre>
-   * Its position in each of its threads; on another server, that when it started. Empty while the
-   * wait is starting.
+   * Its position in each of its threads; of a wait on another server, its position when it started.
+   * Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -51,8 +51,8 @@ public interface WaitOrBuilder extends
   dev.threadbus.v1.Cursor getThreads(int index);
   /**
    * <pre>
-   * Its position in each of its threads; on another server, that when it started. Empty while the
-   * wait is starting.
+   * Its position in each of its threads; of a wait on another server, its position when it started.
+   * Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -60,8 +60,8 @@ public interface WaitOrBuilder extends
   int getThreadsCount();
   /**
    * <pre>
-   * Its position in each of its threads; on another server, that when it started. Empty while the
-   * wait is starting.
+   * Its position in each of its threads; of a wait on another server, its position when it started.
+   * Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
@@ -70,8 +70,8 @@ public interface WaitOrBuilder extends
       getThreadsOrBuilderList();
   /**
    * <pre>
-   * Its position in each of its threads; on another server, that when it started. Empty while the
-   * wait is starting.
+   * Its position in each of its threads; of a wait on another server, its position when it started.
+   * Empty while the wait is starting.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 2;</code>
