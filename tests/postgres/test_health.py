@@ -46,7 +46,7 @@ async def test_a_store_fails_while_its_database_is_down(caplog: pytest.LogCaptur
 
 
 async def _restart(cluster: Cluster, store: PostgresStore) -> None:
-    cluster.stop(immediately=True)
+    cluster.stop()
     for _ in range(2):
         await store.inspect()
         assert store.failing

@@ -68,7 +68,7 @@ async def test_posts_and_reads_survive_a_crash_of_the_database() -> None:
             async with posters.running():
                 for _ in range(2):
                     await posters.wait_for(20)
-                    await asyncio.to_thread(cluster.stop, immediately=True)
+                    await asyncio.to_thread(cluster.stop)
                     acknowledged = max(posters.acknowledged.values())
                     reading = asyncio.create_task(store.heads(["t"]))
                     await asyncio.to_thread(cluster.start)
