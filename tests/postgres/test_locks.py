@@ -82,7 +82,9 @@ async def test_a_deadlock_only_delays_a_batch(
     postgres_url: str, session: psycopg.AsyncConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG", "bus_server.store.postgres.store")
-    async with opened(postgres_url) as store:
+    # A session looks for deadlocks once, when it has waited for so long: only the store's does.
+    await session.execute("SET deadlock_timeout = '60s'")
+    async with opened(f"{postgres_url}%20-cdeadlock_timeout%3D2s", busy_timeout=20) as store:
         await commit(store, create("t"), create("u"))
         await session.execute("SELECT 1 FROM thread WHERE name = 'u' FOR UPDATE")
         posting = asyncio.create_task(commit(store, post("t"), post("u")))
