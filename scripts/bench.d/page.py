@@ -25,9 +25,9 @@ _LIMITS = """\
 ## Where a goal is missed, and why
 
 - **P1.** Posts that are committed together are answered together, which costs gRPC less. With 64 \
-in flight, batches of 40 pay for nearly all that the store does: another full run found 1.05, and \
-one round of this one 1.07. With 8 in flight the batches are small, and while the disk syncs, a \
-tenth of the time, nothing else is to be done.
+in flight, batches of 40 pay for nearly all that the store does: full runs on three days found \
+0.97, 1.03 and 1.05. With 8 in flight the batches are small, and while the disk syncs, a tenth of \
+the time, nothing else is to be done.
 - **P2.** A bare server with a database thread takes 1.5 round trips, and 1.17 if it syncs on the \
 event loop's thread. That was tried here, and no faster: see [the linger](decisions/linger.md). \
 What is left of a lone post is some 130 small steps, with caches that are cold.
@@ -45,8 +45,8 @@ of CPU time more than the floor's: it records for each agent what it was sent, a
 work, computes its position and its next keepalive, and sees whether the wait is over.
 - **P9.** An isolated wake-up includes waking the processor: with a post every 50 ms, as here, \
 ThreadBus takes 1.5 times as long as with one every 5 ms (P2), while AgentChatBus is busy all the \
-time. Half of its posts failed in this run; the posts/s are of those that it stored. Their ratio \
-varies by a third from round to round, and was above the goal in some.
+time. Half of its posts fail; the posts/s are of those that it stored. Their ratio varies by a \
+third from round to round, and is above the goal in some runs.
 - **SDK, replay.** A bare stub parses a frame of a thousand messages at once. The SDK also marks \
 each message as read when the next one is requested.
 """
