@@ -131,6 +131,7 @@ async def test_an_agent_that_is_unregistered_is_no_participant(
             assert list(await participants(store)) in ([], ["ann"])
 
 
+@pytest.mark.slow
 async def test_threads_made_anew_have_ids_in_the_order_of_their_commits(postgres_url: str) -> None:
     async with opened(postgres_url) as store, opened(postgres_url) as other:
         ids: list[int] = []

@@ -173,6 +173,7 @@ async def _post_until_unknown(store: PostgresStore) -> int:
     raise AssertionError
 
 
+@pytest.mark.slow
 async def test_an_outcome_that_cannot_be_found_out_is_unknown(
     store: PostgresStore, faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +194,7 @@ async def test_an_outcome_that_cannot_be_found_out_is_unknown(
     assert (again.seq, again.deduplicated) == (1, True)
 
 
+@pytest.mark.slow
 async def test_a_batch_that_was_never_sent_is_refused_as_not_stored(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch, postgres: Cluster
 ) -> None:
@@ -213,6 +215,7 @@ async def test_a_batch_that_was_never_sent_is_refused_as_not_stored(
     await commit(store, post())
 
 
+@pytest.mark.slow
 async def test_a_session_that_hangs_is_given_up(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch, postgres: Cluster
 ) -> None:
@@ -261,6 +264,7 @@ class Waiting:
         self.store._committer._connection.cut()
 
 
+@pytest.mark.slow
 async def test_a_session_whose_client_is_gone_does_not_commit(
     store: PostgresStore, session: psycopg.AsyncConnection
 ) -> None:

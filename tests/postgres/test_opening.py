@@ -63,6 +63,7 @@ async def test_a_missing_schema_is_refused(postgres: Cluster) -> None:
     assert "create one" in await refused(postgres.url("missing"))
 
 
+@pytest.mark.slow
 async def test_a_database_of_another_encoding_is_refused(postgres: Cluster) -> None:
     postgres.execute("CREATE DATABASE ascii ENCODING 'SQL_ASCII' TEMPLATE template0")
     assert "its encoding is SQL_ASCII" in await refused(postgres.url(database="ascii"))

@@ -71,6 +71,7 @@ async def test_reads_go_on_if_all_connections_are_ended(
     assert [list(heads) for heads in found] == [["t"]] * 20
 
 
+@pytest.mark.slow
 async def test_a_read_whose_session_hangs_is_tried_again_on_another_one(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
