@@ -88,16 +88,16 @@ async def test_a_checkpoint_writes_presence_and_waits_in_one_transaction(
 ) -> None:
     with pair(tmp_path / "bus.db", *HASTY, "--log-level", "debug") as (here, there):
         async with connected(here.address, name) as client, connected(there.address) as other:
-            agent = await registered(client.agents, client.bus, "coder")
-            await join(client.threads, name, agent)
-            async with open_wait(agent, name):
-                await until_waiting(other, name, agent.name)
-        (number, *_) = [
-            number for number, each in enumerate(statements(here)) if "INTO wait " in each
-        ]
-        before = statements(here)[:number]
-        begun = max(at for at, each in enumerate(before) if each == "BEGIN IMMEDIATE")
-        assert any("INTO presence " in each for each in before[begun:])
+            for _ in range(2):  # the first time, the servers may not know each other yet
+                before = len(statements(here))
+                agent = await registered(client.agents, client.bus, "coder")
+                await join(client.threads, name, agent)
+                async with open_wait(agent, name):
+                    await until_waiting(other, name, agent.name)
+        now = statements(here)[before:]
+        number = next(number for number, each in enumerate(now) if "INTO wait " in each)
+        begun = max(at for at, each in enumerate(now[:number]) if each == "BEGIN IMMEDIATE")
+        assert any("INTO presence " in each for each in now[begun:number])
 
 
 @pytest.mark.slow
