@@ -69,11 +69,16 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
+                "state.local, state.last_seen_time = True, self._clock.now()\n            if now",
+                "state.local = True\n            if now",
+            ),
+            Edit(
+                _PRESENCE,
                 "            "
                 + _RENEWED
                 + "        self._publish(agent, state, now)\n\n    def add_remote",
                 "        self._publish(agent, state, now)\n\n    def add_remote",
-            )
+            ),
         ],
         [
             "tests/test_presence_timeouts.py::test_a_wait_outlasts_ten_timeouts_and_its_end_is_the_last_activity"

@@ -36,8 +36,8 @@ from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 Servers = tuple[ServerProcess, ServerProcess]
 
-#: So rarely that it looks in no test.
-RARELY = ("--fallback-interval", "3600")
+#: So rarely that no server polls in a test, nor has one a reason to by another one's checkpoint.
+RARELY = ("--fallback-interval", "3600", "--checkpoint-interval", "3600")
 
 
 @contextlib.asynccontextmanager
