@@ -252,6 +252,31 @@ async def until_waiting_anywhere(client: Connection, agent: str) -> None:
     await until_state(client.agents, agent, "WAITING")
 
 
+async def test_a_call_ends_the_offline_of_a_session_that_was_ended_elsewhere(
+    both: tuple[Connection, Connection], name: str
+) -> None:
+    here, there = both
+    agent = await registered(here.agents, here.bus, "coder")
+    await beat(here.bus, caller_of(agent), lease=60)
+    await until_state(there.agents, agent.name, "IDLE")
+    await there.agents.EndSession(EndSessionRequest(), metadata=agent.metadata)
+    await beat(here.bus, caller_of(agent), lease=60)  # this server does not know yet
+    for each in (there, here):
+        await until_state(each.agents, agent.name, "IDLE")
+
+
+async def test_an_agent_that_calls_one_server_and_waits_at_another_is_waiting(
+    both: tuple[Connection, Connection], name: str
+) -> None:
+    here, there = both
+    agent = await registered(here.agents, here.bus, "coder")
+    await beat(there.bus, caller_of(agent), lease=60)
+    async with open_wait(agent, name):
+        await until_state(there.agents, agent.name, "WAITING")
+        await beat(there.bus, caller_of(agent), lease=60)
+        assert await state(there.agents, agent.name) == "WAITING"
+
+
 async def test_what_an_agent_reports_at_one_server_counts_where_it_waits(
     both: tuple[Connection, Connection], name: str
 ) -> None:

@@ -87,8 +87,7 @@ class Servers:
     async def _look(self) -> None:
         stored = await self._store.servers()
         if stored.pop(self.name, None) is None and self._stored and not self._left:
-            self._forget_written()  # another server removed this one, with its waits
-            self._renew_soon()
+            self._renew_soon()  # another server removed this one, with its waits
         for name in self._others.keys() - stored.keys():
             await self._forget(name)
         for name, (renew_time, lease) in stored.items():
@@ -129,7 +128,10 @@ class Servers:
             command = SaveServer(self.name, round(self._lease * 1e6), bodies, gone)
             self._uncertain |= bodies.keys()
             if not await self._writer.submit(command):
-                self._forget_written()  # as in `_look`; or this is the first time
+                # It was not there: this is the first time, or another server had removed it.
+                self._written.clear()
+                self._uncertain.clear()
+                self._changes.unsaved.set()
             self._renew, self._stored = False, True
             self._written |= bodies.keys()
             self._uncertain -= bodies.keys()
@@ -181,12 +183,6 @@ class Servers:
     def _renew_soon(self) -> None:
         """Renew the lease with the next checkpoint."""
         self._renew = True
-        self._changes.unsaved.set()
-
-    def _forget_written(self) -> None:
-        """Record that none of this server's waits is in the store."""
-        self._written.clear()
-        self._uncertain.clear()
         self._changes.unsaved.set()
 
     async def _forget(self, name: str) -> None:

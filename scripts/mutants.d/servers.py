@@ -62,12 +62,12 @@ SABOTAGES = [
         [f"{_LEASES}::test_servers_that_do_nothing_stay_alive"],
     ),
     Sabotage(
-        "a server that finds its row gone does not write its waits again",
+        "a server that finds its row gone only writes it when it renews its lease",
         [
             Edit(
                 _SERVERS,
-                "            self._forget_written()  # another",
-                "            pass  # another",
+                "self._renew_soon()  # another",
+                "pass  # another",
             )
         ],
         [f"{_LEASES}::test_a_server_whose_row_is_gone_writes_its_waits_again"],
@@ -90,7 +90,7 @@ SABOTAGES = [
     Sabotage(
         "an agent that calls one server and waits at another is IDLE",
         [Edit(_PRESENCE, "            state.remote_waits = count\n", "            pass\n")],
-        [_WORK],
+        [f"{_TESTS}::test_an_agent_that_calls_one_server_and_waits_at_another_is_waiting"],
     ),
     Sabotage(
         "an agent of which only the store knows is LAPSED although it waits",
@@ -156,9 +156,7 @@ SABOTAGES = [
                 "False",
             )
         ],
-        [
-            "tests/test_clock_presence.py::test_of_two_servers_with_different_clocks_the_later_activity_counts"
-        ],
+        [f"{_TESTS}::test_a_call_ends_the_offline_of_a_session_that_was_ended_elsewhere"],
         timeout=30,
     ),
     Sabotage(
