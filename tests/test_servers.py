@@ -260,7 +260,7 @@ async def test_a_call_ends_the_offline_of_a_session_that_was_ended_elsewhere(
     await beat(here.bus, caller_of(agent), lease=60)
     await until_state(there.agents, agent.name, "IDLE")
     await there.agents.EndSession(EndSessionRequest(), metadata=agent.metadata)
-    await beat(here.bus, caller_of(agent), lease=60)  # this server does not know yet
+    await Peer(here.bus, agent.caller).post(name)  # this server does not know yet
     for each in (there, here):
         await until_state(each.agents, agent.name, "IDLE")
 
@@ -270,7 +270,8 @@ async def test_an_agent_that_calls_one_server_and_waits_at_another_is_waiting(
 ) -> None:
     here, there = both
     agent = await registered(here.agents, here.bus, "coder")
-    await beat(there.bus, caller_of(agent), lease=60)
+    for each in both:
+        await beat(each.bus, caller_of(agent), lease=60)
     async with open_wait(agent, name):
         await until_state(there.agents, agent.name, "WAITING")
         await beat(there.bus, caller_of(agent), lease=60)

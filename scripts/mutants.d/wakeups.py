@@ -165,7 +165,7 @@ SABOTAGES = [
                 "if version is None and await self._refresh():",
             )
         ],
-        ["tests/test_two_servers.py::test_a_wait_delivers_posts_of_the_other_server"],
+        ["tests/sqlite/test_hints.py::test_without_hints_the_fallback_still_sees_everything"],
     ),
     Sabotage(
         "the fallback remembers data_version before it has read the heads",
