@@ -253,6 +253,11 @@ async def _run(
         if token_file := settings.operator_token_file or store.token_file:
             token, replace = operator_token(token_file), token_file == store.token_file
             await store.commit([SetOperatorToken(token_hash(token), replace)])
+        elif settings.auth == "required":
+            logger.warning(
+                "no --operator-token-file: agents can only be registered with an operator's token "
+                "that the store has already"
+            )
         parts.presence.restore(await store.presence_rows(0))
         if settings.fallback_interval:  # else it takes no notice of other servers
             await parts.servers.enter()

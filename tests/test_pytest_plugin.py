@@ -194,7 +194,7 @@ def test_a_server_that_cannot_start_is_a_clear_error(project: Project) -> None:
     done = project.test()
     assert done.returncode == 1
     assert "The ThreadBus server did not start: exit code 2." in done.stdout
-    assert "'none' is not one of 'full', 'fast'" in done.stdout
+    assert "'none' is not one of 'full', 'replicated', 'fast'" in done.stdout
     assert "-m bus_server --durability none" in done.stdout
     assert "pytest_plugin.py" not in done.stdout, "a traceback says nothing to its reader"
 

@@ -1,6 +1,7 @@
 """Servers on one store: each tells the truth about the agents that wait at another one."""
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.connections import Connection, connected
 from tests.own_bus import opened
 from tests.participation import join, participants
 from tests.peers import Peer, registered
-from tests.polling import until_known
+from tests.polling import until, until_known
 from tests.presence import beat, seen, state, until_state
 from tests.refusals import refused
 from tests.server_pairs import (
@@ -24,9 +25,11 @@ from tests.server_pairs import (
     has_waits,
     open_wait,
     pair,
+    stored,
     until_waiting,
     waits,
 )
+from tests.serving import ServerProcess
 from threadbus.v1.admin_service_pb2 import ListWaitsRequest
 from threadbus.v1.agent_pb2 import (
     PRESENCE_AWAITING_HUMAN,
@@ -35,7 +38,11 @@ from threadbus.v1.agent_pb2 import (
     PRESENCE_WAITING,
     Participant,
 )
-from threadbus.v1.agent_service_pb2 import EndSessionRequest, UnregisterAgentRequest
+from threadbus.v1.agent_service_pb2 import (
+    EndSessionRequest,
+    GetAgentRequest,
+    UnregisterAgentRequest,
+)
 from threadbus.v1.bus_service_pb2 import WaitEnding
 from threadbus.v1.message_pb2 import PRIORITY_URGENT, MessageFilter
 
@@ -276,6 +283,66 @@ async def test_an_agent_that_calls_one_server_and_waits_at_another_is_waiting(
         await until_state(there.agents, agent.name, "WAITING")
         await beat(there.bus, caller_of(agent), lease=60)
         assert await state(there.agents, agent.name) == "WAITING"
+
+
+async def test_a_call_to_a_server_that_does_not_know_the_agent_ends_no_report(
+    both: tuple[Connection, Connection], name: str
+) -> None:
+    here, there = both
+    agent = await registered(here.agents, here.bus, "coder")
+    await beat(here.bus, caller_of(agent), state=PRESENCE_AWAITING_HUMAN, lease=60)
+    await Peer(there.bus, agent.caller).post(name)  # at once
+    for each in (there, here):
+        await until_state(each.agents, agent.name, "AWAITING_HUMAN")
+    await there.agents.EndSession(EndSessionRequest(), metadata=agent.metadata)
+    await until_state(here.agents, agent.name, "OFFLINE")
+    await Peer(here.bus, agent.caller).post(name)  # OFFLINE agents are not in memory
+    for each in (there, here):
+        await until_state(each.agents, agent.name, "IDLE")
+
+
+async def test_a_call_to_another_server_does_not_shorten_the_time_for_work(
+    both: tuple[Connection, Connection], name: str
+) -> None:
+    here, there = both
+    agent = await registered(here.agents, here.bus, "coder")
+    async with open_wait(agent, name) as frames:
+        await Peer(here.bus).post(name)
+        await frames.messages(1)
+        await until_state(there.agents, agent.name, "WORKING")
+        await there.agents.GetAgent(GetAgentRequest(agent=agent.name), metadata=agent.metadata)
+    for each in both:
+        await until_state(each.agents, agent.name, "WORKING")
+    ended = time.monotonic()
+
+    async def outlasted() -> bool:
+        """Returns whether it has been WORKING for two agent timeouts since."""
+        for each in both:
+            assert await state(each.agents, agent.name) == "WORKING"
+        return time.monotonic() > ended + 2
+
+    await until_known(outlasted)
+    # When the work is done, its lease counts again.
+    await Peer(there.bus, agent.caller).post(name)
+    for each in both:
+        await until_state(each.agents, agent.name, "LAPSED")
+
+
+async def test_a_new_server_knows_what_an_agent_reported(tmp_path: Path, name: str) -> None:
+    db = tmp_path / "bus.db"
+    with ServerProcess(db, *HASTY) as here:
+        async with connected(here.address) as client:
+            agent = await registered(client.agents, client.bus, "coder")
+            await beat(client.bus, caller_of(agent), state=PRESENCE_WAITING, lease=60)
+            await until(lambda: stored(db, "presence") == 1)
+            with ServerProcess(db, *HASTY) as there:
+                async with connected(there.address) as other:
+                    assert await state(other.agents, agent.name) == "WAITING"
+                    await other.agents.GetAgent(
+                        GetAgentRequest(agent=agent.name), metadata=agent.metadata
+                    )
+                    assert await state(other.agents, agent.name) == "WAITING"
+                    assert await state(client.agents, agent.name) == "WAITING"
 
 
 async def test_what_an_agent_reports_at_one_server_counts_where_it_waits(

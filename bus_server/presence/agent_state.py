@@ -48,6 +48,7 @@ class AgentState:
         "timer",
         "timer_at",
         "waits",
+        "work_lease_end",
         "work_time",
         "working_end",
     )  # fmt: skip
@@ -68,6 +69,9 @@ class AgentState:
         #: that far. Ignored from `working_end` on.
         self.pending_work: dict[str, int] = {}
         self.working_end = -math.inf
+        #: Until when the agent may be silent because of the work, beyond its lease: until
+        #: `working_end`, unless it has sent a heartbeat since, which shows when it is gone.
+        self.work_lease_end = -math.inf
 
         #: The last call of the agent to this server; 0: none since it is in memory.
         self.call_time = 0
@@ -94,7 +98,8 @@ class AgentState:
         if alive and self.reported and self.state_time >= self.work_time:
             return self.reported
         waits = self.waits or self.remote_waits
-        if self.pending_work and now < self.working_end and (alive or waits):
+        working = self.pending_work and now < self.working_end
+        if working and (alive or waits or now < self.work_lease_end):
             return PRESENCE_WORKING
         if waits:
             return PRESENCE_WAITING
@@ -116,7 +121,7 @@ class AgentState:
         """
         change = self.lease_end if self.lease_end > now else math.inf
         if self.pending_work and now < self.working_end < change:
-            return self.working_end
+            return self.working_end  # `work_lease_end` is the same or over
         return change
 
 

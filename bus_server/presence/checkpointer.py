@@ -47,10 +47,12 @@ class Checkpointer:
             self._changes.unsaved.clear()
             # At the same time, so that the writer commits both in one transaction.
             saves = self._save_agents(), self._servers.save()
-            for error in await asyncio.gather(*saves, return_exceptions=True):
-                if error is not None:
-                    self._changes.unsaved.set()
-                    raise error
+            found = await asyncio.gather(*saves, return_exceptions=True)
+            errors = [error for error in found if error is not None]
+            if errors:
+                self._changes.unsaved.set()
+                # A bug must not hide behind a failure of the store.
+                raise next((e for e in errors if not isinstance(e, BusError)), errors[0])
 
     async def run(self, interval: float) -> None:
         """Save `interval` seconds after the first unsaved change, repeatedly, until cancelled."""

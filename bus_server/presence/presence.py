@@ -15,23 +15,16 @@ from dataclasses import dataclass
 from bus_server.presence.agent_state import UNKNOWN_THREAD, AgentState, Heartbeat
 from bus_server.presence.changes import Changes
 from bus_server.store import PresenceRow
-from bus_server.store.clock import StoreClock
+from bus_server.store.clock import TOLERANCE, StoreClock
 from threadbus.limits import MAX_LEASE
 from threadbus.v1 import agent_pb2
 from threadbus.v1.agent_pb2 import (
-    PRESENCE_AWAITING_HUMAN,
-    PRESENCE_IDLE,
     PRESENCE_LAPSED,
     PRESENCE_OFFLINE,
     PRESENCE_UNSPECIFIED,
     PRESENCE_WAITING,
-    PRESENCE_WORKING,
     Agent,
 )
-
-#: Microseconds by which another server's evidence may be in the future: on PostgreSQL, servers know
-#: the database's clock only to within milliseconds.
-TOLERANCE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +81,7 @@ class Presence:
             state.report(beat.state, state.call_time)
             state.end_work(state.call_time)
         else:
+            state.work_lease_end = -math.inf
             outdated = state.state_time < state.work_time
             state.report(PRESENCE_UNSPECIFIED if outdated else state.reported, state.call_time)
         self._publish(agent, state, now)
@@ -111,11 +105,12 @@ class Presence:
         now, state = self._loop.time(), self._states.get(agent)
         if state is None:
             return  # the agent was unregistered while it waited
-        state.waits -= 1
+        state.waits = max(state.waits - 1, 0)  # 0 if the agent was unregistered, and called again
         if not state.offline:
             state.local, state.last_seen_time = True, self._clock.now()
-            if now >= state.lease_end and state.reported:
-                state.end_work(state.last_seen_time)  # a report of an earlier lease is not revived
+            if now >= state.lease_end and state.reported and state.state_time >= state.work_time:
+                # A new lease must not revive the report. There is no work: it would be newer.
+                state.work_time = state.last_seen_time
             state.lease_end = max(state.lease_end, now + self._agent_timeout)
         self._publish(agent, state, now)
 
@@ -144,8 +139,7 @@ class Presence:
             state.pending_work.clear()
         state.pending_work[thread] = seq
         state.local, state.work_time = True, self._clock.now()
-        state.working_end = now + self._working_timeout
-        state.lease_end = max(state.lease_end, state.working_end)
+        state.working_end = state.work_lease_end = now + self._working_timeout
         self._publish(agent, state, now)
 
     def read(self, agent: str, thread: str, seq: int) -> None:
@@ -158,9 +152,6 @@ class Presence:
                 del state.pending_work[thread]
             if not state.pending_work:
                 state.local, state.work_time = True, self._clock.now()
-                if state.lease_end == state.working_end:
-                    # The work that the lease was granted for is done.
-                    state.lease_end = now + self._agent_timeout
             self._publish(agent, state, now)
 
     def posted(self, agent: str, thread: str) -> None:
@@ -170,7 +161,9 @@ class Presence:
             return
         if state.pending_work:
             self.read(agent, thread, 1 << 62)
-        elif not state.reported:  # another server may just have delivered some
+        elif state.state_time and not state.reported:
+            # Another server may just have delivered some. But if it is not known here what the
+            # agent reported, this must not outrank it.
             state.local, state.work_time = True, self._clock.now()
             self._publish(agent, state, self._loop.time())
 
@@ -242,19 +235,12 @@ class Presence:
             if row.reported == PRESENCE_OFFLINE or not row.lease_end_time:
                 continue  # an agent that is lapsed or offline need not be in memory
             state = self._states[row.agent] = self._from_row(row, now)
-            row_is_valid, state.local = not state.local, True
-            state.lease_end = max(state.lease_end, now + self._agent_timeout)
-            before = state.presence(now)
-            if row.working_end_time and before in (PRESENCE_IDLE, PRESENCE_WORKING):
-                before = PRESENCE_WORKING  # also if that ended while the server was down
-            state.pending_work.clear()
-            if before == PRESENCE_WORKING:
-                state.pending_work[UNKNOWN_THREAD], state.working_end = 0, state.lease_end
-            if before != PRESENCE_AWAITING_HUMAN:
-                state.reported = PRESENCE_UNSPECIFIED
+            extended = now + self._agent_timeout
+            state.lease_end = max(state.lease_end, extended)
+            if row.working_end_time:
+                state.pending_work[UNKNOWN_THREAD] = 0
+                state.working_end = max(state.working_end, extended)
             self._publish(row.agent, state, now)
-            if row_is_valid:
-                self._unsaved.discard(row.agent)
 
     def merge(self, rows: Iterable[PresenceRow]) -> list[str]:
         """Adopt the parts of other servers' rows that are newer than those in memory.
@@ -280,27 +266,7 @@ class Presence:
         """Returns the rows to write. Call `finish_save` or `abort_save` with these rows next."""
         names, self._unsaved = self._unsaved, set()
         now = self._loop.time()
-        return [
-            PresenceRow(
-                agent=name,
-                last_seen_time=state.last_seen_time,
-                lease_end_time=(
-                    0
-                    if state.presence(now) == PRESENCE_LAPSED
-                    else self._store_time(state.lease_end, now)
-                ),
-                state_time=state.state_time,
-                reported=state.reported,
-                status_text=state.status_text,
-                work_time=state.work_time,
-                working_end_time=(
-                    self._store_time(state.working_end, now)
-                    if state.pending_work and now < state.working_end
-                    else 0
-                ),
-            )
-            for name, state in ((name, self._states[name]) for name in names)
-        ]
+        return [self._to_row(name, self._states[name], now) for name in names]
 
     def finish_save(self, rows: Iterable[PresenceRow]) -> None:
         """Record that these rows were written; drop agents that are lapsed or offline."""
@@ -323,7 +289,6 @@ class Presence:
         if state is None:
             state = self._states[agent] = AgentState()
             state.remote_waits = self._remote_waits.get(agent, 0)
-            state.state_time = time  # the stored state may be OFFLINE, which this call ends
         elif state.presence(now) in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
             state.report(PRESENCE_UNSPECIFIED, time)
             state.end_work(time)
@@ -352,14 +317,31 @@ class Presence:
             state.work_time = min(state.work_time, store_now)
         return state
 
+    def _to_row(self, agent: str, state: AgentState, now: float) -> PresenceRow:
+        """Returns the row of an agent. What it reported does not outlast its lease."""
+        lapsed = state.presence(now) == PRESENCE_LAPSED
+        working = state.pending_work and now < state.working_end
+        return PresenceRow(
+            agent=agent,
+            last_seen_time=state.last_seen_time,
+            lease_end_time=0 if lapsed else self._store_time(state.lease_end, now),
+            state_time=state.state_time,
+            reported=PRESENCE_UNSPECIFIED if lapsed else state.reported,
+            status_text=state.status_text,
+            work_time=state.work_time,
+            working_end_time=self._store_time(state.working_end, now) if working else 0,
+        )
+
     def _adopt(self, state: AgentState, row: PresenceRow, now: float, store_now: int) -> bool:
-        """Adopt the parts of a row that are newer, and not from the future.
+        """Adopt the parts of a row that are newer, and not from the future by more than TOLERANCE.
 
         Returns whether there are any.
         """
         latest, adopted = store_now + TOLERANCE, False
         if state.last_seen_time < row.last_seen_time <= latest:
             adopted = True
+            if state.presence(now) == PRESENCE_LAPSED:
+                state.reported = PRESENCE_UNSPECIFIED  # a new lease must not revive it
             state.last_seen_time, state.lease_end = row.last_seen_time, self._lease_end(row, now)
         if state.state_time < row.state_time <= latest:
             adopted = True
@@ -392,6 +374,9 @@ class Presence:
         if remaining > 0:
             state.pending_work[UNKNOWN_THREAD] = 0
             state.working_end = now + min(remaining, self._working_timeout)
+            # If it reported anything since, that may have been with a heartbeat.
+            beats = row.state_time > row.work_time
+            state.work_lease_end = -math.inf if beats else state.working_end
 
     def _publish(self, agent: str, state: AgentState, now: float) -> None:
         """Mark a `local` state as unsaved, report a changed presence, and set the agent's timer.
@@ -405,12 +390,17 @@ class Presence:
         if presence != state.published:
             state.published = presence
             self._changes.add_agent(agent)
+            if presence == PRESENCE_LAPSED:
+                self._unsaved.add(agent)  # the store must know that it was found to be LAPSED
+                self._changes.unsaved.set()
         due = state.next_change(now)
         if due < state.timer_at:  # a timer that runs too early sets itself again
             if state.timer is not None:
                 state.timer.cancel()
             self._set_timer(agent, state, due)
-        if presence in (PRESENCE_LAPSED, PRESENCE_OFFLINE) and not (state.local or state.waits):
+        if presence in (PRESENCE_LAPSED, PRESENCE_OFFLINE) and not (
+            state.local or state.waits or agent in self._unsaved
+        ):
             self._drop(agent, state)  # the store has the same state
 
     def _drop(self, agent: str, state: AgentState) -> None:
@@ -418,6 +408,7 @@ class Presence:
             state.timer.cancel()
         if self._states.get(agent) is state:
             del self._states[agent]
+            self._unsaved.discard(agent)
 
     def _set_timer(self, agent: str, state: AgentState, due: float) -> None:
         state.timer = self._loop.call_at(due, self._on_timer, agent, state)

@@ -129,8 +129,8 @@ class Servers:
             self._uncertain |= bodies.keys()
             if not await self._writer.submit(command):
                 # It was not there: this is the first time, or another server had removed it.
+                self._uncertain |= self._written
                 self._written.clear()
-                self._uncertain.clear()
                 self._changes.unsaved.set()
             self._renew, self._stored = False, True
             self._written |= bodies.keys()

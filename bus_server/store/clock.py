@@ -14,6 +14,10 @@ from pathlib import Path
 #: set. A smaller change may be the time between two system calls.
 STEP = 100_000
 
+#: Microseconds by which evidence of another server may be in the future: on PostgreSQL, servers
+#: know the database's clock only to within milliseconds.
+TOLERANCE = 1_000_000
+
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 

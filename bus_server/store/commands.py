@@ -314,7 +314,8 @@ class PresenceRow:
     last_seen_time: int
     lease_end_time: int
     #: What it reported, until newer evidence replaced that (then UNSPECIFIED); OFFLINE: that it
-    #: ended its session.
+    #: ended its session. The time is 0 if the server only knows of other calls: they end an
+    #: OFFLINE that is older than they are.
     state_time: int = 0
     reported: Presence.ValueType = PRESENCE_UNSPECIFIED
     status_text: str | None = None  # None: the stored text is kept

@@ -135,9 +135,7 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "            row_is_valid, state.local = not state.local, True\n            "
-                + _RENEWED,
-                "            row_is_valid, state.local = not state.local, True\n"
+                "            state.lease_end = max(state.lease_end, extended)\n",
                 "            state.lease_end = now\n",
             )
         ],
@@ -149,7 +147,7 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "            if before == PRESENCE_WORKING:\n",
+                "            if row.working_end_time:\n",
                 "            if False:\n",
             )
         ],

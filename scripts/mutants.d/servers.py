@@ -130,7 +130,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a post says nothing about work that another server has just delivered",
-        [Edit(_PRESENCE, "elif not state.reported:  #", "elif False:  #")],
+        [Edit(_PRESENCE, "elif state.state_time and not state.reported:", "elif False:")],
         [f"{_TESTS}::test_a_post_ends_work_that_the_server_does_not_know_of_yet"],
     ),
     Sabotage(
@@ -138,9 +138,9 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "        state.working_end = now + self._working_timeout\n        state.lease",
-                "        state.working_end = now + self._working_timeout\n"
-                "        state.state_time = state.work_time\n        state.lease",
+                "        state.working_end = state.work_lease_end = now + self._working_timeout\n",
+                "        state.working_end = state.work_lease_end = now + self._working_timeout\n"
+                "        state.state_time = state.work_time\n",
             )
         ],
         [

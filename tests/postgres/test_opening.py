@@ -101,3 +101,24 @@ def test_a_database_is_named_without_user_and_password() -> None:
         ("postgresql:///bus?host=/run/postgresql", "postgresql:///run/postgresql/bus"),
     ):
         assert str(Database(url, "full", 1)) == name
+
+
+async def test_a_password_that_is_not_encoded_is_shown_nowhere() -> None:
+    for url in (
+        "postgresql://user:sec/ret@localhost:1/bus",
+        "postgresql://user:sec@ret@localhost:1/bus",
+    ):
+        reason = await refused(url)
+        assert "is not encoded" in reason
+        assert "sec" not in reason.replace("special", "")
+        assert "ret" not in reason
+
+
+async def test_a_role_that_may_create_no_tables_is_told_what_it_needs(postgres: Cluster) -> None:
+    with postgres.schema() as url:
+        postgres.execute("CREATE ROLE poor LOGIN")
+        try:
+            reason = await refused(url.replace("postgres@", "poor@"))
+        finally:
+            postgres.execute("DROP ROLE poor")
+    assert "no schema of its search_path exists" in reason or "make the role the owner" in reason

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection, conninfo
 
-from bus_server.errors import StorageFull, StoreBug, StoreBusy, StoreFailed
+from bus_server.errors import StorageFull, StoreBug, StoreBusy, StoreFailed, StoreRefused
 from bus_server.store.postgres.arrays import ADAPTERS
 
 #: A statement, and its parameters by name.
@@ -105,6 +105,18 @@ class Database:
         host = given.get("host") or given.get("hostaddr") or "localhost"
         port = f":{given['port']}" if given.get("port") else ""
         return f"postgresql://{host}{port}/{given.get('dbname') or given.get('user') or ''}"
+
+    def check_url(self) -> None:
+        """Raises StoreRefused if part of a password would be taken for a host or database."""
+        try:
+            given = self._given()
+        except ConnectionLost:
+            return  # `connect` says so
+        if any("@" in str(given.get(part, "")) for part in ("host", "port", "dbname")):
+            raise StoreRefused(
+                "--store: a special character of the user or the password is not encoded: write "
+                "%40 for @, %2F for /, %3A for :"
+            )
 
     def _given(self) -> dict[str, Any]:
         try:

@@ -28,9 +28,11 @@ SIMILAR = 'SELECT name FROM thread WHERE lower(name) = lower(n.name COLLATE "C")
 #: microseconds on the store's clock. Open waits are not known.
 STATE = (
     "CASE WHEN p.agent IS NULL THEN 0 WHEN p.reported = 6 THEN 6"
-    " WHEN p.lease_end_time <= %(now)s THEN 5"
-    " WHEN p.reported > 0 AND p.state_time >= p.work_time THEN p.reported"
-    " WHEN p.working_end_time > %(now)s THEN 2 ELSE 3 END"
+    " WHEN p.reported > 0 AND p.state_time >= p.work_time AND p.lease_end_time > %(now)s"
+    " THEN p.reported"
+    " WHEN p.working_end_time > %(now)s"
+    " AND (p.lease_end_time > %(now)s OR p.work_time >= p.state_time) THEN 2"
+    " WHEN p.lease_end_time <= %(now)s THEN 5 ELSE 3 END"
 )
 
 _HEADS = f"SELECT {HEAD} FROM thread AS t WHERE t.name = ANY (%(names)s)"  # noqa: S608

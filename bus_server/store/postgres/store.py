@@ -82,6 +82,7 @@ class PostgresStore:
         # It warns of each connection that broke while it was in use, which is handled here.
         logging.getLogger("psycopg").setLevel(logging.ERROR)
         database, clock = Database(url, durability, busy_timeout), DatabaseClock()
+        database.check_url()
         try:
             connection = await database.connect()
             try:
@@ -91,7 +92,12 @@ class PostgresStore:
                 await connection.close()
             committer = await Committer.open(database, clock, epoch)
         except (ConnectionLost, StoreRefused, StoreBusy, StoreFailed, StoreBug) as error:
-            raise StoreRefused(f"cannot open {database}: {error}") from error
+            hint = (
+                ": make the role the owner of the database, or let it create tables in its schema"
+                if "(42501)" in str(error)
+                else ""
+            )
+            raise StoreRefused(f"cannot open {database}: {error}{hint}") from error
         return cls(database, kind, epoch, clock, committer)
 
     async def close(self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from bus_server import store
 from bus_server.store import bodies
 from bus_server.store.batch import Batch, Changes
+from bus_server.store.clock import TOLERANCE
 from bus_server.store.postgres import leftovers, servers
 from bus_server.store.postgres.activity import GRANULARITY
 from bus_server.store.postgres.arrays import Blobs, Ints, Texts, texts, without_nul
@@ -70,11 +71,20 @@ def _if_newer(time: str, *columns: str) -> str:
     """Returns SQL that sets these columns of presence to new values if `time` is not older."""
     newer = f"excluded.{time} >= p.{time} OR p.{time} > %(now)s"
     return ", ".join(
-        f"{column} = CASE WHEN {newer} THEN excluded.{column} ELSE p.{column} END"
+        f"{column} = CASE WHEN {newer} THEN excluded.{column} {_CALLED.get(column, '')}"
+        f" ELSE p.{column} END"
         for column in columns
     )
 
 
+# See PresenceRow.
+_ENDED = (
+    "WHEN excluded.state_time = 0 AND p.reported = 6 AND excluded.last_seen_time > p.state_time"
+)
+_CALLED = {
+    "reported": f"{_ENDED} THEN 0",
+    "state_time": f"{_ENDED} THEN excluded.last_seen_time",
+}
 _SAVE_PRESENCE = f"""
 INSERT INTO presence AS p (agent, last_seen_time, lease_end_time, state_time, reported,
     status_text, work_time, working_end_time)
@@ -247,7 +257,7 @@ def _save_presence(found: Sequence[store.PresenceRow], store_now: int) -> Iterab
                 ),
                 "seen": Ints(row.last_seen_time for row in each),
                 "ends": Ints(row.lease_end_time for row in each),
-                "now": store_now,
+                "now": store_now + TOLERANCE,
             },
         )
 

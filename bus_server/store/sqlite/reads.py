@@ -215,9 +215,11 @@ EVIDENCE_TIME = "max(last_seen_time, state_time, work_time)"
 #: microseconds on the store's clock. Open waits are not known.
 STATE = (
     "CASE WHEN p.agent IS NULL THEN 0 WHEN p.reported = 6 THEN 6"
-    " WHEN p.lease_end_time <= :now THEN 5"
-    " WHEN p.reported > 0 AND p.state_time >= p.work_time THEN p.reported"
-    " WHEN p.working_end_time > :now THEN 2 ELSE 3 END"
+    " WHEN p.reported > 0 AND p.state_time >= p.work_time AND p.lease_end_time > :now"
+    " THEN p.reported"
+    " WHEN p.working_end_time > :now"
+    " AND (p.lease_end_time > :now OR p.work_time >= p.state_time) THEN 2"
+    " WHEN p.lease_end_time <= :now THEN 5 ELSE 3 END"
 )
 _AGENT = (
     f"a.name, a.kind, a.body, {STATE}, coalesce(p.status_text, ''), coalesce(p.last_seen_time, 0)"

@@ -9,6 +9,7 @@ from typing import Any
 from bus_server import store
 from bus_server.store import bodies
 from bus_server.store.batch import Batch, Changes
+from bus_server.store.clock import TOLERANCE
 from bus_server.store.decide import decide
 from bus_server.store.facts import Request, Token, needs
 from bus_server.store.sqlite import activity, leftovers, servers
@@ -30,11 +31,18 @@ def _if_newer(time: str, *columns: str) -> str:
     """Returns SQL that sets these columns of presence to new values if `time` is not older."""
     newer = f"excluded.{time} >= {time} OR {time} > :now"
     return ", ".join(
-        f"{column} = CASE WHEN {newer} THEN excluded.{column} ELSE {column} END"
+        f"{column} = CASE WHEN {newer} THEN excluded.{column} {_CALLED.get(column, '')}"
+        f" ELSE {column} END"
         for column in columns
     )
 
 
+# See PresenceRow.
+_ENDED = "WHEN excluded.state_time = 0 AND reported = 6 AND excluded.last_seen_time > state_time"
+_CALLED = {
+    "reported": f"{_ENDED} THEN 0",
+    "state_time": f"{_ENDED} THEN excluded.last_seen_time",
+}
 _SAVE_PRESENCE = (
     "INSERT INTO presence (agent, status_text, last_seen_time, lease_end_time, state_time,"  # noqa: S608
     " reported, work_time, working_end_time) SELECT :agent, coalesce(:text,"
@@ -189,7 +197,7 @@ def _save_presence(
                 "reported": row.reported,
                 "work_time": row.work_time,
                 "working_end": row.working_end_time,
-                "now": store_now,
+                "now": store_now + TOLERANCE,
             }
             for row in found
         ],
