@@ -151,7 +151,7 @@ async def test_a_server_whose_row_is_gone_writes_its_waits_again(
         assert stored(servers[0].db, "server") == 2
         peek(servers[0].db, "DELETE FROM wait RETURNING number")
         peek(servers[0].db, "DELETE FROM server RETURNING lease")
-        await Peer(there.bus, agent.caller).post(name)  # which is told to the other server
+        await Peer(there.bus, agent.caller).post(name)  # the other server gets a hint
         await until(lambda: stored(servers[0].db, "server") == 2, within=5)  # before a renewal
         await until(lambda: stored(servers[0].db, "wait") == 1)
         await until_waiting(there, name, agent.name)

@@ -31,7 +31,7 @@ SABOTAGES = [
         [f"{_LOST}::test_posts_survive_the_end_of_every_session"],
     ),
     Sabotage(
-        "a retry of a batch whose outcome is unknown is told that nothing was done",
+        "a retry of a batch whose outcome is unknown is answered as if nothing was done",
         [Edit(_COMMITTER, "if self._settled < self._number:", "if False:")],
         [f"{_LOST}::test_an_outcome_that_cannot_be_found_out_is_unknown"],
     ),

@@ -33,7 +33,7 @@ SABOTAGES = [
         [_LATER],
     ),
     Sabotage(
-        "a dead server is believed for ever",
+        "a dead server is believed forever",
         [Edit(_SERVERS, "if end <= now:", "if end <= 0:")],
         [f"{_LEASES}::test_the_waits_of_a_killed_server_expire"],
     ),
@@ -83,7 +83,7 @@ SABOTAGES = [
         [f"{_TESTS}::test_waits_of_anonymous_callers_are_listed_at_both"],
     ),
     Sabotage(
-        "a wait that has ended at another server counts for ever",
+        "a wait that has ended at another server counts forever",
         [Edit(_REMOTE, "[*(waits.keys() - numbers), *(", "[*(")],
         [f"{_TESTS}::test_an_agent_that_waits_at_one_server_is_waiting_for_the_other"],
     ),

@@ -1,4 +1,4 @@
-"""Plans that are made while the tables are empty look up whole keys: they are kept for ever."""
+"""Plans that are made while the tables are empty look up whole keys: they are kept."""
 
 import re
 from collections.abc import AsyncIterator
