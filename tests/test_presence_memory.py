@@ -1,5 +1,7 @@
 """What is held in memory of agents: it is dropped once the store has it, or no wait needs it."""
 
+import asyncio
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from bus_server.presence.changes import Changes
 from bus_server.presence.participant_cache import ParticipantCache
 from bus_server.presence.positions import UnsavedPositions
+from bus_server.server import build
 from bus_server.settings import Settings
 from bus_server.tail import Tails
 from tests.locks import locked
@@ -55,6 +58,25 @@ async def test_state_that_could_not_be_saved_is_held(tmp_path: Path) -> None:
         assert (held.agents, held.unsaved) == ({PRESENCE_OFFLINE: 1}, 1)
         await parts.bus.drain()
         assert parts.presence.statistics().agents == {}
+
+
+async def test_an_agent_whose_save_fails_after_another_server_saw_it_can_be_dropped(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(db=tmp_path / "bus.db", agent_timeout=0.01, checkpoint_interval=3_600)
+    async with opened(settings.db) as store:
+        presence = build(store, settings).presence
+        presence.seen("coder")
+        rows = presence.begin_save()
+        later = rows[0].last_seen_time + 1
+        presence.merge([dataclasses.replace(rows[0], last_seen_time=later)])
+        presence.abort_save(rows)
+        await until(lambda: presence.get("coder", PRESENCE_LAPSED) == PRESENCE_LAPSED)
+        await asyncio.sleep(0)  # for the timer
+        for _ in range(2):
+            presence.finish_save(presence.begin_save())
+        held = presence.statistics()
+        assert (held.agents, held.unsaved) == ({}, 0)
 
 
 def test_a_position_is_held_until_it_is_saved() -> None:
