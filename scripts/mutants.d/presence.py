@@ -149,7 +149,12 @@ SABOTAGES = [
                 _PRESENCE,
                 "            if row.working_end_time:\n",
                 "            if False:\n",
-            )
+            ),
+            Edit(
+                _PRESENCE,
+                "        self._set_work(state, row, now)\n        newest",
+                "        newest",
+            ),
         ],
         ["tests/test_presence_restarts.py::test_presence_is_right_after_a_restart"],
         timeout=30,
