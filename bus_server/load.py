@@ -32,7 +32,9 @@ class Load:
         """Returns the load, smoothed over the last measurements. Takes 2 µs."""
         now, active = time.monotonic(), self._seconds_active()
         if now > self._time:
-            self._load += ((active - self._active) / (now - self._time) - self._load) / _SMOOTHING
+            # More than all of it if the thread was kept from running between the two readings.
+            share = min((active - self._active) / (now - self._time), 1.0)
+            self._load += (share - self._load) / _SMOOTHING
             self._time, self._active = now, active
         return self._load
 
