@@ -252,7 +252,11 @@ class Presence:
         for row in rows:
             state = self._states.get(row.agent)
             if state is None:
-                state = self._states[row.agent] = self._from_row(row, now)
+                state = self._from_row(row, now)
+                if state.presence(now) in (PRESENCE_LAPSED, PRESENCE_OFFLINE) and not state.local:
+                    self._changes.add_agent(row.agent)
+                    continue  # an agent that is lapsed or offline need not be in memory
+                self._states[row.agent] = state
             elif not self._adopt(state, row, now, store_now):
                 continue
             if state.offline and state.waits:
