@@ -9,7 +9,7 @@ from bus_server.presence.presence import Presence
 from bus_server.store.facts import ANONYMOUS
 from threadbus.v1.admin_service_pb2 import Wait
 
-#: Number of threads of waits that are processed before other tasks get a turn: about a millisecond.
+#: Number of threads of waits that are processed before other tasks get a turn: at most 2 ms.
 THREADS_PER_TURN = 500
 
 
