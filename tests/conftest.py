@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from tests import serving
-from tests.postgres import cluster
+from tests.postgres import cluster, skipping
 from tests.serving import AdminStub, AgentStub, BusStub, ServerProcess, ThreadStub
 from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
 from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
@@ -109,7 +109,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerPro
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[cluster.Cluster]:
     """This worker's PostgreSQL server."""
-    with cluster.running() as running:
+    with skipping.running() as running:
         yield running
 
 

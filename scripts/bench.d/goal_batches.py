@@ -46,7 +46,7 @@ def measure(bench: Bench) -> Outcome:
         for number, record in outcome.rounds(bench.rounds):
             bench.say(f"P3 round {number} of {bench.rounds}")
             for at, (name, options) in enumerate(variants.items()):
-                _post(record, name, bus, f"bench-{number}-{at}", {"count": count} | options)
+                post_batches(record, name, bus, f"bench-{number}-{at}", {"count": count} | options)
             name = f"bench-{number}"
             for system, server in nats.items():
                 processes.run("client_nats.py", do="stream", address=server.address, thread=name)
@@ -70,9 +70,10 @@ def measure(bench: Bench) -> Outcome:
     return outcome
 
 
-def _post(
+def post_batches(
     outcome: Outcome, name: str, bus: servers.Server, prefix: str, options: dict[str, Any]
 ) -> None:
+    """Post batches to `spread` threads (default 1), and count what was lost or duplicated."""
     threads = [f"{prefix}-{at}" for at in range(options.pop("spread", 1))]
     own_calls.create_threads(bus.address, threads)
     job = {"sizes": [256], "batch": _BATCH, "in_flight": _IN_FLIGHT, "threads": threads} | options

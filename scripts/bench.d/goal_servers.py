@@ -26,7 +26,7 @@ def measure(bench: Bench) -> Outcome:
             for name, waiter in (("same server", here), ("another server", there)):
                 thread = f"bench-{number}-{name[0]}"
                 own_calls.create_threads(here.address, [thread])
-                after = _after_response(record, here, waiter, thread, count)
+                after = after_response(record, here, waiter, thread, count)
                 for part in (50, 99):
                     record.add(f"{name}: after the response, p{part} ms", percentile(after, part))
     later = outcome.figures["another server: after the response, p50 ms"]
@@ -34,7 +34,7 @@ def measure(bench: Bench) -> Outcome:
     return outcome
 
 
-def _after_response(
+def after_response(
     outcome: Outcome, here: servers.Server, there: servers.Server, thread: str, count: int
 ) -> list[float]:
     """Returns how long after each post's response a wait at `there` had its message, in ms.

@@ -19,6 +19,7 @@ import goal_fan_out
 import goal_growth
 import goal_heartbeats
 import goal_idle
+import goal_postgres
 import goal_posts
 import goal_replay
 import goal_sdk
@@ -45,6 +46,7 @@ GOALS: dict[str, Callable[[Bench], Outcome]] = {
     "P10": goal_cli.measure,
     "SDK": goal_sdk.measure,
     "S1": goal_servers.measure,
+    "S2": goal_postgres.measure,
 }
 
 #: Minutes that each goal takes on two cores on which the floor makes 3,000 posts/s.
@@ -61,6 +63,7 @@ _MINUTES = {
     "P10": 0.5,
     "SDK": 2.0,
     "S1": 1.0,
+    "S2": 3.0,
 }
 
 #: Errors of a failed measurement: a process did not start, failed, hung, or printed invalid output.

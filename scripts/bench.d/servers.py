@@ -46,10 +46,12 @@ def floor(folder: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def threadbus(folder: Path, *flags: str, db: Path | None = None) -> Iterator[Server]:
-    """Runs ThreadBus from this tree, with a new database or with `db`."""
-    db = db or folder / "threadbus.db"
-    command = [sys.executable, "-m", "bus_server", "--listen", "127.0.0.1:0", "--db", str(db)]
+def threadbus(
+    folder: Path, *flags: str, db: Path | None = None, store: str = ""
+) -> Iterator[Server]:
+    """Runs ThreadBus from this tree, on a new file, on `db`, or on the URL `store`."""
+    command = [sys.executable, "-m", "bus_server", "--listen", "127.0.0.1:0"]
+    command += ["--store", store] if store else ["--db", str(db or folder / "threadbus.db")]
     with _started([*command, *flags], folder, "threadbus") as server:
         yield server
 

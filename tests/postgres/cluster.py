@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, on a Unix socket in a temporary folder."""
+"""A PostgreSQL server of our own, on a Unix socket in a temporary folder."""
 
 import contextlib
 import importlib.util
@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-
-import pytest
 
 #: Names the folder of initdb and postgres, if they are elsewhere than `binaries` looks.
 VARIABLE = "THREADBUS_POSTGRES_BIN"
@@ -40,11 +38,8 @@ def binaries() -> Path | None:
     return next((place for place in places if (place / "initdb").exists()), None)
 
 
-def skip(missing: str) -> None:
-    """Skip the test, or fail it on CI, where nothing may be missing."""
-    if os.environ.get("CI"):
-        pytest.fail(missing)
-    pytest.skip(missing)
+class Missing(RuntimeError):
+    """Raised if there is no PostgreSQL, or no psycopg. Its text says what to install."""
 
 
 class Cluster:
@@ -64,6 +59,12 @@ class Cluster:
         """What the server writes to its log."""
         return self._folder / "log"
 
+    @property
+    def pid(self) -> int:
+        """The process below which all of the server's processes run."""
+        assert self._process is not None
+        return self._process.pid
+
     def create(self) -> None:
         """Create the data folder."""
         options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
@@ -75,11 +76,8 @@ class Cluster:
 
     def start(self) -> None:
         """Start the server, and wait until it takes connections."""
-        settings = self._settings | {
-            "listen_addresses": "",
-            "unix_socket_directories": str(self._folder),
-            "shared_buffers": "32MB",
-        }
+        settings = {"shared_buffers": "32MB"} | self._settings
+        settings |= {"listen_addresses": "", "unix_socket_directories": str(self._folder)}
         command: list[str | Path] = ["sh", "-c", _GUARD, "sh"]
         command += [self._programs / "postgres", "-D", self._folder / "data"]
         command += [f"--{name}={value}" for name, value in settings.items()]
@@ -138,13 +136,12 @@ class Cluster:
 
 @contextlib.contextmanager
 def running(**settings: str) -> Iterator[Cluster]:
-    """Start a server, and remove it at the end. Skips the test if there is no PostgreSQL."""
+    """Start a server, and remove it at the end. Raises Missing."""
     if importlib.util.find_spec("psycopg") is None:
-        skip("no psycopg: pip install 'psycopg[binary]'")
+        raise Missing("no psycopg: pip install 'psycopg[binary]'")
     programs = binaries()
     if programs is None:
-        skip(f"no PostgreSQL: {_INSTALL}")
-        return
+        raise Missing(f"no PostgreSQL: {_INSTALL}")
     # The path of a socket has at most 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="threadbus-pg-", dir="/tmp"))
     cluster = Cluster(programs, folder, settings)

@@ -8,7 +8,8 @@ import pytest
 from bus_server.errors import StorageFull
 from bus_server.store.postgres.connection import Connection, Database, Statement
 from bus_server.store.postgres.store import PostgresStore
-from tests.postgres.cluster import Cluster, running
+from tests.postgres.cluster import Cluster
+from tests.postgres.skipping import running
 from tests.postgres.stores import opened
 from tests.store.commits import commit, create, log, outcomes, post
 

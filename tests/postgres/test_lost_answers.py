@@ -17,7 +17,8 @@ from bus_server.store.postgres import committer, connection, readers
 from bus_server.store.postgres.connection import Connection, ConnectionLost, Statement
 from bus_server.store.postgres.store import PostgresStore
 from tests import polling
-from tests.postgres.cluster import Cluster, running
+from tests.postgres.cluster import Cluster
+from tests.postgres.skipping import running
 from tests.postgres.stores import Posters, opened
 from tests.store.commits import commit, create, join, log, post, read_seqs, refusal, register
 

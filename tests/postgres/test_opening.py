@@ -8,7 +8,8 @@ import pytest
 from bus_server.errors import StoreRefused
 from bus_server.store.postgres.connection import Database
 from bus_server.store.postgres.schema import SCHEMA_VERSION
-from tests.postgres.cluster import Cluster, running
+from tests.postgres.cluster import Cluster
+from tests.postgres.skipping import running
 from tests.postgres.stores import opened
 from tests.store.commits import commit, create
 
