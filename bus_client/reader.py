@@ -84,8 +84,9 @@ class Reader:
                 async for frame in frames:
                     if frame.HasField("resync"):
                         self.position = frame.resync.position.cursor
-                        if on_resync == "raise":
-                            raise cursor_lost(frame.resync)
+                        lost = cursor_lost(frame.resync)
+                        if lost is not None and on_resync == "raise":
+                            raise lost
                         continue
                     self._heartbeats.update_from_frame(frame)
                     self.closed = frame.ending.reason == WaitEnding.REASON_THREADS_CLOSED
@@ -131,10 +132,15 @@ class Reader:
                     if frame.HasField("started") and len(found) >= enough:
                         break  # the stream broke after all messages had arrived
                     if frame.HasField("resync"):
-                        if found:
+                        lost = cursor_lost(frame.resync)
+                        if found and lost is not None:
                             break  # the next wait will get the resync again
-                        self.position = frame.resync.position.cursor
-                        raise cursor_lost(frame.resync)
+                        end = frame.resync.position.cursor
+                        if not found:
+                            self.position = end
+                        if lost is not None:
+                            raise lost
+                        continue
                     self.closed = frame.ending.reason == WaitEnding.REASON_THREADS_CLOSED
                     if self.closed and not found:
                         raise ThreadClosed(

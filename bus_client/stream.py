@@ -192,10 +192,12 @@ def cursor_of(frame: WaitMessagesResponse) -> Cursor | None:
     return None
 
 
-def cursor_lost(resync: WaitResync) -> CursorLost:
-    """Returns the exception for a resync frame."""
+def cursor_lost(resync: WaitResync) -> CursorLost | None:
+    """Returns the exception for a resync frame; None if both histories are the same up to there."""
     reason = _RESYNC_REASONS.get(resync.reason, str(resync.reason))
     position, requested = resync.position.cursor, resync.requested
+    if position.after_seq == requested.after_seq > 0:
+        return None
     return CursorLost(
         f"Seq {requested.after_seq} is not in the history of thread {requested.thread!r} "
         f"({reason}). Reading continues after seq {position.after_seq}.",

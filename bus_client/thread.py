@@ -127,7 +127,8 @@ class ThreadHandle:
             acknowledge: Report to the server what was read. False = do not report it.
             on_resync: What to do if the position is not in the thread's history, for example
                 because the thread was deleted and created again: "raise" CursorLost, or "continue"
-                from the position that the server sends.
+                from the position that the server sends. If the thread has a new history that begins
+                with all that was read, reading goes on.
 
         Raises:
             CursorLost: See on_resync. `position` is where the next follow() continues.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from bus_server.alarms import Alarm, Alarms
 from bus_server.store import Head
+from bus_server.store.epochs import shared_seq
 
 
 class Tail:
@@ -175,17 +176,17 @@ class Tails:
         """Raise a thread's known head and wake the waits on it.
 
         No-op without a wait on the thread. A head is ignored if its seq is not higher than the
-        known one, or if it is an older thread's of the same name. A new epoch ends the waits on the
-        old one: the thread was deleted, or its history was replaced.
+        known one, or if it is of an earlier thread of the same name, or of the epoch before. A
+        later thread ends the waits on the former one, which was deleted.
         """
         tail = self._tails.get(name)
         if tail is None:
             return
         known = tail.head
-        if known is not None and known.epoch != head.epoch:
-            if known.thread_id <= head.thread_id:
+        if known is not None and known.thread_id != head.thread_id:
+            if known.thread_id < head.thread_id:
                 await self.end(name, known.epoch)
-        elif known is None or known.seq < head.seq:
+        elif known is None or _is_later(head, known):
             tail.head = head
             await tail.notify()
 
@@ -209,3 +210,10 @@ class Tails:
         return TailStatistics(
             threads=len(self._tails), holds=sum(tail.waits for tail in self._tails.values())
         )
+
+
+def _is_later(head: Head, known: Head) -> bool:
+    """Returns whether a head of the same thread is later than the known one."""
+    if head.epoch == known.epoch:
+        return head.seq > known.seq
+    return shared_seq(known.epoch, head.epoch) is None  # else it is of the epoch before

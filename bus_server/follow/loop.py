@@ -256,6 +256,8 @@ class WaitLoop:
         """
         skipped = False
         for p in self._positions:
+            if (resync := p.follow_epoch()) is not None:
+                await self._send(WaitMessagesResponse(resync=resync))
             if p.after < p.target:
                 # While the frame is sent, the messages that it was made of are not held.
                 before = p.after
@@ -276,8 +278,8 @@ class WaitLoop:
     async def _next_frame(self, p: WaitPosition) -> bytes | None:
         """Advance in a thread. Returns a frame of the wanted messages.
 
-        None if there are none, or no room. Raises ThreadNotFound, StoreBusy as `_reserve`, and what
-        the store raises.
+        None if there are none, no room, or if the thread has changed meanwhile. Raises
+        ThreadNotFound, StoreBusy as `_reserve`, and what the store raises.
         """
         resources, wanted = self._resources, self._request.filter
         most = FILTER_MESSAGES if wanted.parses else FRAME_MESSAGES
@@ -291,12 +293,27 @@ class WaitLoop:
             rows, _ = resources.recent.read(head.epoch, p.after, upto, FRAME_BYTES)
         if not rows:
             rows = await resources.store.read(head.thread_id, p.after, upto, FRAME_BYTES)
-            if not rows:
-                raise ThreadNotFound([p.name])  # the thread has been deleted
+            if not rows or p.head.epoch != head.epoch:
+                self._frames.release()
+                await self._look_again(p)
+                return None
         frame = self._frame(p, rows, await wanted.select(resources.store, head.thread_id, rows))
         if frame is None:
             self._frames.release()
         return frame
+
+    async def _look_again(self, p: WaitPosition) -> None:
+        """Look what became of a thread whose messages are missing.
+
+        It was deleted, or the store has lost them. Raises ThreadNotFound, and what the store
+        raises.
+        """
+        heads = await self._resources.store.heads([p.name])
+        if p.name not in heads:
+            raise ThreadNotFound([p.name])
+        await self._resources.tails.advance(p.name, heads[p.name])
+        if p.head.epoch == p.epoch:
+            await asyncio.sleep(ROOM_TIMEOUT)  # until the thread gets a new epoch
 
     async def _reserve(self, size: int) -> bool:
         """Wait briefly for room. Returns False if there is none, and the caller may retry.

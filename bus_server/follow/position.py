@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from bus_server.errors import ThreadNotFound
 from bus_server.presence.participant_cache import CachedParticipants
 from bus_server.store import Head
+from bus_server.store.epochs import shared_seq
 from bus_server.tail import Tail
 from bus_server.waits import Start
 from threadbus.v1.agent_pb2 import Participant
@@ -17,7 +18,7 @@ class WaitPosition:
     """The position of a wait in one thread, and what frames have reported of it."""
 
     __slots__ = (
-        *("after", "cached", "caught_up", "limit", "name", "participants"),
+        *("after", "cached", "caught_up", "epoch", "limit", "name", "participants"),
         *("requested_after", "requested_epoch", "resync", "sent_after", "sent_version"),
         *("start_seq", "tail"),
     )
@@ -31,6 +32,8 @@ class WaitPosition:
         self.limit: int | None = None
         #: The last seq that was delivered or filtered out.
         self.after = self.requested_after
+        #: The thread's epoch, to which `after` belongs.
+        self.epoch = head.epoch
         #: `after` as reported by the last frame.
         self.sent_after = self.after
         self.caught_up = False
@@ -46,7 +49,7 @@ class WaitPosition:
         elif self.requested_after > head.seq:
             self.resync = WaitResync.REASON_CURSOR_AHEAD
         if self.resync is not None:
-            self.after = head.first_seq - 1
+            self.after = _shared(self.requested, head)
 
     @property
     def requested(self) -> Cursor:
@@ -57,6 +60,23 @@ class WaitPosition:
     def cursor(self) -> Cursor:
         """The cursor to continue from. Raises ThreadNotFound if the thread was deleted."""
         return Cursor(thread=self.name, after_seq=self.after, epoch=self.head.epoch)
+
+    def follow_epoch(self) -> WaitResync | None:
+        """Continue in the thread's new epoch, if it has one. Returns the frame that says so.
+
+        Raises ThreadNotFound if the thread was deleted.
+        """
+        head = self.head
+        if head.epoch == self.epoch:
+            return None
+        before = Cursor(thread=self.name, after_seq=self.after, epoch=self.epoch)
+        self.after, self.epoch = _shared(before, head), head.epoch
+        self.start_seq = min(self.start_seq, head.seq)
+        if self.limit is not None:
+            self.limit = min(self.limit, head.seq)
+        return WaitResync(
+            reason=WaitResync.REASON_EPOCH_CHANGED, position=self.to_proto(), requested=before
+        )
 
     @property
     def head(self) -> Head:
@@ -73,7 +93,7 @@ class WaitPosition:
     def ready(self) -> bool:
         """Returns whether there may be something to send, or the thread was deleted."""
         head = self.tail.head
-        if self.tail.deleted or head is None:
+        if self.tail.deleted or head is None or head.epoch != self.epoch:
             return True
         if self.after < (head.seq if self.limit is None else self.limit):
             return True
@@ -98,3 +118,12 @@ class WaitPosition:
             first_seq=self.head.first_seq,
             state=self.head.state,
         )
+
+
+def _shared(cursor: Cursor, head: Head) -> int:
+    """Returns the last seq up to the cursor's that its epoch is known to share with the head's.
+
+    One before first_seq if there is none.
+    """
+    shared = shared_seq(head.epoch, cursor.epoch) or 0
+    return max(min(cursor.after_seq, shared), head.first_seq - 1)

@@ -2,8 +2,9 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import machine
 import own_calls
@@ -14,6 +15,9 @@ from goal_batches import post_batches
 from goal_servers import after_response
 from posts import Posts
 from results import Outcome, percentile
+
+if TYPE_CHECKING:
+    from tests.postgres.cluster import Cluster
 
 _ROOT = Path(__file__).parents[2]
 _GOAL = 3.0  # ms
@@ -52,7 +56,7 @@ def measure(bench: Bench) -> Outcome:
             bench.say(f"S2 round {number} of {bench.rounds}")
             for in_flight in (1, 8, 64):
                 for name, server in systems.items():
-                    _unary(bench, record, name, server, posts[name], in_flight, postgres.pid)
+                    _unary(bench, record, name, server, posts[name], in_flight, postgres)
             for name, server in systems.items():
                 count = bench.pick(5_000, 40_000)
                 options = {"count": count}
@@ -78,12 +82,12 @@ def _unary(
     server: servers.Server,
     posts: Posts,
     in_flight: int,
-    postgres: int,
+    postgres: "Cluster",
 ) -> None:
     with watched(record):
-        before = _cpu_seconds_below(postgres)
+        before = _cpu_seconds(postgres)
         load = posts.run(server, in_flight, bench.pick(0.5, 2.0))
-        spent = _cpu_seconds_below(postgres)
+        spent = _cpu_seconds(postgres)
         what = f"{name}, {in_flight} in flight"
         record.add(f"{what}: posts/s", load.per_second)
         record.add(f"{what}: p50 ms", percentile(load.latencies, 50) * 1e3)
@@ -104,14 +108,10 @@ def _wake_ups(
             record.add(f"{name}: after the response, p{part} ms", percentile(after, part))
 
 
-def _cpu_seconds_below(pid: int) -> Mapping[int, float]:
-    """Returns the CPU time of each process that descends from one, in seconds."""
-    return {each: machine.cpu_seconds(each) for each in _below(pid)}
-
-
-def _below(pid: int) -> Iterator[int]:
-    with contextlib.suppress(OSError):  # it has just ended
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in map(int, (task / "children").read_text("ascii").split()):
-                yield child
-                yield from _below(child)
+def _cpu_seconds(postgres: "Cluster") -> Mapping[int, float]:
+    """Returns the CPU time of each of its processes, in seconds."""
+    spent = dict[int, float]()
+    for pid in postgres.pids():
+        with contextlib.suppress(OSError):  # it has just ended
+            spent[pid] = machine.cpu_seconds(pid)
+    return spent

@@ -6,6 +6,8 @@ _STORE, _TESTS = "bus_server/store/postgres", "tests/postgres"
 _GATHER, _WRITES = f"{_STORE}/gather.py", f"{_STORE}/writes.py"
 _COMMITTER, _CONNECTION = f"{_STORE}/committer.py", f"{_STORE}/connection.py"
 _LOST, _RACES, _LOCKS = (f"{_TESTS}/test_{name}.py" for name in ("lost_answers", "races", "locks"))
+_HISTORY, _FAILOVER = f"{_STORE}/history.py", f"{_TESTS}/test_failover.py"
+_RESYNC = f"{_FAILOVER}::test_followers_of_a_server_are_told_what_they_may_have_missed"
 
 SABOTAGES = [
     Sabotage(
@@ -13,7 +15,7 @@ SABOTAGES = [
         [
             Edit(
                 _COMMITTER,
-                "if written is not None and self._found == self._number:",
+                "if written is not None and self._committed == self._number:",
                 "if False:",
             )
         ],
@@ -24,7 +26,7 @@ SABOTAGES = [
         [
             Edit(
                 _COMMITTER,
-                "if written is not None and self._found == self._number:",
+                "if written is not None and self._committed == self._number:",
                 "if written is not None:",
             )
         ],
@@ -119,5 +121,63 @@ SABOTAGES = [
             )
         ],
         [f"{_TESTS}/test_notify.py::test_a_server_that_does_not_hear_itself_connects_again"],
+    ),
+    Sabotage(
+        "a standby that confirmed nothing takes over, and the threads keep their epochs",
+        [Edit(_HISTORY, "moved and not (confirmed and taken_over)", "False")],
+        [f"{_FAILOVER}::test_a_store_that_commits_nothing_notices_that_the_database_has_moved"],
+    ),
+    Sabotage(
+        "a standby that confirmed everything takes over, and the threads get new epochs",
+        [Edit(_HISTORY, "moved and not (confirmed and taken_over)", "moved")],
+        [f"{_FAILOVER}::test_what_a_standby_confirmed_is_there_after_it_took_over"],
+    ),
+    Sabotage(
+        "a server does not say that its own commits are missing",
+        [Edit(_COMMITTER, "lost := found < self._committed", "lost := False")],
+        [f"{_FAILOVER}::test_a_crash_without_fsync_that_loses_commits_is_noticed"],
+    ),
+    Sabotage(
+        "a server with nothing to commit does not notice that the database has moved",
+        [
+            Edit(
+                f"{_STORE}/store.py",
+                "if await place(db) != self._committer.history.place:",
+                "if False:",
+            )
+        ],
+        [f"{_FAILOVER}::test_a_store_that_commits_nothing_notices_that_the_database_has_moved"],
+    ),
+    Sabotage(
+        "new epochs are not seen by other servers",
+        [Edit(f"{_STORE}/store.py", "    + (history::bigint << 40)\n", "")],
+        [f"{_FAILOVER}::test_lost_commits_are_noticed_and_the_threads_get_new_epochs", _RESYNC],
+    ),
+    Sabotage(
+        "a wait goes on in a new epoch as if nothing had happened",
+        [
+            Edit(
+                "bus_server/follow/position.py",
+                "max(min(cursor.after_seq, shared), head.first_seq - 1)",
+                "cursor.after_seq",
+            )
+        ],
+        [_RESYNC],
+    ),
+    Sabotage(
+        "a reader is told of a loss although what it has read is there",
+        [
+            Edit(
+                "bus_client/stream.py",
+                "if position.after_seq == requested.after_seq > 0:",
+                "if False:",
+            )
+        ],
+        [_RESYNC],
+    ),
+    Sabotage(
+        "a head read before a thread got a new epoch is believed",
+        [Edit("bus_server/tail.py", "shared_seq(known.epoch, head.epoch) is None", "True")],
+        ["tests/test_tails.py::test_a_head_of_the_epoch_before_is_ignored"],
     ),
 ]

@@ -45,8 +45,9 @@ SABOTAGES = [
             ),
             Edit(
                 "bus_server/follow/position.py",
-                "            self.after = head.first_seq - 1\n",
-                "            self.after = head.first_seq - 1\n        self.given = self.after\n",
+                "            self.after = _shared(self.requested, head)\n",
+                "            self.after = _shared(self.requested, head)\n"
+                "        self.given = self.after\n",
             ),
             Edit(
                 "bus_server/follow/position.py",
@@ -61,6 +62,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow/loop.py",
+                "                resync = WaitResync(reason=p.resync, position=p.to_proto(), "
+                "requested=p.requested)\n"
                 "                await self._send(WaitMessagesResponse(resync=resync))\n",
                 "                pass\n",
             )

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -60,18 +61,32 @@ class Cluster:
         return self._folder / "log"
 
     @property
-    def pid(self) -> int:
-        """The process below which all of the server's processes run."""
-        assert self._process is not None
-        return self._process.pid
+    def host(self) -> str:
+        """The folder of its socket, for URLs that name several servers."""
+        return str(self._folder)
+
+    def pids(self) -> list[int]:
+        """Returns its processes: that of the server, and those that serve connections and so on."""
+        return list(_below(self._process.pid)) if self._process is not None else []
 
     def create(self) -> None:
         """Create the data folder."""
         options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-        data = self._folder / "data"
-        command: list[str | Path] = [self._programs / "initdb", "-D", data, *options]
+        self._run("initdb", *options)
+
+    def copy(self, primary: "Cluster") -> None:
+        """Create the data folder of a standby named `standby`, which follows a running server."""
+        source = f"host={primary.host} user=postgres application_name=standby"
+        self._run("pg_basebackup", "-d", source, "-R", "-X", "stream", "-c", "fast", "--no-sync")
+
+    def _run(self, program: str, *options: str) -> None:
+        command: list[str | Path] = [self._programs / program, "-D", self._folder / "data"]
         subprocess.run(
-            command, check=True, stdout=subprocess.DEVNULL, cwd=self._folder, **self._user
+            [*command, *options],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=self._folder,
+            **self._user,
         )
 
     def start(self) -> None:
@@ -99,6 +114,25 @@ class Cluster:
                 return
             assert time.monotonic() < end, self.log.read_text("utf-8", "replace")[-2000:]
             time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End all processes of the server with SIGKILL, as if its machine had failed."""
+        if self._process is not None:
+            for pid in (self._process.pid, *self.pids()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._process.communicate()
+            self._process = None
+
+    def freeze(self, kind: str) -> None:
+        """Send SIGSTOP to its processes of a kind, such as walsender. `kill` still ends them."""
+        for pid, found in self.execute("SELECT pid, backend_type FROM pg_stat_activity"):
+            if found == kind:
+                os.kill(pid, signal.SIGSTOP)
+
+    def promote(self) -> None:
+        """Make a standby the primary, and wait until it is."""
+        self.execute("SELECT pg_promote()")
 
     def stop(self) -> None:
         """Stop the server at once, as in a crash."""
@@ -139,16 +173,50 @@ def running(**settings: str) -> Iterator[Cluster]:
     """Start a server, and remove it at the end. Raises Missing."""
     if importlib.util.find_spec("psycopg") is None:
         raise Missing("no psycopg: pip install 'psycopg[binary]'")
+    with _folder() as (programs, folder):
+        cluster = Cluster(programs, folder, settings)
+        cluster.create()
+        with _started(cluster):
+            yield cluster
+
+
+@contextlib.contextmanager
+def standby(primary: Cluster, **settings: str) -> Iterator[Cluster]:
+    """Start a standby of a running server, and remove it at the end."""
+    with _folder() as (programs, folder):
+        cluster = Cluster(programs, folder, settings)
+        cluster.copy(primary)
+        with _started(cluster):
+            yield cluster
+
+
+@contextlib.contextmanager
+def _started(cluster: Cluster) -> Iterator[None]:
+    try:
+        cluster.start()
+        yield
+    finally:
+        cluster.stop()
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[tuple[Path, Path]]:
+    """The folder of the programs, and one for a server. Raises Missing."""
     programs = binaries()
     if programs is None:
         raise Missing(f"no PostgreSQL: {_INSTALL}")
     # The path of a socket has at most 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="threadbus-pg-", dir="/tmp"))
-    cluster = Cluster(programs, folder, settings)
     try:
-        cluster.create()
-        cluster.start()
-        yield cluster
+        yield programs, folder
     finally:
-        cluster.stop()
         shutil.rmtree(folder)
+
+
+def _below(pid: int) -> Iterator[int]:
+    """The processes that descend from one."""
+    with contextlib.suppress(OSError):  # it has just ended
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (task / "children").read_text("ascii").split()):
+                yield child
+                yield from _below(child)

@@ -316,4 +316,4 @@ async def test_what_a_database_has_lost_is_reported(
     await asyncio.to_thread(postgres.execute, f"UPDATE {schema}.writer SET batch = 0")  # noqa: S608
     await asyncio.to_thread(postgres.execute, TERMINATE)
     assert await refusal(store, post("nowhere"))
-    assert "lost 2 commits that were acknowledged" in caplog.text
+    assert "lacks 2 commits that this server acknowledged" in caplog.text

@@ -35,7 +35,7 @@ from tests.store.commits import (
 from threadbus.v1.agent_pb2 import Agent
 
 #: Tables with few rows, and those that are read as a whole.
-_SCANNED = {"server", "writer", "purge", "presence", "token"}
+_SCANNED = {"meta", "server", "writer", "purge", "presence", "token"}
 #: Conditions that are not on a key, or on a row that was found by its key.
 _FILTERS = (
     r"unregister_time",

@@ -6,12 +6,13 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from bus_server.errors import BusError, OutcomeUnknown, StoreBug, StoreBusy
+from bus_server.errors import BusError, OutcomeUnknown, StoreBug, StoreBusy, StoreRefused
 from bus_server.store.batch import Batch
 from bus_server.store.commands import Command, Commit
 from bus_server.store.decide import decide
 from bus_server.store.facts import needs
 from bus_server.store.postgres import writes
+from bus_server.store.postgres.checks import check
 from bus_server.store.postgres.clock import DatabaseClock, monotonic
 from bus_server.store.postgres.connection import (
     NOW,
@@ -21,6 +22,7 @@ from bus_server.store.postgres.connection import (
     Database,
 )
 from bus_server.store.postgres.gather import gather
+from bus_server.store.postgres.history import CONFIRMED, History, follow
 from threadbus.limits import MAX_GRACE
 
 logger = logging.getLogger(__name__)
@@ -41,7 +43,8 @@ KEPT = 24 * 3600 * 1_000_000
 # stores stays the same.
 _OPEN = f"""
 WITH old AS (DELETE FROM writer WHERE seen_time < {NOW} - %(kept)s RETURNING batch)
-INSERT INTO writer (batch, seen_time) SELECT coalesce(sum(batch), 0), {NOW} FROM old
+INSERT INTO writer (batch, seen_time, confirmed)
+SELECT coalesce(sum(batch), 0), {NOW}, {CONFIRMED} FROM old
 RETURNING id, batch
 """  # noqa: S608
 # As the database's clock may have been ahead when the tokens were rotated.
@@ -58,9 +61,10 @@ SELECT pg_terminate_backend(pid, %(wait)s) FROM pg_stat_activity
 WHERE pid = %(pid)s AND (extract(epoch FROM backend_start) * 1000000)::bigint = %(start)s
 """
 # Waits for a transaction that writes the row, and writes it, so that on a synchronous standby, too,
-# what it returns is there to stay.
+# what it returns is there to stay. `confirmed` stays that of the last commit, until `follow`.
 _SETTLE = f"""
-INSERT INTO writer (id, batch, seen_time) VALUES (%(writer)s, %(settled)s, {NOW})
+INSERT INTO writer (id, batch, seen_time, confirmed)
+VALUES (%(writer)s, %(committed)s, {NOW}, false)
 ON CONFLICT (id) DO UPDATE SET seen_time = excluded.seen_time RETURNING batch
 """  # noqa: S608
 
@@ -73,8 +77,14 @@ class Committer:
     the old session has ended.
     """
 
-    def __init__(self, database: Database, clock: DatabaseClock, epoch: str) -> None:
+    def __init__(
+        self, database: Database, clock: DatabaseClock, epoch: str, kind: str, history: History
+    ) -> None:
+        """`kind`: what `check` has returned."""
         self._database, self._clock, self._epoch = database, clock, epoch
+        self._kind = kind
+        #: As of the last connection.
+        self.history = history
         self._connection: Connection | None = None
         #: The database's process that serves the connection, or served the last one: its id, and
         #: when it began.
@@ -84,29 +94,32 @@ class Committer:
         #: The number of the last batch that was written, and of the last one of which is known
         #: whether it was committed.
         self._number = self._settled = 0
-        #: The number in the row, as of the last connection.
-        self._found = 0
+        #: The number of the last batch that is known to be committed, which the row has.
+        self._committed = 0
 
     @classmethod
-    async def open(cls, database: Database, clock: DatabaseClock, epoch: str) -> "Committer":
+    async def open(
+        cls, database: Database, clock: DatabaseClock, epoch: str, kind: str
+    ) -> "Committer":
         """Returns a committer that is connected, and has inserted its row.
 
         Also cuts the expire times of tokens to the longest grace. Raises ConnectionLost, BusError
         or StoreBug.
         """
-        connection, sent = await database.connect(), monotonic()
+        connection = await database.connect()
         try:
+            history, sent = await follow(connection, None, lost=False, epoch=epoch), monotonic()
             (own,), (row,), _ = await connection.run(
                 (_WHO, {}), (_OPEN, {"kept": KEPT}), (_CUT, {"longest": round(MAX_GRACE * 1e6)})
             )
         except BaseException:
             await connection.close()
             raise
-        opened = cls(database, clock, epoch)
+        opened = cls(database, clock, epoch, kind, history)
         opened._connection, opened._process = connection, list(own[:2])
         clock.observe(sent, own[2])
         opened.writer, opened._number = row
-        opened._settled = opened._number
+        opened._settled = opened._committed = opened._number
         return opened
 
     async def close(self) -> None:
@@ -131,7 +144,7 @@ class Committer:
         while True:
             try:
                 connection = await self._connected()
-                if written is not None and self._found == self._number:
+                if written is not None and self._committed == self._number:
                     return written.commit
                 written = await self._decided(connection, commands)
                 await self._write(connection, written)
@@ -164,6 +177,7 @@ class Committer:
             connection = await self._database.connect()
             try:
                 await self._settle(connection)
+                await self._check(connection)
             except BaseException:
                 await connection.close()
                 raise
@@ -180,7 +194,7 @@ class Committer:
         try:
             ended, ((found,),), (own,) = await connection.run(
                 (_END, {"pid": pid, "start": start, "wait": wait}),
-                (_SETTLE, {"writer": self.writer, "settled": self._settled}),
+                (_SETTLE, {"writer": self.writer, "committed": self._committed}),
                 (_WHO, {}),
                 timeout=self._database.lock_timeout,
             )
@@ -190,14 +204,27 @@ class Committer:
             raise ConnectionLost("an earlier session does not end")
         if connection.warning is not None:  # as in _write
             raise ConnectionLost(connection.warning)
-        if found < self._settled:
+        if lost := found < self._committed:
             logger.critical(
-                "the database has lost %d commits that were acknowledged: it was restored, or an"
-                " asynchronous standby took its place",
-                self._settled - found,
+                "the database lacks %d commits that this server acknowledged",
+                self._committed - found,
             )
-        self._found, self._settled = found, self._number
+        try:
+            self.history = await follow(connection, self.history, lost=lost, epoch=self._epoch)
+        except (Conflict, BusError, StoreBug) as error:
+            raise ConnectionLost(f"cannot look what is missing: {error}") from error
+        self._committed, self._settled = found, self._number
         self._process = list(own[:2])
+
+    async def _check(self, connection: Connection) -> None:
+        """Warn if a commit survives something else than before: a standby has its own settings."""
+        try:
+            kind = await check(connection, self._database.durability)
+        except StoreRefused as error:
+            kind = f"not as --durability {self._database.durability} demands: {error}"
+        if kind != self._kind:
+            logger.warning("the database is now: %s", kind)
+            self._kind = kind
 
     async def _decided(self, connection: Connection, commands: Sequence[Command[Any]]) -> Batch:
         """Begin a transaction, and decide the commands in it."""
@@ -217,7 +244,7 @@ class Committer:
         if connection.warning is not None:
             # The wait for the synchronous standby was cancelled: it may not have the commit.
             raise ConnectionLost(connection.warning)
-        self._settled = self._number
+        self._settled = self._committed = self._number
 
     async def _roll_back(self) -> None:
         """Roll the transaction back. If that is not possible, close the connection instead."""

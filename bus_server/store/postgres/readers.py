@@ -22,8 +22,11 @@ RETRY_DELAY = 0.2
 class Readers:
     """At most READERS connections, which are made when they are needed."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(
+        self, database: Database, on_connect: Callable[[Connection], Awaitable[None]]
+    ) -> None:
+        """`on_connect`: called with each new connection."""
+        self._database, self._on_connect = database, on_connect
         self._slots = asyncio.Semaphore(READERS)
         #: The connections that are not in use; the one that was used last is the last.
         self._idle: list[Connection] = []
@@ -78,8 +81,11 @@ class Readers:
     async def _read(self, read: Callable[[Connection], Awaitable[T]]) -> T:
         """Run a query on a connection, and give back its slot."""
         try:
-            connection = self._idle.pop() if self._idle else await self._database.connect()
+            new = not self._idle
+            connection = await self._database.connect() if new else self._idle.pop()
             try:
+                if new:
+                    await self._on_connect(connection)
                 return await read(connection)
             finally:
                 if connection.usable:

@@ -6,6 +6,7 @@ from pathlib import Path
 from bus_server.errors import StoreRefused
 from bus_server.store.postgres.connection import Connection
 from bus_server.store.postgres.gather import lock_key
+from bus_server.store.postgres.history import PLACE
 
 #: The version of schema.sql. Servers that know a version from `compatible` in the table meta on can
 #: use the store, so that they can be upgraded one after the other.
@@ -18,9 +19,10 @@ SELECT relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespa
 WHERE n.nspname = current_schema() AND relname IN ('meta', 'thread') ORDER BY relname
 """
 _META = "SELECT version, compatible, epoch FROM meta"
-_CREATE_META = """
-INSERT INTO meta (version, compatible, epoch) VALUES (%(version)s, %(version)s, %(epoch)s)
-"""
+_CREATE_META = f"""
+INSERT INTO meta (version, compatible, epoch, place, history)
+VALUES (%(version)s, %(version)s, %(epoch)s, {PLACE}, 0)
+"""  # noqa: S608
 
 
 async def prepare(db: Connection, lock_timeout: float) -> str:

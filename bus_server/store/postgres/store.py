@@ -22,6 +22,7 @@ from bus_server.store.postgres import activity, checks, participants, reads, sch
 from bus_server.store.postgres.clock import DatabaseClock
 from bus_server.store.postgres.committer import Committer
 from bus_server.store.postgres.connection import Conflict, Connection, ConnectionLost, Database
+from bus_server.store.postgres.history import place
 from bus_server.store.postgres.notify import NotifyWaker
 from bus_server.store.postgres.readers import Readers
 from threadbus.v1.admin_service_pb2 import Wait
@@ -35,7 +36,13 @@ logger = logging.getLogger(__name__)
 _UNREACHABLE = "the database cannot be reached"
 _FULL = "the database's disk is full, posts are refused"
 
-_FOREIGN = "SELECT coalesce(sum(batch), 0)::bigint FROM writer WHERE id <> %(writer)s"
+# Also differs if all threads have got new epochs, by whichever server: there are fewer than 2^40
+# commits.
+_FOREIGN = """
+SELECT (SELECT coalesce(sum(batch), 0)::bigint FROM writer WHERE id <> %(writer)s)
+    + (history::bigint << 40)
+FROM meta
+"""
 
 
 class PostgresStore:
@@ -59,7 +66,7 @@ class PostgresStore:
         self._faults = Faults()
         self._full = False
         self._database, self._committer = database, committer
-        self._readers = Readers(database)
+        self._readers = Readers(database, self._look_where)
         #: Commits are made one after the other.
         self._turn = asyncio.Lock()
         self._commits: set[asyncio.Task[store.Commit]] = set()
@@ -90,7 +97,7 @@ class PostgresStore:
                 epoch = await schema.prepare(connection, database.lock_timeout)
             finally:
                 await connection.close()
-            committer = await Committer.open(database, clock, epoch)
+            committer = await Committer.open(database, clock, epoch, kind)
         except (ConnectionLost, StoreRefused, StoreBusy, StoreFailed, StoreBug) as error:
             hint = (
                 ": make the role the owner of the database, or let it create tables in its schema"
@@ -185,6 +192,17 @@ class PostgresStore:
     async def _foreign_version(self, db: Connection) -> int:
         (rows,) = await db.run((_FOREIGN, {"writer": self._committer.writer}))
         return int(rows[0][0])
+
+    async def _look_where(self, db: Connection) -> None:
+        """Connect the committer to the database if it has moved, which a reader has found out.
+
+        The committer gives the threads new epochs if that is needed. Else a server that has nothing
+        to commit would not notice.
+        """
+        if await place(db) != self._committer.history.place:
+            task = asyncio.create_task(self._commit([]))
+            self._commits.add(task)
+            task.add_done_callback(self._committed)
 
     # ── Reading ─────────────────────────────────────────────────────────────────────────────────
 

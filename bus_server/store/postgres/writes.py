@@ -10,6 +10,7 @@ from bus_server.store.postgres import leftovers, servers
 from bus_server.store.postgres.activity import GRANULARITY
 from bus_server.store.postgres.arrays import Blobs, Ints, Texts, texts, without_nul
 from bus_server.store.postgres.connection import NOW, Statement
+from bus_server.store.postgres.history import CONFIRMED
 
 _DELETE_THREADS = """
 WITH gone AS (DELETE FROM thread WHERE id = ANY (%(ids)s) RETURNING id)
@@ -62,8 +63,10 @@ WITH head AS (
         AS n (thread_id, agent, read_seq)
     WHERE p.thread_id = n.thread_id AND p.agent = n.agent
 )
-INSERT INTO writer (id, batch, seen_time) VALUES (%(writer)s, %(batch)s, {NOW})
-ON CONFLICT (id) DO UPDATE SET batch = excluded.batch, seen_time = excluded.seen_time
+INSERT INTO writer (id, batch, seen_time, confirmed)
+VALUES (%(writer)s, %(batch)s, {NOW}, {CONFIRMED})
+ON CONFLICT (id) DO UPDATE
+SET batch = excluded.batch, seen_time = excluded.seen_time, confirmed = excluded.confirmed
 """  # noqa: S608
 
 

@@ -394,7 +394,7 @@ class WaitMessagesResponse(_message.Message):
 
     @_builtins.property
     def resync(self) -> Global___WaitResync:
-        """A cursor was not valid."""
+        """A cursor was not valid, or is no longer."""
 
     @_builtins.property
     def ending(self) -> Global___WaitEnding:
@@ -518,7 +518,8 @@ Global___WaitKeepalive: _TypeAlias = WaitKeepalive  # noqa: Y015
 @_typing.final
 class WaitResync(_message.Message):
     """A cursor was not valid. The wait continues from `position.cursor`: messages may be missing or
-    repeated.
+    repeated, unless after_seq is the same in both cursors. Also sent during a wait, if the store may
+    have lost messages that were acknowledged: see REASON_EPOCH_CHANGED.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -534,8 +535,8 @@ class WaitResync(_message.Message):
         REASON_CURSOR_AHEAD: WaitResync._Reason.ValueType  # 2
         """The cursor is past the head. The wait continues at first_seq."""
         REASON_EPOCH_CHANGED: WaitResync._Reason.ValueType  # 3
-        """The thread's epoch is not the cursor's. The wait continues after the last entry that both
-        epochs are known to share, or else at first_seq.
+        """The thread's epoch is not the cursor's. The wait continues after the last entry up to the
+        cursor that both epochs are known to share, or else at first_seq.
         """
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
@@ -546,8 +547,8 @@ class WaitResync(_message.Message):
     REASON_CURSOR_AHEAD: WaitResync.Reason.ValueType  # 2
     """The cursor is past the head. The wait continues at first_seq."""
     REASON_EPOCH_CHANGED: WaitResync.Reason.ValueType  # 3
-    """The thread's epoch is not the cursor's. The wait continues after the last entry that both
-    epochs are known to share, or else at first_seq.
+    """The thread's epoch is not the cursor's. The wait continues after the last entry up to the
+    cursor that both epochs are known to share, or else at first_seq.
     """
 
     REASON_FIELD_NUMBER: _builtins.int
@@ -561,7 +562,7 @@ class WaitResync(_message.Message):
 
     @_builtins.property
     def requested(self) -> _message_pb2.Cursor:
-        """The cursor as it was requested."""
+        """The cursor that was not valid: as it was requested, or where the wait was."""
 
     def __init__(
         self,

@@ -34,8 +34,8 @@ const (
 	WaitResync_REASON_UNSPECIFIED WaitResync_Reason = 0
 	// The cursor is past the head. The wait continues at first_seq.
 	WaitResync_REASON_CURSOR_AHEAD WaitResync_Reason = 2
-	// The thread's epoch is not the cursor's. The wait continues after the last entry that both
-	// epochs are known to share, or else at first_seq.
+	// The thread's epoch is not the cursor's. The wait continues after the last entry up to the
+	// cursor that both epochs are known to share, or else at first_seq.
 	WaitResync_REASON_EPOCH_CHANGED WaitResync_Reason = 3
 )
 
@@ -875,7 +875,7 @@ type WaitMessagesResponse_Keepalive struct {
 }
 
 type WaitMessagesResponse_Resync struct {
-	// A cursor was not valid.
+	// A cursor was not valid, or is no longer.
 	Resync *WaitResync `protobuf:"bytes,5,opt,name=resync,proto3,oneof"`
 }
 
@@ -1063,14 +1063,15 @@ func (x *WaitKeepalive) GetThreads() []*ThreadPosition {
 }
 
 // A cursor was not valid. The wait continues from `position.cursor`: messages may be missing or
-// repeated.
+// repeated, unless after_seq is the same in both cursors. Also sent during a wait, if the store may
+// have lost messages that were acknowledged: see REASON_EPOCH_CHANGED.
 type WaitResync struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The reason.
 	Reason WaitResync_Reason `protobuf:"varint,1,opt,name=reason,proto3,enum=threadbus.v1.WaitResync_Reason" json:"reason,omitempty"`
 	// Where the wait continues.
 	Position *ThreadPosition `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
-	// The cursor as it was requested.
+	// The cursor that was not valid: as it was requested, or where the wait was.
 	Requested     *Cursor `protobuf:"bytes,3,opt,name=requested,proto3" json:"requested,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -1615,7 +1615,7 @@ pub mod wait_messages_response {
         /// No other frame was sent for about keepalive_interval.
         #[prost(message, tag = "4")]
         Keepalive(super::WaitKeepalive),
-        /// A cursor was not valid.
+        /// A cursor was not valid, or is no longer.
         #[prost(message, tag = "5")]
         Resync(super::WaitResync),
         /// The last frame; the status OK follows.
@@ -1697,7 +1697,8 @@ impl ::prost::Name for WaitKeepalive {
     }
 }
 /// A cursor was not valid. The wait continues from `position.cursor`: messages may be missing or
-/// repeated.
+/// repeated, unless after_seq is the same in both cursors. Also sent during a wait, if the store may
+/// have lost messages that were acknowledged: see REASON_EPOCH_CHANGED.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WaitResync {
     /// The reason.
@@ -1706,7 +1707,7 @@ pub struct WaitResync {
     /// Where the wait continues.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<ThreadPosition>,
-    /// The cursor as it was requested.
+    /// The cursor that was not valid: as it was requested, or where the wait was.
     #[prost(message, optional, tag = "3")]
     pub requested: ::core::option::Option<Cursor>,
 }
@@ -1730,8 +1731,8 @@ pub mod wait_resync {
         Unspecified = 0,
         /// The cursor is past the head. The wait continues at first_seq.
         CursorAhead = 2,
-        /// The thread's epoch is not the cursor's. The wait continues after the last entry that both
-        /// epochs are known to share, or else at first_seq.
+        /// The thread's epoch is not the cursor's. The wait continues after the last entry up to the
+        /// cursor that both epochs are known to share, or else at first_seq.
         EpochChanged = 3,
     }
     impl Reason {

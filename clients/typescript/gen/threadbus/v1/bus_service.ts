@@ -222,7 +222,7 @@ export interface WaitMessagesResponse {
   keepalive?:
     | WaitKeepalive
     | undefined;
-  /** A cursor was not valid. */
+  /** A cursor was not valid, or is no longer. */
   resync?:
     | WaitResync
     | undefined;
@@ -269,7 +269,8 @@ export interface WaitKeepalive {
 
 /**
  * A cursor was not valid. The wait continues from `position.cursor`: messages may be missing or
- * repeated.
+ * repeated, unless after_seq is the same in both cursors. Also sent during a wait, if the store may
+ * have lost messages that were acknowledged: see REASON_EPOCH_CHANGED.
  */
 export interface WaitResync {
   /** The reason. */
@@ -278,7 +279,7 @@ export interface WaitResync {
   position:
     | ThreadPosition
     | undefined;
-  /** The cursor as it was requested. */
+  /** The cursor that was not valid: as it was requested, or where the wait was. */
   requested: Cursor | undefined;
 }
 
@@ -289,8 +290,8 @@ export enum WaitResync_Reason {
   /** REASON_CURSOR_AHEAD - The cursor is past the head. The wait continues at first_seq. */
   REASON_CURSOR_AHEAD = 2,
   /**
-   * REASON_EPOCH_CHANGED - The thread's epoch is not the cursor's. The wait continues after the last entry that both
-   * epochs are known to share, or else at first_seq.
+   * REASON_EPOCH_CHANGED - The thread's epoch is not the cursor's. The wait continues after the last entry up to the
+   * cursor that both epochs are known to share, or else at first_seq.
    */
   REASON_EPOCH_CHANGED = 3,
   UNRECOGNIZED = -1,

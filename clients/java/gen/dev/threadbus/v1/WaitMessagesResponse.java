@@ -277,7 +277,7 @@ private static final long serialVersionUID = 0L;
   public static final int RESYNC_FIELD_NUMBER = 5;
   /**
    * <pre>
-   * A cursor was not valid.
+   * A cursor was not valid, or is no longer.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -289,7 +289,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A cursor was not valid.
+   * A cursor was not valid, or is no longer.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -304,7 +304,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A cursor was not valid.
+   * A cursor was not valid, or is no longer.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1670,7 +1670,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.WaitResync, dev.threadbus.v1.WaitResync.Builder, dev.threadbus.v1.WaitResyncOrBuilder> resyncBuilder_;
     /**
      * <pre>
-     * A cursor was not valid.
+     * A cursor was not valid, or is no longer.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1682,7 +1682,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor was not valid.
+     * A cursor was not valid, or is no longer.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1704,7 +1704,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor was not valid.
+     * A cursor was not valid, or is no longer.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1724,7 +1724,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor was not valid.
+     * A cursor was not valid, or is no longer.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1742,7 +1742,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor was not valid.
+     * A cursor was not valid, or is no longer.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1769,7 +1769,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor was not valid.
+     * A cursor was not valid, or is no longer.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1792,7 +1792,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor was not valid.
+     * A cursor was not valid, or is no longer.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1802,7 +1802,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor was not valid.
+     * A cursor was not valid, or is no longer.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1820,7 +1820,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor was not valid.
+     * A cursor was not valid, or is no longer.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>

@@ -123,7 +123,7 @@ public interface WaitMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * A cursor was not valid.
+   * A cursor was not valid, or is no longer.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -132,7 +132,7 @@ public interface WaitMessagesResponseOrBuilder extends
   boolean hasResync();
   /**
    * <pre>
-   * A cursor was not valid.
+   * A cursor was not valid, or is no longer.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -141,7 +141,7 @@ public interface WaitMessagesResponseOrBuilder extends
   dev.threadbus.v1.WaitResync getResync();
   /**
    * <pre>
-   * A cursor was not valid.
+   * A cursor was not valid, or is no longer.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync resync = 5;</code>

@@ -8,7 +8,8 @@ package dev.threadbus.v1;
 /**
  * <pre>
  * A cursor was not valid. The wait continues from `position.cursor`: messages may be missing or
- * repeated.
+ * repeated, unless after_seq is the same in both cursors. Also sent during a wait, if the store may
+ * have lost messages that were acknowledged: see REASON_EPOCH_CHANGED.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.WaitResync}
@@ -76,8 +77,8 @@ private static final long serialVersionUID = 0L;
     REASON_CURSOR_AHEAD(2),
     /**
      * <pre>
-     * The thread's epoch is not the cursor's. The wait continues after the last entry that both
-     * epochs are known to share, or else at first_seq.
+     * The thread's epoch is not the cursor's. The wait continues after the last entry up to the
+     * cursor that both epochs are known to share, or else at first_seq.
      * </pre>
      *
      * <code>REASON_EPOCH_CHANGED = 3;</code>
@@ -113,8 +114,8 @@ private static final long serialVersionUID = 0L;
     public static final int REASON_CURSOR_AHEAD_VALUE = 2;
     /**
      * <pre>
-     * The thread's epoch is not the cursor's. The wait continues after the last entry that both
-     * epochs are known to share, or else at first_seq.
+     * The thread's epoch is not the cursor's. The wait continues after the last entry up to the
+     * cursor that both epochs are known to share, or else at first_seq.
      * </pre>
      *
      * <code>REASON_EPOCH_CHANGED = 3;</code>
@@ -274,7 +275,7 @@ private static final long serialVersionUID = 0L;
   private dev.threadbus.v1.Cursor requested_;
   /**
    * <pre>
-   * The cursor as it was requested.
+   * The cursor that was not valid: as it was requested, or where the wait was.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -286,7 +287,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The cursor as it was requested.
+   * The cursor that was not valid: as it was requested, or where the wait was.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -298,7 +299,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The cursor as it was requested.
+   * The cursor that was not valid: as it was requested, or where the wait was.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -499,7 +500,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * A cursor was not valid. The wait continues from `position.cursor`: messages may be missing or
-   * repeated.
+   * repeated, unless after_seq is the same in both cursors. Also sent during a wait, if the store may
+   * have lost messages that were acknowledged: see REASON_EPOCH_CHANGED.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.WaitResync}
@@ -921,7 +923,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.Cursor, dev.threadbus.v1.Cursor.Builder, dev.threadbus.v1.CursorOrBuilder> requestedBuilder_;
     /**
      * <pre>
-     * The cursor as it was requested.
+     * The cursor that was not valid: as it was requested, or where the wait was.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -932,7 +934,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cursor as it was requested.
+     * The cursor that was not valid: as it was requested, or where the wait was.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -947,7 +949,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cursor as it was requested.
+     * The cursor that was not valid: as it was requested, or where the wait was.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -967,7 +969,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cursor as it was requested.
+     * The cursor that was not valid: as it was requested, or where the wait was.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -985,7 +987,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cursor as it was requested.
+     * The cursor that was not valid: as it was requested, or where the wait was.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -1010,7 +1012,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cursor as it was requested.
+     * The cursor that was not valid: as it was requested, or where the wait was.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -1027,7 +1029,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cursor as it was requested.
+     * The cursor that was not valid: as it was requested, or where the wait was.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -1039,7 +1041,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cursor as it was requested.
+     * The cursor that was not valid: as it was requested, or where the wait was.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -1054,7 +1056,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cursor as it was requested.
+     * The cursor that was not valid: as it was requested, or where the wait was.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor requested = 3;</code>

@@ -58,7 +58,7 @@ public interface WaitResyncOrBuilder extends
 
   /**
    * <pre>
-   * The cursor as it was requested.
+   * The cursor that was not valid: as it was requested, or where the wait was.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -67,7 +67,7 @@ public interface WaitResyncOrBuilder extends
   boolean hasRequested();
   /**
    * <pre>
-   * The cursor as it was requested.
+   * The cursor that was not valid: as it was requested, or where the wait was.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -76,7 +76,7 @@ public interface WaitResyncOrBuilder extends
   dev.threadbus.v1.Cursor getRequested();
   /**
    * <pre>
-   * The cursor as it was requested.
+   * The cursor that was not valid: as it was requested, or where the wait was.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor requested = 3;</code>
