@@ -75,7 +75,12 @@ class Cluster:
         self._run("initdb", *options)
 
     def copy(self, primary: "Cluster") -> None:
-        """Create the data folder of a standby named `standby`, which follows a running server."""
+        """Create the data folder of a standby named `standby`, which follows a running server.
+
+        It replaces the one of a server that was killed.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._folder / "data")
         source = f"host={primary.host} user=postgres application_name=standby"
         self._run("pg_basebackup", "-d", source, "-R", "-X", "stream", "-c", "fast", "--no-sync")
 
@@ -126,9 +131,16 @@ class Cluster:
 
     def freeze(self, kind: str) -> None:
         """Send SIGSTOP to its processes of a kind, such as walsender. `kill` still ends them."""
+        self._signal(kind, signal.SIGSTOP)
+
+    def thaw(self, kind: str) -> None:
+        """Let the processes of a kind go on after `freeze`."""
+        self._signal(kind, signal.SIGCONT)
+
+    def _signal(self, kind: str, number: signal.Signals) -> None:
         for pid, found in self.execute("SELECT pid, backend_type FROM pg_stat_activity"):
             if found == kind:
-                os.kill(pid, signal.SIGSTOP)
+                os.kill(pid, number)
 
     def promote(self) -> None:
         """Make a standby the primary, and wait until it is."""
