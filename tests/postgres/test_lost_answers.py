@@ -131,6 +131,15 @@ async def test_a_batch_whose_answer_is_lost_is_stored_once(
     assert (await commit(store, post()))[0].seq == 3
 
 
+async def test_a_batch_that_was_not_committed_is_no_lost_commit(
+    store: PostgresStore, faults: Faults, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, faults.when = (await store.heads(["t"]))["t"], ["before", "before"]
+    await commit(store, post())
+    assert (await store.heads(["t"]))["t"].epoch == before.epoch
+    assert "CRITICAL" not in {record.levelname for record in caplog.records}
+
+
 async def test_a_commit_that_no_standby_has_confirmed_is_looked_up(
     store: PostgresStore, faults: Faults
 ) -> None:
@@ -220,6 +229,8 @@ async def test_a_batch_that_was_never_sent_is_refused_as_not_stored(
 async def test_a_session_that_hangs_is_given_up(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch, postgres: Cluster
 ) -> None:
+    # So that it takes longer until the session is given up than a batch is tried again.
+    monkeypatch.setattr(committer, "PATIENCE", 0.3)
     monkeypatch.setattr(connection, "ANSWER_TIMEOUT", 0.3)
     store._database = connection.Database(store._database.url, "full", 0.1)
     monkeypatch.setattr(store._committer, "_database", store._database)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -139,7 +140,8 @@ class Committer:
                 holds for any other exception.
         """
         loop = asyncio.get_running_loop()
-        end, conflicts = loop.time() + PATIENCE, 0
+        # From the first lost connection on: an answer can be waited for longer than that.
+        end, conflicts = math.inf, 0
         written: Batch | None = None
         while True:
             try:
@@ -157,6 +159,7 @@ class Committer:
                 if self._connection is not None:
                     logger.warning("the connection to the database is lost: %s", error)
                 await self.close()
+                end = min(end, loop.time() + PATIENCE)
                 if loop.time() > end:
                     raise self._gave_up(error) from error
             except BaseException:
