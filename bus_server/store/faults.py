@@ -15,7 +15,9 @@ LASTING = 5.0
 class Faults:
     """The current faults of a store, by their names in the log."""
 
-    def __init__(self) -> None:
+    def __init__(self, level: int = logging.ERROR) -> None:
+        """`level`: that at which the start of a fault is logged."""
+        self._level = level
         #: When each current fault began, on the monotonic clock.
         self._since: dict[str, float] = {}
         #: When the start of each fault was last logged, on the monotonic clock.
@@ -38,7 +40,7 @@ class Faults:
         if fault not in self._open and not quiet:
             self._open.add(fault)
             self._told[fault] = now
-            logger.error("%s: %s", fault, details)
+            logger.log(self._level, "%s: %s", fault, details)
 
     def end(self, fault: str) -> None:
         """Record that a fault is over. Logs this if the fault itself was logged."""

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
+from bus_server.errors import StorageFull
 from bus_server.store.postgres import notify
-from bus_server.store.postgres.connection import Connection
+from bus_server.store.postgres.connection import Connection, Statement
 from bus_server.store.postgres.store import PostgresStore
 from tests import polling
 from tests.postgres.cluster import Cluster
@@ -109,6 +111,12 @@ async def test_what_is_no_hint_is_ignored(
         assert heard == {"t": 2}
 
 
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Returns what was logged about hints that are lost, and that they are back."""
+    messages = [record.getMessage() for record in caplog.records]
+    return [message for message in messages if "hints between servers are lost" in message]
+
+
 async def test_hints_are_heard_again_after_the_sessions_were_ended(
     store: PostgresStore,
     other: PostgresStore,
@@ -122,7 +130,9 @@ async def test_hints_are_heard_again_after_the_sessions_were_ended(
         ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ '{}'"
         await asyncio.to_thread(postgres.execute, ended.format("pg_noti[f]y|LISTE[N]"))
         await until_heard(store, heard, {"t": 2})
-    assert "hints between servers are lost" in caplog.text
+        await polling.until(lambda: len(told(caplog)) == 4)
+    # Once for each of the two, though each has two sessions.
+    assert sum(": over, after " in text for text in told(caplog)) == 2
 
 
 async def test_a_server_that_does_not_hear_itself_connects_again(
@@ -133,21 +143,40 @@ async def test_a_server_that_does_not_hear_itself_connects_again(
         await polling.until(lambda: "no notification for 0.05 s" in caplog.text)
 
 
+async def test_a_notification_that_fails_is_not_the_last_one(
+    store: PostgresStore,
+    other: PostgresStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run, full = Connection.run, [True]
+
+    async def faulty(db: Connection, *steps: Statement, **options: Any) -> Any:
+        if "pg_notify" in steps[0][0] and full[0]:
+            raise StorageFull
+        return await run(db, *steps, **options)
+
+    monkeypatch.setattr(notify, "RETRY_DELAY", 0.01)
+    monkeypatch.setattr(Connection, "run", faulty)
+    async with hearing(store), hearing(other) as heard:
+        await polling.until(lambda: len(told(caplog)) == 2)
+        full[0] = False
+        await until_heard(store, heard, {"t": 1})
+
+
 async def test_a_server_without_other_servers_hears_itself(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listen, echoes = Connection.listen, list[str]()
+    receive, echoes = Connection.receive, list[str]()
 
-    async def recorded(
-        db: Connection, channel: str, on_payload: Callable[[str], None], timeout: float
-    ) -> None:
+    async def recorded(db: Connection, on_payload: Callable[[str], None], timeout: float) -> None:
         def received(payload: str) -> None:
             echoes.append(payload)
             on_payload(payload)
 
-        await listen(db, channel, received, timeout)
+        await receive(db, received, timeout)
 
-    monkeypatch.setattr(Connection, "listen", recorded)
+    monkeypatch.setattr(Connection, "receive", recorded)
     monkeypatch.setattr(notify, "ECHO_INTERVAL", 0.02)
     async with hearing(store) as heard:
         await polling.until(lambda: len(echoes) > 3)

@@ -230,16 +230,17 @@ class Connection:
         except psycopg.Error as error:
             raise translate_error(error) from error
 
-    async def listen(self, channel: str, on_payload: Callable[[str], None], timeout: float) -> None:
+    async def listen(self, channel: str) -> None:
+        """Get the notifications of a channel, an SQL identifier. Raises as `run` does."""
+        await self.run((f"LISTEN {channel}", {}))
+
+    async def receive(self, on_payload: Callable[[str], None], timeout: float) -> None:
         """Call `on_payload` with the payload of each notification, and do nothing else.
 
-        Args:
-            channel: an SQL identifier.
-            timeout: seconds without a notification after which the connection is given up.
+        `timeout`: seconds without a notification after which the connection is given up.
 
         Raises ConnectionLost, and what `on_payload` raises.
         """
-        await self.run((f"LISTEN {channel}", {}))
         # Not with psycopg's notifies, which wakes up ten times a second.
         loop, arrived, connection = asyncio.get_running_loop(), asyncio.Event(), self._opened.pgconn
         descriptor = connection.socket

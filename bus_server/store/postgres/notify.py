@@ -12,11 +12,11 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 
+from bus_server.errors import BusError, StoreBug
 from bus_server.store import hints
+from bus_server.store.faults import Faults
 from bus_server.store.interface import OnHint
-from bus_server.store.postgres.connection import CONNECT_TIMEOUT, ConnectionLost, Database
-
-logger = logging.getLogger(__name__)
+from bus_server.store.postgres.connection import Conflict, ConnectionLost, Database
 
 #: Maximum number of threads in a notification: it has room for 7,999 bytes, a name has up to 128.
 THREADS = 40
@@ -27,6 +27,12 @@ INTERVAL = 0.005
 ECHO_INTERVAL, DEAF_AFTER = 10.0, 25.0
 #: Seconds between attempts to connect.
 RETRY_DELAY = 1.0
+
+# The name under which it is logged that hints do not arrive.
+_LOST = (
+    "hints between servers are lost, what other servers write is only seen at the next "
+    "--fallback-interval"
+)
 
 _NOTIFY = "SELECT pg_notify(%(channel)s, %(payload)s)"
 
@@ -44,6 +50,7 @@ class NotifyWaker:
         #: What is to be sent. None while the waker does not run.
         self._pending: dict[str, int] | None = None
         self._due = asyncio.Event()
+        self._faults = Faults(logging.WARNING)
 
     def publish(self, changed: Mapping[str, int]) -> None:
         if self._pending is not None and changed:
@@ -54,13 +61,13 @@ class NotifyWaker:
         self._pending = {}
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(_repeated(self._send))
-                tasks.create_task(_repeated(lambda: self._listen(on_hint)))
+                tasks.create_task(self._repeat(self._send))
+                tasks.create_task(self._repeat(lambda: self._listen(on_hint)))
         finally:
             self._pending = None
 
     async def _send(self) -> None:
-        """Send what is pending. Raises ConnectionLost."""
+        """Send what is pending. Raises what `Connection.run` does."""
         connection = await self._database.connect()
         try:
             while True:
@@ -87,34 +94,28 @@ class NotifyWaker:
         return part
 
     async def _listen(self, on_hint: OnHint) -> None:
-        """Receive the hints of other servers. Raises ConnectionLost."""
+        """Receive the hints of other servers. Raises what `Connection.run` does."""
 
         def received(payload: str) -> None:
             sender, _, hint = payload.partition(" ")
-            changed = hints.parse(hint) if sender != self._sender else {}
-            if changed:
+            if sender == self._sender:
+                self._faults.end(_LOST)
+            elif changed := hints.parse(hint):
                 on_hint(changed)
 
         connection = await self._database.connect()
         try:
-            await connection.listen(self._channel, received, DEAF_AFTER)
+            await connection.listen(self._channel)
+            self._due.set()  # to hear whether hints arrive
+            await connection.receive(received, DEAF_AFTER)
         finally:
             await connection.close()
 
-
-async def _repeated(work: Callable[[], Awaitable[None]]) -> None:
-    """Do some work again each time that it loses its connection."""
-    loop, warned = asyncio.get_running_loop(), False
-    while True:
-        began = loop.time()
-        try:
-            await work()
-        except ConnectionLost as error:
-            if not warned or loop.time() - began > CONNECT_TIMEOUT:
-                logger.warning(
-                    "hints between servers are lost (%s): what other servers write is only seen"
-                    " at the next --fallback-interval",
-                    error,
-                )
-            warned = True
-        await asyncio.sleep(RETRY_DELAY)
+    async def _repeat(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do some work again each time that its connection is lost, or a statement fails."""
+        while True:
+            try:
+                await work()
+            except (ConnectionLost, Conflict, BusError, StoreBug) as error:
+                self._faults.begin(_LOST, str(error))
+            await asyncio.sleep(RETRY_DELAY)
