@@ -152,6 +152,17 @@ class Cluster:
             self._process.communicate()
             self._process = None
 
+    def demand_passwords(self) -> None:
+        """Let no role but postgres connect without a password."""
+        ((before,),) = self.execute("SELECT pg_conf_load_time()")
+        rules = "local all postgres trust\nlocal all all scram-sha-256\n"
+        (self._folder / "data/pg_hba.conf").write_text(rules)
+        self.execute("SELECT pg_reload_conf()")
+        end = time.monotonic() + START_TIMEOUT
+        while self.execute("SELECT pg_conf_load_time()") == [(before,)]:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
     def configure(self, setting: str, value: str) -> None:
         """Change a setting of the running server."""
         self.execute(f"ALTER SYSTEM SET {setting} = '{value}'")

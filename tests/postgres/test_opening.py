@@ -1,14 +1,20 @@
 """Opening a store: what is checked, and what is refused."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bus_server.errors import StoreRefused
-from bus_server.store.postgres.connection import Database
+from bus_server.store.postgres.checks import check
+from bus_server.store.postgres.connection import Connection, Statement
 from bus_server.store.postgres.schema import SCHEMA_VERSION
-from tests.postgres.cluster import Cluster
+from tests.postgres.cluster import Cluster, standby
 from tests.postgres.skipping import running
 from tests.postgres.stores import opened
 from tests.store.commits import commit, create
@@ -95,15 +101,6 @@ async def test_a_database_that_does_not_sync_is_refused_unless_that_is_wanted(
         await commit(store, create())
 
 
-def test_a_database_is_named_without_user_and_password() -> None:
-    for url, name in (
-        ("postgresql://user:secret@host:5433/bus", "postgresql://host:5433/bus"),
-        ("host=h1,h2 dbname=bus user=u password=secret", "postgresql://h1,h2/bus"),
-        ("postgresql:///bus?host=/run/postgresql", "postgresql:///run/postgresql/bus"),
-    ):
-        assert str(Database(url, "full", 1)) == name
-
-
 async def test_a_password_that_is_not_encoded_is_shown_nowhere() -> None:
     for url in (
         "postgresql://user:sec/ret@localhost:1/bus",
@@ -123,3 +120,136 @@ async def test_a_role_that_may_create_no_tables_is_told_what_it_needs(postgres: 
         finally:
             postgres.execute("DROP ROLE poor")
     assert "no schema of its search_path exists" in reason or "make the role the owner" in reason
+
+
+async def test_a_role_that_may_only_read_is_told_what_it_needs(
+    postgres: Cluster, postgres_url: str
+) -> None:
+    schema = postgres_url.rsplit("%3D", 1)[1]
+    async with opened(postgres_url) as store:
+        await commit(store, create())
+    postgres.execute(
+        f"CREATE ROLE reader LOGIN; GRANT USAGE ON SCHEMA {schema} TO reader;"
+        f" GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO reader"
+    )
+    try:
+        reason = await refused(postgres_url.replace("postgres@", "reader@"))
+    finally:
+        postgres.execute("DROP OWNED BY reader; DROP ROLE reader")
+    assert "permission denied" in reason
+    assert "make the role the owner of the database" in reason
+    async with opened(postgres_url) as store:
+        assert list(await store.heads(["t"])) == ["t"]
+
+
+async def test_sessions_write_though_those_of_their_role_are_read_only(
+    postgres: Cluster, postgres_url: str
+) -> None:
+    postgres.execute("CREATE ROLE careful SUPERUSER LOGIN")
+    postgres.execute("ALTER ROLE careful SET default_transaction_read_only = on")
+    try:
+        async with opened(postgres_url.replace("postgres@", "careful@")) as store:
+            await commit(store, create())
+    finally:
+        postgres.execute("REASSIGN OWNED BY careful TO postgres; DROP ROLE careful")
+
+
+@pytest.mark.slow
+async def test_a_standby_is_refused_and_found_out_if_the_primary_is_named_too() -> None:
+    with running() as primary, standby(primary) as other:
+        for attributes in ("", "&target_session_attrs=any"):
+            reason = await refused(other.url() + attributes)
+            assert reason.endswith(
+                ": it is a standby, which cannot be written: name the primary, or all servers in"
+                " any order: postgresql://USER@HOST1,HOST2/DATABASE"
+            )
+        both = f"postgresql://postgres@/postgres?host={other.host},{primary.host}"
+        async with opened(both) as store:
+            await commit(store, create())
+
+
+class OldConnection(Connection):
+    """A connection to an older PostgreSQL, which cannot be installed here."""
+
+    def __init__(self, version: int) -> None:
+        self._version = version
+
+    async def run(self, *statements: Statement, timeout: float | None = None) -> list[list[Any]]:
+        return [[(self._version, f"{self._version / 10_000:.1f}", "UTF8", False, "s", True, False)]]
+
+
+async def test_a_database_that_is_too_old_is_refused() -> None:
+    with pytest.raises(StoreRefused, match=r"^PostgreSQL 14\.2 is too old: use 15 or newer$"):
+        await check(OldConnection(142_000), "full")
+    kind = await check(OldConnection(150_000), "full")
+    assert kind == "PostgreSQL 15.0, schema s, fsync; no standby confirms"
+
+
+async def test_a_schema_that_another_program_keeps_locked_is_refused(
+    postgres: Cluster, postgres_url: str
+) -> None:
+    import psycopg
+
+    from bus_server.store.postgres.gather import lock_key
+
+    async with await psycopg.AsyncConnection.connect(postgres_url) as creating:
+        await creating.execute("SELECT pg_advisory_xact_lock(%s)", [lock_key("schema")])
+        with pytest.raises(StoreRefused, match="locked by another server or program"):
+            async with opened(postgres_url, busy_timeout=0.1):
+                pass
+        starting = asyncio.create_task(_epoch(postgres_url))
+        await creating.rollback()
+        assert await starting
+
+
+async def _epoch(url: str) -> str:
+    async with opened(url) as store:
+        return store.epoch
+
+
+@pytest.mark.slow
+async def test_a_wrong_password_is_refused_and_shown_nowhere(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with running() as cluster:
+        cluster.execute("CREATE ROLE bus SUPERUSER LOGIN PASSWORD 'right-secret'")
+        cluster.demand_passwords()
+        for password in ("wrong-secret", ""):
+            given = f":{password}" if password else ""
+            reason = await refused(cluster.url().replace("postgres@", f"bus{given}@"))
+            assert "password" in reason
+            assert "secret" not in reason
+            assert "\n" not in reason
+        async with opened(cluster.url().replace("postgres@", "bus:right-secret@")) as store:
+            await commit(store, create())
+            assert "secret" not in store.name + store.kind
+        assert "secret" not in caplog.text
+        assert "-secret" not in cluster.log.read_text("utf-8").replace("'right-secret'", "")
+
+
+@pytest.mark.slow
+async def test_a_database_without_a_free_connection_is_refused() -> None:
+    with running(max_connections="10", superuser_reserved_connections="3") as cluster:
+        cluster.execute("CREATE ROLE bus LOGIN CONNECTION LIMIT 0")
+        reason = await refused(cluster.url().replace("postgres@", "bus@"))
+    assert reason.endswith(
+        'too many connections for role "bus" (a server uses up to 7: see max_connections)'
+    )
+
+
+@pytest.mark.slow
+def test_without_psycopg_it_is_said_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "psycopg.py").write_text("raise ModuleNotFoundError('no', name='psycopg')")
+    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    done = subprocess.run(
+        [sys.executable, "-m", "bus_server", "--store", "postgresql://host/bus"],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "--store needs psycopg" in done.stderr
+    assert "pip install '.[server,postgres]'" in done.stderr

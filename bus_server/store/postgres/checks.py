@@ -1,6 +1,7 @@
 """What a store demands of its database: checked when it is opened, before anything is written."""
 
 from bus_server.errors import StoreRefused
+from bus_server.store.postgres import wording
 from bus_server.store.postgres.connection import Connection
 
 #: The oldest version of PostgreSQL, as in server_version_num.
@@ -17,7 +18,7 @@ SELECT current_setting('server_version_num')::bigint,
 
 
 async def check(db: Connection, durability: str) -> str:
-    """Returns the database's version, and what a commit survives, in a few words.
+    """Returns the database's version, its schema, and what a commit survives, in a few words.
 
     Raises StoreRefused if the store cannot be in this database with this durability.
     """
@@ -31,11 +32,12 @@ async def check(db: Connection, durability: str) -> str:
             " template0"
         )
     if standby:
-        raise StoreRefused("it is a standby, which cannot be written: connect to the primary")
+        raise StoreRefused(wording.STANDBY)
     if schema is None:
         raise StoreRefused("no schema of its search_path exists: create one")
+    kind = f"PostgreSQL {version}, schema {schema}"
     if durability == "fast":
-        return f"PostgreSQL {version}, no fsync: --durability fast"
+        return f"{kind}, no fsync: --durability fast"
     if not synced:
         raise StoreRefused(
             "fsync or full_page_writes is off: a crash of its machine can damage the database."
@@ -47,4 +49,4 @@ async def check(db: Connection, durability: str) -> str:
             " --durability full"
         )
     confirms = "a standby confirms" if confirmed else "no standby confirms"
-    return f"PostgreSQL {version}, fsync; {confirms}"
+    return f"{kind}, fsync; {confirms}"

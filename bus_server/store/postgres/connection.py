@@ -5,13 +5,15 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection, conninfo
 
 from bus_server.errors import StorageFull, StoreBug, StoreBusy, StoreFailed, StoreRefused
+from bus_server.store.faults import Faults
+from bus_server.store.postgres import wording
 from bus_server.store.postgres.arrays import ADAPTERS
 
 #: A statement, and its parameters by name.
@@ -47,6 +49,9 @@ _SETTINGS = {
     "idle_session_timeout": "0",
 }
 
+#: The name under which it is logged that a server can make no more connections.
+_EXHAUSTED = "the database has no connection left, posts and reads may wait or fail"
+
 #: SQLSTATEs of a transaction that was rolled back because of others, so that it can be run again:
 #: a deadlock, a serialization failure, a key that another one has just inserted, and a statement
 #: that an operator cancelled.
@@ -69,7 +74,7 @@ class Conflict(Exception):
 
 def translate_error(error: psycopg.Error) -> Exception:
     """Returns what an error of the database means: one of the store's, or one of the above."""
-    state, text = error.sqlstate or "", str(error).strip()
+    state, text = error.sqlstate or "", wording.failure(error)
     fatal = error.diag.severity_nonlocalized in ("FATAL", "PANIC")
     unsaid = not state and isinstance(error, psycopg.OperationalError)
     if fatal or unsaid or state.startswith(_LOST):
@@ -85,7 +90,7 @@ def translate_error(error: psycopg.Error) -> Exception:
     return StoreBug(f"{text} ({state or type(error).__name__})")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Database:
     """How to connect to the database of a store."""
 
@@ -95,16 +100,16 @@ class Database:
     durability: str
     #: Seconds to wait for each lock that others hold.
     busy_timeout: float
+    #: Whether a connection was made before. A server that does not start logs nothing here.
+    _reached: bool = field(default=False, repr=False)
+    _faults: Faults = field(default_factory=Faults, repr=False)
 
     def __str__(self) -> str:
         """Returns the URL of the database without user, password and options."""
         try:
-            given = self._given()
+            return wording.url(self._given())
         except ConnectionLost:
             return "the database"
-        host = given.get("host") or given.get("hostaddr") or "localhost"
-        port = f":{given['port']}" if given.get("port") else ""
-        return f"postgresql://{host}{port}/{given.get('dbname') or given.get('user') or ''}"
 
     def check_url(self) -> None:
         """Raises StoreRefused if part of a password would be taken for a host or database."""
@@ -152,8 +157,26 @@ class Database:
                 context=ADAPTERS_CONTEXT,
             )
         except psycopg.Error as error:
-            raise ConnectionLost(str(error).strip()) from error
+            raise ConnectionLost(self._failed(wording.connect_failure(error))) from error
+        except UnicodeError as error:
+            raise ConnectionLost("the name of its host is not valid") from error
+        self._reached = True
+        self._faults.end(_EXHAUSTED)
         return Connection(opened)
+
+    def _failed(self, reason: str) -> str:
+        """Returns why no connection was made. Logs it if the database has none left."""
+        if wording.EXHAUSTED.search(reason):
+            reason += " (a server uses up to 7: see max_connections)"
+            if self._reached:
+                self._faults.begin(_EXHAUSTED, f"{self}: {reason}")
+        return reason
+
+
+def _unanswered(statement: Statement, timeout: float) -> str:
+    if statement[0] == "COMMIT":
+        return f"no answer to a COMMIT for {timeout:g} s; its synchronous standby may be away"
+    return f"no answer for {timeout:g} s"
 
 
 def _quoted(value: str) -> str:
@@ -215,7 +238,7 @@ class Connection:
             return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
         except psycopg.Error as error:
             if self._late:
-                raise ConnectionLost(f"no answer for {timeout:g} s") from error
+                raise ConnectionLost(_unanswered(statements[-1], timeout)) from error
             raise translate_error(error) from error
         finally:
             deadline.cancel()
