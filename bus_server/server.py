@@ -168,7 +168,7 @@ def build(
         agent_timeout=settings.agent_timeout,
         working_timeout=settings.working_timeout,
     )
-    waits = Waits(settings.max_open_waits, settings.max_anonymous_waits)
+    waits = Waits(store.clock, settings.max_open_waits, settings.max_anonymous_waits)
     positions = UnsavedPositions(changes)
     remote = RemoteWaits(presence, changes)
     lease = max(settings.server_lease, 5 * settings.checkpoint_interval)
@@ -295,7 +295,7 @@ def _add_services(
 ) -> tuple[Dispatcher, Health]:
     """Add all services to a gRPC server. Returns their dispatcher and their health."""
     services = {
-        bus_service.SERVICE: bus_service.BusService(parts.bus, settings, store.epoch),
+        bus_service.SERVICE: bus_service.BusService(parts.bus, settings, store),
         thread_service.SERVICE: thread_service.ThreadService(parts.bus),
         agent_service.SERVICE: agent_service.AgentService(parts.agents, auth),
         admin_service.SERVICE: admin_service.AdminService(

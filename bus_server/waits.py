@@ -1,12 +1,12 @@
 """The registry of open waits: which agent waits on which threads, and how to end its waits."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bus_server.errors import BusError, QuotaExceeded, TokenInvalid
 from bus_server.filter import Filter
+from bus_server.store.clock import StoreClock
 from bus_server.store.facts import ANONYMOUS
 from bus_server.tail import Waiter
 from threadbus.v1.admin_service_pb2 import Wait
@@ -57,10 +57,9 @@ class OpenWait:
         self.threads = tuple(name for name, _, _ in request.starts)
         self.filter = request.filter
         self.peer = request.peer
-        #: When it was opened, in microseconds since the Unix epoch.
-        self.start_time = time.time_ns() // 1000
-        #: Set by `Waits.add`.
-        self.number = 0
+        #: When it was opened, in microseconds since the Unix epoch, and its number. Set by
+        #: `Waits.add`.
+        self.start_time = self.number = 0
         #: Returns its cursor in each thread that exists; empty before it has begun.
         self.cursors: Callable[[], Sequence[Cursor]] = tuple
         #: None before it has begun.
@@ -108,12 +107,14 @@ class WaitStatistics:
 class Waits:
     """All open waits of this server."""
 
-    def __init__(self, max_open_waits: int, max_anonymous_waits: int) -> None:
+    def __init__(self, clock: StoreClock, max_open_waits: int, max_anonymous_waits: int) -> None:
         """
         Args:
+            clock: the store's: servers on it list their waits together.
             max_open_waits: the maximum number of open waits of one agent.
             max_anonymous_waits: that of all anonymous callers together.
         """
+        self._clock = clock
         self._max_open_waits = max_open_waits
         self._max_anonymous_waits = max_anonymous_waits
         self._counts: Counter[str] = Counter()
@@ -142,7 +143,7 @@ class Waits:
                 "register an agent, or end some",
             )
         self._last_number += 1
-        wait.number = self._last_number
+        wait.number, wait.start_time = self._last_number, self._clock.time()
         self._open[wait.number] = wait
         self._counts[wait.agent] += 1
         for thread in wait.threads:

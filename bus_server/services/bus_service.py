@@ -13,6 +13,7 @@ from bus_server.services import validation
 from bus_server.services.frame_writer import FrameWriter
 from bus_server.services.posting import PostStream, Requests, fill_response, to_append
 from bus_server.settings import Settings
+from bus_server.store.interface import Store
 from bus_server.waits import WaitRequest
 from threadbus import limits
 from threadbus.v1 import bus_service_pb2 as pb
@@ -25,10 +26,10 @@ DEFAULT_KEEPALIVE, MIN_KEEPALIVE, MAX_KEEPALIVE = 45.0, 1.0, 300.0
 class BusService:
     """The servicer of threadbus.v1.BusService. Methods raise BusError as the proto says."""
 
-    def __init__(self, bus: Bus, settings: Settings, epoch: str) -> None:
+    def __init__(self, bus: Bus, settings: Settings, store: Store) -> None:
         self._bus = bus
         self._settings = settings
-        self._epoch = epoch
+        self._epoch, self._clock = store.epoch, store.clock
 
     async def PostMessage(
         self, request: pb.PostMessageRequest, caller: Caller
@@ -152,7 +153,7 @@ class BusService:
             agent=caller.name,
             scopes=caller.scopes,
         )
-        response.server_time.GetCurrentTime()
+        response.server_time.FromMicroseconds(self._clock.time())
         _set_seconds(response.heartbeat_interval, settings.heartbeat_interval)
         _set_seconds(response.agent_timeout, settings.agent_timeout)
         _set_seconds(response.working_timeout, settings.working_timeout)

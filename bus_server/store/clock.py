@@ -39,6 +39,13 @@ class StoreClock:
         """Returns the current time, in microseconds. Thread-safe."""
         return self.base + _monotonic()
 
+    def time(self) -> int:
+        """Returns the current time of the clock that messages get their times from.
+
+        In microseconds since the Unix epoch.
+        """
+        return wall_time()
+
     def wall(self, moment: int) -> int:
         """Returns a time of this clock as wall-clock time, in microseconds since the Unix epoch.
 

@@ -20,6 +20,9 @@ class DatabaseClock(StoreClock):
         self._latest = max(self._latest, super().now())
         return self._latest
 
+    def time(self) -> int:
+        return self.now()
+
     def wall(self, moment: int) -> int:
         return moment  # the database's clock is a wall clock
 
