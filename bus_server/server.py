@@ -251,7 +251,7 @@ async def _run(
     parts = build(store, settings, auth.clear_cache)
     try:
         if token_file := settings.operator_token_file or store.token_file:
-            token, replace = operator_token(token_file), token_file == store.token_file
+            token, replace = _operator_token(token_file), token_file == store.token_file
             await store.commit([SetOperatorToken(token_hash(token), replace)])
         elif settings.auth == "required":
             logger.warning(
@@ -261,7 +261,7 @@ async def _run(
         parts.presence.restore(await store.presence_rows(0))
         if settings.fallback_interval:  # else it takes no notice of other servers
             await parts.servers.enter()
-    except (BusError, StoreBug, OSError) as error:
+    except (BusError, StoreBug) as error:
         raise StoreRefused(f"cannot set up {store.name}: {error}") from error
     for risk in dict.fromkeys([*store.risks(), *listening.risks(settings)]):
         logger.warning("%s", risk)
@@ -288,6 +288,15 @@ async def _run(
     await asyncio.gather(*tasks, return_exceptions=True)
     if failed:
         raise ServeError("a background task ended: the log says why")
+
+
+def _operator_token(path: Path) -> str:
+    """Returns the operator's token in a file. Raises StoreRefused, which names the file."""
+    try:
+        return operator_token(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise StoreRefused(f"cannot use the operator's token file {path}: {reason}") from error
 
 
 def _add_services(
@@ -332,7 +341,7 @@ async def _shut_down(
         dispatcher.refusal = store.refusal
         await parts.waits.end_all(functools.partial(StoreFailed, "its file is lost"))
         await store.give_up()
-    await _drain(parts.bus, settings)
+    await _drain(parts, settings, store)
     # Clients whose waits just ended call again. They must be refused with an error that says why: a
     # gRPC server that stops would reset their calls without one.
     for _ in range(MAX_REFUSAL_PERIODS):
@@ -341,7 +350,7 @@ async def _shut_down(
         if dispatcher.refused_calls == refused_calls:
             break
     await server.stop(STOP_GRACE)
-    await _drain(parts.bus, settings)  # later calls changed presence, too
+    await _drain(parts, settings, store)  # later calls changed presence, too
     await parts.servers.leave()
 
 
@@ -377,13 +386,22 @@ def _tune_gc() -> None:
     gc.set_threshold(10_000, 20, 50)
 
 
-async def _drain(bus: Bus, settings: Settings) -> None:
+async def _drain(parts: Parts, settings: Settings, store: ServedStore) -> None:
     """Drain the bus. Ends the process with code 1 if that takes longer than `drain_timeout`."""
     try:
         async with asyncio.timeout(settings.drain_timeout):
-            await bus.drain()
+            await parts.bus.drain()
     except TimeoutError:
-        logger.critical("posts are still pending after %s s", settings.drain_timeout)
+        pending = parts.writer.statistics()
+        logger.critical(
+            "stopping after %g s (--drain-timeout) without the outcome of %d posts and %d other "
+            "writes: %s %s",
+            settings.drain_timeout,
+            pending.pending_posts,
+            pending.pending - pending.pending_posts,
+            store.name,
+            "fails, as logged above" if store.failing else "does not answer",
+        )
         # The database's OS thread may hang in a call that cannot be interrupted, and would then
         # block exit.
         os._exit(1)
@@ -399,6 +417,7 @@ def _announce(settings: Settings, store: ServedStore, port: int, reach: str) -> 
             {
                 "listen": where,
                 "store" if settings.store else "db": store.name,
+                "kind": store.kind,
                 "durability": settings.durability,
                 "auth": settings.auth,
             }

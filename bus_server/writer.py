@@ -10,7 +10,7 @@ from bus_server.errors import BusError, StoreBusy
 from bus_server.fair_queue import FairQueue
 from bus_server.load import Load
 from bus_server.recent import Recent
-from bus_server.store import AppendMany, Command, Commit
+from bus_server.store import Append, AppendMany, Command, Commit
 from bus_server.store.interface import AGENTS, Store
 from bus_server.tail import Tails
 from threadbus.limits import MAX_CALL_BYTES
@@ -55,6 +55,8 @@ class WriterStatistics:
     #: Commands without an outcome, those of the running batch included, and their size in bytes.
     pending: int
     pending_bytes: int
+    #: How many of those are posts, or batches of PostMessages.
+    pending_posts: int
 
 
 class Writer:
@@ -87,6 +89,8 @@ class Writer:
         self._cost = 0
         #: Number and size in bytes of the commands without an outcome.
         self._pending = self._bytes = 0
+        #: How many of them are posts.
+        self._posts = 0
         #: Set while commands are queued.
         self._available = asyncio.Event()
         #: Set when commands have got their outcomes.
@@ -143,7 +147,10 @@ class Writer:
     def statistics(self) -> WriterStatistics:
         """Returns the current statistics."""
         return WriterStatistics(
-            queued=len(self._queue), pending=self._pending, pending_bytes=self._bytes
+            queued=len(self._queue),
+            pending=self._pending,
+            pending_bytes=self._bytes,
+            pending_posts=self._posts,
         )
 
     def _enqueue(self, command: Command[R], size: int) -> "asyncio.Future[R]":
@@ -153,6 +160,7 @@ class Writer:
         self._queue.put(fair_queue.fairness_key.get(), _Queued(command, size, cost, outcome), cost)
         self._cost += cost
         self._pending += 1
+        self._posts += _is_post(command)
         self._peak = max(self._peak, self._pending)
         self._bytes += size
         self._available.set()
@@ -181,8 +189,9 @@ class Writer:
     async def _write(self, batch: list[_Queued]) -> None:
         """Commit a batch and set its outcomes."""
         outcomes = await self._commit([queued.command for queued in batch])
-        for (_, size, _, future), outcome in zip(batch, outcomes, strict=True):
+        for (command, size, _, future), outcome in zip(batch, outcomes, strict=True):
             self._bytes -= size
+            self._posts -= _is_post(command)
             if future.done():
                 continue  # the caller was cancelled
             if isinstance(outcome, Exception):
@@ -241,3 +250,7 @@ class Writer:
         if commit.agents_changed:
             changed[AGENTS] = 0
         self._store.waker.publish(changed)
+
+
+def _is_post(command: Command[Any]) -> bool:
+    return isinstance(command, Append | AppendMany)

@@ -144,3 +144,14 @@ async def test_a_first_start_that_was_killed_leaves_a_whole_database_or_none(
         assert [path.name for path in tmp_path.iterdir() if "draft" in path.name] == []
         for path in tmp_path.iterdir():
             path.unlink()
+
+
+@pytest.mark.slow
+async def test_a_token_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for path, why in (("folder", "Is a directory"), ("missing/token", "No such file or directory")):
+        flags = ("--operator-token-file", str(tmp_path / path))
+        line = await asyncio.to_thread(refused_start, tmp_path / "bus.db", *flags)
+        assert str(tmp_path / path) in line
+        assert why in line
+        assert "bus.db" not in line

@@ -20,10 +20,10 @@ async def test_posts_are_counted_until_they_have_their_outcomes(tmp_path: Path) 
         posts = [asyncio.create_task(parts.bus.post(append("design", "x"))) for _ in range(3)]
         await asyncio.sleep(0)
         pending = parts.writer.statistics()
-        assert (pending.queued, pending.pending) == (3, 3)
+        assert (pending.queued, pending.pending, pending.pending_posts) == (3, 3, 3)
         assert pending.pending_bytes == 3 * append("design", "x").size
         await asyncio.gather(*posts)
-        assert parts.writer.statistics() == WriterStatistics(0, 0, 0)
+        assert parts.writer.statistics() == WriterStatistics(0, 0, 0, 0)
         recent = parts.resources.recent.statistics()
         assert (recent.threads, recent.messages) == (1, 3)
         assert recent.bytes > 3 * len("x")
