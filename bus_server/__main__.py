@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from bus_server.flags import settings_flags
-from bus_server.settings import Settings
+from bus_server.settings import Settings, misspelt
+
+logger = logging.getLogger(__name__)
 
 #: The exit code if the store's files were removed, replaced or damaged while the server ran.
 LOST = 7
@@ -33,6 +35,8 @@ def main(**values: Any) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    for name, meant in misspelt(os.environ).items():
+        logger.warning("%s is not a setting, and is ignored: is it %s?", name, meant)
     sys.exit(run(settings))
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from bus_server.settings import FileMode, Setting, declared
+from bus_server.settings import FileMode, Setting, StoreUrl, declared
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,6 +49,15 @@ def _file_mode(value: object) -> FileMode:
     return FileMode(digits, 8)
 
 
+def _store_url(value: object) -> StoreUrl:
+    """Returns a URL of PostgreSQL. Raises BadParameter, which does not show a password in it."""
+    if not str(value).startswith(("postgresql://", "postgres://")):
+        raise click.BadParameter(
+            "this is not the URL of a PostgreSQL database, such as postgresql://USER@HOST/DATABASE."
+        )
+    return StoreUrl(value)
+
+
 def settings_flags(command: F) -> F:
     """Add a flag for each setting to a click command (decorator).
 
@@ -85,6 +94,8 @@ def _type(setting: Setting) -> click.ParamType[Any] | Callable[[object], Any]:
         return click.Path(path_type=Path, readable=False)
     if setting.kind is FileMode:
         return _file_mode
+    if setting.kind is StoreUrl:
+        return _store_url
     return click.BOOL if setting.kind is bool else click.STRING
 
 

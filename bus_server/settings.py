@@ -5,6 +5,8 @@ A field of `Settings` has the setting's name, type, range, default and help text
 in docs/running.md is checked against it.
 """
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
@@ -37,6 +39,10 @@ Bytes = Annotated[int, Range("bytes", 1, 2**31 - 1)]
 ContentBytes = Annotated[int, Range("bytes", 1, MAX_MESSAGE_BYTES)]
 #: At least a few of the largest requests or responses must fit.
 BudgetBytes = Annotated[int, Range("bytes", 4 * MAX_CALL_BYTES, 2**40)]
+
+
+class StoreUrl(str):
+    """The URL of a database, which may contain a password."""
 
 
 class FileMode(int):
@@ -73,8 +79,8 @@ class Settings:
         "The database file, created if it does not exist. Symbolic links are followed: the "
         "operator's token is kept beside the file itself.",
     )
-    store: str = _setting(
-        "",
+    store: StoreUrl = _setting(
+        StoreUrl(),
         "A PostgreSQL database for any number of servers, instead of --db: a URL such as "
         "postgresql://USER@HOST/DATABASE. Other users can see flags: give a password by the "
         "variable, or as psql takes it (PGPASSWORD, ~/.pgpass).",
@@ -242,3 +248,14 @@ def _declared(setting: Field[Any], kind: Any) -> Setting:
         metavar=setting.metadata["metavar"],
         variable=f"THREADBUS_{setting.name.upper()}" if setting.metadata["variable"] else None,
     )
+
+
+def misspelt(variables: Iterable[str]) -> dict[str, str]:
+    """Returns the environment variables that set nothing, each with the one that may be meant.
+
+    Other programs have variables that begin as ours do: only those much like one of ours count.
+    """
+    known = [setting.variable for setting in declared() if setting.variable]
+    others = {name for name in variables if name.startswith("THREADBUS_")} - {*known}
+    likely = {name: difflib.get_close_matches(name, known, 1, 0.9) for name in sorted(others)}
+    return {name: found[0] for name, found in likely.items() if found}

@@ -12,7 +12,7 @@ import click
 import pytest
 
 from bus_server.__main__ import main
-from bus_server.settings import FileMode, Setting, Settings, declared
+from bus_server.settings import FileMode, Setting, Settings, StoreUrl, declared, misspelt
 from tests.connections import connected
 from tests.doc_examples import page
 from tests.refused_start import contents
@@ -72,6 +72,7 @@ async def test_the_start_can_be_announced_as_one_json_object(
         assert told.pop("listen").startswith("127.0.0.1:")
         assert told == {
             "db": str(server.db),
+            "kind": f"sqlite, {'no fsync: --durability fast' if flags else 'fsync'}",
             "durability": "fast" if flags else "full",
             "auth": "required" if flags else "open",
         }
@@ -112,6 +113,8 @@ def _another(setting: Setting) -> tuple[str, Any]:
         return f"{setting.range.high:.0f}", setting.range.high
     if setting.kind is FileMode:
         return "660", 0o660
+    if setting.kind is StoreUrl:
+        return "postgres://host/bus", "postgres://host/bus"
     return "other", setting.kind("other")
 
 
@@ -172,3 +175,39 @@ def test_the_guarantees_state_the_defaults() -> None:
     )
     assert len(stated) >= 7
     assert not [(flag, value) for flag, value in stated if defaults[flag] != value]
+
+
+@pytest.mark.parametrize("url", ["", "mysql://user:secret@host/bus", "host=h password=secret"])
+def test_what_is_no_url_of_postgresql_is_wrong_usage_and_not_shown(url: str) -> None:
+    with pytest.raises(click.BadParameter, match="not the URL of a PostgreSQL database") as refusal:
+        _parsed("--store", url)
+    assert refusal.value.exit_code == 2
+    assert "secret" not in refusal.value.format_message()
+    assert "--store" in refusal.value.format_message()
+
+
+def test_variables_much_like_those_of_settings_are_found() -> None:
+    assert misspelt(
+        [
+            *("THREADBUS_DRAIN_TIMOUT", "THREADBUS_DURABLITY", "THREADBUS_LOGLEVEL"),
+            *("THREADBUS_LISTEN", "THREADBUS_STORE", "PATH", "DRAIN_TIMOUT"),
+            # Those of the client, and of a cluster that runs a service of this name.
+            *("THREADBUS_SERVER", "THREADBUS_AGENT", "THREADBUS_TOKEN", "THREADBUS_THREAD"),
+            *("THREADBUS_CREDENTIALS", "THREADBUS_HOME", "THREADBUS_JSON"),
+            *("THREADBUS_PORT", "THREADBUS_SERVICE_HOST", "THREADBUS_PORT_7420_TCP_ADDR"),
+        ]
+    ) == {
+        "THREADBUS_DRAIN_TIMOUT": "THREADBUS_DRAIN_TIMEOUT",
+        "THREADBUS_DURABLITY": "THREADBUS_DURABILITY",
+        "THREADBUS_LOGLEVEL": "THREADBUS_LOG_LEVEL",
+    }
+
+
+@pytest.mark.slow
+def test_a_variable_that_sets_nothing_is_logged_at_the_start(tmp_path: Path) -> None:
+    misspelling = {"THREADBUS_DRAIN_TIMOUT": "5"}
+    with ServerProcess(tmp_path / "bus.db", environment=misspelling) as server:
+        assert server.stop() == 0
+    (line,) = server.problems
+    assert "THREADBUS_DRAIN_TIMOUT is not a setting" in line
+    assert line.strip().endswith("is it THREADBUS_DRAIN_TIMEOUT?")

@@ -20,8 +20,6 @@ def located(settings: Settings) -> Settings:
         return replace(settings, db=file.locate(settings.db))
     if settings.db != Settings().db:
         raise StoreRefused("give --db or --store, not both")
-    if not settings.store.startswith(("postgresql://", "postgres://")):
-        raise StoreRefused("--store: give the URL of a database, postgresql://USER@HOST/DATABASE")
     return settings
 
 
