@@ -85,6 +85,8 @@ _WITHOUT_REASON: dict[grpc.StatusCode, type[BusError]] = {
 }
 # Matches grpc's message for an HTTP response that is not gRPC: a proxy sent it, not the server.
 _HTTP = re.compile(r"Received http2 header with status: (\d{3})")
+# A call is only sent over a connection: there is a server, or a proxy.
+_LATE = "The server is busy, or its store does not answer: its health and its log say more."
 _ASK_THE_PROXY = "Ask the operator of the proxy in front of the server."
 # For HTTP statuses of a proxy: the exception, what happened, and the hint.
 _BY_HTTP_STATUS: dict[int, tuple[type[BusError], str, str]] = {
@@ -139,8 +141,10 @@ def _error(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> BusEr
     if not reason and (http := _HTTP.search(message)):
         return _from_http_status(int(http[1]), code)
     kind = _BY_REASON.get(reason) or _BY_CODE.get(code, BusError)
+    hint = None
     if not reason:
         kind = _WITHOUT_REASON.get(code, kind)
+        hint = _LATE if code is grpc.StatusCode.DEADLINE_EXCEEDED else None
     return kind(
         message or code.name,
         code=code.name,
@@ -148,6 +152,7 @@ def _error(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> BusEr
         metadata=info.metadata,
         field_violations=[(v.field, v.description) for v in refused.field_violations],
         retry_delay=(retry_delay(retry.retry_delay) if retry.HasField("retry_delay") else None),
+        hint=hint,
     )
 
 

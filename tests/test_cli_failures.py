@@ -272,3 +272,14 @@ def test_a_bug_is_reported_as_one_with_its_text_escaped(
         assert traceback[0].startswith("Traceback")
         assert said.startswith("threadbus: LookupError")
         assert "report it" in hint
+
+
+async def test_a_call_without_an_answer_in_time_is_reported_as_that(tmp_path: Path) -> None:
+    async with scripted() as script:
+        script.answer("ListAgents", asyncio.Event())
+        shell = Shell(script.address, tmp_path)
+        done = await asyncio.to_thread(shell.run, "agents", "--timeout", "1", "--json")
+    assert (done.code, done.error["code"]) == (4, "DEADLINE_EXCEEDED")
+    expected = f"{script.address} is there, but did not answer the call in time."
+    assert done.error["message"] == expected
+    assert "--timeout" in done.error["hint"]

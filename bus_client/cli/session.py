@@ -18,7 +18,7 @@ import click
 
 import bus_client
 from bus_client import credentials
-from bus_client.cli import failures
+from bus_client.cli import failures, health
 from bus_client.cli.options import CALL_TIMEOUT, connection_options
 from bus_client.cli.output import Output
 from bus_client.cli.resolving import resolution_error
@@ -130,13 +130,22 @@ def on_server(verb: Verb) -> Callable[..., int]:
 
         def run_on_server() -> int:
             session = Session(server, agent, _read_token(token_file), timeout, out)
-            return asyncio.run(until_signal(verb(session, **options)))
+            return asyncio.run(until_signal(_explained(session, verb(session, **options))))
 
         return run_verb(out, run_on_server)
 
     for option in reversed(connection_options):
         run = option(run)
     return run
+
+
+async def _explained(session: Session, verb: Awaitable[int | None]) -> int | None:
+    """Await the verb. Returns its exit code. Its errors say whether the server is there."""
+    try:
+        return await verb
+    except bus_client.BusError as error:
+        await health.explain(error, session.server)
+        raise
 
 
 def run_verb(out: Output, verb: Callable[[], int]) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 import bus_client
+from bus_client.cli import health
 from bus_client.cli.doctor.check import Check
 from bus_client.cli.doctor.file_checks import file_checks, integrity_check
 from bus_client.cli.doctor.machine_checks import machine_checks
@@ -76,6 +77,7 @@ async def doctor(session: Session, db: Path | None, deep: bool) -> int:
                 report(check)
     except bus_client.BusError as error:
         reached = not isinstance(error, bus_client.Unavailable)
+        await health.explain(error, session.server)
         report(_server_failure(session.server, error))
     for check in machine_checks():
         report(check)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import bus_client
 from bus_client import credentials
 from bus_client.cli.doctor.check import Check
+from bus_client.cli.health import ADVICE, is_serving
 
 if TYPE_CHECKING:
     from bus_client import BusClient, Message, ThreadHandle
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 _SAMPLES = 5  # for each measurement
 _SKEW = 1.0  # seconds between the two clocks; more is a warning
 _SLOW = 0.25  # seconds for a wake-up; more is a warning
-_SERVING = b"\x08\x01"  # grpc.health.v1.HealthCheckResponse(status=SERVING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,14 @@ async def server_checks(session: Session, bus: BusClient) -> AsyncGenerator[Chec
         BusError: A call failed; in most cases, the server no longer responds.
     """
     sample = await _quickest_sample(bus)
-    yield await _server(session.server, sample)
+    server = await _server(session.server, sample)
+    yield server
     yield _durability(sample.info)
     yield _clock(sample)
+    if server.status == "failure":
+        for name in ("identity", "wake-up"):
+            yield Check(name, "skipped", "the server is not serving", "Repeat this when it is.")
+        return
     async with AsyncExitStack() as connections:
         identity, caller = await _identity(session, sample.info, connections)
         yield identity
@@ -69,12 +74,12 @@ async def _quickest_sample(bus: BusClient) -> _Sample:
 async def _server(address: str, sample: _Sample) -> Check:
     theirs, ours = sample.info.version, metadata.version("threadbus")
     finding = f"{address} answers in {_ms(sample.round_trip)}, version {theirs or 'unknown'}"
-    if not await _serving(address):
+    if not await is_serving(address):
         return Check(
             "server",
             "failure",
             f"{finding}, but reports that it is not serving",
-            "It is shutting down, or its store has failed: read its log.",
+            ADVICE,
         )
     if theirs != ours:
         return Check(
@@ -84,30 +89,6 @@ async def _server(address: str, sample: _Sample) -> Check:
             "Upgrade the older of the two. If that is the server, restart it.",
         )
     return Check("server", "ok", finding)
-
-
-async def _serving(address: str) -> bool:
-    """Returns whether the health service reports SERVING; true if there is no health service.
-
-    Raises:
-        BusError: The call failed, or had no response within 5 s.
-    """
-    import grpc.aio
-
-    from bus_client.channel import open_channel
-    from bus_client.status import from_rpc_error
-
-    async with open_channel(address) as channel:
-        # Two bytes on the wire: not worth a dependency on grpcio-health-checking.
-        check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
-            "/grpc.health.v1.Health/Check"
-        )
-        try:
-            return await check(b"", timeout=5.0) == _SERVING
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-                return True
-            raise from_rpc_error(error) from None
 
 
 def _durability(info: GetServerInfoResponse) -> Check:
@@ -188,7 +169,10 @@ async def _wake_up(bus: BusClient, timeout: float) -> Check:
     finally:
         deleted = await _delete(bus.thread(name))
     if not deleted:
-        advice = f"Its thread was left behind; delete it: threadbus thread delete {name} --yes."
+        advice = (
+            "Its thread may have been left behind; delete it: "
+            f"threadbus thread delete {name} --yes."
+        )
         return replace(check, status="failure", advice=advice)
     return check
 
