@@ -22,6 +22,8 @@ from sender import CHANNEL_OPTIONS, describe, send
 from server import OwnServer
 from verdict import fault
 
+from tests import serving
+
 WORKERS, CHANNELS = 32, 4
 #: Maximum number of findings of a kind to print.
 SHOWN = 3
@@ -200,6 +202,7 @@ examples:
   scripts/fuzz --seed 7 --only 123       only call 123, as numbered in a finding
   scripts/fuzz --seed 7 --only 100-131   the calls around it, if it depends on them
   scripts/fuzz --server 127.0.0.1:7420   a running server; the threads and agents stay on it
+  scripts/fuzz --store postgresql://…  a server on this database
   scripts/fuzz -- --auth required        a server that requires tokens
   scripts/fuzz -- --max-open-waits 2 --max-anonymous-waits 2 --max-queued-posts 20"""
 
@@ -220,12 +223,16 @@ def main() -> int:
     parser.add_argument(
         "--only", type=_numbers, metavar="N[-M]", help="only the calls with these numbers"
     )
-    parser.add_argument("--server", metavar="HOST:PORT", help="a running server to call")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--server", metavar="HOST:PORT", help="a running server to call")
+    where.add_argument("--store", metavar="URL", help="a PostgreSQL database for the new server")
     parser.add_argument("--verbose", action="store_true", help="print how the calls ended, by RPC")
     parser.add_argument("flags", nargs="*", help="after --: flags for the new server")
     given = parser.parse_args()
     if given.only is not None and given.seed is None:
         parser.error("--only needs the --seed of the calls")
+    if given.store:
+        serving.database_of = lambda _: given.store
     seed = secrets.randbelow(10**6) if given.seed is None else given.seed
     numbers = range(given.calls) if given.only is None else given.only
     began = time.monotonic()
