@@ -62,8 +62,12 @@ async def test_a_store_of_a_newer_version_is_refused(postgres: Cluster, postgres
 
 async def test_a_schema_with_other_tables_is_refused(postgres: Cluster, postgres_url: str) -> None:
     schema = postgres_url.rsplit("%3D", 1)[1]
-    postgres.execute(f"CREATE TABLE {schema}.thread (id integer)")
-    assert "its schema has other tables" in await refused(postgres_url)
+    for table in ("thread", "message", "server"):
+        postgres.execute(f"CREATE TABLE {schema}.{table} (id integer)")
+        assert "other tables: create a schema for the store" in await refused(postgres_url)
+        postgres.execute(f"DROP TABLE {schema}.{table}")
+    async with opened(postgres_url):
+        pass
 
 
 async def test_a_missing_schema_is_refused(postgres: Cluster) -> None:

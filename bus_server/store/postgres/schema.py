@@ -3,7 +3,7 @@
 import secrets
 from pathlib import Path
 
-from bus_server.errors import StoreRefused
+from bus_server.errors import StoreBug, StoreRefused
 from bus_server.store.postgres.connection import Connection
 from bus_server.store.postgres.gather import lock_key
 from bus_server.store.postgres.history import PLACE
@@ -18,6 +18,12 @@ _THERE = """
 SELECT relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = current_schema() AND relname IN ('meta', 'thread') ORDER BY relname
 """
+
+#: Why a schema cannot be used that has tables, and what to do.
+_OTHERS = (
+    "its schema has other tables: create a schema for the store, and name it in the URL: "
+    "?options=-csearch_path%3DNAME"
+)
 _META = "SELECT version, compatible, epoch FROM meta"
 _CREATE_META = f"""
 INSERT INTO meta (version, compatible, epoch, place, history)
@@ -38,11 +44,16 @@ async def prepare(db: Connection, lock_timeout: float) -> str:
     await db.run(("BEGIN", {}), (_LOCK, {"key": lock_key("schema")}), timeout=lock_timeout)
     (there,) = await db.run((_THERE, {}))
     if not there:
-        await db.run_script(_SCRIPT.read_text("utf-8"))
+        try:
+            await db.run_script(_SCRIPT.read_text("utf-8"))
+        except StoreBug as error:
+            if "(42P07)" not in str(error):  # something has the name of one of the tables
+                raise
+            raise StoreRefused(_OTHERS) from error
         epoch = secrets.token_hex(8)
         await db.run((_CREATE_META, {"version": SCHEMA_VERSION, "epoch": epoch}))
     elif len(there) != 2:
-        raise StoreRefused("its schema has other tables: create a schema for the store")
+        raise StoreRefused(_OTHERS)
     ((version, compatible, epoch),) = (await db.run((_META, {}), ("COMMIT", {})))[0]
     if compatible > SCHEMA_VERSION:
         raise StoreRefused(
