@@ -8,6 +8,7 @@ import pytest
 from bus_server.errors import StorageFull
 from bus_server.store.postgres.connection import Connection, Database, Statement
 from bus_server.store.postgres.store import PostgresStore
+from tests import polling
 from tests.postgres.cluster import Cluster
 from tests.postgres.skipping import running
 from tests.postgres.stores import opened
@@ -72,6 +73,6 @@ async def test_a_full_disk_is_a_fault_until_there_is_room(
     assert store.failing
     full[0] = False
     await store.inspect()
-    assert not store.failing
+    await polling.until(lambda: not store.failing)
     await commit(store, post())
     assert len(await log(store)) == 1

@@ -156,7 +156,19 @@ async def test_a_commit_that_no_standby_confirms_is_logged_as_that(
         assert "--request-id" in done.err
         await polling.until(lambda: bool(logged(server, "no answer to a COMMIT for")))
         assert "standby may be away" in logged(server, "no answer to a COMMIT for")[0]
+        # Once it has given up, its health says so, though reads succeed.
+        await polling.until(
+            lambda: bool(logged(server, "the database answers no commit")), within=40
+        )
+        done = await asyncio.to_thread(shell.run, "thread", "list")
+        assert done.code == 0
+
+        async def unhealthy() -> bool:
+            return "it is not serving" in (await asyncio.to_thread(shell.run, "doctor")).out
+
+        await polling.until_known(unhealthy)
         other.start()
+        await polling.until(lambda: len(logged(server, "the database answers no commit")) == 2)
 
         async def confirmed() -> bool:
             return (await asyncio.to_thread(shell.run, "post", "t", "confirmed again")).code == 0

@@ -6,14 +6,21 @@ do not wait for one another.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Collection, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from bus_server import store
-from bus_server.errors import BusError, StorageFull, StoreBug, StoreBusy, StoreFailed, StoreRefused
+from bus_server.errors import (
+    BusError,
+    OutcomeUnknown,
+    StorageFull,
+    StoreBug,
+    StoreBusy,
+    StoreFailed,
+    StoreRefused,
+)
 from bus_server.store import apart
 from bus_server.store.clock import StoreClock
 from bus_server.store.faults import Faults
@@ -34,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 # The names under which faults are logged.
 _UNREACHABLE = "the database cannot be reached"
+_UNWRITTEN = "the database answers no commit, posts fail"
 _FULL = "the database's disk is full, posts are refused"
 
 # Also differs if all threads have got new epochs, by whichever server: there are fewer than 2^40
@@ -64,7 +72,8 @@ class PostgresStore:
         #: Never set: a database that is gone may come back.
         self.lost = asyncio.Event()
         self._faults = Faults()
-        self._full = False
+        #: Whether a commit is to be tried to find out whether that is possible again.
+        self._probe = False
         self._database, self._committer = database, committer
         self._readers = Readers(database, self._look_where)
         #: Commits are made one after the other.
@@ -133,9 +142,8 @@ class PostgresStore:
             self._faults.begin(_UNREACHABLE, f"{self.name}: {error}")
         else:
             self._faults.end(_UNREACHABLE)
-        if self._full:
-            with contextlib.suppress(BusError, StoreBug):
-                await self.commit([])  # which writes that it was made
+        if self._probe and not self._commits:
+            self._begin([])  # which writes that it was made
 
     async def give_up(self) -> None:
         """Does nothing: what is committed is in the database."""
@@ -144,10 +152,13 @@ class PostgresStore:
 
     async def commit(self, commands: Sequence[store.Command[Any]]) -> store.Commit:
         # If the caller is cancelled, the commit goes on: it would be unknown what became of it.
+        return await asyncio.shield(self._begin(commands))
+
+    def _begin(self, commands: Sequence[store.Command[Any]]) -> asyncio.Task[store.Commit]:
         task = asyncio.create_task(self._commit(commands))
         self._commits.add(task)
         task.add_done_callback(self._committed)
-        return await asyncio.shield(task)
+        return task
 
     def _committed(self, task: asyncio.Task[store.Commit]) -> None:
         self._commits.remove(task)
@@ -179,11 +190,17 @@ class PostgresStore:
         try:
             commit = await self._committer.transact(commands)
         except StorageFull:
-            self._full = True
+            self._probe = True
             self._faults.begin(_FULL, self.name)
             raise
-        self._full = False
-        self._faults.end(_FULL)
+        except (StoreBusy, OutcomeUnknown) as error:
+            if isinstance(error.__cause__, ConnectionLost):  # not a lock that others hold
+                self._probe = True
+                self._faults.begin(_UNWRITTEN, f"{self.name}: {error.__cause__}")
+            raise
+        self._probe = False
+        for fault in (_FULL, _UNWRITTEN):
+            self._faults.end(fault)
         return commit
 
     async def foreign_version(self) -> int:
@@ -200,9 +217,7 @@ class PostgresStore:
         to commit would not notice.
         """
         if await place(db) != self._committer.history.place:
-            task = asyncio.create_task(self._commit([]))
-            self._commits.add(task)
-            task.add_done_callback(self._committed)
+            self._begin([])
 
     # ── Reading ─────────────────────────────────────────────────────────────────────────────────
 
