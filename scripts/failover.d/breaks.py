@@ -41,7 +41,7 @@ async def _deaf(stage: Stage) -> None:
     await stage.load.stop_posting()
     deaf = await _listeners(stage, *SERVERS)
     await stage.sessions(_LISTENS, "pg_terminate_backend(pid)")
-    await _wake_ups(stage, "without hints", 3)
+    await _wake_ups(stage, "without hints", 1)
     await _until_others_listen(stage, deaf, *SERVERS)
     await _quick_wake_ups(stage)
     (frozen,) = await _listeners(stage, SERVERS[1])
@@ -91,7 +91,7 @@ async def _wake_ups(stage: Stage, how: str, count: int) -> float:
         await stage.load.post(0, "red")
         await stage.load.read_everywhere()
     taken = time.monotonic() - began
-    stage.notes.append(f"{count} wake-ups {how} in {taken:.1f} s")
+    stage.notes.append(f"wake-ups {how}: {count} in {taken:.1f} s")
     return taken
 
 

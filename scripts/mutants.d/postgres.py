@@ -64,6 +64,16 @@ SABOTAGES = [
         [f"{_LOST}::test_a_session_that_hangs_is_given_up"],
     ),
     Sabotage(
+        "a batch is refused once its session is given up",
+        [Edit(_COMMITTER, "end, conflicts = math.inf, 0", "end, conflicts = loop.time(), 0")],
+        [f"{_LOST}::test_a_session_that_hangs_is_given_up"],
+    ),
+    Sabotage(
+        "a batch that was not committed is taken for a lost commit",
+        [Edit(_COMMITTER, "lost := found < self._committed", "lost := found < self._settled")],
+        [f"{_LOST}::test_a_batch_that_was_not_committed_is_no_lost_commit"],
+    ),
+    Sabotage(
         "a batch that is the victim of a deadlock is not run again",
         [Edit(_CONNECTION, '_CONFLICTS = ("40P01", ', "_CONFLICTS = (")],
         [f"{_LOCKS}::test_a_deadlock_only_delays_a_batch"],

@@ -29,6 +29,7 @@ def played(scene: str) -> dict[str, float]:
 
 # Each starts databases of its own; the fixture is here because it skips where there is none.
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 @pytest.mark.usefixtures("postgres")
 @pytest.mark.parametrize("scene", ["synchronous", "cancelled-commit"])
 def test_what_a_standby_confirmed_is_neither_lost_nor_doubled(scene: str) -> None:
@@ -38,6 +39,7 @@ def test_what_a_standby_confirmed_is_neither_lost_nor_doubled(scene: str) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 @pytest.mark.usefixtures("postgres")
 def test_what_an_asynchronous_standby_lacks_is_lost_once_and_readers_are_told() -> None:
     figures = played("asynchronous")
