@@ -15,7 +15,8 @@ from tests.conformance.languages import Language
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts/robustness.d"
-#: A small history as the script recorded it, with lost answers, conflicts and repeats.
+#: A history that the script recorded, of three clients on two threads: with lost answers, conflicts
+#: and repeats.
 RECORDED = Path(__file__).parent / "robustness"
 #: The names of controls.py.
 CONTROLS_OF_CALLS = [

@@ -39,8 +39,8 @@ class Faults:
         }
         if (database := scene.database) is not None:
             self._kinds |= {
-                "end of all sessions": lambda: self._execute(database, _TERMINATE, 4),
-                "cancelled statements": lambda: self._execute(database, _CANCEL, 10),
+                "end of all sessions": lambda: self._execute(database, _TERMINATE, 20),
+                "cancelled statements": lambda: self._execute(database, _CANCEL, 20),
                 "restart of the database": lambda: self._restart(database),
             }
         #: How often each kind was brought about.
@@ -79,7 +79,8 @@ class Faults:
     async def _execute(self, database: Cluster, statement: str, times: int) -> None:
         for _ in range(times):
             await asyncio.to_thread(database.execute, statement)
-            await self._progress(statement, total=3)
+            # One post, so that some servers meet the next one before they have committed anything.
+            await self._progress(statement, total=1)
 
     async def _restart(self, database: Cluster) -> None:
         await asyncio.to_thread(database.stop)

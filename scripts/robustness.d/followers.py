@@ -9,7 +9,7 @@ from history import Follower
 
 from bus_client import BusClient, BusError
 from tests.connections import Connection
-from threadbus.v1.bus_service_pb2 import WaitMessagesRequest
+from threadbus.v1.bus_service_pb2 import WaitMessagesRequest, WaitResync
 from threadbus.v1.message_pb2 import Cursor
 
 #: How a wait may end when its server is killed, or stops for a while.
@@ -25,6 +25,8 @@ async def follow_raw(server: Connection, follower: Follower) -> None:
         try:
             async for frame in server.bus.WaitMessages(WaitMessagesRequest(threads=[cursor])):
                 match frame.WhichOneof("frame"):
+                    case "started":
+                        follower.waits += 1
                     case "messages":
                         follower.received += [
                             (message.seq, message.content) for message in frame.messages.messages
@@ -38,11 +40,11 @@ async def follow_raw(server: Connection, follower: Follower) -> None:
                         cursor = frame.ending.threads[0].cursor
                     case "resync":
                         cursor = frame.resync.position.cursor
-                        follower.problems.append(f"got {frame.resync}")
+                        reason = WaitResync.Reason.Name(frame.resync.reason)
+                        follower.problems.append(f"got a resync to {cursor.after_seq}: {reason}")
         except grpc.aio.AioRpcError as error:
             if error.code() not in _LOST:
                 follower.problems.append(f"the wait ended with {error.code()}: {error.details()}")
-        follower.breaks += 1
         await asyncio.sleep(_PAUSE)
 
 

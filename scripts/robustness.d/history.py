@@ -57,7 +57,8 @@ class Follower:
     thread: str
     #: Seq and content of each message.
     received: list[tuple[int, str]] = field(default_factory=list)
-    breaks: int = 0
+    #: Calls of WaitMessages that began; none of the SDK.
+    waits: int = 0
     #: What it must not get: resyncs, and errors other than lost connections.
     problems: list[str] = field(default_factory=list)
 

@@ -42,9 +42,9 @@ def judge(folder: Path, checker: Path) -> int:
     """
     operations, followers, problems = history.read(folder)
     print(f"  {_counts(operations)}")
-    breaks = sum(follower.breaks for follower in followers)
+    waits = sum(follower.waits for follower in followers)
     received = sum(len(follower.received) for follower in followers)
-    print(f"  {len(followers)} followers: {received} messages, {breaks} breaks", flush=True)
+    print(f"  {len(followers)} followers: {received} messages, {waits} waits", flush=True)
     command = [checker, f"-timeout={_TIMEOUT}s", folder / history.HISTORY]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode not in (0, 1, 2):
