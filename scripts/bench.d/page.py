@@ -18,7 +18,7 @@ same request, awaits one future and builds the same response (its posts/s and it
 stream that writes prepared frames, and a stream that stays open. ThreadBus syncs to disk before \
 each response. Redis Streams does the same (`appendfsync always`). NATS JetStream does so with \
 `sync_interval: always`, which the goals are compared to; by default it syncs every two minutes, \
-which is shown beside.
+which is shown beside. What servers on PostgreSQL do is compared in [scale.md](scale.md#how-fast).
 """
 
 _LIMITS = """\
