@@ -83,9 +83,11 @@ class Reader:
             async with aclosing(wait_frames(self._calls, request)) as frames:
                 async for frame in frames:
                     if frame.HasField("resync"):
-                        self.position = frame.resync.position.cursor
+                        self.position = here = frame.resync.position.cursor
                         lost = cursor_lost(frame.resync)
-                        if lost is not None and on_resync == "raise":
+                        if lost is None:  # what was reported was of the epoch before
+                            self._mark_read(here.epoch, here.after_seq, report=acknowledge)
+                        elif on_resync == "raise":
                             raise lost
                         continue
                     self._heartbeats.update_from_frame(frame)
@@ -140,6 +142,8 @@ class Reader:
                             self.position = end
                         if lost is not None:
                             raise lost
+                        if not found:  # what was reported was of the epoch before
+                            self._mark_read(end.epoch, end.after_seq)
                         continue
                     self.closed = frame.ending.reason == WaitEnding.REASON_THREADS_CLOSED
                     if self.closed and not found:

@@ -64,7 +64,10 @@ _MEANINGS: dict[str, tuple[int, str]] = {
     ),
     "ThreadClosed": (CONFLICT, "threadbus thread open reopens it."),
     "CursorInvalid": (CONFLICT, "threadbus thread show shows the newest seq."),
-    "CursorLost": (CONFLICT, "Continue with --after {error.position.after_seq}."),
+    "CursorLost": (
+        CONFLICT,
+        "Wait again to continue; with --after, from {error.position.after_seq}.",
+    ),
     "QuotaExceeded": (DENIED, "End what counts towards the limit, such as another wait."),
     "StorageFull": (DENIED, "Free space on the server's disk."),
     "Unavailable": (UNREACHABLE, ""),
