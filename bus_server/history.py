@@ -69,8 +69,10 @@ async def read_page(
     bodies: list[bytes] = []
     size = scanned = scanned_bytes = last_seq = 0
     while part.rows:
-        if part.head.epoch != head.epoch:
+        if part.head.thread_id != head.thread_id:
             raise ThreadNotFound([thread])  # deleted and created again since the first read
+        if part.head.epoch != head.epoch:
+            raise CursorInvalid(head_seq=part.head.seq, epoch=part.head.epoch, past_head=False)
         left = limit - len(bodies)
         indices = await wanted.select(store, head.thread_id, part.rows)
         indices = indices[-left:] if newest else indices[:left]

@@ -68,8 +68,10 @@ class Relay:
                 await self._remember(known[name], head)
         # Nothing here lets other tasks run: a wait on many of these threads runs once.
         for name, before in known.items():
-            if name in heads:
-                await self._tails.advance(name, heads[name])
+            found = heads.get(name)
+            # A store that has lost a thread may use its id again.
+            if found is not None and (before is None or found.thread_id >= before.thread_id):
+                await self._tails.advance(name, found)
             elif before is not None:
                 await self._tails.end(name, before.epoch)
         return all(name in heads or before is not None for name, before in known.items())

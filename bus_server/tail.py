@@ -1,7 +1,7 @@
 """The known head of each thread, and the wake-ups of waits on the thread.
 
-A wake-up carries no data: the wait compares the head with its own position. Heads only grow, and no
-flag is ever cleared, so no wake-up can be lost between checking and waiting.
+A wake-up carries no data: the wait compares the head with its own position. Within an epoch, heads
+only grow, and no flag is ever cleared, so no wake-up can be lost between checking and waiting.
 """
 
 import asyncio

@@ -177,6 +177,7 @@ class WaitLoop:
             await tails.advance(name, head)
         for name, tail in zip(waiter.names, waiter.tails, strict=True):
             if tail.deleted or tail.head is None or tail.head.epoch != heads[name].epoch:
+                await asyncio.sleep(ROOM_TIMEOUT / 10)
                 return False
         self._positions = tuple(
             WaitPosition(start, tail, heads[start[0]])
@@ -256,7 +257,7 @@ class WaitLoop:
         """
         skipped = False
         for p in self._positions:
-            if (resync := p.follow_epoch()) is not None:
+            while (resync := p.follow_epoch()) is not None:
                 await self._send(WaitMessagesResponse(resync=resync))
             if p.after < p.target:
                 # While the frame is sent, the messages that it was made of are not held.
@@ -267,7 +268,7 @@ class WaitLoop:
                     del frame
                 elif p.after > before:
                     skipped = True
-            if not p.caught_up and p.after >= p.start_seq:
+            if not p.caught_up and p.after >= p.start_seq and p.head.epoch == p.epoch:
                 p.caught_up = True
                 await self._send(WaitMessagesResponse(caught_up=p.to_proto()))
             late = self._deadline is not None and self._clock() >= self._cut
@@ -352,7 +353,7 @@ class WaitLoop:
         senders = {rows[index][0] for index in wanted}
         self._resources.participants.delivered(self._request.agent, p.name, head, upto, senders)
         bodies = [rows[index][1] for index in wanted]
-        return self._resources.encoder.encode(p.name, p.after, head.epoch, bodies)
+        return self._resources.encoder.encode(p.name, p.after, p.epoch, bodies)
 
     async def _send_participants(self) -> None:
         """Send the changes of each thread's participants since the last frame."""
@@ -383,15 +384,17 @@ class WaitLoop:
         if self._clock() < at:
             return
         self._limited = True
-        if self._request.max_wait:  # else the heads were just read
-            tails = self._resources.tails
-            heads = await self._resources.store.heads([p.name for p in self._positions])
-            for p in self._positions:  # another server's commits count, too
-                if p.name not in heads:
-                    raise ThreadNotFound([p.name])
-                await tails.advance(p.name, heads[p.name])
-        for p in self._positions:
-            p.limit = p.head.seq
+        if not self._request.max_wait:  # the heads were just read
+            for p in self._positions:
+                p.limit = p.start_seq
+            return
+        heads = await self._resources.store.heads([p.name for p in self._positions])
+        for p in self._positions:  # another server's commits count, too
+            if p.name not in heads:
+                raise ThreadNotFound([p.name])
+            await self._resources.tails.advance(p.name, heads[p.name])
+            # Not that of the tail, which is further if the store has lost messages.
+            p.limit = heads[p.name].seq
 
     def _ended(self) -> WaitEnding.Reason.ValueType | None:
         """Returns why the wait is over; None if it is not. Called after each pass over the threads.
@@ -415,7 +418,7 @@ class WaitLoop:
             return WaitEnding.REASON_THREADS_CLOSED
         if self._resources.tails.draining:
             return WaitEnding.REASON_DRAINING
-        if self._limited and all(p.after >= p.target for p in positions):
+        if self._limited and all(map(WaitPosition.reached, positions)):
             return WaitEnding.REASON_MAX_WAIT
         if self._deadline is not None and now >= self._deadline:
             # One more pass sends what was committed until now, at most one frame for each thread.

@@ -58,8 +58,8 @@ class WaitPosition:
 
     @property
     def cursor(self) -> Cursor:
-        """The cursor to continue from. Raises ThreadNotFound if the thread was deleted."""
-        return Cursor(thread=self.name, after_seq=self.after, epoch=self.head.epoch)
+        """The cursor to continue from, in the epoch that `after` belongs to."""
+        return Cursor(thread=self.name, after_seq=self.after, epoch=self.epoch)
 
     def follow_epoch(self) -> WaitResync | None:
         """Continue in the thread's new epoch, if it has one. Returns the frame that says so.
@@ -69,7 +69,7 @@ class WaitPosition:
         head = self.head
         if head.epoch == self.epoch:
             return None
-        before = Cursor(thread=self.name, after_seq=self.after, epoch=self.epoch)
+        before = self.cursor
         self.after, self.epoch = _shared(before, head), head.epoch
         self.start_seq = min(self.start_seq, head.seq)
         if self.limit is not None:
@@ -90,6 +90,10 @@ class WaitPosition:
         """The last seq to deliver for now. Raises ThreadNotFound if the thread was deleted."""
         return self.head.seq if self.limit is None else self.limit
 
+    def reached(self) -> bool:
+        """Returns whether all was delivered for now. Raises ThreadNotFound if it was deleted."""
+        return self.head.epoch == self.epoch and self.after >= self.target
+
     def ready(self) -> bool:
         """Returns whether there may be something to send, or the thread was deleted."""
         head = self.tail.head
@@ -104,7 +108,9 @@ class WaitPosition:
 
         Raises ThreadNotFound if the thread was deleted.
         """
-        return self.head.state != THREAD_STATE_OPEN and self.after >= self.head.seq
+        head = self.head
+        at_end = head.epoch == self.epoch and self.after >= head.seq
+        return at_end and head.state != THREAD_STATE_OPEN
 
     def to_proto(self, cursor: Cursor | None = None) -> ThreadPosition:
         """Returns the position for the next frame, and records it as sent.

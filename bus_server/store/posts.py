@@ -23,6 +23,7 @@ from bus_server.errors import (
 )
 from bus_server.store.batch import Batch, with_own
 from bus_server.store.commands import Append, Appended, AppendMany, Head, read_in
+from bus_server.store.epochs import shared_seq
 from bus_server.store.facts import ANONYMOUS, addressees
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, AGENT_KIND_HUMAN, Agent, AgentKind
 from threadbus.v1.message_pb2 import Message
@@ -95,7 +96,7 @@ def _earlier(batch: Batch, head: Head, post: Append) -> tuple[int, Timestamp] | 
 
 
 def _check_post(head: Head, post: Append, sender_kind: AgentKind.ValueType) -> None:
-    if post.epoch and post.epoch != head.epoch:
+    if post.epoch and post.epoch != head.epoch and not _still_holds(head, post):
         raise CursorInvalid(head_seq=head.seq, epoch=head.epoch, past_head=False)
     if head.state != THREAD_STATE_OPEN:
         raise ThreadClosed(post.thread)
@@ -104,6 +105,13 @@ def _check_post(head: Head, post: Append, sender_kind: AgentKind.ValueType) -> N
         raise ExpectedSeqRequired(post.thread, head.seq)
     if post.expected_last_seq is not None and post.expected_last_seq != head.seq:
         raise SeqConflict(post.expected_last_seq, head.seq)
+
+
+def _still_holds(head: Head, post: Append) -> bool:
+    """Returns whether the seqs of a post mean the same in the thread's epoch as in the post's."""
+    shared, header = shared_seq(head.epoch, post.epoch), post.header or Message()
+    seqs = post.expected_last_seq or 0, header.reply_to, header.edit_of, header.based_on_seq
+    return shared is not None and max(seqs) <= shared
 
 
 def _check_header(batch: Batch, head: Head, header: Message, addressed: Collection[str]) -> None:

@@ -40,8 +40,8 @@ SABOTAGES = [
             ),
             Edit(
                 "bus_server/follow/position.py",
-                "after_seq=self.after, epoch=self.head.epoch",
-                "after_seq=self.given, epoch=self.head.epoch",
+                "after_seq=self.after, epoch=self.epoch",
+                "after_seq=self.given, epoch=self.epoch",
             ),
             Edit(
                 "bus_server/follow/position.py",
@@ -75,9 +75,14 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow/loop.py",
-                "            p.limit = p.head.seq\n",
+                "                p.limit = p.start_seq\n",
+                "                p.limit = p.after\n",
+            ),
+            Edit(
+                "bus_server/follow/loop.py",
+                "            p.limit = heads[p.name].seq\n",
                 "            p.limit = p.after\n",
-            )
+            ),
         ],
         ["tests/test_waiting_deadlines.py::test_max_wait_limits_the_waiting_and_not_the_delivery"],
     ),

@@ -107,7 +107,8 @@ class PostMessageRequest(_message.Message):
     """
     epoch: _builtins.str
     """The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
-    is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
+    is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID, unless both epochs are known to share
+    the entries up to these seqs.
     """
     on_behalf_of: _builtins.str
     """The agent in whose name to post. It is registered if its name is new. Only operators may set

@@ -87,7 +87,7 @@ class BusServiceServicer(object):
         * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
         AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
         * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
-        * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+        * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
         * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
         `anonymous`; or on_behalf_of is set by a caller that is not an operator.
         * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.

@@ -197,7 +197,8 @@ type PostMessageRequest struct {
 	// INVALID_ARGUMENT.
 	EditOf int64 `protobuf:"varint,13,opt,name=edit_of,json=editOf,proto3" json:"edit_of,omitempty"`
 	// The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
-	// is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
+	// is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID, unless both epochs are known to share
+	// the entries up to these seqs.
 	Epoch string `protobuf:"bytes,14,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The agent in whose name to post. It is registered if its name is new. Only operators may set
 	// this; Message.posted_by names the operator. Empty = the caller.

@@ -1428,7 +1428,8 @@ pub struct PostMessageRequest {
     #[prost(int64, tag = "13")]
     pub edit_of: i64,
     /// The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
-    /// is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
+    /// is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID, unless both epochs are known to share
+    /// the entries up to these seqs.
     #[prost(string, tag = "14")]
     pub epoch: ::prost::alloc::string::String,
     /// The agent in whose name to post. It is registered if its name is new. Only operators may set
@@ -2297,7 +2298,7 @@ pub mod bus_service_client {
         ///   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
         ///     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
         ///   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
-        ///   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+        ///   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
         ///   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
         ///     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
         ///   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.

@@ -98,7 +98,8 @@ export interface PostMessageRequest {
   editOf: number;
   /**
    * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
-   * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
+   * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID, unless both epochs are known to share
+   * the entries up to these seqs.
    */
   epoch: string;
   /**
@@ -3991,7 +3992,7 @@ export const BusServiceDefinition = {
      *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
      *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
      *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
-     *   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+     *   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
      *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
      *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
      *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
@@ -4113,7 +4114,7 @@ export const BusServiceService = {
    *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
    *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
    *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
-   *   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+   *   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
    *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
    *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
    *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
@@ -4243,7 +4244,7 @@ export interface BusServiceServer extends UntypedServiceImplementation {
    *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
    *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
    *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
-   *   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+   *   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
    *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
    *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
    *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
@@ -4313,7 +4314,7 @@ export interface BusServiceClient extends Client {
    *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
    *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
    *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
-   *   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+   *   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
    *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
    *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
    *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.

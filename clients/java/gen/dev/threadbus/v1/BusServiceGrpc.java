@@ -315,7 +315,7 @@ public final class BusServiceGrpc {
      *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
      *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
      *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
-     *   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+     *   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
      *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
      *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
      *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
@@ -455,7 +455,7 @@ public final class BusServiceGrpc {
      *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
      *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
      *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
-     *   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+     *   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
      *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
      *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
      *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
@@ -588,7 +588,7 @@ public final class BusServiceGrpc {
      *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
      *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
      *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
-     *   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+     *   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
      *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
      *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
      *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
@@ -718,7 +718,7 @@ public final class BusServiceGrpc {
      *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
      *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
      *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
-     *   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+     *   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
      *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
      *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
      *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
@@ -829,7 +829,7 @@ public final class BusServiceGrpc {
      *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
      *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
      *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
-     *   * OUT_OF_RANGE / CURSOR_INVALID: `epoch` is not the thread's epoch.
+     *   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
      *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
      *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
      *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.

@@ -623,7 +623,8 @@ java.lang.String defaultValue) {
   /**
    * <pre>
    * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
-   * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
+   * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID, unless both epochs are known to share
+   * the entries up to these seqs.
    * </pre>
    *
    * <code>string epoch = 14;</code>
@@ -645,7 +646,8 @@ java.lang.String defaultValue) {
   /**
    * <pre>
    * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
-   * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
+   * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID, unless both epochs are known to share
+   * the entries up to these seqs.
    * </pre>
    *
    * <code>string epoch = 14;</code>
@@ -2823,7 +2825,8 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
-     * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
+     * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID, unless both epochs are known to share
+     * the entries up to these seqs.
      * </pre>
      *
      * <code>string epoch = 14;</code>
@@ -2844,7 +2847,8 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
-     * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
+     * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID, unless both epochs are known to share
+     * the entries up to these seqs.
      * </pre>
      *
      * <code>string epoch = 14;</code>
@@ -2866,7 +2870,8 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
-     * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
+     * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID, unless both epochs are known to share
+     * the entries up to these seqs.
      * </pre>
      *
      * <code>string epoch = 14;</code>
@@ -2884,7 +2889,8 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
-     * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
+     * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID, unless both epochs are known to share
+     * the entries up to these seqs.
      * </pre>
      *
      * <code>string epoch = 14;</code>
@@ -2899,7 +2905,8 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
-     * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
+     * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID, unless both epochs are known to share
+     * the entries up to these seqs.
      * </pre>
      *
      * <code>string epoch = 14;</code>

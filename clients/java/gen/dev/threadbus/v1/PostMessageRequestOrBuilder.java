@@ -344,7 +344,8 @@ java.lang.String defaultValue);
   /**
    * <pre>
    * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
-   * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
+   * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID, unless both epochs are known to share
+   * the entries up to these seqs.
    * </pre>
    *
    * <code>string epoch = 14;</code>
@@ -354,7 +355,8 @@ java.lang.String defaultValue);
   /**
    * <pre>
    * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
-   * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
+   * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID, unless both epochs are known to share
+   * the entries up to these seqs.
    * </pre>
    *
    * <code>string epoch = 14;</code>
