@@ -160,7 +160,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "new epochs are not seen by other servers",
-        [Edit(f"{_STORE}/store.py", "    + (history::bigint << 40)\n", "")],
+        [
+            Edit(
+                f"{_STORE}/store.py",
+                "    + (coalesce((SELECT history FROM meta), 0)::bigint << 40)\n",
+                "",
+            )
+        ],
         [f"{_FAILOVER}::test_lost_commits_are_noticed_and_the_threads_get_new_epochs", _RESYNC],
     ),
     Sabotage(
@@ -189,5 +195,30 @@ SABOTAGES = [
         "a head read before a thread got a new epoch is believed",
         [Edit("bus_server/tail.py", "shared_seq(known.epoch, head.epoch) is None", "True")],
         ["tests/test_tails.py::test_a_head_of_the_epoch_before_is_ignored"],
+    ),
+    Sabotage(
+        "a cursor has the new epoch before the wait has followed it",
+        [
+            Edit(
+                "bus_server/follow/position.py",
+                "after_seq=self.after, epoch=self.epoch",
+                "after_seq=self.after, epoch=self.head.epoch",
+            )
+        ],
+        [
+            f"{_TESTS}/test_history.py::test_the_ending_of_a_wait_that_finds_a_new_epoch_has_no_cursor_in_it"
+        ],
+    ),
+    Sabotage(
+        "a server whose row is missing does not say that commits are",
+        [Edit(_COMMITTER, "self._committed if idle else 0", "self._committed")],
+        [
+            f"{_TESTS}/test_history.py::test_a_server_whose_row_is_lost_says_that_commits_are_missing"
+        ],
+    ),
+    Sabotage(
+        "a post with the epoch before is refused whatever it refers to",
+        [Edit("bus_server/store/posts.py", "max(seqs) <= shared", "False")],
+        [f"{_TESTS}/test_history.py::test_a_post_that_refers_to_what_two_epochs_share_is_stored"],
     ),
 ]

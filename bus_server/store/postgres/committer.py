@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import random
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,8 +45,8 @@ KEPT = 24 * 3600 * 1_000_000
 # stores stays the same.
 _OPEN = f"""
 WITH old AS (DELETE FROM writer WHERE seen_time < {NOW} - %(kept)s RETURNING batch)
-INSERT INTO writer (batch, seen_time, confirmed)
-SELECT coalesce(sum(batch), 0), {NOW}, {CONFIRMED} FROM old
+INSERT INTO writer (id, batch, seen_time, confirmed)
+SELECT %(id)s, coalesce(sum(batch), 0), {NOW}, {CONFIRMED} FROM old
 RETURNING id, batch
 """  # noqa: S608
 # As the database's clock may have been ahead when the tokens were rotated.
@@ -62,11 +63,11 @@ SELECT pg_terminate_backend(pid, %(wait)s) FROM pg_stat_activity
 WHERE pid = %(pid)s AND (extract(epoch FROM backend_start) * 1000000)::bigint = %(start)s
 """
 # Waits for a transaction that writes the row, and writes it, so that on a synchronous standby, too,
-# what it returns is there to stay. `confirmed` stays that of the last commit, until `follow`.
+# what it returns is there to stay. The other columns stay those of the last commit, for `follow`.
 _SETTLE = f"""
 INSERT INTO writer (id, batch, seen_time, confirmed)
 VALUES (%(writer)s, %(committed)s, {NOW}, false)
-ON CONFLICT (id) DO UPDATE SET seen_time = excluded.seen_time RETURNING batch
+ON CONFLICT (id) DO UPDATE SET batch = writer.batch RETURNING batch
 """  # noqa: S608
 
 
@@ -90,6 +91,8 @@ class Committer:
         #: The database's process that serves the connection, or served the last one: its id, and
         #: when it began.
         self._process = [0, 0]
+        #: When the row was last known to be there, on the event loop's clock.
+        self._seen = asyncio.get_running_loop().time()
         #: The id of the row in the table writer.
         self.writer = 0
         #: The number of the last batch that was written, and of the last one of which is known
@@ -111,7 +114,9 @@ class Committer:
         try:
             history, sent = await follow(connection, None, lost=False, epoch=epoch), monotonic()
             (own,), (row,), _ = await connection.run(
-                (_WHO, {}), (_OPEN, {"kept": KEPT}), (_CUT, {"longest": round(MAX_GRACE * 1e6)})
+                (_WHO, {}),
+                (_OPEN, {"kept": KEPT, "id": secrets.randbits(62)}),
+                (_CUT, {"longest": round(MAX_GRACE * 1e6)}),
             )
         except BaseException:
             await connection.close()
@@ -194,10 +199,12 @@ class Committer:
         """
         pid, start = self._process
         wait = END_TIMEOUT if self._settled < self._number else 0
+        # Others delete the row of a store that is idle for KEPT. A row missing before that is lost.
+        idle = asyncio.get_running_loop().time() - self._seen > KEPT / 1e6 / 2
         try:
             ended, ((found,),), (own,) = await connection.run(
                 (_END, {"pid": pid, "start": start, "wait": wait}),
-                (_SETTLE, {"writer": self.writer, "committed": self._committed}),
+                (_SETTLE, {"writer": self.writer, "committed": self._committed if idle else 0}),
                 (_WHO, {}),
                 timeout=self._database.lock_timeout,
             )
@@ -248,6 +255,7 @@ class Committer:
             # The wait for the synchronous standby was cancelled: it may not have the commit.
             raise ConnectionLost(connection.warning)
         self._settled = self._committed = self._number
+        self._seen = asyncio.get_running_loop().time()
 
     async def _roll_back(self) -> None:
         """Roll the transaction back. If that is not possible, close the connection instead."""

@@ -7,6 +7,7 @@ what they have read.
 import logging
 from dataclasses import dataclass
 
+from bus_server.errors import StoreBusy
 from bus_server.store.epochs import ID_SIZE
 from bus_server.store.postgres.connection import NOW, Connection
 from bus_server.store.postgres.gather import lock_key
@@ -16,7 +17,7 @@ logger = logging.getLogger(__name__)
 #: Seconds in which all threads get new epochs.
 RENEW_TIMEOUT = 120.0
 
-#: Microseconds since the newest commit in which a standby that has confirmed it takes over.
+#: Microseconds since a commit in which a standby takes over, if one does.
 RECENT = 600 * 1_000_000
 
 #: SQL for where the store is: the database cluster, its timeline, which changes when a standby
@@ -35,12 +36,13 @@ CONFIRMED = (
 
 _LOOK = f"SELECT place, {PLACE}, history FROM meta"  # noqa: S608
 _LOCK = "SELECT pg_advisory_xact_lock(%(key)s)"
-# And not long ago: a recovery to a point in time looks like a standby that takes over, but goes
-# back.
+# Of rows not long ago: a recovery to a point in time looks like a standby that takes over, and its
+# newest commits are old.
 _CONFIRMED = f"""
-SELECT coalesce(bool_and(confirmed) AND max(seen_time) > {NOW} - %(recent)s, false) FROM writer
+SELECT coalesce(bool_and(confirmed), false) FROM writer WHERE seen_time > {NOW} - %(recent)s
 """  # noqa: S608
-_LOCK_THREADS = "SELECT FROM thread ORDER BY id FOR NO KEY UPDATE"
+_PATIENCE = "SELECT set_config('lock_timeout', %(timeout)s, true)"
+_LOCK_THREADS = "LOCK TABLE thread IN EXCLUSIVE MODE"
 # As epochs.py says.
 _RENEW = f"""
 UPDATE thread SET epoch = left(gen_random_uuid()::text, {ID_SIZE})
@@ -69,22 +71,28 @@ async def place(db: Connection) -> str:
 async def follow(db: Connection, known: History | None, *, lost: bool, epoch: str) -> History:
     """Returns the store's history. Before, gives the threads new epochs if commits may be missing.
 
-    That is: if the store is elsewhere than before, unless a standby took over that had confirmed
-    the last commit of each server; and if this server knows that commits are missing. Of several
-    servers, one does it. Call it on each new connection that writes, before anything is written.
+    That is: if the store is elsewhere than before, unless a standby took over, and a standby had
+    confirmed the last commit of each server of late; and if this server knows that commits are
+    missing. Of several servers, one does it. Call it on each new connection that writes, before
+    anything is written.
 
     Args:
         known: the history as of the last connection; None: there was none.
         lost: whether the database lacks commits that this server acknowledged.
         epoch: the store's.
 
-    Raises what Connection.run does; then close the connection.
+    Raises what Connection.run does, and StoreBusy if the store is incomplete; then close the
+    connection.
     """
-    ((before, here, number),) = (await db.run((_LOOK, {})))[0]
+    (found,) = await db.run((_LOOK, {}))
+    if not found:
+        raise StoreBusy("the store is being restored")
+    ((before, here, number),) = found
     if before == here and not lost:
         return History(here, number)
-    _, _, looked, ((confirmed,),) = await db.run(
+    _, _, _, looked, ((confirmed,),) = await db.run(
         ("BEGIN", {}),
+        (_PATIENCE, {"timeout": f"{RENEW_TIMEOUT:.0f}s"}),
         (_LOCK, {"key": lock_key(f"{epoch} history")}),
         (_LOOK, {}),
         (_CONFIRMED, {"recent": RECENT}),

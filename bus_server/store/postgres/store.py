@@ -48,8 +48,7 @@ _FULL = "the database's disk is full, posts are refused"
 # commits.
 _FOREIGN = """
 SELECT (SELECT coalesce(sum(batch), 0)::bigint FROM writer WHERE id <> %(writer)s)
-    + (history::bigint << 40)
-FROM meta
+    + (coalesce((SELECT history FROM meta), 0)::bigint << 40)
 """
 
 
