@@ -113,7 +113,7 @@ SCENES = [
     ),
     Scene(
         name="asynchronous",
-        what="control: a standby takes over that lags; posts are lost, and readers are told",
+        what="control: a standby takes over that lags; posts are lost, and readers learn of it",
         run=_asynchronous,
         standby="follows",
         loses=True,

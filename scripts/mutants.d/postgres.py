@@ -181,7 +181,7 @@ SABOTAGES = [
         [_RESYNC],
     ),
     Sabotage(
-        "a reader is told of a loss although what it has read is there",
+        "a reader gets CursorLost although what it has read is there",
         [
             Edit(
                 "bus_client/stream.py",

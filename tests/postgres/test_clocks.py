@@ -27,7 +27,7 @@ from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
 pytestmark = pytest.mark.slow
 
 HOUR = 3_600.0
-#: Seconds by which a time may be off that is told as now.
+#: Seconds by which a time may be off that is reported as now.
 NEAR = 5.0
 #: Agents lapse after two seconds.
 HASTY = (

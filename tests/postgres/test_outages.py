@@ -20,7 +20,7 @@ from tests.shell import Shell
 
 pytestmark = pytest.mark.slow
 
-#: A server that writes nothing of its own accord.
+#: A server that writes nothing unless it is called.
 QUIET = ("--checkpoint-interval", "1h")
 
 Serve = Callable[..., ServerProcess]
