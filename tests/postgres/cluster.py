@@ -48,11 +48,14 @@ class Cluster:
 
     def __init__(self, programs: Path, folder: Path, settings: dict[str, str]) -> None:
         self._programs, self._folder, self._settings = programs, folder, settings
-        self._user: dict[str, Any] = {}
+        #: The beginning of each command. Not the parameter `user` of subprocess, which forks: the
+        #: handlers of forks that gRPC has can end the process before it runs the command.
+        self._as_user: list[str | Path] = []
         if os.getuid() == 0:
             account = pwd.getpwnam(UNPRIVILEGED)
             os.chown(folder, account.pw_uid, account.pw_gid)
-            self._user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+            user, group = f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}"
+            self._as_user = ["setpriv", user, group, "--clear-groups"]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -85,20 +88,19 @@ class Cluster:
         self._run("pg_basebackup", "-d", source, "-R", "-X", "stream", "-c", "fast", "--no-sync")
 
     def _run(self, program: str, *options: str) -> None:
-        command: list[str | Path] = [self._programs / program, "-D", self._folder / "data"]
+        command = [*self._as_user, self._programs / program, "-D", self._folder / "data"]
         subprocess.run(
             [*command, *options],
             check=True,
             stdout=subprocess.DEVNULL,
             cwd=self._folder,
-            **self._user,
         )
 
     def start(self) -> None:
         """Start the server, and wait until it takes connections."""
         settings = {"shared_buffers": "32MB"} | self._settings
         settings |= {"listen_addresses": "", "unix_socket_directories": str(self._folder)}
-        command: list[str | Path] = ["sh", "-c", _GUARD, "sh"]
+        command = [*self._as_user, "sh", "-c", _GUARD, "sh"]
         command += [self._programs / "postgres", "-D", self._folder / "data"]
         command += [f"--{name}={value}" for name, value in settings.items()]
         with self.log.open("ab") as log:
@@ -110,7 +112,6 @@ class Cluster:
                 stderr=log,
                 cwd=self._folder,
                 start_new_session=True,
-                **self._user,
             )
         end = time.monotonic() + START_TIMEOUT
         while True:
