@@ -46,6 +46,16 @@ async def statements_during(
     return statements(server)[begin + 1 : end]
 
 
+async def entered(server: ServerProcess) -> None:
+    """Return once the server has written that it is there, with its first checkpoint."""
+
+    def written() -> bool:
+        _, *later = "\n".join(statements(server)).split("INSERT INTO server", 1)
+        return any("COMMIT" in rest for rest in later)
+
+    await until(written)
+
+
 async def ten_checks(server: ServerProcess) -> None:
     """Return once the fallback has checked ten more times."""
     enough = statements(server).count("PRAGMA data_version") + 10
@@ -61,6 +71,7 @@ async def test_with_two_hundred_open_waits_an_idle_server_runs_one_cheap_query_a
     async with connected(server.address, *names) as client:
         requests = [wait_request(names if n % 10 == 0 else [names[n % 20]]) for n in range(200)]
         async with open_waits(client.bus, requests):
+            await entered(server)
             seen = await statements_during(server, client, ten_checks(server))
             assert set(seen) == {"PRAGMA data_version"}
 
@@ -71,6 +82,7 @@ async def test_a_servers_own_writes_cause_no_fallback_queries(
 ) -> None:
     server = start_server(*DEBUG, "--fallback-interval", "0.05")
     async with connected(server.address, name) as client, open_wait(client.bus, name):
+        await entered(server)
         await ten_checks(server)
 
         async def post() -> None:
