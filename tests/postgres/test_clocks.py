@@ -40,9 +40,12 @@ Pair = tuple[tuple[ServerProcess, Connection], tuple[ServerProcess, Connection]]
 
 @pytest.fixture
 async def pair(
-    start_server: StartServer, tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str, start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Pair]:
-    """Two servers, one half an hour behind and one half an hour ahead, and their clients."""
+    """Two servers, one half an hour behind and one half an hour ahead, and their clients.
+
+    They end before their schema is dropped, as start_server comes after it.
+    """
     monkeypatch.setattr(serving, "database_of", lambda _: postgres_url)
     async with contextlib.AsyncExitStack() as clients:
         opened = []
