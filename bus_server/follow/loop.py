@@ -257,8 +257,8 @@ class WaitLoop:
         """
         skipped = False
         for p in self._positions:
-            while (resync := p.follow_epoch()) is not None:
-                await self._send(WaitMessagesResponse(resync=resync))
+            while (moved := p.follow_epoch()) is not None:
+                await self._send(moved)
             if p.after < p.target:
                 # While the frame is sent, the messages that it was made of are not held.
                 before = p.after

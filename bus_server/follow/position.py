@@ -9,7 +9,7 @@ from bus_server.store.epochs import shared_seq
 from bus_server.tail import Tail
 from bus_server.waits import Start
 from threadbus.v1.agent_pb2 import Participant
-from threadbus.v1.bus_service_pb2 import WaitResync
+from threadbus.v1.bus_service_pb2 import WaitMessagesResponse, WaitResync
 from threadbus.v1.message_pb2 import Cursor
 from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, ThreadPosition
 
@@ -61,7 +61,7 @@ class WaitPosition:
         """The cursor to continue from, in the epoch that `after` belongs to."""
         return Cursor(thread=self.name, after_seq=self.after, epoch=self.epoch)
 
-    def follow_epoch(self) -> WaitResync | None:
+    def follow_epoch(self) -> WaitMessagesResponse | None:
         """Continue in the thread's new epoch, if it has one. Returns the frame that says so.
 
         Raises ThreadNotFound if the thread was deleted.
@@ -74,9 +74,10 @@ class WaitPosition:
         self.start_seq = min(self.start_seq, head.seq)
         if self.limit is not None:
             self.limit = min(self.limit, head.seq)
-        return WaitResync(
+        resync = WaitResync(
             reason=WaitResync.REASON_EPOCH_CHANGED, position=self.to_proto(), requested=before
         )
+        return WaitMessagesResponse(resync=resync)
 
     @property
     def head(self) -> Head:

@@ -62,8 +62,6 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow/loop.py",
-                "                resync = WaitResync(reason=p.resync, position=p.to_proto(), "
-                "requested=p.requested)\n"
                 "                await self._send(WaitMessagesResponse(resync=resync))\n",
                 "                pass\n",
             )
