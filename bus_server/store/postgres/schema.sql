@@ -16,7 +16,7 @@ CREATE TABLE meta (
 CREATE TABLE writer (
     id bigint PRIMARY KEY, -- random: a sequence gives a number again after commits were lost
     batch bigint NOT NULL, -- the number of its newest commit
-    seen_time bigint NOT NULL, -- of that commit, or of when it last connected
+    seen_time bigint NOT NULL, -- of that commit, or of when the row was inserted
     confirmed boolean NOT NULL -- whether that commit was answered only when a standby had it
 ) WITH (fillfactor = 20);
 
