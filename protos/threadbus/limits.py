@@ -46,3 +46,7 @@ MAX_DISPLAY_NAME_BYTES, MAX_DESCRIPTION_BYTES, MAX_STATUS_TEXT_BYTES = 128, 1 * 
 MAX_LEASE = 3_600.0
 #: Longest time that a token can remain valid after its rotation, in seconds.
 MAX_GRACE = 3_600.0
+#: Longest lifetime of a token that has one, in seconds: 10 years.
+MAX_LIFETIME = 10 * 365 * 86_400.0
+#: Maximum number of thread prefixes of a token.
+MAX_THREAD_PREFIXES = 20

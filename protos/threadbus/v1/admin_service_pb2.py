@@ -13,11 +13,12 @@ from google.protobuf.internal import builder as _builder
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from threadbus.v1 import message_pb2 as threadbus_dot_v1_dot_message__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n threadbus/v1/admin_service.proto\x12\x0cthreadbus.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1athreadbus/v1/message.proto\"X\n\x10ListWaitsRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0e\n\x06thread\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"O\n\x11ListWaitsResponse\x12!\n\x05waits\x18\x01 \x03(\x0b\x32\x12.threadbus.v1.Wait\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"z\n\x04Wait\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12%\n\x07threads\x18\x02 \x03(\x0b\x32\x14.threadbus.v1.Cursor\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04peer\x18\x04 \x01(\t2a\n\x0c\x41\x64minService\x12Q\n\tListWaits\x12\x1e.threadbus.v1.ListWaitsRequest\x1a\x1f.threadbus.v1.ListWaitsResponse\"\x03\x90\x02\x01\x42\x65\n\x10\x64\x65v.threadbus.v1B\x11\x41\x64minServiceProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n threadbus/v1/admin_service.proto\x12\x0cthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1athreadbus/v1/message.proto\"\xe6\x01\n\x05Token\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x17\n\x0fthread_prefixes\x18\x04 \x03(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"y\n\x12\x43reateTokenRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0e\n\x06scopes\x18\x02 \x03(\t\x12\x17\n\x0fthread_prefixes\x18\x03 \x03(\t\x12+\n\x08lifetime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"I\n\x13\x43reateTokenResponse\x12\"\n\x05token\x18\x01 \x01(\x0b\x32\x13.threadbus.v1.Token\x12\x0e\n\x06secret\x18\x02 \x01(\t\"I\n\x11ListTokensRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"R\n\x12ListTokensResponse\x12#\n\x06tokens\x18\x01 \x03(\x0b\x32\x13.threadbus.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12RevokeTokenRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\"\x15\n\x13RevokeTokenResponse\"X\n\x10ListWaitsRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0e\n\x06thread\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"O\n\x11ListWaitsResponse\x12!\n\x05waits\x18\x01 \x03(\x0b\x32\x12.threadbus.v1.Wait\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x92\x01\n\x04Wait\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12%\n\x07threads\x18\x02 \x03(\x0b\x32\x14.threadbus.v1.Cursor\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04peer\x18\x04 \x01(\t\x12\x16\n\x0e\x61ll_my_threads\x18\x05 \x01(\x08\x32\xdf\x02\n\x0c\x41\x64minService\x12R\n\x0b\x43reateToken\x12 .threadbus.v1.CreateTokenRequest\x1a!.threadbus.v1.CreateTokenResponse\x12T\n\nListTokens\x12\x1f.threadbus.v1.ListTokensRequest\x1a .threadbus.v1.ListTokensResponse\"\x03\x90\x02\x01\x12R\n\x0bRevokeToken\x12 .threadbus.v1.RevokeTokenRequest\x1a!.threadbus.v1.RevokeTokenResponse\x12Q\n\tListWaits\x12\x1e.threadbus.v1.ListWaitsRequest\x1a\x1f.threadbus.v1.ListWaitsResponse\"\x03\x90\x02\x01\x42\x65\n\x10\x64\x65v.threadbus.v1B\x11\x41\x64minServiceProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -25,14 +26,30 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'threadbus.v1.admin_service_
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.threadbus.v1B\021AdminServiceProtoP\001Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\252\002\014ThreadBus.V1'
+  _globals['_ADMINSERVICE'].methods_by_name['ListTokens']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListTokens']._serialized_options = b'\220\002\001'
   _globals['_ADMINSERVICE'].methods_by_name['ListWaits']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['ListWaits']._serialized_options = b'\220\002\001'
-  _globals['_LISTWAITSREQUEST']._serialized_start=111
-  _globals['_LISTWAITSREQUEST']._serialized_end=199
-  _globals['_LISTWAITSRESPONSE']._serialized_start=201
-  _globals['_LISTWAITSRESPONSE']._serialized_end=280
-  _globals['_WAIT']._serialized_start=282
-  _globals['_WAIT']._serialized_end=404
-  _globals['_ADMINSERVICE']._serialized_start=406
-  _globals['_ADMINSERVICE']._serialized_end=503
+  _globals['_TOKEN']._serialized_start=144
+  _globals['_TOKEN']._serialized_end=374
+  _globals['_CREATETOKENREQUEST']._serialized_start=376
+  _globals['_CREATETOKENREQUEST']._serialized_end=497
+  _globals['_CREATETOKENRESPONSE']._serialized_start=499
+  _globals['_CREATETOKENRESPONSE']._serialized_end=572
+  _globals['_LISTTOKENSREQUEST']._serialized_start=574
+  _globals['_LISTTOKENSREQUEST']._serialized_end=647
+  _globals['_LISTTOKENSRESPONSE']._serialized_start=649
+  _globals['_LISTTOKENSRESPONSE']._serialized_end=731
+  _globals['_REVOKETOKENREQUEST']._serialized_start=733
+  _globals['_REVOKETOKENREQUEST']._serialized_end=771
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=773
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=794
+  _globals['_LISTWAITSREQUEST']._serialized_start=796
+  _globals['_LISTWAITSREQUEST']._serialized_end=884
+  _globals['_LISTWAITSRESPONSE']._serialized_start=886
+  _globals['_LISTWAITSRESPONSE']._serialized_end=965
+  _globals['_WAIT']._serialized_start=968
+  _globals['_WAIT']._serialized_end=1114
+  _globals['_ADMINSERVICE']._serialized_start=1117
+  _globals['_ADMINSERVICE']._serialized_end=1468
 # @@protoc_insertion_point(module_scope)

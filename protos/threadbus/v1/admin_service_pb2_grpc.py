@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub(object):
-    """Shows operators what the servers of a store are doing.
+    """Lets operators issue tokens, and shows them what the servers of a store are doing.
     """
 
     def __init__(self, channel):
@@ -35,6 +35,21 @@ class AdminServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.CreateToken = channel.unary_unary(
+                '/threadbus.v1.AdminService/CreateToken',
+                request_serializer=threadbus_dot_v1_dot_admin__service__pb2.CreateTokenRequest.SerializeToString,
+                response_deserializer=threadbus_dot_v1_dot_admin__service__pb2.CreateTokenResponse.FromString,
+                _registered_method=True)
+        self.ListTokens = channel.unary_unary(
+                '/threadbus.v1.AdminService/ListTokens',
+                request_serializer=threadbus_dot_v1_dot_admin__service__pb2.ListTokensRequest.SerializeToString,
+                response_deserializer=threadbus_dot_v1_dot_admin__service__pb2.ListTokensResponse.FromString,
+                _registered_method=True)
+        self.RevokeToken = channel.unary_unary(
+                '/threadbus.v1.AdminService/RevokeToken',
+                request_serializer=threadbus_dot_v1_dot_admin__service__pb2.RevokeTokenRequest.SerializeToString,
+                response_deserializer=threadbus_dot_v1_dot_admin__service__pb2.RevokeTokenResponse.FromString,
+                _registered_method=True)
         self.ListWaits = channel.unary_unary(
                 '/threadbus.v1.AdminService/ListWaits',
                 request_serializer=threadbus_dot_v1_dot_admin__service__pb2.ListWaitsRequest.SerializeToString,
@@ -43,8 +58,40 @@ class AdminServiceStub(object):
 
 
 class AdminServiceServicer(object):
-    """Shows operators what the servers of a store are doing.
+    """Lets operators issue tokens, and shows them what the servers of a store are doing.
     """
+
+    def CreateToken(self, request, context):
+        """Creates a token for an agent or an operator, and returns it with its secret. An agent that is not
+        registered is registered, as kind AGENT, even if its name was unregistered before. What a token
+        may do never changes: create another one, and revoke this.
+
+        Not idempotent: if the response is lost, the token exists, but nobody knows its secret. Look for
+        it with ListTokens, revoke it, and create another one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTokens(self, request, context):
+        """Returns a page of the tokens that are valid, without their secrets, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeToken(self, request, context):
+        """Revokes a token, and those that it replaced by RotateToken. On every server of the store, streams
+        that were opened with them end within a second (or the server's --fallback-interval), with
+        UNAUTHENTICATED / TOKEN_INVALID and without `ending`; posts that were accepted are stored and
+        answered. The token that the call is made with cannot be revoked. Returns INVALID_ARGUMENT /
+        VALIDATION_FAILED if no token has the id, as after an earlier call.
+
+        A server whose operator's token file has a token that was revoked does not start.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def ListWaits(self, request, context):
         """Returns a page of the open waits on this server and on others of the same store: which agents
@@ -57,6 +104,21 @@ class AdminServiceServicer(object):
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'CreateToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateToken,
+                    request_deserializer=threadbus_dot_v1_dot_admin__service__pb2.CreateTokenRequest.FromString,
+                    response_serializer=threadbus_dot_v1_dot_admin__service__pb2.CreateTokenResponse.SerializeToString,
+            ),
+            'ListTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTokens,
+                    request_deserializer=threadbus_dot_v1_dot_admin__service__pb2.ListTokensRequest.FromString,
+                    response_serializer=threadbus_dot_v1_dot_admin__service__pb2.ListTokensResponse.SerializeToString,
+            ),
+            'RevokeToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeToken,
+                    request_deserializer=threadbus_dot_v1_dot_admin__service__pb2.RevokeTokenRequest.FromString,
+                    response_serializer=threadbus_dot_v1_dot_admin__service__pb2.RevokeTokenResponse.SerializeToString,
+            ),
             'ListWaits': grpc.unary_unary_rpc_method_handler(
                     servicer.ListWaits,
                     request_deserializer=threadbus_dot_v1_dot_admin__service__pb2.ListWaitsRequest.FromString,
@@ -71,8 +133,89 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
-    """Shows operators what the servers of a store are doing.
+    """Lets operators issue tokens, and shows them what the servers of a store are doing.
     """
+
+    @staticmethod
+    def CreateToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/threadbus.v1.AdminService/CreateToken',
+            threadbus_dot_v1_dot_admin__service__pb2.CreateTokenRequest.SerializeToString,
+            threadbus_dot_v1_dot_admin__service__pb2.CreateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/threadbus.v1.AdminService/ListTokens',
+            threadbus_dot_v1_dot_admin__service__pb2.ListTokensRequest.SerializeToString,
+            threadbus_dot_v1_dot_admin__service__pb2.ListTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/threadbus.v1.AdminService/RevokeToken',
+            threadbus_dot_v1_dot_admin__service__pb2.RevokeTokenRequest.SerializeToString,
+            threadbus_dot_v1_dot_admin__service__pb2.RevokeTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def ListWaits(request,

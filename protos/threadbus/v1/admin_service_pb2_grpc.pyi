@@ -29,12 +29,31 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """Shows operators what the servers of a store are doing."""
+    """Lets operators issue tokens, and shows them what the servers of a store are doing."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
+    CreateToken: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateTokenRequest, _admin_service_pb2.CreateTokenResponse]
+    """Creates a token for an agent or an operator, and returns it with its secret. An agent that is not
+    registered is registered, as kind AGENT, even if its name was unregistered before. What a token
+    may do never changes: create another one, and revoke this.
+
+    Not idempotent: if the response is lost, the token exists, but nobody knows its secret. Look for
+    it with ListTokens, revoke it, and create another one.
+    """
+    ListTokens: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListTokensRequest, _admin_service_pb2.ListTokensResponse]
+    """Returns a page of the tokens that are valid, without their secrets, newest first."""
+    RevokeToken: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeTokenRequest, _admin_service_pb2.RevokeTokenResponse]
+    """Revokes a token, and those that it replaced by RotateToken. On every server of the store, streams
+    that were opened with them end within a second (or the server's --fallback-interval), with
+    UNAUTHENTICATED / TOKEN_INVALID and without `ending`; posts that were accepted are stored and
+    answered. The token that the call is made with cannot be revoked. Returns INVALID_ARGUMENT /
+    VALIDATION_FAILED if no token has the id, as after an earlier call.
+
+    A server whose operator's token file has a token that was revoked does not start.
+    """
     ListWaits: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListWaitsRequest, _admin_service_pb2.ListWaitsResponse]
     """Returns a page of the open waits on this server and on others of the same store: which agents
     wait on which threads, and since when. Those on other servers are as of their last checkpoints.
@@ -42,16 +61,72 @@ class AdminServiceStub:
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """Shows operators what the servers of a store are doing."""
+    """Lets operators issue tokens, and shows them what the servers of a store are doing."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    CreateToken: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateTokenRequest, _admin_service_pb2.CreateTokenResponse]  # type: ignore[assignment]
+    """Creates a token for an agent or an operator, and returns it with its secret. An agent that is not
+    registered is registered, as kind AGENT, even if its name was unregistered before. What a token
+    may do never changes: create another one, and revoke this.
+
+    Not idempotent: if the response is lost, the token exists, but nobody knows its secret. Look for
+    it with ListTokens, revoke it, and create another one.
+    """
+    ListTokens: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListTokensRequest, _admin_service_pb2.ListTokensResponse]  # type: ignore[assignment]
+    """Returns a page of the tokens that are valid, without their secrets, newest first."""
+    RevokeToken: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeTokenRequest, _admin_service_pb2.RevokeTokenResponse]  # type: ignore[assignment]
+    """Revokes a token, and those that it replaced by RotateToken. On every server of the store, streams
+    that were opened with them end within a second (or the server's --fallback-interval), with
+    UNAUTHENTICATED / TOKEN_INVALID and without `ending`; posts that were accepted are stored and
+    answered. The token that the call is made with cannot be revoked. Returns INVALID_ARGUMENT /
+    VALIDATION_FAILED if no token has the id, as after an earlier call.
+
+    A server whose operator's token file has a token that was revoked does not start.
+    """
     ListWaits: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListWaitsRequest, _admin_service_pb2.ListWaitsResponse]  # type: ignore[assignment]
     """Returns a page of the open waits on this server and on others of the same store: which agents
     wait on which threads, and since when. Those on other servers are as of their last checkpoints.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows operators what the servers of a store are doing."""
+    """Lets operators issue tokens, and shows them what the servers of a store are doing."""
+
+    @_abc_1.abstractmethod
+    def CreateToken(
+        self,
+        request: _admin_service_pb2.CreateTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.CreateTokenResponse, _abc.Awaitable[_admin_service_pb2.CreateTokenResponse]]:
+        """Creates a token for an agent or an operator, and returns it with its secret. An agent that is not
+        registered is registered, as kind AGENT, even if its name was unregistered before. What a token
+        may do never changes: create another one, and revoke this.
+
+        Not idempotent: if the response is lost, the token exists, but nobody knows its secret. Look for
+        it with ListTokens, revoke it, and create another one.
+        """
+
+    @_abc_1.abstractmethod
+    def ListTokens(
+        self,
+        request: _admin_service_pb2.ListTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListTokensResponse, _abc.Awaitable[_admin_service_pb2.ListTokensResponse]]:
+        """Returns a page of the tokens that are valid, without their secrets, newest first."""
+
+    @_abc_1.abstractmethod
+    def RevokeToken(
+        self,
+        request: _admin_service_pb2.RevokeTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.RevokeTokenResponse, _abc.Awaitable[_admin_service_pb2.RevokeTokenResponse]]:
+        """Revokes a token, and those that it replaced by RotateToken. On every server of the store, streams
+        that were opened with them end within a second (or the server's --fallback-interval), with
+        UNAUTHENTICATED / TOKEN_INVALID and without `ending`; posts that were accepted are stored and
+        answered. The token that the call is made with cannot be revoked. Returns INVALID_ARGUMENT /
+        VALIDATION_FAILED if no token has the id, as after an earlier call.
+
+        A server whose operator's token file has a token that was revoked does not start.
+        """
 
     @_abc_1.abstractmethod
     def ListWaits(

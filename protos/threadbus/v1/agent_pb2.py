@@ -16,7 +16,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18threadbus/v1/agent.proto\x12\x0cthreadbus.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\x02\n\x05\x41gent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.threadbus.v1.AgentKind\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12/\n\x06labels\x18\x05 \x03(\x0b\x32\x1f.threadbus.v1.Agent.LabelsEntry\x12(\n\x08presence\x18\x06 \x01(\x0e\x32\x16.threadbus.v1.Presence\x12\x13\n\x0bstatus_text\x18\x07 \x01(\t\x12\x32\n\x0elast_seen_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xea\x01\n\x0bParticipant\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.threadbus.v1.AgentKind\x12(\n\x08presence\x18\x03 \x01(\x0e\x32\x16.threadbus.v1.Presence\x12\x0f\n\x07waiting\x18\x04 \x01(\x08\x12\x15\n\rdelivered_seq\x18\x05 \x01(\x03\x12\x10\n\x08read_seq\x18\x06 \x01(\x03\x12-\n\tjoin_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nwait_count\x18\x08 \x01(\x05*\x84\x01\n\tAgentKind\x12\x1a\n\x16\x41GENT_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41GENT_KIND_AGENT\x10\x01\x12\x14\n\x10\x41GENT_KIND_HUMAN\x10\x02\x12\x18\n\x14\x41GENT_KIND_ANONYMOUS\x10\x03\x12\x15\n\x11\x41GENT_KIND_SYSTEM\x10\x04*\xab\x01\n\x08Presence\x12\x18\n\x14PRESENCE_UNSPECIFIED\x10\x00\x12\x14\n\x10PRESENCE_WAITING\x10\x01\x12\x14\n\x10PRESENCE_WORKING\x10\x02\x12\x11\n\rPRESENCE_IDLE\x10\x03\x12\x1b\n\x17PRESENCE_AWAITING_HUMAN\x10\x04\x12\x13\n\x0fPRESENCE_LAPSED\x10\x05\x12\x14\n\x10PRESENCE_OFFLINE\x10\x06\x42^\n\x10\x64\x65v.threadbus.v1B\nAgentProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18threadbus/v1/agent.proto\x12\x0cthreadbus.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\x02\n\x05\x41gent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.threadbus.v1.AgentKind\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12/\n\x06labels\x18\x05 \x03(\x0b\x32\x1f.threadbus.v1.Agent.LabelsEntry\x12(\n\x08presence\x18\x06 \x01(\x0e\x32\x16.threadbus.v1.Presence\x12\x13\n\x0bstatus_text\x18\x07 \x01(\t\x12\x32\n\x0elast_seen_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xff\x01\n\x0bParticipant\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.threadbus.v1.AgentKind\x12(\n\x08presence\x18\x03 \x01(\x0e\x32\x16.threadbus.v1.Presence\x12\x0f\n\x07waiting\x18\x04 \x01(\x08\x12\x15\n\rdelivered_seq\x18\x05 \x01(\x03\x12\x10\n\x08read_seq\x18\x06 \x01(\x03\x12-\n\tjoin_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nwait_count\x18\x08 \x01(\x05\x12\x13\n\x0bpassed_over\x18\t \x01(\x03*\x84\x01\n\tAgentKind\x12\x1a\n\x16\x41GENT_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41GENT_KIND_AGENT\x10\x01\x12\x14\n\x10\x41GENT_KIND_HUMAN\x10\x02\x12\x18\n\x14\x41GENT_KIND_ANONYMOUS\x10\x03\x12\x15\n\x11\x41GENT_KIND_SYSTEM\x10\x04*\xab\x01\n\x08Presence\x12\x18\n\x14PRESENCE_UNSPECIFIED\x10\x00\x12\x14\n\x10PRESENCE_WAITING\x10\x01\x12\x14\n\x10PRESENCE_WORKING\x10\x02\x12\x11\n\rPRESENCE_IDLE\x10\x03\x12\x1b\n\x17PRESENCE_AWAITING_HUMAN\x10\x04\x12\x13\n\x0fPRESENCE_LAPSED\x10\x05\x12\x14\n\x10PRESENCE_OFFLINE\x10\x06\x42^\n\x10\x64\x65v.threadbus.v1B\nAgentProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -26,14 +26,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.threadbus.v1B\nAgentProtoP\001Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\252\002\014ThreadBus.V1'
   _globals['_AGENT_LABELSENTRY']._loaded_options = None
   _globals['_AGENT_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_AGENTKIND']._serialized_start=679
-  _globals['_AGENTKIND']._serialized_end=811
-  _globals['_PRESENCE']._serialized_start=814
-  _globals['_PRESENCE']._serialized_end=985
+  _globals['_AGENTKIND']._serialized_start=700
+  _globals['_AGENTKIND']._serialized_end=832
+  _globals['_PRESENCE']._serialized_start=835
+  _globals['_PRESENCE']._serialized_end=1006
   _globals['_AGENT']._serialized_start=76
   _globals['_AGENT']._serialized_end=439
   _globals['_AGENT_LABELSENTRY']._serialized_start=394
   _globals['_AGENT_LABELSENTRY']._serialized_end=439
   _globals['_PARTICIPANT']._serialized_start=442
-  _globals['_PARTICIPANT']._serialized_end=676
+  _globals['_PARTICIPANT']._serialized_end=697
 # @@protoc_insertion_point(module_scope)

@@ -63,8 +63,8 @@ class _PresenceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Presence.Val
     PRESENCE_WAITING: _Presence.ValueType  # 1
     """It has an open wait, and is not WORKING; or a heartbeat reported this state."""
     PRESENCE_WORKING: _Presence.ValueType  # 2
-    """Messages were delivered to it within working_timeout, and it has not reported them as read; or
-    a heartbeat reported this state.
+    """Messages that wake it were delivered to it within working_timeout, and it has not reported them
+    as read; or a heartbeat reported this state.
     """
     PRESENCE_IDLE: _Presence.ValueType  # 3
     """Its lease has not ended, and it is neither WAITING nor WORKING; or a heartbeat reported this
@@ -81,10 +81,10 @@ class Presence(_Presence, metaclass=_PresenceEnumTypeWrapper):
     """An agent's presence. The newest evidence decides:
       * A heartbeat sets the state and the lease that it carries.
       * Opening a wait sets WAITING, unless the agent is still WORKING on other threads.
-      * Delivering messages of other senders to a wait sets WORKING, for working_timeout at most.
-        WORKING ends when the agent has read the messages, posts to their thread, or waits on it
-        again. Then it is WAITING if a wait is open, else IDLE until agent_timeout, or a longer
-        lease, ends.
+      * Delivering messages of other senders to a wait sets WORKING, for working_timeout at most, if
+        one of them wakes the agent (Message.wakes). WORKING ends when the agent has read the
+        messages, posts to their thread, or waits on it again. Then it is WAITING if a wait is open,
+        else IDLE until agent_timeout, or a longer lease, ends.
       * Any other call renews the lease without shortening it, and turns LAPSED and OFFLINE into
         IDLE. The end of a wait renews the lease, too, but does not end OFFLINE.
       * When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open.
@@ -96,8 +96,8 @@ PRESENCE_UNSPECIFIED: Presence.ValueType  # 0
 PRESENCE_WAITING: Presence.ValueType  # 1
 """It has an open wait, and is not WORKING; or a heartbeat reported this state."""
 PRESENCE_WORKING: Presence.ValueType  # 2
-"""Messages were delivered to it within working_timeout, and it has not reported them as read; or
-a heartbeat reported this state.
+"""Messages that wake it were delivered to it within working_timeout, and it has not reported them
+as read; or a heartbeat reported this state.
 """
 PRESENCE_IDLE: Presence.ValueType  # 3
 """Its lease has not ended, and it is neither WAITING nor WORKING; or a heartbeat reported this
@@ -148,8 +148,8 @@ class Agent(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
-    `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
-    registered is never given to another agent.
+    `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. Only an operator
+    can register a name again that was unregistered.
     """
     kind: Global___AgentKind.ValueType
     """What kind of sender it is. Fixed at registration."""
@@ -210,6 +210,7 @@ class Participant(_message.Message):
     READ_SEQ_FIELD_NUMBER: _builtins.int
     JOIN_TIME_FIELD_NUMBER: _builtins.int
     WAIT_COUNT_FIELD_NUMBER: _builtins.int
+    PASSED_OVER_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """Its name."""
     kind: Global___AgentKind.ValueType
@@ -226,13 +227,19 @@ class Participant(_message.Message):
     read_seq: _builtins.int
     """Highest seq of this thread that the agent reported as read (HeartbeatRequest.read_cursors,
     PostMessageRequest.based_on_seq), or its starting position when it joined. If the next entry is
-    the agent's own, it counts as read, too. Never above head_seq; within an epoch, decreases only
-    if the agent leaves the thread.
+    the agent's own, it counts as read, too. Never covers what a filter hid. Never above head_seq;
+    within an epoch, decreases only if the agent leaves the thread.
     """
     wait_count: _builtins.int
     """Number of waits it has open on this thread, counted as for `waiting`. If it is more than one,
     several processes run as this agent, or one waits more than once. ListWaits returns their
     addresses.
+    """
+    passed_over: _builtins.int
+    """Highest seq up to which the agent has read this thread through a filter, which hid some entries
+    above read_seq: it reported a cursor with a hidden_seq as read. A wait with a filter continues
+    from here if it is above read_seq; one without continues from read_seq. 0 = it has read none so.
+    Never above head_seq; within an epoch, decreases only if the agent leaves the thread.
     """
     @_builtins.property
     def join_time(self) -> _timestamp_pb2.Timestamp:
@@ -251,10 +258,11 @@ class Participant(_message.Message):
         read_seq: _builtins.int = ...,
         join_time: _timestamp_pb2.Timestamp | None = ...,
         wait_count: _builtins.int = ...,
+        passed_over: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["join_time", b"join_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "delivered_seq", b"delivered_seq", "join_time", b"join_time", "kind", b"kind", "presence", b"presence", "read_seq", b"read_seq", "wait_count", b"wait_count", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "delivered_seq", b"delivered_seq", "join_time", b"join_time", "kind", b"kind", "passed_over", b"passed_over", "presence", b"presence", "read_seq", b"read_seq", "wait_count", b"wait_count", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

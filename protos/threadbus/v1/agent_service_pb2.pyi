@@ -56,7 +56,7 @@ class RegisterAgentRequest(_message.Message):
     agent: _builtins.str
     """Its name; see Agent.name. Required."""
     kind: _agent_pb2.AgentKind.ValueType
-    """AGENT or HUMAN. UNSPECIFIED = AGENT."""
+    """AGENT or HUMAN, which only operators register. UNSPECIFIED = AGENT."""
     display_name: _builtins.str
     """A name to show to people, up to 128 bytes."""
     description: _builtins.str
@@ -322,16 +322,21 @@ Global___UpdateAgentResponse: _TypeAlias = UpdateAgentResponse  # noqa: Y015
 
 @_typing.final
 class EndSessionRequest(_message.Message):
-    """Empty: the token identifies the caller."""
+    """A session to end."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    AGENT_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    """The agent. Empty = the caller. Only operators may name another agent."""
     def __init__(
         self,
+        *,
+        agent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -400,6 +405,11 @@ class RotateTokenRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     GRACE_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    """The agent whose tokens to replace. Empty = only the token that the call is made with. Only
+    operators may name another agent.
+    """
     @_builtins.property
     def grace(self) -> _duration_pb2.Duration:
         """How long the old tokens remain valid, so that the call can be repeated if its response is lost.
@@ -410,10 +420,11 @@ class RotateTokenRequest(_message.Message):
         self,
         *,
         grace: _duration_pb2.Duration | None = ...,
+        agent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "grace", b"grace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

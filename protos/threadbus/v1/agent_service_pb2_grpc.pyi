@@ -34,11 +34,15 @@ class AgentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AgentServiceAsyncStub: ...
     RegisterAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RegisterAgentRequest, _agent_service_pb2.RegisterAgentResponse]
-    """Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-    are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-    AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
-    agent that a post with on_behalf_of registered has no token: only an operator can give it one
-    here.
+    """Registers an agent and returns it with its token. In open mode anyone may register agents;
+    where tokens are required, only operators may, and the agent itself with its own token. Only
+    operators register people (kind HUMAN). Others get PERMISSION_DENIED / ACCESS_DENIED. Returns
+    ALREADY_EXISTS / AGENT_EXISTS if the name is registered with another token or none, or was
+    unregistered. Only an operator can register a name again that was unregistered, or give a token
+    here to an agent that has no valid one, as if a post with on_behalf_of registered it. Returns
+    RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the name is new and the caller has registered as many
+    agents as ServerLimits.agents_per_caller allows. A sign of life of the agent, unless an
+    operator or another agent calls.
 
     Idempotent: a second call with the same name and token returns the registered agent. Without
     `token` in the request, a lost response loses the token, and the next call returns
@@ -59,24 +63,31 @@ class AgentServiceStub:
     EndSession: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.EndSessionRequest, _agent_service_pb2.EndSessionResponse]
     """Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
     SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-    callers.
+    callers. With a token that is limited to some threads, only the waits that were opened with it
+    end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
+    the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
+    ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
 
     Idempotent: the agent is OFFLINE either way.
     """
     UnregisterAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UnregisterAgentRequest, _agent_service_pb2.UnregisterAgentResponse]
     """Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
     which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
-    messages keep its name, which is never given to another agent. Callers that are not operators
-    and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+    messages keep its name, which only an operator can register again. Callers that are not
+    operators and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
     AGENT_NOT_FOUND if the agent is not registered.
 
     Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
     """
     RotateToken: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RotateTokenRequest, _agent_service_pb2.RotateTokenResponse]
-    """Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
-    opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-    UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
-    operators, whose token is in a file.
+    """Replaces the token that the call is made with, and returns the new one, which permits the same
+    and expires at the same time. Streams that were opened with the old token end when it expires
+    (UNAUTHENTICATED / TOKEN_EXPIRED). Returns UNAUTHENTICATED / TOKEN_INVALID to anonymous callers.
+
+    With `agent`, for operators: ends all tokens of an agent, such as one that has lost its token,
+    and returns a new one that permits post and read everywhere. Other callers that name another
+    agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is
+    not registered. An operator's own token is not replaced here: see CreateToken and RevokeToken.
 
     Not idempotent: each call creates a token. Without `grace`, the token that a second call would
     need expires with the first. With `grace`, call again before it is over: the last token
@@ -89,11 +100,15 @@ class AgentServiceAsyncStub(AgentServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RegisterAgentRequest, _agent_service_pb2.RegisterAgentResponse]  # type: ignore[assignment]
-    """Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-    are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-    AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
-    agent that a post with on_behalf_of registered has no token: only an operator can give it one
-    here.
+    """Registers an agent and returns it with its token. In open mode anyone may register agents;
+    where tokens are required, only operators may, and the agent itself with its own token. Only
+    operators register people (kind HUMAN). Others get PERMISSION_DENIED / ACCESS_DENIED. Returns
+    ALREADY_EXISTS / AGENT_EXISTS if the name is registered with another token or none, or was
+    unregistered. Only an operator can register a name again that was unregistered, or give a token
+    here to an agent that has no valid one, as if a post with on_behalf_of registered it. Returns
+    RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the name is new and the caller has registered as many
+    agents as ServerLimits.agents_per_caller allows. A sign of life of the agent, unless an
+    operator or another agent calls.
 
     Idempotent: a second call with the same name and token returns the registered agent. Without
     `token` in the request, a lost response loses the token, and the next call returns
@@ -114,24 +129,31 @@ class AgentServiceAsyncStub(AgentServiceStub):
     EndSession: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.EndSessionRequest, _agent_service_pb2.EndSessionResponse]  # type: ignore[assignment]
     """Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
     SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-    callers.
+    callers. With a token that is limited to some threads, only the waits that were opened with it
+    end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
+    the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
+    ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
 
     Idempotent: the agent is OFFLINE either way.
     """
     UnregisterAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UnregisterAgentRequest, _agent_service_pb2.UnregisterAgentResponse]  # type: ignore[assignment]
     """Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
     which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
-    messages keep its name, which is never given to another agent. Callers that are not operators
-    and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+    messages keep its name, which only an operator can register again. Callers that are not
+    operators and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
     AGENT_NOT_FOUND if the agent is not registered.
 
     Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
     """
     RotateToken: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RotateTokenRequest, _agent_service_pb2.RotateTokenResponse]  # type: ignore[assignment]
-    """Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
-    opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-    UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
-    operators, whose token is in a file.
+    """Replaces the token that the call is made with, and returns the new one, which permits the same
+    and expires at the same time. Streams that were opened with the old token end when it expires
+    (UNAUTHENTICATED / TOKEN_EXPIRED). Returns UNAUTHENTICATED / TOKEN_INVALID to anonymous callers.
+
+    With `agent`, for operators: ends all tokens of an agent, such as one that has lost its token,
+    and returns a new one that permits post and read everywhere. Other callers that name another
+    agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is
+    not registered. An operator's own token is not replaced here: see CreateToken and RevokeToken.
 
     Not idempotent: each call creates a token. Without `grace`, the token that a second call would
     need expires with the first. With `grace`, call again before it is over: the last token
@@ -147,11 +169,15 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.RegisterAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.RegisterAgentResponse, _abc.Awaitable[_agent_service_pb2.RegisterAgentResponse]]:
-        """Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-        are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-        AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
-        agent that a post with on_behalf_of registered has no token: only an operator can give it one
-        here.
+        """Registers an agent and returns it with its token. In open mode anyone may register agents;
+        where tokens are required, only operators may, and the agent itself with its own token. Only
+        operators register people (kind HUMAN). Others get PERMISSION_DENIED / ACCESS_DENIED. Returns
+        ALREADY_EXISTS / AGENT_EXISTS if the name is registered with another token or none, or was
+        unregistered. Only an operator can register a name again that was unregistered, or give a token
+        here to an agent that has no valid one, as if a post with on_behalf_of registered it. Returns
+        RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the name is new and the caller has registered as many
+        agents as ServerLimits.agents_per_caller allows. A sign of life of the agent, unless an
+        operator or another agent calls.
 
         Idempotent: a second call with the same name and token returns the registered agent. Without
         `token` in the request, a lost response loses the token, and the next call returns
@@ -196,7 +222,10 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_agent_service_pb2.EndSessionResponse, _abc.Awaitable[_agent_service_pb2.EndSessionResponse]]:
         """Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
         SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-        callers.
+        callers. With a token that is limited to some threads, only the waits that were opened with it
+        end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
+        the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
+        ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
 
         Idempotent: the agent is OFFLINE either way.
         """
@@ -209,8 +238,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_agent_service_pb2.UnregisterAgentResponse, _abc.Awaitable[_agent_service_pb2.UnregisterAgentResponse]]:
         """Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
         which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
-        messages keep its name, which is never given to another agent. Callers that are not operators
-        and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+        messages keep its name, which only an operator can register again. Callers that are not
+        operators and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
         AGENT_NOT_FOUND if the agent is not registered.
 
         Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
@@ -222,10 +251,14 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.RotateTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.RotateTokenResponse, _abc.Awaitable[_agent_service_pb2.RotateTokenResponse]]:
-        """Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
-        opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-        UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
-        operators, whose token is in a file.
+        """Replaces the token that the call is made with, and returns the new one, which permits the same
+        and expires at the same time. Streams that were opened with the old token end when it expires
+        (UNAUTHENTICATED / TOKEN_EXPIRED). Returns UNAUTHENTICATED / TOKEN_INVALID to anonymous callers.
+
+        With `agent`, for operators: ends all tokens of an agent, such as one that has lost its token,
+        and returns a new one that permits post and read everywhere. Other callers that name another
+        agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is
+        not registered. An operator's own token is not replaced here: see CreateToken and RevokeToken.
 
         Not idempotent: each call creates a token. Without `grace`, the token that a second call would
         need expires with the first. With `grace`, call again before it is over: the last token

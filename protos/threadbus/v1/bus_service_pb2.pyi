@@ -66,6 +66,7 @@ class PostMessageRequest(_message.Message):
     EDIT_OF_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    WAKES_FIELD_NUMBER: _builtins.int
     thread: _builtins.str
     """The thread. Required."""
     content: _builtins.str
@@ -114,6 +115,10 @@ class PostMessageRequest(_message.Message):
     """The agent in whose name to post. It is registered if its name is new. Only operators may set
     this; Message.posted_by names the operator. Empty = the caller.
     """
+    wakes: _message_pb2.Wake.ValueType
+    """Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
+    edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+    """
     @_builtins.property
     def mentions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Registered agents to mention, at most 32. They become participants. The server does not search
@@ -146,10 +151,11 @@ class PostMessageRequest(_message.Message):
         edit_of: _builtins.int = ...,
         epoch: _builtins.str = ...,
         on_behalf_of: _builtins.str = ...,
+        wakes: _message_pb2.Wake.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "_expected_last_seq", b"_expected_last_seq", "based_on_seq", b"based_on_seq", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "_expected_last_seq", b"_expected_last_seq", "attachments", b"attachments", "based_on_seq", b"based_on_seq", "content", b"content", "edit_of", b"edit_of", "epoch", b"epoch", "expected_last_seq", b"expected_last_seq", "handoff_to", b"handoff_to", "include_recipients", b"include_recipients", "labels", b"labels", "mentions", b"mentions", "on_behalf_of", b"on_behalf_of", "priority", b"priority", "reply_to", b"reply_to", "request_id", b"request_id", "thread", b"thread"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "_expected_last_seq", b"_expected_last_seq", "attachments", b"attachments", "based_on_seq", b"based_on_seq", "content", b"content", "edit_of", b"edit_of", "epoch", b"epoch", "expected_last_seq", b"expected_last_seq", "handoff_to", b"handoff_to", "include_recipients", b"include_recipients", "labels", b"labels", "mentions", b"mentions", "on_behalf_of", b"on_behalf_of", "priority", b"priority", "reply_to", b"reply_to", "request_id", b"request_id", "thread", b"thread", "wakes", b"wakes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__based_on_seq: _TypeAlias = _typing.Literal["based_on_seq"]  # noqa: Y015
     _WhichOneofArgType__based_on_seq: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq"]  # noqa: Y015
@@ -314,18 +320,50 @@ class WaitMessagesRequest(_message.Message):
     KEEPALIVE_INTERVAL_FIELD_NUMBER: _builtins.int
     MIN_MESSAGES_FIELD_NUMBER: _builtins.int
     INCLUDE_PARTICIPANTS_FIELD_NUMBER: _builtins.int
+    OMIT_ATTACHMENT_DATA_FIELD_NUMBER: _builtins.int
+    MAX_CONTENT_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    ALL_MY_THREADS_FIELD_NUMBER: _builtins.int
+    COUNT_ALL_FIELD_NUMBER: _builtins.int
     max_messages: _builtins.int
     """End when this many messages were delivered, not counting those filtered out. 0 = no limit."""
     min_messages: _builtins.int
-    """End when at least this many messages were delivered and every thread is caught up. 0 = do not
-    end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
-    first message that arrives.
+    """End when at least this many messages were delivered that wake the caller (Message.wakes), and
+    every thread is caught up. 0 = do not end for this reason. 1 with max_wait is a long poll: it
+    delivers what is there, or else what arrives, up to the first message that wakes the caller.
     """
     include_participants: _builtins.bool
     """Whether to send `participants` frames."""
+    omit_attachment_data: _builtins.bool
+    """Return attachments without their bytes: with filename, media_type, size, and url if they have
+    one.
+    """
+    max_content_bytes: _builtins.int
+    """Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+    most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+    tells the whole length. 0 = no limit.
+    """
+    max_bytes: _builtins.int
+    """End when the next message would bring those delivered above this many bytes, serialised as they
+    are sent; or when they have exactly so many. The first message is always delivered. 0 = no
+    limit.
+    """
+    all_my_threads: _builtins.bool
+    """Wait on all threads in which the caller participates, also on those that it joins, posts to, is
+    mentioned in or handed off to during the wait. With the filter addressed_to_me, this is an
+    inbox: then an edit is delivered only if it addresses the caller itself, and the caller's own
+    entries are not. Each thread starts at the caller's read_seq, or with a filter at its
+    passed_over if that is higher, or at its cursor in `threads`. The wait does not end because
+    threads are closed or deleted. Not with include_participants, and not for anonymous callers:
+    INVALID_ARGUMENT. A token with thread_prefixes waits on its own threads.
+    """
+    count_all: _builtins.bool
+    """Whether min_messages counts every message delivered, also those that do not wake the caller."""
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Cursor]:
-        """1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT."""
+        """1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+        with all_my_threads.
+        """
 
     @_builtins.property
     def filter(self) -> _message_pb2.MessageFilter:
@@ -353,10 +391,15 @@ class WaitMessagesRequest(_message.Message):
         keepalive_interval: _duration_pb2.Duration | None = ...,
         min_messages: _builtins.int = ...,
         include_participants: _builtins.bool = ...,
+        omit_attachment_data: _builtins.bool = ...,
+        max_content_bytes: _builtins.int = ...,
+        max_bytes: _builtins.int = ...,
+        all_my_threads: _builtins.bool = ...,
+        count_all: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "keepalive_interval", b"keepalive_interval", "max_wait", b"max_wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "include_participants", b"include_participants", "keepalive_interval", b"keepalive_interval", "max_messages", b"max_messages", "max_wait", b"max_wait", "min_messages", b"min_messages", "threads", b"threads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_my_threads", b"all_my_threads", "count_all", b"count_all", "filter", b"filter", "include_participants", b"include_participants", "keepalive_interval", b"keepalive_interval", "max_bytes", b"max_bytes", "max_content_bytes", b"max_content_bytes", "max_messages", b"max_messages", "max_wait", b"max_wait", "min_messages", b"min_messages", "omit_attachment_data", b"omit_attachment_data", "threads", b"threads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -375,6 +418,8 @@ class WaitMessagesResponse(_message.Message):
     RESYNC_FIELD_NUMBER: _builtins.int
     ENDING_FIELD_NUMBER: _builtins.int
     PARTICIPANTS_FIELD_NUMBER: _builtins.int
+    THREAD_ADDED_FIELD_NUMBER: _builtins.int
+    THREAD_REMOVED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def started(self) -> Global___WaitStarted:
         """The first frame, sent at once."""
@@ -386,7 +431,8 @@ class WaitMessagesResponse(_message.Message):
     @_builtins.property
     def caught_up(self) -> _thread_pb2.ThreadPosition:
         """What a thread held when the wait started has been delivered or filtered out; what follows is
-        new. Sent at most once for each thread: a wait may end before it.
+        new. Sent at most once for each thread: a wait may end before it. With all_my_threads, it is
+        sent once for all threads, and is empty.
         """
 
     @_builtins.property
@@ -405,6 +451,16 @@ class WaitMessagesResponse(_message.Message):
     def participants(self) -> Global___ParticipantUpdate:
         """Participants of one thread. Sent only with include_participants."""
 
+    @_builtins.property
+    def thread_added(self) -> _thread_pb2.ThreadPosition:
+        """With all_my_threads: the caller has become a participant of this thread. If it joined through
+        another server, this is sent when the thread gets its next entry.
+        """
+
+    @_builtins.property
+    def thread_removed(self) -> Global___ThreadRemoved:
+        """With all_my_threads: the wait does not, or no longer, include a thread."""
+
     def __init__(
         self,
         *,
@@ -415,12 +471,14 @@ class WaitMessagesResponse(_message.Message):
         resync: Global___WaitResync | None = ...,
         ending: Global___WaitEnding | None = ...,
         participants: Global___ParticipantUpdate | None = ...,
+        thread_added: _thread_pb2.ThreadPosition | None = ...,
+        thread_removed: Global___ThreadRemoved | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "ending", b"ending", "frame", b"frame", "keepalive", b"keepalive", "messages", b"messages", "participants", b"participants", "resync", b"resync", "started", b"started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "ending", b"ending", "frame", b"frame", "keepalive", b"keepalive", "messages", b"messages", "participants", b"participants", "resync", b"resync", "started", b"started", "thread_added", b"thread_added", "thread_removed", b"thread_removed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "ending", b"ending", "frame", b"frame", "keepalive", b"keepalive", "messages", b"messages", "participants", b"participants", "resync", b"resync", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "ending", b"ending", "frame", b"frame", "keepalive", b"keepalive", "messages", b"messages", "participants", b"participants", "resync", b"resync", "started", b"started", "thread_added", b"thread_added", "thread_removed", b"thread_removed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["started", "messages", "caught_up", "keepalive", "resync", "ending", "participants"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["started", "messages", "caught_up", "keepalive", "resync", "ending", "participants", "thread_added", "thread_removed"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -437,7 +495,9 @@ class WaitStarted(_message.Message):
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[_thread_pb2.ThreadPosition]:
         """One for each requested thread, in the order requested. A cursor that is not valid is returned
-        as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+        as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+        all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+        follows.
         """
 
     @_builtins.property
@@ -597,7 +657,7 @@ class WaitEnding(_message.Message):
         REASON_MAX_MESSAGES: WaitEnding._Reason.ValueType  # 1
         """max_messages were delivered."""
         REASON_MIN_MESSAGES: WaitEnding._Reason.ValueType  # 2
-        """min_messages were delivered and every thread is caught up."""
+        """min_messages were delivered that count, and every thread is caught up."""
         REASON_MAX_WAIT: WaitEnding._Reason.ValueType  # 3
         """max_wait has passed."""
         REASON_DEADLINE: WaitEnding._Reason.ValueType  # 4
@@ -610,6 +670,8 @@ class WaitEnding(_message.Message):
         """
         REASON_SESSION_ENDED: WaitEnding._Reason.ValueType  # 8
         """The agent ended its session (EndSession). Do not wait again."""
+        REASON_MAX_BYTES: WaitEnding._Reason.ValueType  # 9
+        """max_bytes were delivered. The cursors are past the last message delivered."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why a wait ended."""
@@ -619,7 +681,7 @@ class WaitEnding(_message.Message):
     REASON_MAX_MESSAGES: WaitEnding.Reason.ValueType  # 1
     """max_messages were delivered."""
     REASON_MIN_MESSAGES: WaitEnding.Reason.ValueType  # 2
-    """min_messages were delivered and every thread is caught up."""
+    """min_messages were delivered that count, and every thread is caught up."""
     REASON_MAX_WAIT: WaitEnding.Reason.ValueType  # 3
     """max_wait has passed."""
     REASON_DEADLINE: WaitEnding.Reason.ValueType  # 4
@@ -632,6 +694,8 @@ class WaitEnding(_message.Message):
     """
     REASON_SESSION_ENDED: WaitEnding.Reason.ValueType  # 8
     """The agent ended its session (EndSession). Do not wait again."""
+    REASON_MAX_BYTES: WaitEnding.Reason.ValueType  # 9
+    """max_bytes were delivered. The cursors are past the last message delivered."""
 
     REASON_FIELD_NUMBER: _builtins.int
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
@@ -647,7 +711,10 @@ class WaitEnding(_message.Message):
 
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[_thread_pb2.ThreadPosition]:
-        """Every thread of the wait, with the cursor to resume from."""
+        """Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+        cursors have moved since they were last sent in a frame; if there are many, the first ones come
+        in `keepalive` frames before this one.
+        """
 
     def __init__(
         self,
@@ -663,6 +730,30 @@ class WaitEnding(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WaitEnding: _TypeAlias = WaitEnding  # noqa: Y015
+
+@_typing.final
+class ThreadRemoved(_message.Message):
+    """A thread that a wait does not include: the caller is not a participant of it, has left it, or the
+    thread was deleted.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THREAD_FIELD_NUMBER: _builtins.int
+    thread: _builtins.str
+    """The thread."""
+    def __init__(
+        self,
+        *,
+        thread: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["thread", b"thread"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ThreadRemoved: _TypeAlias = ThreadRemoved  # noqa: Y015
 
 @_typing.final
 class ParticipantUpdate(_message.Message):
@@ -719,7 +810,8 @@ class HeartbeatRequest(_message.Message):
     @_builtins.property
     def read_cursors(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Cursor]:
         """What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-        it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+        it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+        after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
         thread, if the epochs differ, or if the cursor is past the head.
         """
 
@@ -776,9 +868,9 @@ class HeartbeatResponse(_message.Message):
 
     @_builtins.property
     def unread(self) -> _containers.RepeatedCompositeFieldContainer[Global___ThreadUnread]:
-        """Threads in which the caller participates and whose head_seq is above its read_seq, most
-        recently active first. At most 100. An entry that the caller appended after reading everything
-        before it counts as read.
+        """Threads in which the caller participates and that have an entry after its read_seq that wakes
+        it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+        after reading everything before it counts as read.
         """
 
     def __init__(
@@ -799,29 +891,35 @@ Global___HeartbeatResponse: _TypeAlias = HeartbeatResponse  # noqa: Y015
 
 @_typing.final
 class ThreadUnread(_message.Message):
-    """A thread that an agent has not read to its head."""
+    """A thread with entries that wake an agent and that it has not read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     THREAD_FIELD_NUMBER: _builtins.int
     HEAD_SEQ_FIELD_NUMBER: _builtins.int
     READ_SEQ_FIELD_NUMBER: _builtins.int
+    ADDRESSED_COUNT_FIELD_NUMBER: _builtins.int
     thread: _builtins.str
     """The thread."""
     head_seq: _builtins.int
     """Seq of its newest entry."""
     read_seq: _builtins.int
     """Seq up to which the agent has read it."""
+    addressed_count: _builtins.int
+    """Number of entries after read_seq that wake the agent, and mention it, hand off to it, or reply
+    to one of its messages. 1,000 = that many or more.
+    """
     def __init__(
         self,
         *,
         thread: _builtins.str = ...,
         head_seq: _builtins.int = ...,
         read_seq: _builtins.int = ...,
+        addressed_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["head_seq", b"head_seq", "read_seq", b"read_seq", "thread", b"thread"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addressed_count", b"addressed_count", "head_seq", b"head_seq", "read_seq", b"read_seq", "thread", b"thread"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -840,6 +938,9 @@ class ListMessagesRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     NEWEST_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    OMIT_ATTACHMENT_DATA_FIELD_NUMBER: _builtins.int
+    MAX_CONTENT_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
     thread: _builtins.str
     """The thread. Required."""
     after_seq: _builtins.int
@@ -856,6 +957,19 @@ class ListMessagesRequest(_message.Message):
     """
     epoch: _builtins.str
     """The epoch of after_seq and before_seq. Empty = not checked."""
+    omit_attachment_data: _builtins.bool
+    """Return attachments without their bytes: with filename, media_type, size, and url if they have
+    one.
+    """
+    max_content_bytes: _builtins.int
+    """Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+    most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+    tells the whole length. 0 = no limit.
+    """
+    max_bytes: _builtins.int
+    """End the page before the message that would bring it above this many bytes, serialised as they
+    are returned. One message is always returned. 0 = no limit.
+    """
     @_builtins.property
     def filter(self) -> _message_pb2.MessageFilter:
         """Which messages to return. Unset = all."""
@@ -870,10 +984,13 @@ class ListMessagesRequest(_message.Message):
         filter: _message_pb2.MessageFilter | None = ...,
         newest: _builtins.bool = ...,
         epoch: _builtins.str = ...,
+        omit_attachment_data: _builtins.bool = ...,
+        max_content_bytes: _builtins.int = ...,
+        max_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "before_seq", b"before_seq", "epoch", b"epoch", "filter", b"filter", "limit", b"limit", "newest", b"newest", "thread", b"thread"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "before_seq", b"before_seq", "epoch", b"epoch", "filter", b"filter", "limit", b"limit", "max_bytes", b"max_bytes", "max_content_bytes", b"max_content_bytes", "newest", b"newest", "omit_attachment_data", b"omit_attachment_data", "thread", b"thread"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -941,19 +1058,32 @@ class GetMessageRequest(_message.Message):
 
     THREAD_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
+    OMIT_ATTACHMENT_DATA_FIELD_NUMBER: _builtins.int
+    MAX_CONTENT_BYTES_FIELD_NUMBER: _builtins.int
     thread: _builtins.str
     """The thread. Required."""
     seq: _builtins.int
     """The message's seq, 1 or greater. Required."""
+    omit_attachment_data: _builtins.bool
+    """Return attachments without their bytes: with filename, media_type, size, and url if they have
+    one.
+    """
+    max_content_bytes: _builtins.int
+    """Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+    most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+    tells the whole length. 0 = no limit.
+    """
     def __init__(
         self,
         *,
         thread: _builtins.str = ...,
         seq: _builtins.int = ...,
+        omit_attachment_data: _builtins.bool = ...,
+        max_content_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["seq", b"seq", "thread", b"thread"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_content_bytes", b"max_content_bytes", "omit_attachment_data", b"omit_attachment_data", "seq", b"seq", "thread", b"thread"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1017,6 +1147,9 @@ class GetServerInfoResponse(_message.Message):
     AGENT_TIMEOUT_FIELD_NUMBER: _builtins.int
     WORKING_TIMEOUT_FIELD_NUMBER: _builtins.int
     SERVER_TIME_FIELD_NUMBER: _builtins.int
+    THREAD_RIGHTS_FIELD_NUMBER: _builtins.int
+    THREAD_PREFIXES_FIELD_NUMBER: _builtins.int
+    TOKEN_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The server's version, for example 1.2.0."""
     epoch: _builtins.str
@@ -1029,6 +1162,8 @@ class GetServerInfoResponse(_message.Message):
     """`open` or `required`: whether calls need a token."""
     agent: _builtins.str
     """The caller's name: `anonymous` without a token, `operator` with the operator's."""
+    thread_rights: _builtins.str
+    """`owners` or `everyone`: who may change, close and delete a thread; see UpdateThread."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the caller may do: post, read, admin."""
@@ -1055,6 +1190,14 @@ class GetServerInfoResponse(_message.Message):
     def server_time(self) -> _timestamp_pb2.Timestamp:
         """The current time on the server's clock."""
 
+    @_builtins.property
+    def thread_prefixes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads."""
+
+    @_builtins.property
+    def token_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the caller's token expires. Unset = never."""
+
     def __init__(
         self,
         *,
@@ -1069,10 +1212,13 @@ class GetServerInfoResponse(_message.Message):
         agent_timeout: _duration_pb2.Duration | None = ...,
         working_timeout: _duration_pb2.Duration | None = ...,
         server_time: _timestamp_pb2.Timestamp | None = ...,
+        thread_rights: _builtins.str = ...,
+        thread_prefixes: _abc.Iterable[_builtins.str] | None = ...,
+        token_expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_timeout", b"agent_timeout", "heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "server_time", b"server_time", "working_timeout", b"working_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_timeout", b"agent_timeout", "heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "server_time", b"server_time", "token_expire_time", b"token_expire_time", "working_timeout", b"working_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_timeout", b"agent_timeout", "auth", b"auth", "durability", b"durability", "epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "scopes", b"scopes", "server_time", b"server_time", "version", b"version", "working_timeout", b"working_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_timeout", b"agent_timeout", "auth", b"auth", "durability", b"durability", "epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "scopes", b"scopes", "server_time", b"server_time", "thread_prefixes", b"thread_prefixes", "thread_rights", b"thread_rights", "token_expire_time", b"token_expire_time", "version", b"version", "working_timeout", b"working_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1095,6 +1241,9 @@ class ServerLimits(_message.Message):
     MAX_FRAME_BYTES_FIELD_NUMBER: _builtins.int
     MAX_ANONYMOUS_WAITS_FIELD_NUMBER: _builtins.int
     REQUEST_TIMEOUT_FIELD_NUMBER: _builtins.int
+    POSTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    THREADS_PER_CALLER_FIELD_NUMBER: _builtins.int
+    AGENTS_PER_CALLER_FIELD_NUMBER: _builtins.int
     max_content_bytes: _builtins.int
     """Maximum bytes of Message.content."""
     max_message_bytes: _builtins.int
@@ -1120,6 +1269,20 @@ class ServerLimits(_message.Message):
     """
     max_anonymous_waits: _builtins.int
     """Maximum number of open waits of all anonymous callers together."""
+    posts_per_minute: _builtins.int
+    """Maximum number of posts a minute of one agent (or one connection without a token), and to one
+    thread: so many at once, and as many again, evenly, over each minute. Further ones are refused
+    with RATE_LIMITED. In a PostMessages stream, later posts may be accepted when an earlier one was
+    refused: to keep the order, send a batch only after the results of the one before. Operators
+    are exempt. 0 = no limit.
+    """
+    threads_per_caller: _builtins.int
+    """Maximum number of threads that one caller may create on this server: so many at once, and as
+    many again, evenly, over each day. All anonymous callers together are one caller; operators are
+    exempt. 0 = no limit.
+    """
+    agents_per_caller: _builtins.int
+    """Maximum number of agents that one caller may register, counted in the same way. 0 = no limit."""
     @_builtins.property
     def max_lease(self) -> _duration_pb2.Duration:
         """Longest lease."""
@@ -1144,10 +1307,13 @@ class ServerLimits(_message.Message):
         max_frame_bytes: _builtins.int = ...,
         max_anonymous_waits: _builtins.int = ...,
         request_timeout: _duration_pb2.Duration | None = ...,
+        posts_per_minute: _builtins.int = ...,
+        threads_per_caller: _builtins.int = ...,
+        agents_per_caller: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_lease", b"max_lease", "request_timeout", b"request_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_anonymous_waits", b"max_anonymous_waits", "max_batch_posts", b"max_batch_posts", "max_content_bytes", b"max_content_bytes", "max_frame_bytes", b"max_frame_bytes", "max_lease", b"max_lease", "max_message_bytes", b"max_message_bytes", "max_open_waits", b"max_open_waits", "max_request_bytes", b"max_request_bytes", "max_streams", b"max_streams", "max_wait_threads", b"max_wait_threads", "request_timeout", b"request_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents_per_caller", b"agents_per_caller", "max_anonymous_waits", b"max_anonymous_waits", "max_batch_posts", b"max_batch_posts", "max_content_bytes", b"max_content_bytes", "max_frame_bytes", b"max_frame_bytes", "max_lease", b"max_lease", "max_message_bytes", b"max_message_bytes", "max_open_waits", b"max_open_waits", "max_request_bytes", b"max_request_bytes", "max_streams", b"max_streams", "max_wait_threads", b"max_wait_threads", "posts_per_minute", b"posts_per_minute", "request_timeout", b"request_timeout", "threads_per_caller", b"threads_per_caller"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

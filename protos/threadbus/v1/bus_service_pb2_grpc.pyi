@@ -43,11 +43,12 @@ class BusServiceStub:
       * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
       * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
         AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
-      * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+      * INVALID_ARGUMENT: MESSAGE_TOO_LARGE, CONTENT_BLOCKED.
       * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
       * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
         `anonymous`; or on_behalf_of is set by a caller that is not an operator.
-      * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+      * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
+        seqs left.
 
     Has no idempotency_level: it may be repeated only with a request_id.
     """
@@ -76,8 +77,8 @@ class BusServiceStub:
     Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
     """
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.HeartbeatRequest, _bus_service_pb2.HeartbeatResponse]
-    """Renews the caller's lease, records its state and what it has read, and returns the threads that
-    it has not read to their heads. Records and renews nothing for anonymous callers.
+    """Renews the caller's lease, records its state and what it has read, and returns the threads in
+    which it has not read what wakes it. Records and renews nothing for anonymous callers.
 
     Idempotent: state and lease are replaced, and read positions never decrease.
     """
@@ -110,11 +111,12 @@ class BusServiceAsyncStub(BusServiceStub):
       * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
       * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
         AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
-      * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+      * INVALID_ARGUMENT: MESSAGE_TOO_LARGE, CONTENT_BLOCKED.
       * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
       * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
         `anonymous`; or on_behalf_of is set by a caller that is not an operator.
-      * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+      * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
+        seqs left.
 
     Has no idempotency_level: it may be repeated only with a request_id.
     """
@@ -143,8 +145,8 @@ class BusServiceAsyncStub(BusServiceStub):
     Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
     """
     Heartbeat: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.HeartbeatRequest, _bus_service_pb2.HeartbeatResponse]  # type: ignore[assignment]
-    """Renews the caller's lease, records its state and what it has read, and returns the threads that
-    it has not read to their heads. Records and renews nothing for anonymous callers.
+    """Renews the caller's lease, records its state and what it has read, and returns the threads in
+    which it has not read what wakes it. Records and renews nothing for anonymous callers.
 
     Idempotent: state and lease are replaced, and read positions never decrease.
     """
@@ -180,11 +182,12 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
           * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
           * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
             AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
-          * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+          * INVALID_ARGUMENT: MESSAGE_TOO_LARGE, CONTENT_BLOCKED.
           * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
           * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
             `anonymous`; or on_behalf_of is set by a caller that is not an operator.
-          * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+          * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
+            seqs left.
 
         Has no idempotency_level: it may be repeated only with a request_id.
         """
@@ -231,8 +234,8 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bus_service_pb2.HeartbeatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bus_service_pb2.HeartbeatResponse, _abc.Awaitable[_bus_service_pb2.HeartbeatResponse]]:
-        """Renews the caller's lease, records its state and what it has read, and returns the threads that
-        it has not read to their heads. Records and renews nothing for anonymous callers.
+        """Renews the caller's lease, records its state and what it has read, and returns the threads in
+        which it has not read what wakes it. Records and renews nothing for anonymous callers.
 
         Idempotent: state and lease are replaced, and read positions never decrease.
         """

@@ -14,9 +14,9 @@ An error with ErrorInfo means that nothing was stored, except INTERNAL, which le
 of a post unknown. So does DEADLINE_EXCEEDED, UNAVAILABLE, CANCELLED or UNKNOWN without
 ErrorInfo: the connection broke, or the disk failed during the commit. Repeat the post with the
 same request_id, or not at all. If the repeated post is refused, the first one was not stored
-either, with two exceptions: UNAUTHENTICATED and UNAVAILABLE are decided before the request_id is
-looked up, and leave the outcome unknown. gRPC itself refuses a request of more than 4 MiB:
-RESOURCE_EXHAUSTED without ErrorInfo.
+either, with three exceptions: UNAUTHENTICATED, UNAVAILABLE and RATE_LIMITED are decided before
+the request_id is looked up, and leave the outcome unknown. gRPC itself refuses a request of more
+than 4 MiB: RESOURCE_EXHAUSTED without ErrorInfo.
 """
 
 from google.protobuf import descriptor as _descriptor
@@ -44,10 +44,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """[INVALID_ARGUMENT] A field is missing or invalid, or the request cannot be parsed; BadRequest names the fields."""
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 2
     """[INVALID_ARGUMENT] {limit, size} A post is larger than allowed; limit and size are in bytes."""
+    ERROR_REASON_CONTENT_BLOCKED: _ErrorReason.ValueType  # 3
+    """[INVALID_ARGUMENT] {rule} A text contains what looks like a key or a token, and the server refuses those; BadRequest names the field. Remove it before you repeat the call."""
     ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 4
     """[UNAUTHENTICATED] A token is required and missing, or the token is malformed, unknown or revoked. Do not retry."""
     ERROR_REASON_TOKEN_EXPIRED: _ErrorReason.ValueType  # 5
-    """[UNAUTHENTICATED] The token was replaced by RotateToken and has expired. Use the new one."""
+    """[UNAUTHENTICATED] The token was replaced by RotateToken, or its lifetime is over. Use a new one."""
     ERROR_REASON_ACCESS_DENIED: _ErrorReason.ValueType  # 6
     """[PERMISSION_DENIED] The caller is not allowed to do this."""
     ERROR_REASON_THREAD_NOT_FOUND: _ErrorReason.ValueType  # 7
@@ -70,8 +72,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """[FAILED_PRECONDITION] The thread is closed or archived."""
     ERROR_REASON_CURSOR_INVALID: _ErrorReason.ValueType  # 16
     """[OUT_OF_RANGE] {first_seq, head_seq, epoch} A position is past the head or of another epoch. WaitMessages sends a `resync` instead."""
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 17
+    """[RESOURCE_EXHAUSTED] {limit} More posts than posts_per_minute, by the caller or to the thread; nothing was done. Retry after the delay in RetryInfo, at most a minute: then there is room for this post, unless others have taken it."""
     ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 18
-    """[RESOURCE_EXHAUSTED] {limit} A limit is reached, such as the open waits of one agent; QuotaFailure names it. Retrying later does not help."""
+    """[RESOURCE_EXHAUSTED] {limit} A limit is reached, such as the open waits of one agent; QuotaFailure names it. Retrying soon does not help."""
     ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 20
     """[RESOURCE_EXHAUSTED] The disk is full."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 21
@@ -92,10 +96,12 @@ ERROR_REASON_VALIDATION_FAILED: ErrorReason.ValueType  # 1
 """[INVALID_ARGUMENT] A field is missing or invalid, or the request cannot be parsed; BadRequest names the fields."""
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 2
 """[INVALID_ARGUMENT] {limit, size} A post is larger than allowed; limit and size are in bytes."""
+ERROR_REASON_CONTENT_BLOCKED: ErrorReason.ValueType  # 3
+"""[INVALID_ARGUMENT] {rule} A text contains what looks like a key or a token, and the server refuses those; BadRequest names the field. Remove it before you repeat the call."""
 ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 4
 """[UNAUTHENTICATED] A token is required and missing, or the token is malformed, unknown or revoked. Do not retry."""
 ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 5
-"""[UNAUTHENTICATED] The token was replaced by RotateToken and has expired. Use the new one."""
+"""[UNAUTHENTICATED] The token was replaced by RotateToken, or its lifetime is over. Use a new one."""
 ERROR_REASON_ACCESS_DENIED: ErrorReason.ValueType  # 6
 """[PERMISSION_DENIED] The caller is not allowed to do this."""
 ERROR_REASON_THREAD_NOT_FOUND: ErrorReason.ValueType  # 7
@@ -118,8 +124,10 @@ ERROR_REASON_THREAD_CLOSED: ErrorReason.ValueType  # 15
 """[FAILED_PRECONDITION] The thread is closed or archived."""
 ERROR_REASON_CURSOR_INVALID: ErrorReason.ValueType  # 16
 """[OUT_OF_RANGE] {first_seq, head_seq, epoch} A position is past the head or of another epoch. WaitMessages sends a `resync` instead."""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 17
+"""[RESOURCE_EXHAUSTED] {limit} More posts than posts_per_minute, by the caller or to the thread; nothing was done. Retry after the delay in RetryInfo, at most a minute: then there is room for this post, unless others have taken it."""
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 18
-"""[RESOURCE_EXHAUSTED] {limit} A limit is reached, such as the open waits of one agent; QuotaFailure names it. Retrying later does not help."""
+"""[RESOURCE_EXHAUSTED] {limit} A limit is reached, such as the open waits of one agent; QuotaFailure names it. Retrying soon does not help."""
 ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 20
 """[RESOURCE_EXHAUSTED] The disk is full."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 21

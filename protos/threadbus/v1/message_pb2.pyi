@@ -103,6 +103,45 @@ PRIORITY_URGENT: Priority.ValueType  # 4
 """Should be handled at once."""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
+class _Wake:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WakeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Wake.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WAKE_UNSPECIFIED: _Wake.ValueType  # 0
+    """In a request: ALL. In a message of an older server: ALL."""
+    WAKE_ALL: _Wake.ValueType  # 1
+    """Everybody. The default."""
+    WAKE_ADDRESSED: _Wake.ValueType  # 2
+    """Only those that it addresses: the agents in `mentions` and `handoff_to`, and the author of the
+    message that it replies to. Never its sender, nor anonymous callers.
+    """
+    WAKE_PEOPLE: _Wake.ValueType  # 3
+    """Only people. Set by the server, never by a caller: INVALID_ARGUMENT in a request."""
+    WAKE_NOBODY: _Wake.ValueType  # 4
+    """Nobody. THREAD entries wake nobody."""
+
+class Wake(_Wake, metaclass=_WakeEnumTypeWrapper):
+    """Whom an entry wakes: for whom it counts in min_messages of a wait and in HeartbeatResponse.unread,
+    and makes its reader WORKING. Nothing else depends on it: everybody gets every entry, in order. A
+    long poll that it does not end returns it with the next entry that does.
+    """
+
+WAKE_UNSPECIFIED: Wake.ValueType  # 0
+"""In a request: ALL. In a message of an older server: ALL."""
+WAKE_ALL: Wake.ValueType  # 1
+"""Everybody. The default."""
+WAKE_ADDRESSED: Wake.ValueType  # 2
+"""Only those that it addresses: the agents in `mentions` and `handoff_to`, and the author of the
+message that it replies to. Never its sender, nor anonymous callers.
+"""
+WAKE_PEOPLE: Wake.ValueType  # 3
+"""Only people. Set by the server, never by a caller: INVALID_ARGUMENT in a request."""
+WAKE_NOBODY: Wake.ValueType  # 4
+"""Nobody. THREAD entries wake nobody."""
+Global___Wake: _TypeAlias = Wake  # noqa: Y015
+
 @_typing.final
 class Message(_message.Message):
     """One entry of a thread's log. Immutable, except `edit_seq`."""
@@ -147,6 +186,8 @@ class Message(_message.Message):
     EDIT_OF_FIELD_NUMBER: _builtins.int
     EDIT_SEQ_FIELD_NUMBER: _builtins.int
     POSTED_BY_FIELD_NUMBER: _builtins.int
+    CONTENT_SIZE_FIELD_NUMBER: _builtins.int
+    WAKES_FIELD_NUMBER: _builtins.int
     thread: _builtins.str
     """The thread."""
     seq: _builtins.int
@@ -155,7 +196,7 @@ class Message(_message.Message):
     """The agent that wrote it, identified by its token; `anonymous` for calls without a token."""
     content: _builtins.str
     """The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
-    parse it.
+    parse it. Cut off in a response to a request with max_content_bytes: see content_size.
     """
     sender_kind: _agent_pb2.AgentKind.ValueType
     """The sender's kind when it posted."""
@@ -179,6 +220,12 @@ class Message(_message.Message):
     """
     posted_by: _builtins.str
     """The operator that posted it on the sender's behalf. Empty = the sender posted it."""
+    content_size: _builtins.int
+    """Bytes of the whole content in UTF-8. If `content` has fewer, it was cut off: GetMessage returns
+    the rest. Set in every message that the server returns.
+    """
+    wakes: Global___Wake.ValueType
+    """Whom it wakes. UNSPECIFIED = ALL: an older server stored it."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was committed. Order messages by seq, not by time."""
@@ -218,10 +265,12 @@ class Message(_message.Message):
         edit_of: _builtins.int = ...,
         edit_seq: _builtins.int = ...,
         posted_by: _builtins.str = ...,
+        content_size: _builtins.int = ...,
+        wakes: Global___Wake.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "based_on_seq", b"based_on_seq", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "attachments", b"attachments", "based_on_seq", b"based_on_seq", "content", b"content", "create_time", b"create_time", "edit_of", b"edit_of", "edit_seq", b"edit_seq", "handoff_to", b"handoff_to", "kind", b"kind", "labels", b"labels", "mentions", b"mentions", "posted_by", b"posted_by", "priority", b"priority", "reply_to", b"reply_to", "request_id", b"request_id", "sender", b"sender", "sender_kind", b"sender_kind", "seq", b"seq", "thread", b"thread"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "attachments", b"attachments", "based_on_seq", b"based_on_seq", "content", b"content", "content_size", b"content_size", "create_time", b"create_time", "edit_of", b"edit_of", "edit_seq", b"edit_seq", "handoff_to", b"handoff_to", "kind", b"kind", "labels", b"labels", "mentions", b"mentions", "posted_by", b"posted_by", "priority", b"priority", "reply_to", b"reply_to", "request_id", b"request_id", "sender", b"sender", "sender_kind", b"sender_kind", "seq", b"seq", "thread", b"thread", "wakes", b"wakes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__based_on_seq: _TypeAlias = _typing.Literal["based_on_seq"]  # noqa: Y015
     _WhichOneofArgType__based_on_seq: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq"]  # noqa: Y015
@@ -239,6 +288,7 @@ class Attachment(_message.Message):
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
     RAW_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
     filename: _builtins.str
     """File name without a path, up to 255 bytes. May be empty."""
     media_type: _builtins.str
@@ -249,6 +299,10 @@ class Attachment(_message.Message):
     """
     url: _builtins.str
     """An absolute URL of at most 2,048 bytes. The server does not fetch it."""
+    size: _builtins.int
+    """Number of the file's bytes, also where `raw` is omitted. 0 with a URL. Set in every message that
+    the server returns; ignored in a post.
+    """
     def __init__(
         self,
         *,
@@ -256,10 +310,11 @@ class Attachment(_message.Message):
         media_type: _builtins.str = ...,
         raw: _builtins.bytes = ...,
         url: _builtins.str = ...,
+        size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "raw", b"raw", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "filename", b"filename", "media_type", b"media_type", "raw", b"raw", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "filename", b"filename", "media_type", b"media_type", "raw", b"raw", "size", b"size", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["raw", "url"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
@@ -276,22 +331,30 @@ class Cursor(_message.Message):
     THREAD_FIELD_NUMBER: _builtins.int
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    HIDDEN_SEQ_FIELD_NUMBER: _builtins.int
     thread: _builtins.str
     """The thread."""
     after_seq: _builtins.int
     """Seq of the last entry that was delivered or filtered out. 0 = from the start."""
     epoch: _builtins.str
     """The epoch of after_seq (Thread.epoch). In a request, empty = not checked."""
+    hidden_seq: _builtins.int
+    """Lowest seq that a filter of the reader hid, at most after_seq; entries of the reader itself do
+    not count. 0 = none. The server sets it in the frames of a wait with a filter. In read_cursors
+    of a heartbeat, entries from here on do not count as read: they raise passed_over instead. To
+    wait from passed_over, set it to read_seq + 1.
+    """
     def __init__(
         self,
         *,
         thread: _builtins.str = ...,
         after_seq: _builtins.int = ...,
         epoch: _builtins.str = ...,
+        hidden_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "epoch", b"epoch", "thread", b"thread"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "epoch", b"epoch", "hidden_seq", b"hidden_seq", "thread", b"thread"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -299,8 +362,8 @@ Global___Cursor: _TypeAlias = Cursor  # noqa: Y015
 
 @_typing.final
 class MessageFilter(_message.Message):
-    """Selects messages. All fields that are set must match. Messages that are filtered out also move
-    the cursor.
+    """Selects messages. All fields that are set must match. An edit is selected, too, if the message
+    that it edits matches all but `kinds`. Messages that are filtered out also move the cursor.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

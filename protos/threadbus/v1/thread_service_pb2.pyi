@@ -267,9 +267,9 @@ class JoinThreadRequest(_message.Message):
     Values above 100 are lowered to 100.
     """
     start: Global___JoinStart.ValueType
-    """Where a new participant starts, or an anonymous caller. An existing participant (which has
-    joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
-    still be 0.
+    """Where a new participant starts, or an anonymous caller. A participant that has joined, posted
+    or reported anything as read continues from its read_seq, which may still be 0. One that has
+    only been mentioned or handed off to is new.
     """
     def __init__(
         self,
@@ -308,7 +308,7 @@ class JoinThreadResponse(_message.Message):
 
     @_builtins.property
     def cursor(self) -> _message_pb2.Cursor:
-        """Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+        """Wait from here: the caller's read_seq if it had started to read before, or else as `start`
         specifies.
         """
 
@@ -475,6 +475,7 @@ class UpdateThreadRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     SYNC_MODE_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     thread: _builtins.str
     """The thread. Required."""
     topic: _builtins.str
@@ -483,6 +484,8 @@ class UpdateThreadRequest(_message.Message):
     """New stage, up to 63 bytes."""
     sync_mode: _thread_pb2.SyncMode.ValueType
     """New sync_mode. UNSPECIFIED = OFF."""
+    epoch: _builtins.str
+    """The thread's epoch: nothing is changed if it has another one. Empty = not checked."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """New labels, which replace all old ones."""
@@ -500,10 +503,11 @@ class UpdateThreadRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         sync_mode: _thread_pb2.SyncMode.ValueType = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
+        epoch: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "stage", b"stage", "sync_mode", b"sync_mode", "thread", b"thread", "topic", b"topic", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "labels", b"labels", "stage", b"stage", "sync_mode", b"sync_mode", "thread", b"thread", "topic", b"topic", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -541,19 +545,23 @@ class SetThreadStateRequest(_message.Message):
 
     THREAD_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     thread: _builtins.str
     """The thread. Required."""
     state: _thread_pb2.ThreadState.ValueType
     """The new state. Required."""
+    epoch: _builtins.str
+    """The thread's epoch: nothing is changed if it has another one. Empty = not checked."""
     def __init__(
         self,
         *,
         thread: _builtins.str = ...,
         state: _thread_pb2.ThreadState.ValueType = ...,
+        epoch: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state", "thread", b"thread"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "state", b"state", "thread", b"thread"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -590,16 +598,20 @@ class DeleteThreadRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     THREAD_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     thread: _builtins.str
     """Its name. Required."""
+    epoch: _builtins.str
+    """The thread's epoch: nothing is deleted if it has another one. Empty = not checked."""
     def __init__(
         self,
         *,
         thread: _builtins.str = ...,
+        epoch: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["thread", b"thread"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "thread", b"thread"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -87,7 +87,9 @@ class ThreadServiceServicer(object):
     """
 
     def CreateThread(self, request, context):
-        """Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+        """Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken,
+        INVALID_ARGUMENT / CONTENT_BLOCKED, or RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the caller has
+        created as many as ServerLimits.threads_per_caller allows.
 
         Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
         who created the thread. JoinThread with `create` is idempotent.
@@ -116,7 +118,9 @@ class ThreadServiceServicer(object):
         """Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
         snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
         callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-        exist and `create` is not set.
+        exist and `create` is not set, INVALID_ARGUMENT / CONTENT_BLOCKED, and RESOURCE_EXHAUSTED /
+        QUOTA_EXCEEDED if the thread would be created and the caller has created as many as
+        ServerLimits.threads_per_caller allows.
 
         Idempotent: a participant keeps its position. Only the first response has `created` and
         `similar`.
@@ -146,8 +150,12 @@ class ThreadServiceServicer(object):
 
     def UpdateThread(self, request, context):
         """Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
-        entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
-        and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+        entry if a value changes. Only the thread's creator, people and operators may change a thread,
+        and its participants may change only its stage; anyone may change one that `anonymous` created, and any
+        where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
+        ACCESS_DENIED. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, OUT_OF_RANGE /
+        CURSOR_INVALID if `epoch` is given and is not the thread's, RESOURCE_EXHAUSTED /
+        QUOTA_EXCEEDED if the thread has no seqs left, and INVALID_ARGUMENT / CONTENT_BLOCKED.
 
         Not idempotent: a second call would undo what another agent changed in between, perhaps in
         response to the first, and append a second entry. After an unknown outcome, read the thread.
@@ -158,8 +166,8 @@ class ThreadServiceServicer(object):
 
     def SetThreadState(self, request, context):
         """Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
-        changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
-        thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+        changes, so that waits receive the change in order. Only the thread's creator, people and
+        operators may do this, with the exceptions and errors of UpdateThread.
 
         Not idempotent, for the same reason as UpdateThread.
         """
@@ -169,10 +177,13 @@ class ThreadServiceServicer(object):
 
     def DeleteThread(self, request, context):
         """Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
-        THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
-        NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+        THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Only the
+        thread's creator, people and operators may do this, with the exceptions of UpdateThread. Returns
+        NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, and OUT_OF_RANGE / CURSOR_INVALID if
+        `epoch` is given and is not the thread's.
 
-        Not idempotent: a second call could delete a thread created in between.
+        Not idempotent: without `epoch`, a second call could delete a thread created in between. With
+        it, exactly one of several calls succeeds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

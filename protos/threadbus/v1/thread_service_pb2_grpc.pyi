@@ -34,7 +34,9 @@ class ThreadServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ThreadServiceAsyncStub: ...
     CreateThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.CreateThreadRequest, _thread_service_pb2.CreateThreadResponse]
-    """Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+    """Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken,
+    INVALID_ARGUMENT / CONTENT_BLOCKED, or RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the caller has
+    created as many as ServerLimits.threads_per_caller allows.
 
     Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
     who created the thread. JoinThread with `create` is idempotent.
@@ -50,7 +52,9 @@ class ThreadServiceStub:
     """Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
     snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
     callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-    exist and `create` is not set.
+    exist and `create` is not set, INVALID_ARGUMENT / CONTENT_BLOCKED, and RESOURCE_EXHAUSTED /
+    QUOTA_EXCEEDED if the thread would be created and the caller has created as many as
+    ServerLimits.threads_per_caller allows.
 
     Idempotent: a participant keeps its position. Only the first response has `created` and
     `similar`.
@@ -68,25 +72,32 @@ class ThreadServiceStub:
     """
     UpdateThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.UpdateThreadRequest, _thread_service_pb2.UpdateThreadResponse]
     """Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
-    entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
-    and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+    entry if a value changes. Only the thread's creator, people and operators may change a thread,
+    and its participants may change only its stage; anyone may change one that `anonymous` created, and any
+    where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
+    ACCESS_DENIED. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, OUT_OF_RANGE /
+    CURSOR_INVALID if `epoch` is given and is not the thread's, RESOURCE_EXHAUSTED /
+    QUOTA_EXCEEDED if the thread has no seqs left, and INVALID_ARGUMENT / CONTENT_BLOCKED.
 
     Not idempotent: a second call would undo what another agent changed in between, perhaps in
     response to the first, and append a second entry. After an unknown outcome, read the thread.
     """
     SetThreadState: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.SetThreadStateRequest, _thread_service_pb2.SetThreadStateResponse]
     """Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
-    changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
-    thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+    changes, so that waits receive the change in order. Only the thread's creator, people and
+    operators may do this, with the exceptions and errors of UpdateThread.
 
     Not idempotent, for the same reason as UpdateThread.
     """
     DeleteThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.DeleteThreadRequest, _thread_service_pb2.DeleteThreadResponse]
     """Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
-    THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
-    NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+    THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Only the
+    thread's creator, people and operators may do this, with the exceptions of UpdateThread. Returns
+    NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, and OUT_OF_RANGE / CURSOR_INVALID if
+    `epoch` is given and is not the thread's.
 
-    Not idempotent: a second call could delete a thread created in between.
+    Not idempotent: without `epoch`, a second call could delete a thread created in between. With
+    it, exactly one of several calls succeeds.
     """
 
 @_typing.type_check_only
@@ -95,7 +106,9 @@ class ThreadServiceAsyncStub(ThreadServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.CreateThreadRequest, _thread_service_pb2.CreateThreadResponse]  # type: ignore[assignment]
-    """Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+    """Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken,
+    INVALID_ARGUMENT / CONTENT_BLOCKED, or RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the caller has
+    created as many as ServerLimits.threads_per_caller allows.
 
     Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
     who created the thread. JoinThread with `create` is idempotent.
@@ -111,7 +124,9 @@ class ThreadServiceAsyncStub(ThreadServiceStub):
     """Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
     snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
     callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-    exist and `create` is not set.
+    exist and `create` is not set, INVALID_ARGUMENT / CONTENT_BLOCKED, and RESOURCE_EXHAUSTED /
+    QUOTA_EXCEEDED if the thread would be created and the caller has created as many as
+    ServerLimits.threads_per_caller allows.
 
     Idempotent: a participant keeps its position. Only the first response has `created` and
     `similar`.
@@ -129,25 +144,32 @@ class ThreadServiceAsyncStub(ThreadServiceStub):
     """
     UpdateThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.UpdateThreadRequest, _thread_service_pb2.UpdateThreadResponse]  # type: ignore[assignment]
     """Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
-    entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
-    and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+    entry if a value changes. Only the thread's creator, people and operators may change a thread,
+    and its participants may change only its stage; anyone may change one that `anonymous` created, and any
+    where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
+    ACCESS_DENIED. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, OUT_OF_RANGE /
+    CURSOR_INVALID if `epoch` is given and is not the thread's, RESOURCE_EXHAUSTED /
+    QUOTA_EXCEEDED if the thread has no seqs left, and INVALID_ARGUMENT / CONTENT_BLOCKED.
 
     Not idempotent: a second call would undo what another agent changed in between, perhaps in
     response to the first, and append a second entry. After an unknown outcome, read the thread.
     """
     SetThreadState: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.SetThreadStateRequest, _thread_service_pb2.SetThreadStateResponse]  # type: ignore[assignment]
     """Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
-    changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
-    thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+    changes, so that waits receive the change in order. Only the thread's creator, people and
+    operators may do this, with the exceptions and errors of UpdateThread.
 
     Not idempotent, for the same reason as UpdateThread.
     """
     DeleteThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.DeleteThreadRequest, _thread_service_pb2.DeleteThreadResponse]  # type: ignore[assignment]
     """Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
-    THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
-    NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+    THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Only the
+    thread's creator, people and operators may do this, with the exceptions of UpdateThread. Returns
+    NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, and OUT_OF_RANGE / CURSOR_INVALID if
+    `epoch` is given and is not the thread's.
 
-    Not idempotent: a second call could delete a thread created in between.
+    Not idempotent: without `epoch`, a second call could delete a thread created in between. With
+    it, exactly one of several calls succeeds.
     """
 
 class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -159,7 +181,9 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.CreateThreadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.CreateThreadResponse, _abc.Awaitable[_thread_service_pb2.CreateThreadResponse]]:
-        """Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+        """Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken,
+        INVALID_ARGUMENT / CONTENT_BLOCKED, or RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the caller has
+        created as many as ServerLimits.threads_per_caller allows.
 
         Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
         who created the thread. JoinThread with `create` is idempotent.
@@ -193,7 +217,9 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
         snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
         callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-        exist and `create` is not set.
+        exist and `create` is not set, INVALID_ARGUMENT / CONTENT_BLOCKED, and RESOURCE_EXHAUSTED /
+        QUOTA_EXCEEDED if the thread would be created and the caller has created as many as
+        ServerLimits.threads_per_caller allows.
 
         Idempotent: a participant keeps its position. Only the first response has `created` and
         `similar`.
@@ -229,8 +255,12 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.UpdateThreadResponse, _abc.Awaitable[_thread_service_pb2.UpdateThreadResponse]]:
         """Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
-        entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
-        and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+        entry if a value changes. Only the thread's creator, people and operators may change a thread,
+        and its participants may change only its stage; anyone may change one that `anonymous` created, and any
+        where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
+        ACCESS_DENIED. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, OUT_OF_RANGE /
+        CURSOR_INVALID if `epoch` is given and is not the thread's, RESOURCE_EXHAUSTED /
+        QUOTA_EXCEEDED if the thread has no seqs left, and INVALID_ARGUMENT / CONTENT_BLOCKED.
 
         Not idempotent: a second call would undo what another agent changed in between, perhaps in
         response to the first, and append a second entry. After an unknown outcome, read the thread.
@@ -243,8 +273,8 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.SetThreadStateResponse, _abc.Awaitable[_thread_service_pb2.SetThreadStateResponse]]:
         """Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
-        changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
-        thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+        changes, so that waits receive the change in order. Only the thread's creator, people and
+        operators may do this, with the exceptions and errors of UpdateThread.
 
         Not idempotent, for the same reason as UpdateThread.
         """
@@ -256,10 +286,13 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.DeleteThreadResponse, _abc.Awaitable[_thread_service_pb2.DeleteThreadResponse]]:
         """Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
-        THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
-        NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+        THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Only the
+        thread's creator, people and operators may do this, with the exceptions of UpdateThread. Returns
+        NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, and OUT_OF_RANGE / CURSOR_INVALID if
+        `epoch` is given and is not the thread's.
 
-        Not idempotent: a second call could delete a thread created in between.
+        Not idempotent: without `epoch`, a second call could delete a thread created in between. With
+        it, exactly one of several calls succeeds.
         """
 
 def add_ThreadServiceServicer_to_server(servicer: ThreadServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
