@@ -4,7 +4,7 @@ Nothing here does I/O. A batch is used by one OS thread, that of the store's wri
 """
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +13,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from bus_server.errors import MessageNotFound, QuotaExceeded, ThreadNotFound
 from bus_server.store import wire
 from bus_server.store.commands import MAX_SEQ, Append, Commit, Head, Position, PresenceRow
-from bus_server.store.facts import Entry, Facts, Known, Request, Token
+from bus_server.store.facts import (
+    ANONYMOUS,
+    NOT_STARTED,
+    Entry,
+    Facts,
+    Known,
+    Request,
+    Token,
+)
+from bus_server.store.token_commands import REVOKED
 from threadbus.v1.agent_pb2 import Agent
-from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, Message
+from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, WAKE_ALL, WAKE_NOBODY, Message, Wake
 from threadbus.v1.thread_pb2 import SYNC_MODE_OFF, THREAD_STATE_OPEN, Thread
 
 #: Bytes. For a larger message, the fields that an edit checks are also stored outside of its body,
@@ -43,6 +52,11 @@ class Changes:
     large: dict[tuple[int, int], int] = field(default_factory=dict)
     #: By thread id, sender and request_id.
     requests: dict[tuple[int, str, str], Request] = field(default_factory=dict)
+    #: Whom entries address: thread id, agent, whether the entry wakes it, and seq.
+    addressed: list[tuple[int, str, bool, int]] = field(default_factory=list)
+    #: Whom the entries wake that do not wake everybody, by thread id and seq, ascending in each
+    #: thread.
+    quiet: dict[tuple[int, int], Wake.ValueType] = field(default_factory=dict)
     #: Participants by thread id and agent: those removed, those added with their read_seq, and
     #: those whose read_seq is raised.
     removed: set[tuple[int, str]] = field(default_factory=set)
@@ -55,11 +69,15 @@ class Changes:
     positions: dict[tuple[str, str, str], Position] = field(default_factory=dict)
     #: New agents and changed ones, by name.
     registered: dict[str, Agent] = field(default_factory=dict)
+    #: Agents whose names were unregistered before this batch, by name.
+    registered_again: dict[str, Agent] = field(default_factory=dict)
     changed_agents: dict[str, Agent] = field(default_factory=dict)
-    #: Names of agents to unregister. Their tokens, presence and participations are to be deleted.
+    #: Names of agents to unregister. Their presence and participations are to be deleted.
     unregistered: list[str] = field(default_factory=list)
-    #: Tokens to store, by hash; None: to be deleted.
+    #: Tokens to store, by hash; None: to be deleted. When tokens were last used, by hash, in
+    #: microseconds since the Unix epoch: to be ignored if the stored time is later.
     tokens: dict[bytes, Token | None] = field(default_factory=dict)
+    token_uses: dict[bytes, int] = field(default_factory=dict)
     #: Whether to delete some of the leftovers of deleted threads.
     purge: bool = False
     #: Servers to delete, with their waits.
@@ -97,7 +115,8 @@ class Batch:
         self.commit = Commit()
         self.create_time = Timestamp()  # of everything that the batch creates
         self.create_time.FromMicroseconds(facts.now)
-        self._create_time = Message(create_time=self.create_time).SerializeToString()
+        #: What is appended to the bodies of entries that wake everybody.
+        self._end = Message(create_time=self.create_time, wakes=WAKE_ALL).SerializeToString()
 
     # ── Threads ─────────────────────────────────────────────────────────────────────────────────
 
@@ -154,11 +173,20 @@ class Batch:
         changes, commit = self.changes, self.commit
         changes.deleted_threads.add(thread_id)
         changes.changed_threads.pop(thread_id, None)
-        for rows in (changes.large, changes.requests, changes.added, changes.raised):
+        for rows in (
+            changes.large,
+            changes.requests,
+            changes.quiet,
+            changes.added,
+            changes.raised,
+        ):
             _forget(rows, 0, thread_id)
+        changes.addressed = [row for row in changes.addressed if row[0] != thread_id]
         commit.heads.pop(name, None)
         commit.entries.pop(name, None)
         commit.edited.pop(name, None)
+        commit.members.pop(name, None)
+        commit.addressed.pop(name, None)
         commit.deleted.append((name, epoch))
 
     # ── Entries ─────────────────────────────────────────────────────────────────────────────────
@@ -168,11 +196,21 @@ class Batch:
         if head.seq >= MAX_SEQ:
             raise QuotaExceeded("entries of a thread", MAX_SEQ, "continue in a new thread")
 
-    def append(self, name: str, sender: str, body: bytes, edit_of: int | None = 0) -> int:
+    def append(
+        self,
+        name: str,
+        sender: str,
+        body: bytes,
+        edit_of: int | None = 0,
+        wakes: Wake.ValueType = WAKE_ALL,
+    ) -> int:
         """Append an entry to a thread, which has room. Returns its seq.
 
-        `body`: as in Append. `edit_of`: the seq of the message that it edits; 0: it is no edit;
-        None: it is a THREAD entry.
+        Args:
+            body: as in Append.
+            edit_of: the seq of the message that it edits; 0: it is no edit; None: it is a THREAD
+                entry.
+            wakes: whom it wakes.
         """
         thread_id, epoch, seq, state, sync_mode, first_seq = self.head(name)
         seq += 1
@@ -182,13 +220,23 @@ class Batch:
             self.changes.large[thread_id, seq] = edit_of
         if edit_of:
             self.commit.edited.setdefault(name, {})[edit_of] = seq
-        row = sender, body + wire.number(_SEQ, seq) + self._create_time
+        end = self._end
+        if wakes != WAKE_ALL:
+            end = Message(create_time=self.create_time, wakes=wakes).SerializeToString()
+            self.changes.quiet[thread_id, seq] = wakes
+        row = sender, body + wire.number(_SEQ, seq) + end
         entries = self.commit.entries.get(name)
         if entries is None:
             self.commit.entries[name] = {seq: row}
         else:
             entries[seq] = row
         return seq
+
+    def address(self, name: str, seq: int, agents: Collection[str], wakes: Wake.ValueType) -> None:
+        """Store whom an entry addresses. `wakes`: whom it wakes."""
+        thread_id, awake = self.head(name).thread_id, wakes != WAKE_NOBODY
+        self.changes.addressed += [(thread_id, agent, awake, seq) for agent in agents]
+        self.commit.addressed.setdefault(name, set()).update(agents)
 
     def save_request(self, thread_id: int, post: Append, seq: int) -> None:
         """Store the request_id of a post that was appended."""
@@ -207,17 +255,29 @@ class Batch:
         if row is not None:
             edit_of = self.changes.large.get((head.thread_id, seq))
             if edit_of is not None:
-                return Entry(row[0], edit_of, editable=True)
+                wakes = self.changes.quiet.get((head.thread_id, seq), WAKE_ALL)
+                return Entry(row[0], edit_of, editable=True, wakes=wakes)
             return entry_of(Message.FromString(row[1]))
         entry = self.facts.entries.get((head.thread_id, seq))
         if entry is None:
             raise MessageNotFound(name, seq, head.seq)
         return entry
 
+    def author(self, name: str, seq: int) -> str:
+        """Returns the agent that wrote an entry; empty: none did, or it is not kept any more.
+
+        Raises ThreadNotFound.
+        """
+        key, appended = (self.head(name).thread_id, seq), self.commit.entries.get(name, {})
+        sender = appended[seq][0] if seq in appended else self.facts.authors.get(key, "")
+        return "" if sender == ANONYMOUS else sender
+
     # ── Participants ────────────────────────────────────────────────────────────────────────────
 
     def read_seq(self, name: str, agent: str) -> int | None:
         """Returns an agent's read_seq in a thread; None if it is not a participant.
+
+        NOT_STARTED if it was only mentioned or handed off to.
 
         Raises ThreadNotFound.
         """
@@ -235,7 +295,7 @@ class Batch:
         else:
             return None
         position = changes.positions.get((agent, name, head.epoch))
-        return read if position is None else max(read, position.read)
+        return read if position is None else max(read, position.read or NOT_STARTED)
 
     def record_author(self, name: str, agent: str, seq: int, known: int) -> bool:
         """Raise the read_seq of an entry's author. Returns False if it is not a participant.
@@ -250,18 +310,35 @@ class Batch:
         before = self.read_seq(name, agent)
         if before is None:
             return False
-        read = with_own(max(before, known), seq)
+        self._raise_read_seq(name, agent, before, with_own(max(before, known), seq))
+        return True
+
+    def start_participant(self, name: str, agent: str, read_seq: int) -> int:
+        """Make an agent a participant that has read up to `read_seq`, unless it has started before.
+
+        Returns its read_seq; `read_seq` if it was unregistered.
+        """
+        before = self.read_seq(name, agent)
+        if before is None:
+            self.add_participant(name, agent, read_seq)
+            return read_seq
+        if before == NOT_STARTED:
+            self._raise_read_seq(name, agent, before, read_seq)
+            return read_seq
+        return before
+
+    def _raise_read_seq(self, name: str, agent: str, before: int, read: int) -> None:
         if read > before:
             key = self.head(name).thread_id, agent
             into = self.changes.added if key in self.changes.added else self.changes.raised
             into[key] = read
-        return True
 
-    def add_participant(self, name: str, agent: str, read_seq: int = 0) -> None:
+    def add_participant(self, name: str, agent: str, read_seq: int = NOT_STARTED) -> None:
         """Make an agent a participant unless it already is one or was unregistered."""
         if self.read_seq(name, agent) is None and not self.was_unregistered(agent):
             head = self.head(name)
             self.changes.added[head.thread_id, agent] = read_seq
+            self.commit.members.setdefault(name, {})[agent] = head, max(read_seq, 0)
             # A position recorded before the agent became a participant does not count.
             self.changes.positions.pop((agent, name, head.epoch), None)
 
@@ -271,6 +348,7 @@ class Batch:
         self.changes.added.pop(key, None)
         self.changes.raised.pop(key, None)
         self.changes.removed.add(key)
+        self.commit.members.setdefault(name, {})[agent] = None
 
     # ── Agents and tokens ───────────────────────────────────────────────────────────────────────
 
@@ -298,12 +376,14 @@ class Batch:
         return copy
 
     def register(self, settings: Agent) -> Agent:
-        """Register an agent whose name was never registered. Returns the agent."""
+        """Register an agent whose name is free, or was unregistered before. Returns the agent."""
         agent = Agent()
         agent.CopyFrom(settings)
         agent.create_time.CopyFrom(self.create_time)
+        again = self.known(agent.name) is not None
+        agents = self.changes.registered_again if again else self.changes.registered
         self.facts.agents[agent.name] = Known(agent.kind, registered=True)
-        self.facts.profiles[agent.name] = self.changes.registered[agent.name] = agent
+        self.facts.profiles[agent.name] = agents[agent.name] = agent
         return agent
 
     def change_agent(self, agent: Agent) -> None:
@@ -314,22 +394,21 @@ class Batch:
         agents[agent.name] = agent
 
     def unregister(self, agent: Agent) -> None:
-        """Unregister an agent: delete its tokens and its participation in threads."""
+        """Unregister an agent: revoke its tokens, and delete its participation in threads."""
         name, changes = agent.name, self.changes
         del self.facts.profiles[name]
         self.facts.agents[name] = Known(agent.kind, registered=False)
         for rows in (changes.added, changes.raised):
             _forget(rows, 1, name)
-        for token_hash in self.tokens_of(name):
-            changes.tokens[token_hash] = None
+        for token_hash, token in self.tokens_of(name).items():
+            changes.tokens[token_hash] = token._replace(expire_time=REVOKED)
         changes.unregistered.append(name)
 
     def token(self, token_hash: bytes) -> Token | None:
         """Returns the token with this hash; None if there is none."""
         if token_hash in self.changes.tokens:
             return self.changes.tokens[token_hash]
-        token = self.facts.tokens.get(token_hash)
-        return None if token is None or token.agent in self.changes.unregistered else token
+        return self.facts.tokens.get(token_hash)
 
     def tokens_of(self, agent: str) -> dict[bytes, Token]:
         """Returns an agent's tokens, by hash.
@@ -338,6 +417,11 @@ class Batch:
         """
         found = {key: self.token(key) for key in self.facts.tokens.keys() | self.changes.tokens}
         return {key: token for key, token in found.items() if token and token.agent == agent}
+
+    def tokens_with_id(self, token_id: str) -> dict[bytes, Token]:
+        """Returns the tokens with an id, by hash. All of them only if the batch needs them."""
+        found = {key: self.token(key) for key in self.facts.tokens.keys() | self.changes.tokens}
+        return {key: token for key, token in found.items() if token and token.token_id == token_id}
 
     # ── Servers ─────────────────────────────────────────────────────────────────────────────────
 
@@ -366,7 +450,8 @@ def _forget(rows: dict[Any, Any], field: int, value: object) -> None:
 
 def entry_of(message: Message) -> Entry:
     """Returns what the checks of an edit of this message need to know."""
-    return Entry(message.sender, message.edit_of, message.kind != MESSAGE_KIND_THREAD)
+    editable, wakes = message.kind != MESSAGE_KIND_THREAD, message.wakes or WAKE_ALL
+    return Entry(message.sender, message.edit_of, editable, wakes)
 
 
 def with_own(read: int, seq: int) -> int:

@@ -1,4 +1,7 @@
-"""Threads, agents and waits as they are stored: a serialised proto, and columns for some fields."""
+"""Messages, threads, agents and waits as they are stored: a serialised proto.
+
+A message's has all its fields; those of the others leave out the fields that have columns.
+"""
 
 import contextlib
 from collections.abc import Iterable
@@ -6,11 +9,45 @@ from typing import TypeVar
 
 from google.protobuf import message as protobuf
 
+from bus_server.store.wire import number
 from threadbus.v1.admin_service_pb2 import Wait
 from threadbus.v1.agent_pb2 import Agent, AgentKind, Presence
+from threadbus.v1.message_pb2 import Message
 from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 
 M = TypeVar("M", bound=protobuf.Message)
+
+_CONTENT_SIZE = Message.CONTENT_SIZE_FIELD_NUMBER
+#: The first byte of a message's body, that of its content_size. Those that older servers stored
+#: begin with the thread.
+FIRST = number(_CONTENT_SIZE, 0)[0]
+
+
+def content_size(size: int) -> bytes:
+    """Returns what the body of a message begins with: its content_size."""
+    return number(_CONTENT_SIZE, size)
+
+
+def message_body(message: Message) -> bytes:
+    """Returns the body of a message. Sets the size of each of its attachments."""
+    for file in message.attachments:
+        file.size = len(file.raw)
+    return content_size(len(message.content.encode())) + message.SerializeToString()
+
+
+def message_of(body: bytes, edit_seq: int | None) -> bytes:
+    """Returns a message as it is sent. `edit_seq`: that of its row, if it has one.
+
+    Adds the sizes to a message that an older server stored.
+    """
+    if body[0] != FIRST:
+        body = message_body(Message.FromString(body))
+    return with_edit_seq(body, edit_seq) if edit_seq else body
+
+
+def with_edit_seq(body: bytes, edit_seq: int) -> bytes:
+    """Returns a message's body with edit_seq appended. Parsers use a field's last value."""
+    return body + Message(edit_seq=edit_seq).SerializeToString()
 
 
 def thread_body(thread: Thread) -> bytes:
@@ -68,11 +105,11 @@ def agent_of(
 def waits_of(rows: Iterable[tuple[int, bytes]]) -> dict[int, Wait]:
     """Returns waits by number. Those that cannot be read are left out: they only inform."""
     waits = {}
-    for number, body in rows:
+    for key, body in rows:
         with contextlib.suppress(protobuf.DecodeError, ValueError):
             wait = Wait.FromString(body)
             wait.start_time.ToMicroseconds()  # raises ValueError if it is out of range
-            waits[number] = wait
+            waits[key] = wait
     return waits
 
 

@@ -12,6 +12,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from bus_server.errors import BusError
+from bus_server.permissions import Conditions
+from bus_server.store.bodies import message_body
 from bus_server.store.post_hash import post_hash
 from threadbus.v1.agent_pb2 import (
     PRESENCE_UNSPECIFIED,
@@ -29,11 +31,21 @@ R = TypeVar("R")
 #: tuple, which takes half the time of a named one to create.
 Row = tuple[str, bytes]
 
+#: The field Message.wakes in a serialised message: its key, and the value WAKE_ALL.
+_WAKES, _ALL = b"\xa0\x01", b"\x01"
 
-def with_edit_seq(body: bytes, edit_seq: int) -> bytes:
-    """Returns a serialised message with edit_seq appended. Parsers use a field's last value."""
-    return body + Message(edit_seq=edit_seq).SerializeToString()
 
+def may_be_quiet(body: bytes) -> bool:
+    """Returns False if a stored message surely wakes everybody, which is seen without parsing it.
+
+    `wakes` is its last field, except that edit_seq may follow, which takes at most 7 bytes.
+    """
+    at = body.find(_WAKES, -10)
+    return at >= 0 and body[at + 2 : at + 3] != _ALL
+
+
+#: Maximum of ThreadUnread.addressed_count.
+MAX_ADDRESSED_COUNT = 1_000
 
 #: The highest seq of a thread: a message's id is its thread's id and its seq, of 32 bits each.
 MAX_SEQ = (1 << 32) - 1
@@ -66,7 +78,7 @@ class Append(Command["Appended"]):
     thread: str
     sender: str
     sender_kind: AgentKind.ValueType
-    #: The serialised Message, without seq and create_time.
+    #: As `message_body` returns it for the Message without seq, create_time and wakes.
     body: bytes
     #: Empty: there is none. Then post_hash is empty, too; else it is as post_hash.py says.
     request_id: str = ""
@@ -90,8 +102,11 @@ class Append(Command["Appended"]):
 
         `options`: any of expected_last_seq, epoch, register_sender and position.
         """
-        body = message.SerializeToString()
         hashed = post_hash(message) if message.request_id else b""
+        wakes = message.wakes
+        message.ClearField("wakes")
+        body = message_body(message)
+        message.wakes = wakes
         message.ClearField("content")
         message.ClearField("attachments")
         header = Message()  # a message keeps the memory of what was cleared
@@ -196,20 +211,23 @@ class Entrance:
 class SetThreadState(Command[Thread]):
     """Set a thread's state and return the thread. Raises ThreadNotFound.
 
-    Appends a THREAD entry if the state changes. Raises QuotaExceeded if the thread is full.
+    Appends a THREAD entry if the state changes. Raises QuotaExceeded if the thread is full, and
+    CursorInvalid or AccessDenied if the conditions do not hold.
     """
 
     name: str
     state: ThreadState.ValueType
     entry: Message  # of the THREAD entry: sender and sender_kind
     position: "Position | None" = None  # as in Append
+    conditions: Conditions | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateThread(Command[Thread]):
     """Copy `fields` of a thread from `settings` and return the thread. Raises ThreadNotFound.
 
-    Appends a THREAD entry if any of them changes. Raises QuotaExceeded if the thread is full.
+    Appends a THREAD entry if any of them changes. Raises QuotaExceeded if the thread is full, and
+    CursorInvalid or AccessDenied if the conditions do not hold.
     """
 
     name: str
@@ -217,6 +235,7 @@ class UpdateThread(Command[Thread]):
     settings: Thread
     fields: Sequence[str]
     position: "Position | None" = None  # as in Append
+    conditions: Conditions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +248,13 @@ class LeaveThread(Command[None]):
 
 @dataclass(frozen=True, slots=True)
 class DeleteThread(Command[None]):
-    """Delete a thread. Purge deletes its messages afterwards. Raises ThreadNotFound."""
+    """Delete a thread. Purge deletes its messages afterwards. Raises ThreadNotFound.
+
+    Raises CursorInvalid or AccessDenied if the conditions do not hold.
+    """
 
     name: str
+    conditions: Conditions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,22 +273,15 @@ class Registered(NamedTuple):
 class RegisterAgent(Command[Registered]):
     """Register an agent with its token's hash. If it is registered with that token, return it.
 
-    Raises AgentExists, TokenExpired, and ValidationFailed if the token belongs to another agent.
+    Raises AgentExists, TokenExpired, ValidationFailed if the token belongs to another agent, and
+    AccessDenied if it is a new person and no operator registers it.
     """
 
     agent: Agent
     token_hash: bytes
-    #: Whether an agent without a token, which a post on its behalf registered, gets this token.
-    claim: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SetOperatorToken(Command[None]):
-    """Give the operator this token, unless it has it already."""
-
-    token_hash: bytes
-    #: Whether the operator's other tokens end.
-    replace: bool = True
+    #: Whether an operator registers it. An agent without a valid token, such as one that a post on
+    #: its behalf registered, then gets this token.
+    operator: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,23 +297,10 @@ class UpdateAgent(Command[Agent]):
 class UnregisterAgent(Command[None]):
     """Remove an agent, its tokens, and its participation in threads. Raises AgentNotFound.
 
-    Its name remains taken.
+    Only an operator can register its name again.
     """
 
     name: str
-
-
-@dataclass(frozen=True, slots=True)
-class RotateToken(Command[dict[bytes, int]]):
-    """Add a token to the agent that has `old_hash`.
-
-    The agent's other tokens expire at `expire_time` at the latest. Returns the expire time of each,
-    by hash. Raises TokenInvalid if no token has `old_hash`, TokenExpired if that token has expired.
-    """
-
-    old_hash: bytes
-    new_hash: bytes
-    expire_time: int  # in microseconds on the store's clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,15 +329,19 @@ class PresenceRow:
 
 
 class Position(NamedTuple):
-    """The last seqs of a thread that were delivered to an agent, and read by it."""
+    """The last seqs of a thread that were delivered to an agent, and read by it.
+
+    `passed_over` is the last one that it read through a filter; 0: none.
+    """
 
     epoch: str
     delivered: int
     read: int
+    passed_over: int = 0
 
-    def up_to(self, delivered: int, read: int) -> "Position":
-        """Returns this position raised to these seqs where they are higher."""
-        return Position(self.epoch, max(self.delivered, delivered), max(self.read, read))
+    def up_to(self, other: "Position") -> "Position":
+        """Returns this position raised to the seqs of another where they are higher."""
+        return Position(self.epoch, *map(max, self[1:], other[1:]))
 
 
 def read_in(position: Position | None, epoch: str) -> int:
@@ -354,6 +361,8 @@ class Checkpoint(Command[None]):
     presence: Sequence[PresenceRow]
     #: By agent and thread.
     positions: Mapping[tuple[str, str], Position]
+    #: When tokens were last used, by hash, in microseconds since the Unix epoch.
+    token_uses: Mapping[bytes, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,6 +422,11 @@ class Commit:
     heads: dict[str, Head] = field(default_factory=dict)
     #: The name and epoch of each thread deleted.
     deleted: list[tuple[str, str]] = field(default_factory=list)
+    #: Agents that became participants of threads, each with the thread's head then and its
+    #: read_seq, or that no longer are (None); by thread and agent.
+    members: dict[str, dict[str, tuple[Head, int] | None]] = field(default_factory=dict)
+    #: The agents to which the entries that were appended are addressed, by thread.
+    addressed: dict[str, set[str]] = field(default_factory=dict)
     #: Whether it ended tokens, or changed the presence, positions or open waits of agents.
     agents_changed: bool = False
 
@@ -423,11 +437,15 @@ class Commit:
             self.heads.pop(name, None)
             self.entries.pop(name, None)
             self.edited.pop(name, None)
+            self.members.pop(name, None)
+            self.addressed.pop(name, None)
         for name, head in later.heads.items():
             if name in self.heads and self.heads[name].epoch != head.epoch:
                 # Another server deleted and recreated the thread between the two commits.
                 self.entries.pop(name, None)
                 self.edited.pop(name, None)
+                self.members.pop(name, None)
+                self.addressed.pop(name, None)
         self.outcomes += later.outcomes
         self.heads |= later.heads
         self.deleted += later.deleted
@@ -436,6 +454,10 @@ class Commit:
             self.entries.setdefault(name, {}).update(entries)
         for name, edited in later.edited.items():
             self.edited.setdefault(name, {}).update(edited)
+        for name, members in later.members.items():
+            self.members.setdefault(name, {}).update(members)
+        for name, addressed in later.addressed.items():
+            self.addressed.setdefault(name, set()).update(addressed)
 
 
 class Excerpt(NamedTuple):
@@ -446,16 +468,16 @@ class Excerpt(NamedTuple):
     rows: list[Row]
 
 
+class Membership(NamedTuple):
+    """What is stored of an agent as a participant of a thread."""
+
+    read_seq: int
+    passed_over: int
+    addressed_seq: int = 0  # of the newest entry that addresses it; 0: there is none
+
+
 class ThreadPageKey(NamedTuple):
     """A thread's position in the list of threads, which is in descending order of these keys."""
 
     active: int  # the order time of its last activity: see sqlite/order.py
     thread_id: int
-
-
-class TokenOwner(NamedTuple):
-    """The agent that a token belongs to."""
-
-    agent: str  # empty: an operator
-    kind: int  # an AgentKind; 0: an operator
-    expire_time: int  # in microseconds on the store's clock; 0: never

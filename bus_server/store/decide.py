@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bus_server.errors import BusError
-from bus_server.store import agents, commands, posts, servers, threads
+from bus_server.store import agents, commands, posts, servers, threads, token_commands, tokens
 from bus_server.store.batch import Batch
 from bus_server.store.facts import Facts
 
@@ -19,10 +19,12 @@ _DECISIONS: dict[type[commands.Command[Any]], Callable[[Batch, Any], Any]] = {
     commands.DeleteThread: threads.delete_thread,
     commands.Purge: threads.purge,
     commands.RegisterAgent: agents.register_agent,
-    commands.SetOperatorToken: agents.set_operator_token,
+    token_commands.SetOperatorToken: tokens.set_operator_token,
+    token_commands.CreateToken: tokens.create_token,
+    token_commands.RevokeToken: tokens.revoke_token,
+    token_commands.RotateToken: tokens.rotate_token,
     commands.UpdateAgent: agents.update_agent,
     commands.UnregisterAgent: agents.unregister_agent,
-    commands.RotateToken: agents.rotate_token,
     commands.Checkpoint: agents.checkpoint,
     commands.SaveServer: servers.save_server,
     commands.RemoveServers: servers.remove_servers,

@@ -23,18 +23,25 @@ from bus_server.store.commands import (
     Purge,
     RegisterAgent,
     RemoveServers,
-    RotateToken,
     SaveServer,
-    SetOperatorToken,
     SetThreadState,
     UnregisterAgent,
     UpdateAgent,
     UpdateThread,
 )
+from bus_server.store.token_commands import (
+    CreateToken,
+    RevokeToken,
+    RotateToken,
+    SetOperatorToken,
+)
 from threadbus.v1.agent_pb2 import Agent, AgentKind
-from threadbus.v1.message_pb2 import Message
+from threadbus.v1.message_pb2 import Message, Wake
 from threadbus.v1.thread_pb2 import Thread
 
+#: The stored read_seq of a participant that was mentioned or handed off to, and has neither joined,
+#: posted nor reported anything as read: when it joins, it starts as a newcomer.
+NOT_STARTED = -1
 #: The sender of posts without a token. It is not an agent.
 ANONYMOUS = "anonymous"
 #: The agent name that an operator's token is stored with.
@@ -55,6 +62,7 @@ class Entry(NamedTuple):
     sender: str
     edit_of: int  # 0: not an edit
     editable: bool  # False: a THREAD entry
+    wakes: Wake.ValueType
 
 
 class Known(NamedTuple):
@@ -65,10 +73,29 @@ class Known(NamedTuple):
 
 
 class Token(NamedTuple):
-    """A token's owner and expire time."""
+    """A token. Times are in microseconds on the store's clock."""
 
     agent: str  # a name, or OPERATOR
-    expire_time: int  # in microseconds on the store's clock; 0: never
+    #: When it expires; 0: never. That of the newest of its id is end_time.
+    expire_time: int
+    #: The same for all tokens that rotations made of one.
+    token_id: str
+    scopes: tuple[str, ...]
+    prefixes: tuple[str, ...] = ()  # empty: for all threads
+    end_time: int = 0  # the end of its lifetime; 0: it has none
+
+    @classmethod
+    def stored(
+        cls, agent: str, expire_time: int, token_id: str, scopes: str, prefixes: str, end_time: int
+    ) -> "Token":
+        """Returns a token as it is stored: with scopes and prefixes in texts, between spaces."""
+        words = tuple(scopes.split()), tuple(prefixes.split())
+        return cls(agent, expire_time, token_id, *words, end_time)
+
+    def to_store(self) -> tuple[str, int, str, str, str, int]:
+        """Returns the arguments of `stored`."""
+        words = " ".join(self.scopes), " ".join(self.prefixes)
+        return self.agent, self.expire_time, self.token_id, *words, self.end_time
 
 
 @dataclass(slots=True)
@@ -85,15 +112,18 @@ class Needs:
     requests: set[tuple[str, str, str]] = field(default_factory=set)
     #: (thread, seq) of messages to edit.
     entries: set[tuple[str, int]] = field(default_factory=set)
+    #: (thread, seq) of entries whose authors are needed: those that posts reply to.
+    authors: set[tuple[str, int]] = field(default_factory=set)
     #: (thread, agent) of agents that are or may become participants.
     participants: set[tuple[str, str]] = field(default_factory=set)
     #: Agents whose kind and registration are needed; agents whose settings are needed as well.
     agents: set[str] = field(default_factory=set)
     profiles: set[str] = field(default_factory=set)
-    #: Hashes of needed tokens, and agents all of whose tokens are needed. With `rotation`, all
-    #: tokens of the owners of the former are needed, too.
+    #: Hashes of needed tokens, and agents and ids all of whose tokens are needed. With `rotation`,
+    #: all tokens with the ids of the former are needed, too.
     tokens: set[bytes] = field(default_factory=set)
     tokens_of: set[str] = field(default_factory=set)
+    token_ids: set[str] = field(default_factory=set)
     rotation: bool = False
     #: Whether Facts.leftovers is needed.
     leftovers: bool = False
@@ -127,16 +157,32 @@ class Needs:
         elif isinstance(command, DeleteThread):
             self.threads.add(command.name)
             self.created_or_deleted.add(command.name)
+            if command.conditions is not None:
+                self.settings.add(command.name)
+                self.participants.add((command.name, command.conditions.agent))
         elif isinstance(command, RegisterAgent):
             self.profiles.add(command.agent.name)
             self.tokens.add(command.token_hash)
-            if command.claim:
+            if command.operator:
                 self.tokens_of.add(command.agent.name)
-        elif isinstance(command, UpdateAgent | UnregisterAgent):
+        elif isinstance(command, UpdateAgent):
             self.profiles.add(command.name)
+        elif isinstance(command, UnregisterAgent):
+            self.profiles.add(command.name)
+            self.tokens_of.add(command.name)
         elif isinstance(command, RotateToken):
-            self.tokens.add(command.old_hash)
-            self.rotation = True
+            if command.agent:
+                self.profiles.add(command.agent)
+                self.tokens_of.add(command.agent)
+            else:
+                self.tokens.add(command.old_hash)
+                self.rotation = True
+        elif isinstance(command, CreateToken):
+            if command.agent:
+                self.profiles.add(command.agent)
+            self.tokens_of.add(command.agent)
+        elif isinstance(command, RevokeToken):
+            self.token_ids.add(command.token_id)
         elif isinstance(command, SetOperatorToken):
             self.tokens.add(command.token_hash)
             self.tokens_of.add(OPERATOR)
@@ -158,6 +204,8 @@ class Needs:
             return
         if header.edit_of:
             self.entries.add((thread, header.edit_of))
+        if header.reply_to:
+            self.authors.add((thread, header.reply_to))
         addressed = addressees(header)
         if addressed:
             self.agents |= addressed
@@ -189,7 +237,9 @@ class Facts:
     requests: dict[tuple[int, str, str], Request] = field(default_factory=dict)
     #: By thread id and seq.
     entries: dict[tuple[int, int], Entry] = field(default_factory=dict)
-    #: Each participant's read_seq, by thread id and agent.
+    #: The senders of entries, by thread id and seq.
+    authors: dict[tuple[int, int], str] = field(default_factory=dict)
+    #: Each participant's read_seq, by thread id and agent; NOT_STARTED if it was only mentioned.
     read_seqs: dict[tuple[int, str], int] = field(default_factory=dict)
     #: The needed agents, and the agents of needed participants that are not participants yet.
     agents: dict[str, Known] = field(default_factory=dict)

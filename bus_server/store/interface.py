@@ -15,12 +15,13 @@ from bus_server.store.commands import (
     Head,
     Joined,
     JoinThread,
+    Membership,
     PresenceRow,
     Row,
     ServerLease,
     ThreadPageKey,
-    TokenOwner,
 )
+from bus_server.store.token_commands import FIRST_PAGE, TokenInfo, TokenOwner, TokenPageKey
 from threadbus.v1.admin_service_pb2 import Wait
 from threadbus.v1.agent_pb2 import Agent, Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
@@ -100,6 +101,29 @@ class Store(Protocol):
     async def participations(self, agent: str, names: Sequence[str]) -> dict[str, Head]:
         """As `heads`, but only of threads of which an agent is a participant."""
 
+    async def memberships(
+        self, agent: str, after: int, limit: int
+    ) -> list[tuple[str, Head, Membership]]:
+        """Returns up to `limit` threads of which an agent is a participant, by ascending id.
+
+        Read positions are as stored, without unsaved ones. `after`: only threads with greater ids.
+        """
+
+    async def members(
+        self, names: Sequence[str], agents: Sequence[str]
+    ) -> dict[str, dict[str, Membership]]:
+        """Returns which of these agents are participants of threads, by thread and agent.
+
+        Reads all participants of the threads.
+        """
+
+    async def recently_active(self, since: int) -> tuple[list[str], int]:
+        """Returns the threads with new entries since an earlier call, and `since` for the next one.
+
+        Also returns threads that were active shortly before. `since`: 0 in the first call, which
+        returns only the latter.
+        """
+
     async def similar(self, names: Sequence[str]) -> list[str]:
         """Returns up to five names of threads that differ from one of these only by case."""
 
@@ -167,10 +191,31 @@ class Store(Protocol):
         name and include `join.agent`.
         """
 
-    async def unread(self, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
+    async def unread(
+        self,
+        agent: str,
+        limit: int,
+        prefixes: Sequence[str] = (),
+        read: Mapping[str, int] | None = None,
+    ) -> list[tuple[ThreadUnread, str]]:
         """Returns up to `limit` threads in which an agent has unread entries, with their epochs.
 
-        Most recently active first. Read positions are as stored, without unsaved ones.
+        Most recently active first. Only entries that wake the agent count.
+
+        Args:
+            prefixes: only threads whose names begin with one of them; empty: all.
+            read: only threads with these names, each with the seq up to which the agent has read
+                it, if that is past the stored position; None: all threads, by stored positions.
+        """
+
+    async def addressed(
+        self, agent: str, thread_id: int, after: int, upto: int, limit: int
+    ) -> list[int]:
+        """Returns the seqs of the entries of a thread that address an agent, ascending.
+
+        Entries that mention it, hand off to it, or reply to an entry that it wrote, whether or not
+        they wake it; not its own. Only those with after < seq <= upto, at most `limit`. The thread
+        may have been deleted.
         """
 
     async def presence_rows(self, since: int) -> list[PresenceRow]:
@@ -195,6 +240,18 @@ class Store(Protocol):
         """Returns when tokens expire, on the store's clock (0: never), by hash.
 
         Tokens that do not exist are left out.
+        """
+
+    async def list_tokens(
+        self, agent: str | None, limit: int, before: TokenPageKey = FIRST_PAGE
+    ) -> list[TokenInfo]:
+        """Returns up to `limit` tokens that have not expired, newest first.
+
+        Of the tokens that rotations made of one, only the newest.
+
+        Args:
+            agent: only tokens of this agent, or of operators if empty; None: all.
+            before: the page key of the last token of the previous page.
         """
 
 

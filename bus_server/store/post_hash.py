@@ -3,7 +3,13 @@
 import hashlib
 from collections.abc import Iterator
 
-from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, PRIORITY_NORMAL, Message
+from threadbus.v1.message_pb2 import (
+    MESSAGE_KIND_CHAT,
+    PRIORITY_NORMAL,
+    WAKE_ALL,
+    WAKE_UNSPECIFIED,
+    Message,
+)
 
 #: What is hashed of a plain post before its content: no reply, no edit, nobody addressed.
 _PLAIN = f"{MESSAGE_KIND_CHAT} {PRIORITY_NORMAL} 0 0 0  0 "
@@ -12,14 +18,15 @@ _PLAIN = f"{MESSAGE_KIND_CHAT} {PRIORITY_NORMAL} 0 0 0  0 "
 def post_hash(message: Message) -> bytes:
     """Returns the first 16 bytes of a SHA-256 of what was posted.
 
-    All fields are hashed except seq, create_time, sender_kind, based_on_seq and edit_seq, and the
-    key that the hash is stored under: thread, sender and request_id.
+    All fields are hashed except seq, create_time, sender_kind, based_on_seq, edit_seq, content_size
+    and the sizes of attachments, and the key that the hash is stored under: thread, sender and
+    request_id.
 
     Future servers must compute the same hash, so it is built from the values themselves: even
     deterministic serialisation in protobuf orders the keys of a map differently in each
     implementation. Each text is preceded by its length. Fields after the content are included only
     if they are set. New fields must be treated likewise, so that the hashes of messages without
-    them do not change.
+    them do not change. So WAKE_ALL, the default, is not included.
     """
     m = message
     handoff, by, content = m.handoff_to, m.posted_by, m.content
@@ -34,6 +41,8 @@ def post_hash(message: Message) -> bytes:
             f" label {len(key)} {key} {len(value)} {value}"
             for key, value in sorted(m.labels.items())
         )
+    if m.wakes not in (WAKE_UNSPECIFIED, WAKE_ALL):
+        text += f" wakes {m.wakes}"
     hashed = hashlib.sha256(text.encode())
     if m.attachments:
         for part in _attachments(m):

@@ -26,7 +26,7 @@ from bus_server.store.commands import Append, Appended, AppendMany, Head, read_i
 from bus_server.store.epochs import shared_seq
 from bus_server.store.facts import ANONYMOUS, addressees
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, AGENT_KIND_HUMAN, Agent, AgentKind
-from threadbus.v1.message_pb2 import Message
+from threadbus.v1.message_pb2 import WAKE_ALL, Message
 from threadbus.v1.thread_pb2 import SYNC_MODE_STRICT, THREAD_STATE_OPEN
 
 
@@ -42,22 +42,28 @@ def append(batch: Batch, post: Append) -> Appended:
         kind = sender.kind if sender is not None and sender.registered else AGENT_KIND_AGENT
         body += Message(sender_kind=kind).SerializeToString()
     _check_post(head, post, kind)
-    edit_of, addressed = 0, frozenset[str]()
+    edit_of, addressed, wakes = 0, frozenset[str](), WAKE_ALL
     if header is not None:
         edit_of, addressed = header.edit_of, frozenset(addressees(header))
         _check_header(batch, head, header, addressed)
+        edited = batch.entry(post.thread, edit_of) if edit_of else header
+        wakes = edited.wakes or WAKE_ALL
     batch.check_room(head)
     if post.register_sender and not batch.is_registered(post.sender):
         if batch.was_unregistered(post.sender):
             raise AgentExists(post.sender, unregistered=True)
         batch.register(Agent(name=post.sender, kind=AGENT_KIND_AGENT))
-    seq = batch.append(post.thread, post.sender, body, edit_of)
+    seq = batch.append(post.thread, post.sender, body, edit_of, wakes)
     if post.request_id:
         batch.save_request(head.thread_id, post, seq)
     if post.sender != ANONYMOUS:
         _record_sender(batch, head, post, seq)
-    for name in addressed:
-        batch.add_participant(post.thread, name)
+    if header is not None:
+        for name in addressed:
+            batch.add_participant(post.thread, name)
+        author = batch.author(post.thread, header.reply_to) if header.reply_to else ""
+        others = {*addressed, author} - {post.sender, ""}
+        batch.address(post.thread, seq, sorted(others), wakes)
     return Appended(seq, batch.create_time, False, seq, head.epoch)
 
 

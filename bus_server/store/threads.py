@@ -8,8 +8,10 @@ from typing import Any
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from bus_server.errors import ThreadExists, ThreadNotFound
+from bus_server.errors import AccessDenied, CursorInvalid, ThreadExists, ThreadNotFound
+from bus_server.permissions import Who
 from bus_server.store.batch import Batch
+from bus_server.store.bodies import message_body
 from bus_server.store.commands import (
     CreateThread,
     DeleteThread,
@@ -21,7 +23,14 @@ from bus_server.store.commands import (
     UpdateThread,
     read_in,
 )
-from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, PRIORITY_NORMAL, Message
+from bus_server.store.facts import ANONYMOUS
+from threadbus.v1.agent_pb2 import AGENT_KIND_HUMAN
+from threadbus.v1.message_pb2 import (
+    MESSAGE_KIND_THREAD,
+    PRIORITY_NORMAL,
+    WAKE_NOBODY,
+    Message,
+)
 from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 
 
@@ -46,15 +55,12 @@ def join_thread(batch: Batch, command: JoinThread) -> Joined:
         head, created, similar = batch.create_thread(command.thread), True, missing.similar
     after = 0 if command.from_first else head.seq
     if command.agent is not None:
-        read = batch.read_seq(name, command.agent)
-        if read is None:
-            batch.add_participant(name, command.agent, after)
-        else:
-            after = read
+        after = batch.start_participant(name, command.agent, after)
     return Joined(head.thread_id, created, after, similar)
 
 
 def set_thread_state(batch: Batch, command: SetThreadState) -> Thread:
+    _check_conditions(batch, command)
     thread = batch.settings(command.name)
     if thread.state != command.state:
         thread.state = command.state
@@ -64,6 +70,7 @@ def set_thread_state(batch: Batch, command: SetThreadState) -> Thread:
 
 
 def update_thread(batch: Batch, command: UpdateThread) -> Thread:
+    _check_conditions(batch, command)
     before, thread = batch.settings(command.name), batch.settings(command.name)
     FieldMask(paths=command.fields).MergeMessage(
         command.settings, thread, replace_repeated_field=True
@@ -103,7 +110,7 @@ def _change(
     entry.kind = MESSAGE_KIND_THREAD
     entry.priority = PRIORITY_NORMAL
     entry.content = f"{entry.sender} set the thread's {change}"
-    seq = batch.append(command.name, entry.sender, entry.SerializeToString(), None)
+    seq = batch.append(command.name, entry.sender, message_body(entry), None, WAKE_NOBODY)
     read = read_in(command.position, head.epoch)
     batch.record_author(command.name, entry.sender, seq, read)
     batch.change_thread(thread)
@@ -114,7 +121,27 @@ def leave_thread(batch: Batch, command: LeaveThread) -> None:
 
 
 def delete_thread(batch: Batch, command: DeleteThread) -> None:
+    _check_conditions(batch, command)
     batch.delete_thread(command.name)
+
+
+def _check_conditions(batch: Batch, command: SetThreadState | UpdateThread | DeleteThread) -> None:
+    """Raises CursorInvalid or AccessDenied if the conditions of a change do not hold."""
+    name, conditions, head = command.name, command.conditions, batch.head(command.name)
+    if conditions is None:
+        return
+    agent, kind, who, epoch = conditions
+    if epoch and epoch != head.epoch:
+        raise CursorInvalid(head_seq=head.seq, epoch=head.epoch, past_head=False)
+    creator = batch.facts.settings[head.thread_id].creator
+    if who is Who.ANYONE or kind == AGENT_KIND_HUMAN or creator in (agent, ANONYMOUS):
+        return
+    owners = f"{creator}, people and operators"
+    if who is Who.PARTICIPANTS:
+        if batch.read_seq(name, agent) is not None:
+            return
+        owners = f"participants, {owners}"
+    raise AccessDenied(f"{name} was created by {creator}: only {owners} may do this")
 
 
 def purge(batch: Batch, command: Purge) -> bool:

@@ -9,8 +9,8 @@ _VARINT, _LENGTH_DELIMITED = 0, 2
 
 
 def number(field: int, value: int) -> bytes:
-    """Returns an integer or enum field. `field`: its number, below 16; `value`: 0 or greater."""
-    return bytes((field << 3 | _VARINT,)) + _varint(value)
+    """Returns an integer or enum field. `field`: its number; `value`: 0 or greater."""
+    return _varint(field << 3 | _VARINT) + _varint(value)
 
 
 def text(field: int, value: bytes) -> bytes:

@@ -13,6 +13,7 @@ from bus_server.store.batch import Batch
 from bus_server.store.commands import Command, Commit
 from bus_server.store.decide import decide
 from bus_server.store.facts import needs
+from bus_server.store.faults import Faults
 from bus_server.store.postgres import writes
 from bus_server.store.postgres.checks import check
 from bus_server.store.postgres.clock import DatabaseClock, monotonic
@@ -51,7 +52,8 @@ RETURNING id, batch
 """  # noqa: S608
 # As the database's clock may have been ahead when the tokens were rotated.
 _CUT = f"""
-UPDATE token SET expire_time = {NOW} + %(longest)s WHERE expire_time > {NOW} + %(longest)s
+UPDATE token SET expire_time = {NOW} + %(longest)s
+WHERE expire_time > {NOW} + %(longest)s AND expire_time <> end_time
 """  # noqa: S608
 _WHO = f"""
 SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint, {NOW}
@@ -71,6 +73,12 @@ ON CONFLICT (id) DO UPDATE SET batch = writer.batch RETURNING batch
 """  # noqa: S608
 
 
+# The name under which it is logged that writes wait for locks in vain.
+_LOCKED = (
+    "writes are refused, as a session in the database holds locks for longer than --busy-timeout"
+)
+
+
 class Committer:
     """The runner of write transactions, one at a time, on a connection of its own.
 
@@ -88,6 +96,7 @@ class Committer:
         #: As of the last connection.
         self.history = history
         self._connection: Connection | None = None
+        self._faults = Faults(logging.WARNING)
         #: The database's process that serves the connection, or served the last one: its id, and
         #: when it began.
         self._process = [0, 0]
@@ -107,8 +116,8 @@ class Committer:
     ) -> "Committer":
         """Returns a committer that is connected, and has inserted its row.
 
-        Also cuts the expire times of tokens to the longest grace. Raises ConnectionLost, BusError
-        or StoreBug.
+        Also cuts the expire times of rotated tokens to the longest grace. Raises ConnectionLost,
+        BusError or StoreBug.
         """
         connection = await database.connect()
         try:
@@ -167,10 +176,15 @@ class Committer:
                 end = min(end, loop.time() + PATIENCE)
                 if loop.time() > end:
                     raise self._gave_up(error) from error
+            except StoreBusy:
+                self._faults.begin(_LOCKED, "pg_blocking_pids() names it")
+                await self._roll_back()
+                raise
             except BaseException:
                 await self._roll_back()
                 raise
             else:
+                self._faults.end(_LOCKED)
                 return written.commit
             await asyncio.sleep(random.uniform(0, RETRY_DELAY))  # noqa: S311 - not a secret
 
@@ -202,7 +216,7 @@ class Committer:
         # Others delete the row of a store that is idle for KEPT. A row missing before that is lost.
         idle = asyncio.get_running_loop().time() - self._seen > KEPT / 1e6 / 2
         try:
-            ended, ((found,),), (own,) = await connection.run(
+            _, ((found,),), (own,) = await connection.run(
                 (_END, {"pid": pid, "start": start, "wait": wait}),
                 (_SETTLE, {"writer": self.writer, "committed": self._committed if idle else 0}),
                 (_WHO, {}),
@@ -210,9 +224,8 @@ class Committer:
             )
         except (Conflict, BusError, StoreBug) as error:
             raise ConnectionLost(f"an earlier session does not end: {error}") from error
-        if ended == [(False,)]:
-            raise ConnectionLost("an earlier session does not end")
-        if connection.warning is not None:  # as in _write
+        # That the session has not ended in time, or as in _write.
+        if connection.warning is not None:
             raise ConnectionLost(connection.warning)
         if lost := found < self._committed:
             logger.critical(

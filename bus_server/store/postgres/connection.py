@@ -41,6 +41,8 @@ _SETTINGS = {
     "enable_mergejoin": "off",
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",
+    # A wait for the standby that was cancelled, and a session that does not end, are only warnings.
+    "client_min_messages": "warning",
     "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",
     "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT}s",

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from bus_server.store.batch import entry_of
 from bus_server.store.commands import MAX_SEQ
 from bus_server.store.facts import Entry, Facts, Known, Needs, Request, Token
-from bus_server.store.postgres import reads
-from bus_server.store.postgres.arrays import Blobs, Ints, Texts, texts, without_nul
+from bus_server.store.postgres import reads, tokens
+from bus_server.store.postgres.arrays import Ints, Texts, texts, without_nul
 from bus_server.store.postgres.clock import DatabaseClock, monotonic
 from bus_server.store.postgres.connection import NOW, Connection, Row, Statement
 from threadbus.v1.agent_pb2 import AgentKind
-from threadbus.v1.message_pb2 import Message
+from threadbus.v1.message_pb2 import WAKE_ALL, Message, Wake
 
 #: How many locks the names of threads share: a batch may create thousands of threads, and the
 #: database has room for 6,400 locks by default.
@@ -72,7 +72,7 @@ CROSS JOIN LATERAL (
 """  # noqa: S608
 _SETTINGS = f"SELECT {reads.THREAD} FROM thread AS t WHERE t.name = ANY (%(settings)s)"  # noqa: S608
 _ENTRIES = """
-SELECT t.id, m.seq, m.sender, e.edit_of, CASE WHEN e.edit_of IS NULL THEN m.body END
+SELECT t.id, m.seq, m.sender, e.edit_of, q.wakes, CASE WHEN e.edit_of IS NULL THEN m.body END
 FROM unnest(%(edited)s, %(edited_seqs)s) AS n (thread, seq)
 CROSS JOIN LATERAL (SELECT id FROM thread WHERE name = n.thread LIMIT 1) AS t
 CROSS JOIN LATERAL (
@@ -81,17 +81,18 @@ CROSS JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT edit_of FROM entry WHERE thread_id = t.id AND seq = n.seq LIMIT 1
 ) AS e ON true
+LEFT JOIN LATERAL (
+    SELECT wakes FROM quiet WHERE thread_id = t.id AND seq = n.seq LIMIT 1
+) AS q ON true
+"""
+_AUTHORS = """
+SELECT t.id, m.seq, m.sender FROM unnest(%(answering)s, %(answered_seqs)s) AS n (thread, seq)
+CROSS JOIN LATERAL (SELECT id FROM thread WHERE name = n.thread LIMIT 1) AS t
+CROSS JOIN LATERAL (
+    SELECT seq, sender FROM message WHERE thread_id = t.id AND seq = n.seq LIMIT 1
+) AS m
 """
 _THREAD_IDS = "SELECT nextval('thread_id') FROM generate_series(1, %(new_threads)s)"
-_TOKENS = """
-SELECT hash, agent, expire_time FROM token WHERE hash = ANY (%(tokens)s)
-UNION
-SELECT hash, agent, expire_time FROM token WHERE agent = ANY (%(tokens_of)s)
-UNION
-SELECT t.hash, t.agent, t.expire_time FROM unnest(%(rotated)s) AS n (hash)
-CROSS JOIN LATERAL (SELECT agent FROM token WHERE hash = n.hash LIMIT 1) AS o
-CROSS JOIN LATERAL (SELECT hash, agent, expire_time FROM token WHERE agent = o.agent) AS t
-"""
 _LEFTOVERS = "SELECT 1 FROM purge LIMIT 1"
 _SERVERS = (
     "SELECT name, renew_time FROM server WHERE name = ANY (%(servers)s) ORDER BY name FOR UPDATE"
@@ -119,9 +120,10 @@ async def gather(
     optional: list[tuple[object, Statement]] = [
         (needs.settings, (_SETTINGS, {"settings": texts(needs.settings)})),
         (needs.entries, _entries(needs)),
+        (needs.authors, _authors(needs)),
         (needs.new_threads, (_THREAD_IDS, {"new_threads": needs.new_threads})),
         (needs.profiles, reads.agents_statement(needs.profiles, 0)),
-        (needs.tokens, _tokens(needs)),
+        (needs.tokens or needs.tokens_of or needs.token_ids, tokens.statement(needs)),
         (needs.leftovers, (_LEFTOVERS, {})),
         (needs.servers, (_SERVERS, {"servers": texts(needs.servers)})),
     ]
@@ -129,7 +131,7 @@ async def gather(
     sent = monotonic()
     found = iter((await db.run(*steps, timeout=timeout))[2 if lock else 1 :])
     heads, rows = next(found), next(found)
-    settings, entries, new_threads, profiles, tokens, leftovers, servers = (
+    settings, entries, authors, new_threads, profiles, found_tokens, leftovers, servers = (
         next(found) if needed else [] for needed, _ in optional
     )
     now = rows[0][4]
@@ -139,14 +141,16 @@ async def gather(
     facts.similar = {name: [] for name in needs.threads - facts.heads.keys()}
     _read_facts(rows, facts)
     facts.settings = {row[1]: reads.thread(row) for row in settings}
-    for thread_id, seq, sender, edit_of, body in entries:
-        known = edit_of is not None
+    for thread_id, seq, sender, edit_of, wakes, body in entries:
         facts.entries[thread_id, seq] = (
-            Entry(sender, edit_of, editable=True) if known else entry_of(Message.FromString(body))
+            Entry(sender, edit_of, editable=True, wakes=Wake.ValueType(wakes or WAKE_ALL))
+            if edit_of is not None
+            else entry_of(Message.FromString(body))
         )
+    facts.authors = {(thread_id, seq): sender for thread_id, seq, sender in authors}
     facts.thread_ids = deque(thread_id for (thread_id,) in new_threads)
     facts.profiles = {agent.name: agent for agent in map(reads.agent_of, profiles)}
-    facts.tokens = {token_hash: Token(*token) for token_hash, *token in tokens}
+    facts.tokens = {token_hash: Token.stored(*columns) for token_hash, *columns in found_tokens}
     facts.leftovers = bool(leftovers)
     facts.servers = dict(servers)
     return facts
@@ -155,7 +159,7 @@ async def gather(
 def _lock_keys(needs: Needs, epoch: str) -> Ints:
     """Returns the keys of the locks that a batch takes, in the order in which it takes them."""
     keys = Ints()
-    if needs.profiles or needs.tokens:
+    if needs.profiles or needs.tokens or needs.tokens_of or needs.token_ids:
         keys.append(lock_key(f"{epoch} agents"))
     names = {lock_key(name) % NAME_LOCKS for name in needs.created_or_deleted}
     keys += sorted(lock_key(f"{epoch} thread {number}") for number in names)
@@ -190,11 +194,11 @@ def _entries(needs: Needs) -> Statement:
     }
 
 
-def _tokens(needs: Needs) -> Statement:
-    return _TOKENS, {
-        "tokens": Blobs(needs.tokens),
-        "tokens_of": texts(needs.tokens_of),
-        "rotated": Blobs(needs.tokens if needs.rotation else ()),
+def _authors(needs: Needs) -> Statement:
+    answered = without_nul((thread, seq) for thread, seq in needs.authors if seq <= MAX_SEQ)
+    return _AUTHORS, {
+        "answering": Texts(thread for thread, _ in answered),
+        "answered_seqs": Ints(seq for _, seq in answered),
     }
 
 

@@ -20,8 +20,9 @@ from bus_server.store.postgres.connection import Conflict, ConnectionLost, Datab
 
 #: Maximum number of threads in a notification: it has room for 7,999 bytes, a name has up to 128.
 THREADS = 40
-#: Seconds between notifications of a server: what changes meanwhile is sent together.
-INTERVAL = 0.005
+#: Seconds between notifications of a server: what changes meanwhile is sent together. With 5 ms, a
+#: post every 5 ms was seen at another server after 3.6 ms at p50; with 2 ms, after 1.3.
+INTERVAL = 0.002
 #: Seconds after which a server that has nothing to send notifies itself, and after which one that
 #: has heard nothing, not even from itself, connects again.
 ECHO_INTERVAL, DEAF_AFTER = 10.0, 25.0

@@ -1,11 +1,11 @@
 """Reads the participants of threads with their positions, and the stored presence of agents."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bus_server import store
 from bus_server.errors import ThreadNotFound
 from bus_server.store.postgres import reads
-from bus_server.store.postgres.arrays import texts
+from bus_server.store.postgres.arrays import Ints, Texts, texts
 from bus_server.store.postgres.connection import Connection, Row, Statement
 from threadbus.v1.agent_pb2 import AgentKind, Participant, Presence
 from threadbus.v1.bus_service_pb2 import ThreadUnread
@@ -14,7 +14,7 @@ from threadbus.v1.message_pb2 import Message
 _PARTICIPANTS = f"""
 WITH t AS MATERIALIZED (SELECT id FROM thread WHERE name = %(name)s)
 SELECT n.name, coalesce(a.kind, 0), {reads.STATE}, coalesce(m.delivered_seq, 0),
-    coalesce(m.read_seq, 0), coalesce(m.join_time, 0)
+    greatest(coalesce(m.read_seq, 0), 0), coalesce(m.passed_over, 0), coalesce(m.join_time, 0)
 FROM (
     SELECT name, place FROM unnest(%(first)s) WITH ORDINALITY AS f (name, place)
     UNION ALL SELECT agent, 1000000 FROM (
@@ -31,11 +31,49 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (SELECT * FROM presence WHERE agent = n.name LIMIT 1) AS p ON true
 ORDER BY n.place, n.name COLLATE "C" LIMIT %(limit)s
 """  # noqa: S608
-_UNREAD = """
-SELECT t.name, t.last_seq, m.read_seq, t.epoch FROM participant AS m
+_POSITIONS = """
+SELECT t.*, greatest(m.read_seq, 0) AS read_seq FROM participant AS m
 CROSS JOIN LATERAL (SELECT * FROM thread WHERE id = m.thread_id LIMIT 1) AS t
-WHERE m.agent = %(agent)s AND t.last_seq > m.read_seq
+WHERE m.agent = %(agent)s
+"""
+_POSITIONS_READ = """
+SELECT t.*, greatest(m.read_seq, n.read_seq, 0) AS read_seq
+FROM unnest(%(threads)s, %(read)s) AS n (thread, read_seq)
+CROSS JOIN LATERAL (SELECT * FROM thread WHERE name = n.thread LIMIT 1) AS t
+CROSS JOIN LATERAL (
+    SELECT read_seq FROM participant WHERE thread_id = t.id AND agent = %(agent)s LIMIT 1
+) AS m
+"""
+
+
+def _unread(positions: str) -> str:
+    """Returns SQL for the unread threads among those of `positions`."""
+    addressed = """
+SELECT 1 FROM addressed WHERE thread_id = t.id AND agent = %(agent)s AND wakes AND seq > t.read_seq
+"""
+    return f"""
+SELECT t.name, t.last_seq, t.read_seq, t.epoch, (
+    SELECT count(*) FROM ({addressed} LIMIT {store.MAX_ADDRESSED_COUNT}) AS a
+) FROM ({positions}) AS t
+WHERE t.last_seq > t.read_seq AND (t.last_seq - t.read_seq > coalesce((
+    SELECT number FROM quiet WHERE thread_id = t.id ORDER BY seq DESC LIMIT 1
+), 0) - coalesce((
+    SELECT number FROM quiet WHERE thread_id = t.id AND seq <= t.read_seq ORDER BY seq DESC LIMIT 1
+), 0) OR EXISTS ({addressed}))
+AND (cardinality(%(prefixes)s) = 0 OR t.name ^@ ANY (%(prefixes)s))
 ORDER BY t.last_time DESC, t.id DESC LIMIT %(limit)s
+"""  # noqa: S608
+
+
+_UNREAD, _UNREAD_AFTER = _unread(_POSITIONS), _unread(_POSITIONS_READ)
+_ADDRESSED = """
+SELECT seq FROM (
+    (SELECT seq FROM addressed WHERE thread_id = %(thread)s AND agent = %(agent)s AND NOT wakes
+    AND seq > %(after)s AND seq <= %(upto)s ORDER BY seq LIMIT %(limit)s)
+    UNION ALL
+    (SELECT seq FROM addressed WHERE thread_id = %(thread)s AND agent = %(agent)s AND wakes
+    AND seq > %(after)s AND seq <= %(upto)s ORDER BY seq LIMIT %(limit)s)
+) AS a ORDER BY seq LIMIT %(limit)s
 """
 _PRESENCE = """
 SELECT agent, last_seen_time, lease_end_time, state_time, reported,
@@ -79,13 +117,14 @@ def _participants(name: str, first: Sequence[str], after: str, limit: int, now: 
 
 
 def _participant(row: Row) -> Participant:
-    name, kind, state, delivered_seq, read_seq, join_time = row
+    name, kind, state, delivered_seq, read_seq, passed_over, join_time = row
     found = Participant(
         agent=name,
         kind=AgentKind.ValueType(kind),
         presence=Presence.ValueType(state),
         delivered_seq=delivered_seq,
         read_seq=read_seq,
+        passed_over=passed_over,
     )
     if join_time:
         found.join_time.FromMicroseconds(join_time)
@@ -116,18 +155,37 @@ async def entrance(
     return store.Entrance(reads.thread(threads[0]), messages, found)
 
 
-async def unread(db: Connection, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
-    """Returns up to `limit` threads in which an agent has unread entries, with their epochs.
-
-    Most recently active first.
-    """
+async def unread(
+    db: Connection,
+    agent: str,
+    limit: int,
+    prefixes: Sequence[str] = (),
+    read: Mapping[str, int] | None = None,
+) -> list[tuple[ThreadUnread, str]]:
+    """Returns threads in which an agent has unread entries, as Store.unread does."""
     if "\0" in agent:
         return []
-    (rows,) = await db.run((_UNREAD, {"agent": agent, "limit": limit}))
+    asked = {"agent": agent, "limit": limit, "prefixes": texts(prefixes)}
+    if read is None:
+        (rows,) = await db.run((_UNREAD, asked))
+    else:
+        given = {"threads": Texts(read), "read": Ints(read.values())}
+        (rows,) = await db.run((_UNREAD_AFTER, asked | given))
     return [
-        (ThreadUnread(thread=name, head_seq=head, read_seq=read), epoch)
-        for name, head, read, epoch in rows
+        (ThreadUnread(thread=name, head_seq=head, read_seq=read_seq, addressed_count=count), epoch)
+        for name, head, read_seq, epoch, count in rows
     ]
+
+
+async def addressed(
+    db: Connection, agent: str, thread_id: int, after: int, upto: int, limit: int
+) -> list[int]:
+    """Returns the seqs of the entries that address an agent, as Store.addressed does."""
+    if "\0" in agent:
+        return []
+    bounds = {"after": after, "upto": upto, "limit": limit}
+    (rows,) = await db.run((_ADDRESSED, {"thread": thread_id, "agent": agent} | bounds))
+    return [seq for (seq,) in rows]
 
 
 async def presence_rows(db: Connection, since: int) -> list[store.PresenceRow]:

@@ -32,6 +32,11 @@ class Readers:
         self._idle: list[Connection] = []
         self._tasks: set[asyncio.Task[Any]] = set()
 
+    @property
+    def idle(self) -> int:
+        """The number of connections that are open and not in use."""
+        return len(self._idle)
+
     async def read(
         self,
         query: Callable[Concatenate[Connection, P], Awaitable[T]],

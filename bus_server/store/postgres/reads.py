@@ -1,12 +1,12 @@
 """Read queries. Each is one round trip on a connection."""
 
 import itertools
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from bus_server import store
 from bus_server.errors import ThreadNotFound
 from bus_server.store import bodies
-from bus_server.store.postgres.arrays import Blobs, Ints, texts
+from bus_server.store.postgres.arrays import Ints, texts
 from bus_server.store.postgres.connection import Connection, Row, Statement
 from threadbus.v1.agent_pb2 import Agent
 from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
@@ -86,11 +86,6 @@ _AGENT = (
 )
 _AGENTS = f"{_AGENT} AND a.name = ANY (%(names)s)"
 _LIST_AGENTS = f"{_AGENT} AND a.name > %(after)s ORDER BY a.name LIMIT %(limit)s"
-_OWNER = (
-    "SELECT t.agent, coalesce((SELECT kind FROM agent WHERE name = t.agent), 0), t.expire_time"
-    " FROM token AS t WHERE t.hash = %(hash)s"
-)
-_EXPIRE_TIMES = "SELECT hash, expire_time FROM token WHERE hash = ANY (%(hashes)s)"
 
 
 async def heads(db: Connection, names: Sequence[str]) -> dict[str, store.Head]:
@@ -148,7 +143,7 @@ async def read(
 def message(row: Row) -> store.Row:
     """Returns a stored message. `row`: its sender, body and edit_seq."""
     sender, body, edit_seq = row
-    return sender, store.with_edit_seq(body, edit_seq) if edit_seq else body
+    return sender, bodies.message_of(body, edit_seq)
 
 
 def excerpt_statement(
@@ -256,18 +251,3 @@ def agent_of(row: Row) -> Agent:
         status_text=(text or b"").decode(),
         last_seen_time=last_seen_time,
     )
-
-
-async def owner(db: Connection, token_hash: bytes) -> store.TokenOwner | None:
-    """Returns the owner of the token with this hash, even if expired; None if there is none."""
-    (rows,) = await db.run((_OWNER, {"hash": token_hash}))
-    return store.TokenOwner(*rows[0]) if rows else None
-
-
-async def expire_times(db: Connection, token_hashes: Collection[bytes]) -> dict[bytes, int]:
-    """Returns when tokens expire, by hash, in microseconds on the store's clock; 0: never.
-
-    Tokens that do not exist are left out.
-    """
-    (rows,) = await db.run((_EXPIRE_TIMES, {"hashes": Blobs(token_hashes)}))
-    return dict(rows)

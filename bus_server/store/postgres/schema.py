@@ -7,10 +7,11 @@ from bus_server.errors import StoreBug, StoreRefused
 from bus_server.store.postgres.connection import Connection
 from bus_server.store.postgres.gather import lock_key
 from bus_server.store.postgres.history import PLACE
+from bus_server.store.postgres.upgrade import fill_addressed
 
 #: The version of schema.sql. Servers that know a version from `compatible` in the table meta on can
 #: use the store, so that they can be upgraded one after the other.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 3
 
 _SCRIPT = Path(__file__).with_name("schema.sql")
 _LOCK = "SELECT pg_advisory_xact_lock(%(key)s)"
@@ -32,9 +33,9 @@ VALUES (%(version)s, %(version)s, %(epoch)s, {PLACE}, 0)
 
 
 async def prepare(db: Connection, lock_timeout: float) -> str:
-    """Create the tables if there are none. Returns the store's epoch.
+    """Create the tables if there are none, or upgrade those of an older version.
 
-    Of several servers that start on an empty database, one creates them.
+    Returns the store's epoch. Of several servers that start, one creates or upgrades them.
 
     Args:
         lock_timeout: seconds in which the others do.
@@ -54,7 +55,13 @@ async def prepare(db: Connection, lock_timeout: float) -> str:
         await db.run((_CREATE_META, {"version": SCHEMA_VERSION, "epoch": epoch}))
     elif len(there) != 2:
         raise StoreRefused(_OTHERS)
-    ((version, compatible, epoch),) = (await db.run((_META, {}), ("COMMIT", {})))[0]
+    ((version, compatible, epoch),) = (await db.run((_META, {})))[0]
+    for older in range(version, SCHEMA_VERSION):
+        upgrade = _SCRIPT.with_name(f"upgrade-{older + 1}.sql")
+        await db.run_script(upgrade.read_text("utf-8"))
+        if older + 1 == 3:
+            await fill_addressed(db)
+    await db.run(("COMMIT", {}))
     if compatible > SCHEMA_VERSION:
         raise StoreRefused(
             f"its tables have version {version}, and this server knows up to {SCHEMA_VERSION}:"

@@ -70,13 +70,34 @@ CREATE TABLE request (
     PRIMARY KEY (thread_id, sender, request_id)
 );
 
+-- The agents that entries address: by a mention, a handoff, or a reply to a message of theirs. An
+-- entry does not address its sender.
+CREATE TABLE addressed (
+    thread_id bigint NOT NULL,
+    agent text COLLATE "C" NOT NULL,
+    wakes boolean NOT NULL, -- whether the entry wakes the agent
+    seq bigint NOT NULL,
+    PRIMARY KEY (thread_id, agent, wakes, seq)
+);
+
+-- The entries that do not wake everybody. The number of them between two seqs of a thread is the
+-- difference of two numbers.
+CREATE TABLE quiet (
+    thread_id bigint NOT NULL,
+    seq bigint NOT NULL,
+    number bigint NOT NULL, -- 1, 2, 3 … within the thread
+    wakes integer NOT NULL, -- threadbus.v1.Wake
+    PRIMARY KEY (thread_id, seq)
+);
+
 -- Agents that joined, posted, or were mentioned or handed off to, with their positions.
 CREATE TABLE participant (
     thread_id bigint NOT NULL,
     agent text COLLATE "C" NOT NULL,
-    read_seq bigint NOT NULL,
+    read_seq bigint NOT NULL, -- -1: it was only mentioned or handed off to, and has read nothing
     join_time bigint NOT NULL,
     delivered_seq bigint NOT NULL DEFAULT 0,
+    passed_over bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (thread_id, agent)
 ) WITH (fillfactor = 80);
 CREATE INDEX participant_agent ON participant (agent, thread_id);
@@ -101,13 +122,22 @@ CREATE TABLE presence (
     working_end_time bigint NOT NULL
 ) WITH (fillfactor = 50);
 
--- Tokens, by their SHA-256. The operator's has an empty agent.
+-- Tokens, by their SHA-256. An operator's has an empty agent. A rotation keeps the id. scopes and
+-- prefixes are words between spaces. A token that was rotated has another expire_time than end_time.
 CREATE TABLE token (
     hash bytea PRIMARY KEY,
     agent text COLLATE "C" NOT NULL,
-    expire_time bigint NOT NULL -- 0: never
+    expire_time bigint NOT NULL, -- 0: never
+    create_time bigint NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    scopes text NOT NULL,
+    prefixes text NOT NULL, -- of threads; empty: all threads
+    end_time bigint NOT NULL, -- the end of its lifetime; 0: it has none
+    last_use_time bigint NOT NULL DEFAULT 0 -- 0: it was not used
 );
-CREATE INDEX token_agent ON token (agent);
+CREATE INDEX token_agent ON token (agent, create_time, id);
+CREATE INDEX token_id ON token (id);
+CREATE INDEX token_time ON token (create_time, id);
 
 -- Deleted threads that still have rows in other tables.
 CREATE TABLE purge (thread_id bigint PRIMARY KEY);

@@ -7,7 +7,7 @@ do not wait for one another.
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,16 @@ from bus_server.store import apart
 from bus_server.store.clock import StoreClock
 from bus_server.store.faults import Faults
 from bus_server.store.interface import Waker
-from bus_server.store.postgres import activity, checks, participants, reads, schema, servers
+from bus_server.store.postgres import (
+    activity,
+    checks,
+    memberships,
+    participants,
+    reads,
+    schema,
+    servers,
+    tokens,
+)
 from bus_server.store.postgres.clock import DatabaseClock
 from bus_server.store.postgres.committer import Committer
 from bus_server.store.postgres.connection import Conflict, Connection, ConnectionLost, Database
@@ -135,12 +144,18 @@ class PostgresStore:
         return []
 
     async def inspect(self) -> None:
-        try:
-            await self._readers.read_once(_ping)
-        except (ConnectionLost, Conflict, BusError, StoreBug) as error:
-            self._faults.begin(_UNREACHABLE, f"{self.name}: {error}")
-        else:
-            self._faults.end(_UNREACHABLE)
+        end = asyncio.get_running_loop().time() + 1
+        while True:
+            ended = self._readers.idle and asyncio.get_running_loop().time() < end
+            try:
+                await self._readers.read_once(_ping)
+            except (ConnectionLost, Conflict, BusError, StoreBug) as error:
+                if ended and isinstance(error, ConnectionLost):
+                    continue  # the database has ended a session: try the next, then a new one
+                self._faults.begin(_UNREACHABLE, f"{self.name}: {error}")
+            else:
+                self._faults.end(_UNREACHABLE)
+            break
         if self._probe and not self._commits:
             self._begin([])  # which writes that it was made
 
@@ -226,6 +241,19 @@ class PostgresStore:
     async def participations(self, agent: str, names: Sequence[str]) -> dict[str, store.Head]:
         return await self._readers.read(reads.participations, agent, names)
 
+    async def memberships(
+        self, agent: str, after: int, limit: int
+    ) -> list[tuple[str, store.Head, store.Membership]]:
+        return await self._readers.read(memberships.memberships, agent, after, limit)
+
+    async def members(
+        self, names: Sequence[str], agents: Sequence[str]
+    ) -> dict[str, dict[str, store.Membership]]:
+        return await self._readers.read(memberships.members, names, agents)
+
+    async def recently_active(self, since: int) -> tuple[list[str], int]:
+        return await self._readers.read(memberships.recently_active, since)
+
     async def similar(self, names: Sequence[str]) -> list[str]:
         return await self._readers.read(reads.similar, names)
 
@@ -268,8 +296,21 @@ class PostgresStore:
     async def entrance(self, join: store.JoinThread, joined: store.Joined) -> store.Entrance | None:
         return await self._readers.read(participants.entrance, join, joined, self.clock.now())
 
-    async def unread(self, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
-        return await self._readers.read(participants.unread, agent, limit)
+    async def unread(
+        self,
+        agent: str,
+        limit: int,
+        prefixes: Sequence[str] = (),
+        read: Mapping[str, int] | None = None,
+    ) -> list[tuple[ThreadUnread, str]]:
+        return await self._readers.read(participants.unread, agent, limit, prefixes, read)
+
+    async def addressed(
+        self, agent: str, thread_id: int, after: int, upto: int, limit: int
+    ) -> list[int]:
+        return await self._readers.read(
+            participants.addressed, agent, thread_id, after, upto, limit
+        )
 
     async def presence_rows(self, since: int) -> list[store.PresenceRow]:
         return await self._readers.read(participants.presence_rows, since)
@@ -287,10 +328,15 @@ class PostgresStore:
         return await self._readers.read(reads.list_agents, limit, after, self.clock.now())
 
     async def owner(self, token_hash: bytes) -> store.TokenOwner | None:
-        return await self._readers.read(reads.owner, token_hash)
+        return await self._readers.read(tokens.owner, token_hash)
 
     async def expire_times(self, token_hashes: Collection[bytes]) -> dict[bytes, int]:
-        return await self._readers.read(reads.expire_times, token_hashes)
+        return await self._readers.read(tokens.expire_times, token_hashes)
+
+    async def list_tokens(
+        self, agent: str | None, limit: int, before: store.TokenPageKey = store.FIRST_PAGE
+    ) -> list[store.TokenInfo]:
+        return await self._readers.read(tokens.list_tokens, agent, limit, before, self.clock.now())
 
 
 async def _ping(db: Connection) -> None:

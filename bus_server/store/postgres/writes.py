@@ -6,7 +6,7 @@ from bus_server import store
 from bus_server.store import bodies
 from bus_server.store.batch import Batch, Changes
 from bus_server.store.clock import TOLERANCE
-from bus_server.store.postgres import leftovers, servers
+from bus_server.store.postgres import leftovers, servers, tokens
 from bus_server.store.postgres.activity import GRANULARITY
 from bus_server.store.postgres.arrays import Blobs, Ints, Texts, texts, without_nul
 from bus_server.store.postgres.connection import NOW, Statement
@@ -68,6 +68,18 @@ VALUES (%(writer)s, %(batch)s, {NOW}, {CONFIRMED})
 ON CONFLICT (id) DO UPDATE
 SET batch = excluded.batch, seen_time = excluded.seen_time, confirmed = excluded.confirmed
 """  # noqa: S608
+#: The number of an entry is that of the last one before the batch, and its place in the batch.
+_ADDRESS = """
+INSERT INTO addressed (thread_id, agent, wakes, seq)
+SELECT thread_id, agent, wakes = 1, seq
+FROM unnest(%(threads)s, %(agents)s, %(wakes)s, %(seqs)s) AS n (thread_id, agent, wakes, seq)
+"""
+_QUIET = """
+INSERT INTO quiet (thread_id, seq, wakes, number)
+SELECT thread_id, seq, wakes, row_number() OVER (PARTITION BY thread_id ORDER BY seq) + coalesce((
+    SELECT number FROM quiet WHERE thread_id = n.thread_id ORDER BY seq DESC LIMIT 1
+), 0) FROM unnest(%(threads)s, %(seqs)s, %(wakes)s) AS n (thread_id, seq, wakes)
+"""
 
 
 def _if_newer(time: str, *columns: str) -> str:
@@ -107,11 +119,12 @@ ON CONFLICT (agent) DO UPDATE SET
 # Rows are locked in the order of their keys.
 _SAVE_POSITIONS = """
 UPDATE participant AS p SET delivered_seq = greatest(p.delivered_seq, n.delivered_seq),
-    read_seq = greatest(p.read_seq, n.read_seq)
+    read_seq = greatest(p.read_seq, CASE WHEN n.read_seq > 0 THEN n.read_seq ELSE -1 END),
+    passed_over = greatest(p.passed_over, n.passed_over)
 FROM (
-    SELECT t.id AS thread_id, g.agent, g.delivered_seq, g.read_seq
-    FROM unnest(%(agents)s, %(threads)s, %(epochs)s, %(delivered)s, %(read)s)
-        AS g (agent, thread, epoch, delivered_seq, read_seq)
+    SELECT t.id AS thread_id, g.agent, g.delivered_seq, g.read_seq, g.passed_over
+    FROM unnest(%(agents)s, %(threads)s, %(epochs)s, %(delivered)s, %(read)s, %(passed)s)
+        AS g (agent, thread, epoch, delivered_seq, read_seq, passed_over)
     CROSS JOIN LATERAL (
         SELECT id FROM thread WHERE name = g.thread AND epoch = g.epoch LIMIT 1
     ) AS t ORDER BY t.id, g.agent
@@ -121,6 +134,10 @@ _REGISTER = """
 INSERT INTO agent (name, kind, unregister_time, body)
 SELECT name, kind, 0, body FROM unnest(%(names)s, %(kinds)s, %(bodies)s) AS n (name, kind, body)
 """
+_REGISTER_AGAIN = """
+UPDATE agent AS a SET kind = n.kind, unregister_time = 0, body = n.body
+FROM unnest(%(names)s, %(kinds)s, %(bodies)s) AS n (name, kind, body) WHERE a.name = n.name
+"""
 _CHANGE_AGENTS = """
 UPDATE agent AS a SET body = n.body FROM unnest(%(names)s, %(bodies)s) AS n (name, body)
 WHERE a.name = n.name
@@ -129,16 +146,9 @@ WHERE a.name = n.name
 # what that has written is then seen by the next statements.
 _UNREGISTER = (
     "UPDATE agent SET unregister_time = %(now)s WHERE name = ANY (%(names)s)",
-    "DELETE FROM token WHERE agent = ANY (%(names)s)",
     "DELETE FROM participant WHERE agent = ANY (%(names)s)",
     "DELETE FROM presence WHERE agent = ANY (%(names)s)",
 )
-_END_TOKENS = "DELETE FROM token WHERE hash = ANY (%(hashes)s)"
-_SAVE_TOKENS = """
-INSERT INTO token (hash, agent, expire_time)
-SELECT * FROM unnest(%(hashes)s, %(agents)s, %(expire_times)s)
-ON CONFLICT (hash) DO UPDATE SET agent = excluded.agent, expire_time = excluded.expire_time
-"""
 
 
 def statements(batch: Batch, writer: int, number: int) -> list[Statement]:
@@ -154,10 +164,11 @@ def statements(batch: Batch, writer: int, number: int) -> list[Statement]:
         *_write_threads(changes, now),
         *_remove_participants(changes),
         (_POSTS, posts),
+        *_write_addressed(changes),
         *_save_presence(changes.presence, store_now),
         *_save_positions(changes),
         *_write_agents(changes, now),
-        *_write_tokens(changes),
+        *tokens.writes(changes, now),
         *([leftovers.PURGE] if changes.purge else []),
         *servers.changes_statements(changes, store_now),
         ("COMMIT", {}),
@@ -240,6 +251,29 @@ def _posts(batch: Batch) -> dict[str, object]:
     }
 
 
+def _write_addressed(changes: Changes) -> Iterable[Statement]:
+    if changes.addressed:
+        threads, agents, wakes, seqs = zip(*changes.addressed, strict=True)
+        yield (
+            _ADDRESS,
+            {
+                "threads": Ints(threads),
+                "agents": Texts(agents),
+                "wakes": Ints(map(int, wakes)),
+                "seqs": Ints(seqs),
+            },
+        )
+    if changes.quiet:
+        yield (
+            _QUIET,
+            {
+                "threads": Ints(thread_id for thread_id, _ in changes.quiet),
+                "seqs": Ints(seq for _, seq in changes.quiet),
+                "wakes": Ints(changes.quiet.values()),
+            },
+        )
+
+
 def _save_presence(found: Sequence[store.PresenceRow], store_now: int) -> Iterable[Statement]:
     rest = list(found)
     while rest:
@@ -277,6 +311,7 @@ def _save_positions(changes: Changes) -> Iterable[Statement]:
                 "epochs": Texts(epoch for (_, _, epoch), _ in positions),
                 "delivered": Ints(position.delivered for _, position in positions),
                 "read": Ints(position.read for _, position in positions),
+                "passed": Ints(position.passed_over for _, position in positions),
             },
         )
 
@@ -284,6 +319,7 @@ def _save_positions(changes: Changes) -> Iterable[Statement]:
 def _write_agents(changes: Changes, now: int) -> Iterable[Statement]:
     for agents, query in (
         (changes.registered, _REGISTER),
+        (changes.registered_again, _REGISTER_AGAIN),
         (changes.changed_agents, _CHANGE_AGENTS),
     ):
         if agents:
@@ -299,19 +335,3 @@ def _write_agents(changes: Changes, now: int) -> Iterable[Statement]:
     if changes.unregistered:
         for query in _UNREGISTER:
             yield query, {"names": texts(sorted(changes.unregistered)), "now": now}
-
-
-def _write_tokens(changes: Changes) -> Iterable[Statement]:
-    ended = [token_hash for token_hash, token in changes.tokens.items() if token is None]
-    if ended:
-        yield _END_TOKENS, {"hashes": Blobs(ended)}
-    saved = [(token_hash, token) for token_hash, token in changes.tokens.items() if token]
-    if saved:
-        yield (
-            _SAVE_TOKENS,
-            {
-                "hashes": Blobs(token_hash for token_hash, _ in saved),
-                "agents": Texts(token.agent for _, token in saved),
-                "expire_times": Ints(token.expire_time for _, token in saved),
-            },
-        )

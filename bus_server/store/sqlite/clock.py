@@ -9,14 +9,16 @@ from threadbus.limits import MAX_GRACE
 #: The newest sign of life in the store.
 _NEWEST = f"SELECT coalesce(max({EVIDENCE_TIME}), 0) FROM presence"  # noqa: S608
 #: Limits the expire times of rotated tokens to the longest grace from now.
-_CUT = "UPDATE token SET expire_time = :latest WHERE expire_time > :latest"
+_CUT = (
+    "UPDATE token SET expire_time = :latest WHERE expire_time > :latest AND expire_time <> end_time"
+)
 
 
 def load_clock(db: sqlite3.Connection, boot: str) -> StoreClock:
     """Returns the clock of a store. Stores a new base if the machine has rebooted since.
 
-    Also bounds the expire times of tokens by the longest grace. The caller must hold the write
-    lock. Raises sqlite3.Error.
+    Also bounds the expire times of rotated tokens by the longest grace. The caller must hold the
+    write lock. Raises sqlite3.Error.
 
     Args:
         boot: the system's id of this boot; empty if it has none.

@@ -19,10 +19,18 @@ logger = logging.getLogger(__name__)
 
 #: SQLite's application_id of our files: "TBus".
 APPLICATION_ID = 0x54427573
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 9
 _TABLES = ("thread", "message", "request", "participant", "agent", "token", "purge")
 #: The tables added after version 1, by the version that added them.
-_LATER_TABLES = {"presence": 2, "entry": 4, "clock": 5, "server": 7, "wait": 7}
+_LATER_TABLES = {
+    "presence": 2,
+    "entry": 4,
+    "clock": 5,
+    "server": 7,
+    "wait": 7,
+    "addressed": 9,
+    "quiet": 9,
+}
 
 
 #: Endings of a store's files: the database, and those that SQLite and servers keep beside it.

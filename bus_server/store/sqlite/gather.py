@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from bus_server.store.batch import entry_of
-from bus_server.store.facts import OPERATOR, Entry, Facts, Known, Needs, Request, Token
-from bus_server.store.sqlite import leftovers, reads, servers
+from bus_server.store.facts import Entry, Facts, Known, Needs, Request
+from bus_server.store.sqlite import leftovers, reads, servers, tokens
 from bus_server.store.sqlite.order import WALL
 from bus_server.store.sqlite.remembered import Remembered
 from threadbus.v1.agent_pb2 import AgentKind
-from threadbus.v1.message_pb2 import Message
+from threadbus.v1.message_pb2 import WAKE_ALL, Message, Wake
 
 #: Up to this many keys are looked up one by one, which is faster for so few. More are looked up
 #: together, as a JSON array.
@@ -58,13 +58,15 @@ def gather(
             facts.settings = reads.threads_by_id(db, changing)
         for thread, seq in needs.entries:
             _gather_entry(db, thread, seq, facts)
+        for thread, seq in needs.authors:
+            _gather_author(db, thread, seq, facts)
         if needs.new_threads:
             first = _next_thread_id(db)
             facts.thread_ids = deque(range(first, first + needs.new_threads))
     if agents:
         _gather_agents(db, agents, needs.profiles, facts)
-    if needs.tokens:
-        _gather_tokens(db, needs, facts)
+    if needs.tokens or needs.tokens_of or needs.token_ids:
+        tokens.gather(db, needs, facts)
     if needs.leftovers:
         facts.leftovers = leftovers.exist(db)
     if needs.servers:
@@ -150,19 +152,27 @@ def _gather_entry(db: sqlite3.Connection, thread: str, seq: int, facts: Facts) -
         return  # a seq of more than 32 bits would give an id of another thread
     key = (head.thread_id << 32 | seq,)
     row = db.execute(
-        "SELECT m.sender, e.edit_of FROM message AS m LEFT JOIN entry AS e ON e.id = m.id"
+        "SELECT m.sender, e.edit_of, q.wakes FROM message AS m LEFT JOIN entry AS e ON e.id = m.id"
+        " LEFT JOIN quiet AS q ON q.thread_id = m.id >> 32 AND q.seq = m.id & 4294967295"
         " WHERE m.id = ?",
         key,
     ).fetchone()
     if row is None:
         return
-    sender, edit_of = row
+    sender, edit_of, wakes = row
     if edit_of is not None:
-        entry = Entry(sender, edit_of, editable=True)
+        entry = Entry(sender, edit_of, editable=True, wakes=Wake.ValueType(wakes or WAKE_ALL))
     else:  # there is no entry row, so the body is small
         ((body,),) = db.execute("SELECT body FROM message WHERE id = ?", key)
         entry = entry_of(Message.FromString(body))
     facts.entries[head.thread_id, seq] = entry
+
+
+def _gather_author(db: sqlite3.Connection, thread: str, seq: int, facts: Facts) -> None:
+    head = facts.heads.get(thread)
+    if head is not None and seq <= head.seq:  # as in _gather_entry
+        for found, sender in reads.senders(db, head.thread_id, [seq]).items():
+            facts.authors[head.thread_id, found] = sender
 
 
 def _next_thread_id(db: sqlite3.Connection) -> int:
@@ -184,17 +194,3 @@ def _gather_agents(
         profile = reads.agent(db, name)
         if profile is not None:
             facts.profiles[name] = profile
-
-
-def _gather_tokens(db: sqlite3.Connection, needs: Needs, facts: Facts) -> None:
-    query = "SELECT hash, agent, expire_time FROM token"
-    agents = {name for name in needs.tokens_of if name == OPERATOR or name in facts.profiles}
-    for token_hash in needs.tokens:
-        row = db.execute(f"{query} WHERE hash = ?", (token_hash,)).fetchone()
-        if row is not None:
-            facts.tokens[token_hash] = Token(*row[1:])
-            if needs.rotation:
-                agents.add(row[1])
-    for agent in agents:
-        for token_hash, *token in db.execute(f"{query} WHERE agent = ?", (agent,)):
-            facts.tokens[token_hash] = Token(*token)

@@ -14,6 +14,10 @@ _DELETE = (
     "DELETE FROM entry WHERE id BETWEEN :low AND :upto",
     "DELETE FROM request WHERE (thread_id, sender, request_id) IN"
     " (SELECT thread_id, sender, request_id FROM request WHERE thread_id = :thread LIMIT :rows)",
+    "DELETE FROM addressed WHERE (thread_id, agent, wakes, seq) IN"
+    " (SELECT thread_id, agent, wakes, seq FROM addressed WHERE thread_id = :thread LIMIT :rows)",
+    "DELETE FROM quiet WHERE (thread_id, seq) IN"
+    " (SELECT thread_id, seq FROM quiet WHERE thread_id = :thread LIMIT :rows)",
     "DELETE FROM participant WHERE (thread_id, agent) IN"
     " (SELECT thread_id, agent FROM participant WHERE thread_id = :thread LIMIT :rows)",
 )

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bus_server import store
 from bus_server.errors import ThreadNotFound
@@ -14,7 +14,8 @@ from threadbus.v1.message_pb2 import Message
 #: The columns that _participant reads for each of the table `names`, in the thread :thread.
 _PARTICIPANT = (
     f"n.name, coalesce(a.kind, 0), {reads.STATE}, coalesce(m.delivered_seq, 0),"
-    " coalesce(m.read_seq, 0), coalesce(m.join_time, 0) FROM names AS n"
+    " max(coalesce(m.read_seq, 0), 0), coalesce(m.passed_over, 0), coalesce(m.join_time, 0)"
+    " FROM names AS n"
     " LEFT JOIN participant AS m ON m.thread_id = :thread AND m.agent = n.name"
     " LEFT JOIN agent AS a ON a.name = n.name AND a.unregister_time = 0"
     " LEFT JOIN presence AS p ON p.agent = n.name"
@@ -55,14 +56,15 @@ def participants(
     return head, [_participant(row) for row in rows]
 
 
-def _participant(row: tuple[str, int, int, int, int, int]) -> Participant:
-    name, kind, state, delivered_seq, read_seq, join_time = row
+def _participant(row: tuple[str, int, int, int, int, int, int]) -> Participant:
+    name, kind, state, delivered_seq, read_seq, passed_over, join_time = row
     found = Participant(
         agent=name,
         kind=AgentKind.ValueType(kind),
         presence=Presence.ValueType(state),
         delivered_seq=delivered_seq,
         read_seq=read_seq,
+        passed_over=passed_over,
     )
     if join_time:
         found.join_time.FromMicroseconds(join_time)
@@ -93,22 +95,79 @@ def entrance(
     return store.Entrance(thread, context, present)
 
 
-def unread(db: sqlite3.Connection, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
-    """Returns up to `limit` threads in which an agent has unread entries, with their epochs.
+#: SQL for the number of quiet entries of thread u, and of those up to its read_seq.
+_QUIET = "coalesce((SELECT number FROM quiet WHERE thread_id = u.id ORDER BY seq DESC LIMIT 1), 0)"
+_QUIET_READ = (
+    "coalesce((SELECT number FROM quiet WHERE thread_id = u.id AND seq <= u.read_seq"
+    " ORDER BY seq DESC LIMIT 1), 0)"
+)
+#: SQL for the entries of thread u after read_seq that address an agent and wake it.
+_ADDRESSED = (
+    "SELECT 1 FROM addressed WHERE thread_id = u.id AND agent = :agent AND wakes = 1"
+    " AND seq > u.read_seq"
+)
 
-    Most recently active first.
-    """
+
+def unread(
+    db: sqlite3.Connection,
+    agent: str,
+    limit: int,
+    prefixes: Sequence[str] = (),
+    read: Mapping[str, int] | None = None,
+) -> list[tuple[ThreadUnread, str]]:
+    """Returns threads in which an agent has unread entries, as Store.unread does."""
+    permitted = (
+        " AND EXISTS (SELECT 1 FROM json_each(:prefixes)"
+        " WHERE substr(t.name, 1, length(value)) = value)"
+        if prefixes
+        else ""
+    )
+    positions = (
+        "max(m.read_seq, 0) AS read_seq FROM participant AS m"
+        " CROSS JOIN thread AS t ON t.id = m.thread_id"
+        if read is None
+        else "max(m.read_seq, n.value, 0) AS read_seq FROM json_each(:read) AS n"
+        " CROSS JOIN thread AS t ON t.name = n.key"
+        " CROSS JOIN participant AS m ON m.thread_id = t.id"
+    )
+    found = (
+        "SELECT *, (SELECT time FROM message WHERE id = u.id << 32 | head) AS time"  # noqa: S608
+        f" FROM (SELECT t.id, t.name, t.epoch, {reads.HEAD} AS head, {positions}"
+        f" WHERE m.agent = :agent{permitted}) AS u WHERE head > read_seq"
+        f" AND (head - read_seq > {_QUIET} - {_QUIET_READ} OR EXISTS ({_ADDRESSED}))"
+        " ORDER BY time DESC LIMIT :limit"
+    )
+    # Only those that are returned are counted.
     rows = db.execute(
-        f"SELECT t.name, {reads.HEAD} AS head, m.read_seq, t.epoch"  # noqa: S608
-        " FROM participant AS m JOIN thread AS t ON t.id = m.thread_id"
-        " WHERE m.agent = :agent AND head > m.read_seq"
-        " ORDER BY (SELECT time FROM message WHERE id = t.id << 32 | head) DESC LIMIT :limit",
-        {"agent": agent, "limit": limit},
+        "SELECT name, head, read_seq, epoch,"  # noqa: S608
+        f" (SELECT count(*) FROM ({_ADDRESSED} LIMIT {store.MAX_ADDRESSED_COUNT}))"
+        f" FROM ({found}) AS u ORDER BY time DESC",
+        {
+            "agent": agent,
+            "limit": limit,
+            "prefixes": json.dumps(prefixes),
+            "read": json.dumps(read or {}),
+        },
     )
     return [
-        (ThreadUnread(thread=name, head_seq=head, read_seq=read), epoch)
-        for name, head, read, epoch in rows
+        (ThreadUnread(thread=name, head_seq=head, read_seq=read_seq, addressed_count=count), epoch)
+        for name, head, read_seq, epoch, count in rows
     ]
+
+
+def addressed(
+    db: sqlite3.Connection, agent: str, thread_id: int, after: int, upto: int, limit: int
+) -> list[int]:
+    """Returns the seqs of the entries that address an agent, as Store.addressed does."""
+    each = (
+        "SELECT seq FROM addressed WHERE thread_id = :thread AND agent = :agent AND wakes = {}"
+        " AND seq > :after AND seq <= :upto"
+    )
+    rows = db.execute(
+        f"{each.format(0)} UNION ALL {each.format(1)} ORDER BY seq LIMIT :limit",
+        {"thread": thread_id, "agent": agent, "after": after, "upto": upto, "limit": limit},
+    )
+    return [seq for (seq,) in rows]
 
 
 def presence_rows(db: sqlite3.Connection, since: int) -> list[store.PresenceRow]:

@@ -55,13 +55,34 @@ CREATE TABLE request (
     PRIMARY KEY (thread_id, sender, request_id)
 ) STRICT, WITHOUT ROWID;
 
+-- The agents that entries address: by a mention, a handoff, or a reply to a message of theirs. An
+-- entry does not address its sender.
+CREATE TABLE addressed (
+    thread_id INTEGER NOT NULL,
+    agent TEXT NOT NULL,
+    wakes INTEGER NOT NULL, -- whether the entry wakes the agent: 0 or 1
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (thread_id, agent, wakes, seq)
+) STRICT, WITHOUT ROWID;
+
+-- The entries that do not wake everybody. The number of them between two seqs of a thread is the
+-- difference of two numbers.
+CREATE TABLE quiet (
+    thread_id INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    number INTEGER NOT NULL, -- 1, 2, 3 … within the thread
+    wakes INTEGER NOT NULL, -- threadbus.v1.Wake
+    PRIMARY KEY (thread_id, seq)
+) STRICT, WITHOUT ROWID;
+
 -- Agents that joined, posted, or were mentioned or handed off to, with their positions.
 CREATE TABLE participant (
     thread_id INTEGER NOT NULL,
     agent TEXT NOT NULL,
-    read_seq INTEGER NOT NULL,
+    read_seq INTEGER NOT NULL, -- -1: it was only mentioned or handed off to, and has read nothing
     join_time INTEGER NOT NULL,
     delivered_seq INTEGER NOT NULL DEFAULT 0,
+    passed_over INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (thread_id, agent)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX participant_agent ON participant (agent, thread_id);
@@ -86,13 +107,22 @@ CREATE TABLE presence (
     working_end_time INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
--- Tokens, by their SHA-256. The operator's has an empty agent.
+-- Tokens, by their SHA-256. An operator's has an empty agent. A rotation keeps the id. scopes and
+-- prefixes are words between spaces. A token that was rotated has another expire_time than end_time.
 CREATE TABLE token (
     hash BLOB PRIMARY KEY,
     agent TEXT NOT NULL,
     create_time INTEGER NOT NULL,
-    expire_time INTEGER NOT NULL DEFAULT 0 -- 0: never
+    expire_time INTEGER NOT NULL, -- 0: never
+    id TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    prefixes TEXT NOT NULL, -- of threads; empty: all threads
+    end_time INTEGER NOT NULL, -- the end of its lifetime; 0: it has none
+    last_use_time INTEGER NOT NULL DEFAULT 0 -- 0: it was not used
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX token_agent ON token (agent, create_time, id);
+CREATE INDEX token_id ON token (id);
+CREATE INDEX token_time ON token (create_time, id);
 
 -- Deleted threads that still have rows in other tables.
 CREATE TABLE purge (thread_id INTEGER PRIMARY KEY) STRICT;

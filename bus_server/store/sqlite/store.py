@@ -12,7 +12,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Coroutine, Sequence, Set
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -35,10 +35,12 @@ from bus_server.store.sqlite import (
     activity,
     connections,
     file,
+    memberships,
     participants,
     reads,
     rescue,
     servers,
+    tokens,
     writes,
 )
 from bus_server.store.sqlite.clock import load_clock
@@ -306,6 +308,19 @@ class SqliteStore:
     async def participations(self, agent: str, names: Sequence[str]) -> dict[str, store.Head]:
         return await self._read(len(names) > HEAVY, reads.participations, agent, names)
 
+    async def memberships(
+        self, agent: str, after: int, limit: int
+    ) -> list[tuple[str, store.Head, store.Membership]]:
+        return await self._read(limit > HEAVY, memberships.memberships, agent, after, limit)
+
+    async def members(
+        self, names: Sequence[str], agents: Sequence[str]
+    ) -> dict[str, dict[str, store.Membership]]:
+        return await self._read(True, memberships.members, names, agents)
+
+    async def recently_active(self, since: int) -> tuple[list[str], int]:
+        return await self._read(False, memberships.recently_active, since)
+
     async def similar(self, names: Sequence[str]) -> list[str]:
         return await self._read(False, reads.similar, names)
 
@@ -353,8 +368,19 @@ class SqliteStore:
     async def entrance(self, join: store.JoinThread, joined: store.Joined) -> store.Entrance | None:
         return await self._read(True, participants.entrance, join, joined, self.clock.now())
 
-    async def unread(self, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
-        return await self._read(True, participants.unread, agent, limit)
+    async def unread(
+        self,
+        agent: str,
+        limit: int,
+        prefixes: Sequence[str] = (),
+        read: Mapping[str, int] | None = None,
+    ) -> list[tuple[ThreadUnread, str]]:
+        return await self._read(True, participants.unread, agent, limit, prefixes, read)
+
+    async def addressed(
+        self, agent: str, thread_id: int, after: int, upto: int, limit: int
+    ) -> list[int]:
+        return await self._read(False, participants.addressed, agent, thread_id, after, upto, limit)
 
     async def presence_rows(self, since: int) -> list[store.PresenceRow]:
         return await self._read(True, participants.presence_rows, since)
@@ -373,10 +399,15 @@ class SqliteStore:
         return await self._read(limit > HEAVY, reads.list_agents, limit, after, now)
 
     async def owner(self, token_hash: bytes) -> store.TokenOwner | None:
-        return await self._read(False, reads.owner, token_hash)
+        return await self._read(False, tokens.owner, token_hash)
 
     async def expire_times(self, token_hashes: Collection[bytes]) -> dict[bytes, int]:
-        return await self._read(len(token_hashes) > HEAVY, reads.expire_times, token_hashes)
+        return await self._read(len(token_hashes) > HEAVY, tokens.expire_times, token_hashes)
+
+    async def list_tokens(
+        self, agent: str | None, limit: int, before: store.TokenPageKey = store.FIRST_PAGE
+    ) -> list[store.TokenInfo]:
+        return await self._read(True, tokens.list_tokens, agent, limit, before, self.clock.now())
 
     async def _read(
         self,

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from pathlib import Path
 
+from bus_server.store.facts import addressees
 from bus_server.store.post_hash import post_hash
 from bus_server.store.sqlite.file import SCHEMA_VERSION
 from threadbus.v1.agent_pb2 import Agent
@@ -21,6 +22,7 @@ def upgrade(db: sqlite3.Connection) -> None:
     db.create_function("agent_body", 4, _agent_body)
     db.create_function("post_hash", 1, lambda body: post_hash(Message.FromString(body)))
     db.create_function("edit_of", 1, lambda body: Message.FromString(body).edit_of)
+    db.create_function("addressed", 1, _addressed)
     while True:
         db.execute("BEGIN IMMEDIATE")  # from here on, no other server can upgrade the file
         try:
@@ -49,3 +51,12 @@ def _agent_body(display_name: str, description: str, labels: str, create_time: i
     agent = Agent(display_name=display_name, description=description, labels=json.loads(labels))
     agent.create_time.FromMicroseconds(create_time)
     return agent.SerializeToString()
+
+
+def _addressed(body: bytes) -> str | None:
+    """Returns whom a message addresses: agents, and the seq that it replies to. None: nobody."""
+    message = Message.FromString(body)
+    found: list[str | int] = [*addressees(message)]
+    if message.reply_to:
+        found.append(message.reply_to)
+    return json.dumps(found) if found else None

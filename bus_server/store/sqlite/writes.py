@@ -11,8 +11,8 @@ from bus_server.store import bodies
 from bus_server.store.batch import Batch, Changes
 from bus_server.store.clock import TOLERANCE
 from bus_server.store.decide import decide
-from bus_server.store.facts import Request, Token, needs
-from bus_server.store.sqlite import activity, leftovers, servers
+from bus_server.store.facts import Request, needs
+from bus_server.store.sqlite import activity, leftovers, servers, tokens
 from bus_server.store.sqlite.gather import gather
 from bus_server.store.sqlite.remembered import Remembered
 
@@ -25,6 +25,11 @@ _REQUEST_ROW = (
     "INSERT INTO request (thread_id, sender, request_id, seq, post_hash) VALUES (?, ?, ?, ?, ?)"
 )
 _REQUEST_ROWS = _REQUEST_ROW + ", (?, ?, ?, ?, ?)" * (ROWS - 1)
+#: The number of an entry is that of the last one before it, and one more.
+_QUIET_ROW = (
+    "INSERT INTO quiet (thread_id, seq, number, wakes) VALUES (:thread, :seq, 1 + coalesce("
+    "(SELECT number FROM quiet WHERE thread_id = :thread ORDER BY seq DESC LIMIT 1), 0), :wakes)"
+)
 
 
 def _if_newer(time: str, *columns: str) -> str:
@@ -86,6 +91,8 @@ def _write(db: sqlite3.Connection, batch: Batch, order: int, remembered: Remembe
     changes, commit, now = batch.changes, batch.commit, batch.facts.now
     _write_threads(db, changes, order)
     _write_entries(db, commit, changes, order)
+    if changes.addressed or changes.quiet:
+        _write_addressed(db, changes)
     if changes.requests:
         _insert_requests(db, changes.requests)
     _write_participants(db, changes, now)
@@ -94,8 +101,8 @@ def _write(db: sqlite3.Connection, batch: Batch, order: int, remembered: Remembe
     if changes.positions:
         _save_positions(db, changes.positions)
     _write_agents(db, changes, now)
-    if changes.tokens:
-        _write_tokens(db, changes.tokens, now)
+    if changes.tokens or changes.token_uses:
+        tokens.write(db, changes, now)
     if changes.purge:
         leftovers.purge(db)
     if changes.servers or changes.removed_servers:
@@ -146,6 +153,20 @@ def _write_entries(
             " ON CONFLICT DO UPDATE SET edit_seq = excluded.edit_seq",
             [(thread_id << 32 | seq, edit_seq) for seq, edit_seq in edited.items()],
         )
+
+
+def _write_addressed(db: sqlite3.Connection, changes: Changes) -> None:
+    db.executemany(
+        "INSERT INTO addressed (thread_id, agent, wakes, seq) VALUES (?, ?, ?, ?)",
+        changes.addressed,
+    )
+    db.executemany(
+        _QUIET_ROW,
+        [
+            {"thread": thread_id, "seq": seq, "wakes": wakes}
+            for (thread_id, seq), wakes in changes.quiet.items()
+        ],
+    )
 
 
 def _insert_requests(
@@ -207,13 +228,15 @@ def _save_presence(
 def _save_positions(
     db: sqlite3.Connection, positions: Mapping[tuple[str, str, str], store.Position]
 ) -> None:
-    rows = [(*key, position.delivered, position.read) for key, position in positions.items()]
+    rows = [(*key, *position[1:]) for key, position in positions.items()]
     db.execute(
         "WITH new AS MATERIALIZED (SELECT t.id AS thread_id, n.value ->> 0 AS agent,"
-        " n.value ->> 3 AS delivered_seq, n.value ->> 4 AS read_seq FROM json_each(?) AS n"
+        " n.value ->> 3 AS delivered_seq, n.value ->> 4 AS read_seq,"
+        " n.value ->> 5 AS passed_over FROM json_each(?) AS n"
         " JOIN thread AS t ON t.name = n.value ->> 1 AND t.epoch = n.value ->> 2)"
         " UPDATE participant SET delivered_seq = max(participant.delivered_seq, new.delivered_seq),"
-        " read_seq = max(participant.read_seq, new.read_seq) FROM new"
+        " read_seq = max(participant.read_seq, iif(new.read_seq > 0, new.read_seq, -1)),"
+        " passed_over = max(participant.passed_over, new.passed_over) FROM new"
         " WHERE participant.thread_id = new.thread_id AND participant.agent = new.agent",
         (json.dumps(rows),),
     )
@@ -225,24 +248,15 @@ def _write_agents(db: sqlite3.Connection, changes: Changes, now: int) -> None:
             "INSERT INTO agent (name, kind, unregister_time, body) VALUES (?, ?, 0, ?)",
             (agent.name, agent.kind, bodies.agent_body(agent)),
         )
+    for agent in changes.registered_again.values():
+        db.execute(
+            "UPDATE agent SET kind = ?, unregister_time = 0, body = ? WHERE name = ?",
+            (agent.kind, bodies.agent_body(agent), agent.name),
+        )
     for agent in changes.changed_agents.values():
         body = bodies.agent_body(agent)
         db.execute("UPDATE agent SET body = ? WHERE name = ?", (body, agent.name))
     for name in changes.unregistered:
         db.execute("UPDATE agent SET unregister_time = ? WHERE name = ?", (now, name))
-        for table in ("token", "participant", "presence"):
+        for table in ("participant", "presence"):
             db.execute(f"DELETE FROM {table} WHERE agent = ?", (name,))  # noqa: S608
-
-
-def _write_tokens(db: sqlite3.Connection, tokens: Mapping[bytes, Token | None], now: int) -> None:
-    ended = [(token_hash,) for token_hash, token in tokens.items() if token is None]
-    db.executemany("DELETE FROM token WHERE hash = ?", ended)
-    db.executemany(
-        "INSERT INTO token (hash, agent, create_time, expire_time) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET agent = excluded.agent, expire_time = excluded.expire_time",
-        [
-            (token_hash, token.agent, now, token.expire_time)
-            for token_hash, token in tokens.items()
-            if token is not None
-        ],
-    )
