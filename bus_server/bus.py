@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import functools
+import heapq
 import logging
-from collections.abc import Awaitable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 
 from bus_server import store
 from bus_server.errors import (
@@ -17,12 +19,16 @@ from bus_server.errors import (
     ThreadNotFound,
 )
 from bus_server.filter import Filter
-from bus_server.follow.loop import Frames, WaitLoop, WaitResources
+from bus_server.follow.loop import WaitLoop
+from bus_server.follow.my_threads import MyThreadsLoop
+from bus_server.follow.resources import Frames, WaitResources
 from bus_server.history import PAGE_BYTES, Page, read_page
+from bus_server.post_streams import PostStreams
 from bus_server.presence.agent_state import Heartbeat
 from bus_server.presence.checkpointer import Checkpointer
 from bus_server.presence.positions import UnsavedPositions
 from bus_server.presence.presence import Presence
+from bus_server.trim import Trim
 from bus_server.waits import WaitRequest
 from bus_server.writer import Writer
 from threadbus.v1 import agent_pb2
@@ -54,6 +60,7 @@ class Bus:
         presence: Presence,
         positions: UnsavedPositions,
         checkpointer: Checkpointer,
+        post_streams: PostStreams,
     ) -> None:
         """`resources`: the store, and what wait loops use, too. server.build creates the parts."""
         self._resources = resources
@@ -63,8 +70,7 @@ class Bus:
         self._presence = presence
         self._positions = positions
         self._checkpointer = checkpointer
-        #: Tasks that receive PostMessages requests, cancelled when the server drains.
-        self._post_streams: set[asyncio.Task[None]] = set()
+        self.post_streams = post_streams
         self._purge = asyncio.Event()
         self._purge.set()  # the last server may have stopped during a purge
 
@@ -87,8 +93,8 @@ class Bus:
 
     async def post_many(
         self, posts: Sequence[store.Append]
-    ) -> Awaitable[list[store.Appended | Exception]]:
-        """Enqueue posts once the writer has capacity for them. Returns an awaitable of outcomes.
+    ) -> "asyncio.Future[list[store.Appended | Exception]]":
+        """Enqueue posts once the writer has capacity for them. Returns a future of outcomes.
 
         Its result has one outcome for each post, in order: where the message was appended, or the
         error that refused it. If the whole batch failed, it raises what `post` raises. The posts of
@@ -141,33 +147,29 @@ class Bus:
         """
         return await self._participants.recipients(post, before)
 
-    @contextlib.contextmanager
-    def until_drained(self, stream: "asyncio.Task[None]") -> Iterator[None]:
-        """Context manager: cancel a task that receives posts if the server drains."""
-        self._post_streams.add(stream)
-        try:
-            yield
-        finally:
-            self._post_streams.discard(stream)
-
     def follow(self, request: WaitRequest, frames: Frames) -> Coroutine[None, None, None]:
         """Returns a coroutine that sends a wait's frames until it ends, as WaitLoop.run does.
 
         Not a coroutine function: each open wait would then keep a second coroutine object.
         """
-        return WaitLoop(request, self._resources, frames).run()
+        kind = MyThreadsLoop if request.all_my_threads else WaitLoop
+        return kind(request, self._resources, frames).run()
 
-    async def heartbeat(self, agent: str, beat: Heartbeat) -> tuple[int, list[ThreadUnread]]:
+    async def heartbeat(
+        self, agent: str, beat: Heartbeat, prefixes: tuple[str, ...] = ()
+    ) -> tuple[int, list[ThreadUnread]]:
         """Set an agent's lease, state and status text, and record what it has read.
 
         The next checkpoint writes them to the store. Returns when the lease ends, in microseconds
         since the Unix epoch, and up to MAX_UNREAD threads that the agent has not read to the head,
         most recently active first.
+
+        `prefixes`: only threads whose names begin with one of them; empty: all.
         """
         lease_end = self._presence.heartbeat(agent, beat)
         if beat.read_cursors:
             await self._participants.read(agent, beat.read_cursors)
-        return lease_end, await self._participants.unread(agent, MAX_UNREAD)
+        return lease_end, await self._participants.unread(agent, MAX_UNREAD, prefixes)
 
     # ── Messages ────────────────────────────────────────────────────────────────────────────────
 
@@ -182,12 +184,14 @@ class Bus:
         newest: bool,
         epoch: str,
         wanted: Filter,
+        trim: Trim | None,
+        max_bytes: int,
     ) -> Page:
         """Returns a page of a thread, after recording it as delivered to `reader`.
 
         Args:
             reader: the calling agent; empty: it is anonymous, and nothing is recorded.
-            after, before, limit, newest, epoch, wanted: as in `read_page`.
+            after, before, limit, newest, epoch, wanted, trim, max_bytes: as in `read_page`.
 
         Raises:
             ThreadNotFound: the thread does not exist, or was deleted during the call.
@@ -202,17 +206,23 @@ class Bus:
             newest=newest,
             epoch=epoch,
             wanted=wanted,
+            trim=trim,
+            max_bytes=max_bytes,
         )
         if page.bodies:
             self._participants.listed(reader, thread, page.head, page.last_seq)
         return page
 
-    async def message(self, thread: str, seq: int) -> bytes:
-        """Returns a message, as a serialised Message. Raises ThreadNotFound and MessageNotFound."""
+    async def message(self, thread: str, seq: int, trim: Trim | None) -> bytes:
+        """Returns a message, as a serialised Message. Raises ThreadNotFound and MessageNotFound.
+
+        `trim`: how to shorten it; None: not at all.
+        """
         found = await self._store.excerpt(thread, seq - 1, seq + 1, 1, PAGE_BYTES, newest=False)
         if not found.rows:
             raise MessageNotFound(thread, seq, found.head.seq)
-        return found.rows[0][1]
+        ((_, body),) = found.rows
+        return body if trim is None else trim.of([body])[0]
 
     # ── Threads ─────────────────────────────────────────────────────────────────────────────────
 
@@ -234,7 +244,7 @@ class Bus:
         self,
         *,
         states: Sequence[int],
-        prefix: str,
+        prefixes: Sequence[str],
         participant: str,
         limit: int,
         after: store.ThreadPageKey | None,
@@ -246,12 +256,17 @@ class Bus:
 
         Args:
             states: only threads in one of these states; empty: none.
-            prefix: only threads whose names begin with it; empty: all.
+            prefixes: only threads whose names begin with one of them. None of them begins with
+                another one.
             participant: only threads of which this agent is a participant; empty: all.
             limit: the maximum number of threads.
             after: the page key of the last thread of the previous page; None: the first page.
         """
-        return await self._store.list_threads(states, prefix, participant, limit, after)
+        pages = [
+            await self._store.list_threads(states, prefix, participant, limit, after)
+            for prefix in prefixes
+        ]
+        return list(heapq.merge(*pages, key=itemgetter(1), reverse=True))[:limit]
 
     async def join_thread(self, join: store.JoinThread) -> tuple[store.Joined, store.Entrance]:
         """Join a thread. Returns what the response to JoinThread holds.
@@ -272,7 +287,7 @@ class Bus:
     async def change_thread(self, change: store.SetThreadState | store.UpdateThread) -> Thread:
         """Change a thread's state or settings. Returns the thread as changed.
 
-        Raises ThreadNotFound, and QuotaExceeded if the thread has no seqs left.
+        Raises the errors of SetThreadState and UpdateThread.
         """
         position = self._positions.unwritten(change.entry.sender, change.name)
         thread = await self._writer.submit(replace(change, position=position))
@@ -291,12 +306,12 @@ class Bus:
         """
         return await self._participants.of(thread, after=after, limit=limit)
 
-    async def delete_thread(self, name: str) -> None:
-        """Delete a thread and end the waits on it. Raises ThreadNotFound.
+    async def delete_thread(self, delete: store.DeleteThread) -> None:
+        """Delete a thread and end the waits on it. Raises the errors of DeleteThread.
 
         Its messages are purged in the background.
         """
-        await self._writer.submit(store.DeleteThread(name))
+        await self._writer.submit(delete)
         self._purge.set()
 
     # ── Life cycle ──────────────────────────────────────────────────────────────────────────────
@@ -306,9 +321,9 @@ class Bus:
 
         Returns once every enqueued command has its outcome. A failure to save is ignored.
         """
-        for stream in self._post_streams:
-            stream.cancel()
+        self.post_streams.drain()
         await self._resources.tails.drain()
+        await self._resources.memberships.notify()
         # If saving fails, presence is out of date until agents call again, and messages may be
         # delivered again; no message is lost.
         with contextlib.suppress(BusError, StoreBug):

@@ -13,6 +13,7 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorP
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
+from bus_server.trim import Trim
 from threadbus.v1.bus_service_pb2 import DESCRIPTOR
 from threadbus.v1.message_pb2 import Message
 
@@ -49,26 +50,72 @@ ListMessagesResponse = _encoded("ListMessagesResponse")
 WaitMessagesResponse = _encoded("WaitMessagesResponse")
 
 
+_CURSOR = "thread", "after_seq", "epoch", "hidden_seq"
+#: The maximum number of Trims whose last frames are cached. A frame may have 4 MiB.
+MAX_TRIMS = 4
+
+
+class _Last:
+    """The last frame of waits with one Trim, and what it was made of."""
+
+    __slots__ = ("bodies", "cursor", "frame", "trimmed", "whole")
+
+    def __init__(self) -> None:
+        self.cursor = "", 0, "", 0
+        self.bodies: Sequence[bytes] = ()
+        self.frame = b""
+        #: The messages that were shortened last, before and after.
+        self.whole: Sequence[bytes] = ()
+        self.trimmed: Sequence[bytes] = ()
+
+
 class BatchEncoder:
     """An encoder of WaitMessagesResponse frames with a MessageBatch.
 
     Caches the last frame: a post wakes many waits at the same position, and all send that frame.
+    Those that want messages shortened send another, which is cached beside it.
     """
 
     def __init__(self) -> None:
-        self._cursor = "", 0, ""
-        self._bodies: Sequence[bytes] = ()
-        self._frame = b""
+        self._last: dict[Trim | None, _Last] = {None: _Last()}
 
-    def encode(self, thread: str, after_seq: int, epoch: str, bodies: Sequence[bytes]) -> bytes:
-        """Returns the serialised frame with this cursor and these serialised messages."""
-        cursor = thread, after_seq, epoch
+    def encode(
+        self,
+        thread: str,
+        after_seq: int,
+        epoch: str,
+        hidden_seq: int,
+        bodies: Sequence[bytes],
+        trim: Trim | None = None,
+    ) -> bytes:
+        """Returns the serialised frame with this cursor and these serialised messages.
+
+        `trim`: how they were shortened; None: they are whole.
+        """
+        last = self._last_of(trim)
+        cursor = thread, after_seq, epoch, hidden_seq
         # Identical objects, such as those in Recent, are compared without looking at their bytes.
-        if cursor != self._cursor or bodies != self._bodies:
+        if cursor != last.cursor or bodies != last.bodies:
             batch = {
-                "cursor": {"thread": thread, "after_seq": after_seq, "epoch": epoch},
+                "cursor": dict(zip(_CURSOR, cursor, strict=True)),
                 "messages": bodies,
             }
-            self._frame = WaitMessagesResponse(messages=batch).SerializeToString()
-            self._cursor, self._bodies = cursor, bodies
-        return self._frame
+            last.frame = WaitMessagesResponse(messages=batch).SerializeToString()
+            last.cursor, last.bodies = cursor, bodies
+        return last.frame
+
+    def shorten(self, bodies: Sequence[bytes], trim: Trim) -> Sequence[bytes]:
+        """Returns the messages as `trim` shortens them."""
+        last = self._last_of(trim)
+        if bodies != last.whole:
+            last.whole, last.trimmed = bodies, trim.of(bodies)
+        return last.trimmed
+
+    def _last_of(self, trim: Trim | None) -> _Last:
+        last = self._last.get(trim)
+        if last is None:
+            if len(self._last) > MAX_TRIMS:
+                _, oldest, *_ = self._last  # the first is that of whole messages, which stays
+                del self._last[oldest]
+            last = self._last[trim] = _Last()
+        return last

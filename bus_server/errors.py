@@ -5,11 +5,12 @@ Exception
 │   │                           the request:
 │   ├── ValidationFailed        fields are missing or invalid, or it cannot be parsed
 │   ├── MessageTooLarge         a post exceeds a size limit
+│   ├── ContentBlocked          a text contains what looks like a key, and those are refused
 │   ├── MethodUnknown           the server does not have the method
 │   ├── ServiceUnknown          the server does not have the service of a health check
 │   │                           the caller:
 │   ├── TokenInvalid            no token where one is required, or an invalid or revoked one
-│   ├── TokenExpired            the token was rotated, and its grace is over
+│   ├── TokenExpired            the token was rotated, or its lifetime is over
 │   ├── AccessDenied            the caller is not allowed to do this
 │   │                           what the request names:
 │   ├── ThreadNotFound
@@ -24,7 +25,8 @@ Exception
 │   ├── ThreadClosed            it is closed or archived
 │   ├── CursorInvalid           a cursor is past its head, or of another epoch
 │   │                           limits:
-│   ├── QuotaExceeded           a quota is used up; retrying later does not help
+│   ├── RateLimited             more posts a minute than allowed; retry after the delay
+│   ├── QuotaExceeded           a quota is used up; retrying soon does not help
 │   ├── StorageFull             the disk is full
 │   │                           nothing was done, retry later:
 │   ├── Draining                the server is shutting down
@@ -38,6 +40,7 @@ Exception
 └── StoreRefused                the file cannot be used: the server does not start
 """
 
+import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
@@ -101,15 +104,29 @@ class MessageTooLarge(BusError):
         self.violations = ((field, f"at most {limit:,} bytes"),)
 
 
+class ContentBlocked(BusError):
+    """A text contains what looks like a key or a token, and the server refuses those."""
+
+    def __init__(self, rule: str, field: str) -> None:
+        """`rule`: what it looks like, by its name. `field`: the path of the text."""
+        # Neither the message nor its log may contain the text.
+        super().__init__(
+            f"{field} contains what looks like a secret ({rule}), and this server stores none; "
+            "remove it, or say where it is kept",
+            {"rule": rule},
+        )
+        self.violations = ((field, f"looks like a secret: {rule}"),)
+
+
 class TokenInvalid(BusError):
     """No token where one is required, or one that is malformed, unknown or revoked."""
 
 
 class TokenExpired(BusError):
-    """The token was rotated, and its grace is over."""
+    """The token was rotated and its grace is over, or its lifetime is."""
 
     def __init__(self) -> None:
-        super().__init__("the token expired: it was replaced by a new one")
+        super().__init__("the token expired: it was replaced by a new one, or its lifetime is over")
 
 
 class AccessDenied(BusError):
@@ -125,8 +142,18 @@ class ThreadNotFound(BusError):
         listed = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
         there = f"there is {', '.join(similar)}" if similar else ""
         super().__init__(f"no thread {listed}; {there or 'create it first, or check the name'}")
-        self.similar = similar
+        self.names, self.similar = names, similar
         self.resources = [("thread", name) for name in names[:20]]
+
+    def seen_through(self, prefixes: tuple[str, ...]) -> "ThreadNotFound":
+        """Returns the error for a token with thread prefixes: similar names may be hidden from it.
+
+        `prefixes`: the token's; empty: it has none.
+        """
+        if not prefixes or not self.similar:
+            return self
+        similar = [name for name in self.similar if name.startswith(prefixes)]
+        return ThreadNotFound(self.names, similar)
 
 
 class MessageNotFound(BusError):
@@ -179,7 +206,8 @@ class AgentExists(BusError):
     def __init__(self, name: str, *, unregistered: bool = False) -> None:
         if unregistered:
             message = (
-                f"agent {name} was unregistered, and its name cannot be used again; choose another"
+                f"agent {name} was unregistered; choose another name, or ask an operator to "
+                f"register it again: threadbus register {name} --token-file FILE"
             )
         else:
             message = (
@@ -241,8 +269,22 @@ class CursorInvalid(BusError):
         super().__init__(message, {"first_seq": 1, "head_seq": head_seq, "epoch": epoch})
 
 
+class RateLimited(BusError):
+    """There were too many posts. Nothing was done."""
+
+    def __init__(self, whose: str, limit: int, delay: float) -> None:
+        """`limit`: posts a minute. `delay`: seconds until there is room for this one."""
+        # Rounded up: with less, a client that obeys would be refused again.
+        self.retry_delay = math.ceil(delay * 1000) / 1000
+        super().__init__(
+            f"posts {whose} are limited to {limit:,} a minute; nothing was done, retry in "
+            f"{self.retry_delay:,.3g} s",
+            {"limit": limit},
+        )
+
+
 class QuotaExceeded(BusError):
-    """A quota, such as the number of open waits, is used up. Retrying later does not help."""
+    """A quota, such as the number of open waits, is used up. Retrying soon does not help."""
 
     def __init__(self, quota: str, limit: int, advice: str) -> None:
         """`quota`: what is limited, in the plural. `advice`: what the caller can do."""

@@ -4,14 +4,15 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from bus_server.errors import BusError, StoreBug, StoreFailed
-from bus_server.follow.loop import WaitResources
+from bus_server.follow.resources import WaitResources
 from bus_server.presence.presence import Presence
 from bus_server.presence.servers import Servers
 from bus_server.relay import Relay
 from bus_server.store.interface import AGENTS
+from bus_server.tokens import Tokens
 from bus_server.waits import Waits
 from threadbus.v1.bus_service_pb2 import WaitEnding
 
@@ -36,16 +37,15 @@ class Fallback:
         presence: Presence,
         servers: Servers,
         waits: Waits,
+        tokens: Tokens,
         relay: Relay,
-        clear_tokens: Callable[[], None],
     ) -> None:
-        """`clear_tokens`: called when another process may have revoked or rotated tokens."""
         self._resources = resources
         self._presence = presence
         self._servers = servers
         self._waits = waits
+        self._tokens = tokens
         self._relay = relay
-        self._clear_tokens = clear_tokens
         self._hinted = asyncio.Event()
         #: When the last complete look at other servers' commits began, on the store's clock.
         self._looked_time = resources.store.clock.now()
@@ -85,16 +85,14 @@ class Fallback:
     async def _refresh(self) -> bool:
         """Load what other processes committed. Returns False if the next poll must do so again."""
         store = self._resources.store
-        # Another process may have revoked tokens and edited messages.
-        self._clear_tokens()
+        # Another process may have edited messages, and ended tokens.
         self._resources.recent.clear()
-        tokens = self._waits.tokens()
-        ends = await store.expire_times(tokens) if tokens else {}
-        await self._waits.expire({token: ends.get(token) for token in tokens})
+        await self._tokens.refresh()
         began, since = store.clock.now(), self._looked_time - round(CHECKPOINT_DELAY * 1e6)
         for agent in self._presence.merge(await store.presence_rows(since)):
             await self._waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent)
         await self._servers.look()
         self._looked_time = began
         self._resources.cache.changed()
+        await self._resources.memberships.look_at_active()
         return await self._relay.look(self._resources.tails.heads())

@@ -7,8 +7,9 @@ from bus_server.errors import CursorInvalid, ThreadNotFound
 from bus_server.filter import Filter
 from bus_server.store import Head
 from bus_server.store.interface import Store
+from bus_server.trim import Trim
 
-#: Limits of a page: its bytes of messages; the rows read at a time if there is a filter; and the
+#: Limits of a page: its bytes of messages; the rows read at a time if they must be parsed; and the
 #: rows and bytes scanned in total, after which the page ends.
 PAGE_BYTES = 3 * 1024 * 1024
 PAGE_ROWS = 250
@@ -42,6 +43,8 @@ async def read_page(
     newest: bool,
     epoch: str,
     wanted: Filter,
+    trim: Trim | None = None,
+    max_bytes: int = 0,
 ) -> Page:
     """Returns a page of a thread: messages with after < seq < before that a filter matches.
 
@@ -52,13 +55,15 @@ async def read_page(
         newest: whether to return the newest messages of the range, instead of the oldest.
         epoch: the epoch of `after` and `before`; empty: not checked.
         wanted: the filter.
+        trim: how to shorten the messages; None: not at all.
+        max_bytes: the maximum bytes of the messages, if there are several; 0: no limit.
 
     Raises:
         ThreadNotFound: the thread does not exist, or was deleted during the call.
         CursorInvalid: `epoch` is not the thread's, or `after` is past its head.
         StoreFailed, StoreBusy, StoreBug: the store cannot be read.
     """
-    rows = limit if wanted.everything else PAGE_ROWS
+    rows = limit if wanted.everything and trim is None else PAGE_ROWS
     part = await store.excerpt(thread, after, before, rows, PAGE_BYTES, newest)
     head = part.head
     other = epoch not in ("", head.epoch)
@@ -76,20 +81,28 @@ async def read_page(
         left = limit - len(bodies)
         indices = await wanted.select(store, head.thread_id, part.rows)
         indices = indices[-left:] if newest else indices[:left]
-        # A full page ends at its last message: the rows beyond it count as not read.
-        seen = indices if len(indices) == left else range(len(part.rows))
         found = [part.rows[index][1] for index in indices]
+        if trim is not None:
+            found = trim.of(found)
+        spent = False
+        if max_bytes:
+            fitting = _fitting(found[::-1] if newest else found, max_bytes, size)
+            spent = fitting < len(found) or size + sum(map(len, found)) >= max_bytes
+            first, end = (len(found) - fitting, None) if newest else (0, fitting)
+            indices, found = indices[first:end], found[first:end]
+        # A full page ends at its last message: the rows beyond it count as not read.
+        seen = indices if spent or len(indices) == left else range(len(part.rows))
         if newest:
-            bodies, high = found + bodies, part.start + seen[0]
+            bodies, high = found + bodies, part.start + seen[0] if seen else high
         else:
-            bodies, low = bodies + found, part.start + seen[-1]
+            bodies, low = bodies + found, part.start + seen[-1] if seen else low
         if indices:
             last_seq = max(last_seq, part.start + indices[-1])
         size += sum(map(len, found))
         scanned += len(part.rows)
         scanned_bytes += sum(len(body) for _, body in part.rows)
         # One more message of the maximum size must still fit into a response of 4 MiB.
-        full = len(bodies) == limit or size > PAGE_BYTES // 4
+        full = spent or len(bodies) == limit or size > PAGE_BYTES // 4
         full = full or scanned >= PAGE_SCAN or scanned_bytes >= PAGE_SCAN_BYTES
         if full or high - low <= 1:
             break
@@ -97,3 +110,15 @@ async def read_page(
     if newest:
         return Page(bodies, last_seq, head, last, high, more=high - low > 1)
     return Page(bodies, last_seq, head, low, after + 1, more=high - low > 1)
+
+
+def _fitting(found: Sequence[bytes], max_bytes: int, size: int) -> int:
+    """Returns how many of these messages fit into a page that has `size` bytes of others.
+
+    The first message of a page always does.
+    """
+    for count, body in enumerate(found):
+        size += len(body)
+        if size > max_bytes and size > len(body):
+            return count
+    return len(found)

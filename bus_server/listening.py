@@ -22,6 +22,10 @@ logger = logging.getLogger(__name__)
 MAX_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
 
 
+#: The flags that turn TLS on together.
+_PAIR = ("--tls-cert", "--tls-key")
+
+
 class ServeError(Exception):
     """The server cannot start, or cannot go on. The message says why."""
 
@@ -29,31 +33,64 @@ class ServeError(Exception):
 def resolve(settings: Settings) -> tuple[Settings, str]:
     """Returns the settings with `auth` resolved, and who can reach the address.
 
-    The latter is "unix socket", "loopback", or "insecure" if other machines can reach it.
+    The latter is "unix socket", "loopback", or if other machines can reach it, "tls" or "insecure".
+    With TLS on loopback it is "loopback, tls"; with TLS but without tokens, "insecure, tls".
 
     Raises:
-        ServeError: the address is not valid; other machines can reach it and `insecure` is not set;
-            or the heartbeat interval is too long for the agent timeout.
+        ServeError: the address is not valid; other machines can reach it, there is no TLS or no
+            token is required, and `insecure` is not set; the settings of TLS do not go together; or
+            the heartbeat interval is too long for the agent timeout.
     """
+    tls = _has_tls(settings)
     if settings.listen.startswith("unix:"):
-        reach = "unix socket"
+        reach, auth = "unix socket", settings.auth or "open"
+        if tls:
+            raise ServeError(
+                f"--listen {settings.listen}: there is no TLS on a Unix socket, which only this "
+                "machine can reach; leave out --tls-cert and --tls-key"
+            )
     elif _is_loopback(settings.listen):
-        reach = "loopback"
-    elif settings.insecure:
-        reach = "insecure"
+        reach, auth = "loopback", settings.auth or "open"
     else:
-        raise ServeError(
-            f"{settings.listen} can be reached from other machines, and there is no TLS: listen on "
-            "127.0.0.1, or set --insecure if you trust the network"
-        )
+        auth = settings.auth or "required"
+        reach = "tls" if tls and auth == "required" else "insecure"
+        if reach == "insecure" and not settings.insecure:
+            raise ServeError(_unsafe(settings, tls=tls))
+    if tls and reach != "tls":
+        reach += ", tls"
     if settings.heartbeat_interval > settings.agent_timeout * 2 / 3:
         raise ServeError(
             f"--heartbeat-interval {settings.heartbeat_interval:g} is more than two thirds of "
             f"--agent-timeout {settings.agent_timeout:g}: agents would lapse when one heartbeat is "
             "late; raise the timeout, or lower the interval"
         )
-    auth = settings.auth or ("required" if reach == "insecure" else "open")
     return replace(settings, auth=auth), reach
+
+
+def _has_tls(settings: Settings) -> bool:
+    """Returns whether the settings ask for TLS. Raises ServeError if they do so in part."""
+    given = [settings.tls_cert, settings.tls_key]
+    if None not in given:
+        return True
+    if given == [None, None] and settings.tls_client_ca is None:
+        return False
+    missing = [flag for flag, path in zip(_PAIR, given, strict=True) if path is None]
+    present = next((flag for flag in _PAIR if flag not in missing), "--tls-client-ca")
+    raise ServeError(f"{present} is given without {' and '.join(missing)}: TLS needs both files")
+
+
+def _unsafe(settings: Settings, *, tls: bool) -> str:
+    """Returns why the server does not listen beyond this machine, and what to do."""
+    reach = f"{settings.listen} can be reached from other machines"
+    if tls:
+        return (
+            f"{reach}, and --auth open lets anyone there read and post: use --auth required, or "
+            "set --insecure if you trust the network"
+        )
+    return (
+        f"{reach}, and there is no TLS: listen on 127.0.0.1, give --tls-cert and --tls-key, or set "
+        "--insecure if you trust the network"
+    )
 
 
 def _is_loopback(listen: str) -> bool:
@@ -78,7 +115,7 @@ def listen(settings: Settings, add_port: Callable[[str], int]) -> Iterator[int]:
     never started.
 
     Args:
-        add_port: gRPC's `add_insecure_port`.
+        add_port: gRPC's `add_insecure_port`, or its `add_secure_port` with credentials.
 
     Raises:
         ServeError: the address is in use, or this process cannot listen on it for another reason.

@@ -5,9 +5,10 @@ import logging
 from collections.abc import Mapping
 
 from bus_server.errors import BusError, StoreBug
+from bus_server.memberships import Memberships
 from bus_server.recent import Recent
 from bus_server.store import Head
-from bus_server.store.interface import Store
+from bus_server.store.interface import AGENTS, Store
 from bus_server.tail import Tails
 
 logger = logging.getLogger(__name__)
@@ -23,12 +24,16 @@ class Relay:
     It learns of a commit by a hint, at once. Hints may be lost, so Fallback calls `look`, too.
     """
 
-    def __init__(self, store: Store, tails: Tails, recent: Recent) -> None:
+    def __init__(
+        self, store: Store, tails: Tails, recent: Recent, memberships: Memberships
+    ) -> None:
         self._store = store
+        self._memberships = memberships
         self._tails = tails
         self._recent = recent
-        #: The threads to look at.
+        #: The threads to look at: for the waits on them, and for those on all threads of an agent.
         self._hinted: set[str] = set()
+        self._changed: set[str] = set()
         self._available = asyncio.Event()
 
     def hint(self, changed: Mapping[str, int]) -> None:
@@ -40,6 +45,9 @@ class Relay:
             if self._tails.is_behind(name, seq):
                 self._hinted.add(name)
                 self._available.set()
+        if self._memberships.any():
+            self._changed |= changed.keys() - {AGENTS}
+            self._available.set()
 
     async def run(self) -> None:
         """Look at the threads of hints until cancelled."""
@@ -47,8 +55,10 @@ class Relay:
             await self._available.wait()
             self._available.clear()
             names, self._hinted = self._hinted, set()
+            changed, self._changed = self._changed, set()
             try:
                 await self.look(self._tails.heads(names))
+                await self._memberships.look(changed)
             except (BusError, StoreBug) as error:
                 logger.debug("cannot follow a hint (%s): the fallback will", error)
 

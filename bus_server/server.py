@@ -15,16 +15,26 @@ from pathlib import Path
 
 import grpc
 
-from bus_server import fd_limit, listening, memory
+from bus_server import fd_limit, listening, memory, tls
+from bus_server.audit import Audit, log_to
 from bus_server.auth import Auth, token_hash
 from bus_server.budget import Budget
 from bus_server.bus import Bus
 from bus_server.encoding import BatchEncoder
-from bus_server.errors import BusError, Draining, StoreBug, StoreFailed, StoreRefused
+from bus_server.errors import (
+    BusError,
+    Draining,
+    StoreBug,
+    StoreFailed,
+    StoreRefused,
+    TokenInvalid,
+)
 from bus_server.fallback import Fallback
-from bus_server.follow.loop import WaitResources
+from bus_server.follow.resources import WaitResources
 from bus_server.listening import ServeError
+from bus_server.memberships import Memberships
 from bus_server.operator_token import operator_token
+from bus_server.post_streams import PostStreams
 from bus_server.presence.agents import Agents
 from bus_server.presence.changes import Changes
 from bus_server.presence.checkpointer import Checkpointer
@@ -34,6 +44,7 @@ from bus_server.presence.positions import UnsavedPositions
 from bus_server.presence.presence import Presence
 from bus_server.presence.remote_waits import RemoteWaits
 from bus_server.presence.servers import Servers
+from bus_server.presence.token_uses import TokenUses
 from bus_server.recent import Recent
 from bus_server.relay import Relay
 from bus_server.services import admin_service, agent_service, bus_service, thread_service
@@ -46,6 +57,7 @@ from bus_server.store import SetOperatorToken
 from bus_server.store.interface import ServedStore, Store
 from bus_server.store.opening import located, open_store
 from bus_server.tail import Tails
+from bus_server.tokens import Tokens
 from bus_server.waits import Waits
 from bus_server.writer import Writer
 from threadbus.limits import MAX_CALL_BYTES
@@ -131,6 +143,8 @@ class Parts:
     remote: RemoteWaits
     relay: Relay
     fallback: Fallback
+    tokens: Tokens
+    uses: TokenUses
 
     def start(self, settings: Settings) -> list[asyncio.Task[None]]:
         """Start the background loops. Returns their tasks, which run until they are cancelled."""
@@ -152,13 +166,15 @@ def build(
 ) -> Parts:
     """Returns the parts of a server over a store, not started. Call it on the event loop.
 
-    `clear_tokens`: see Fallback.
+    `clear_tokens`: empties the cache of callers; see Tokens.
     """
     tails, recent, changes = Tails(), Recent(RECENT_BYTES), Changes()
+    memberships = Memberships(store)
     writer = Writer(
         store,
         tails,
         recent,
+        memberships,
         max_commands=settings.max_queued_posts,
         max_bytes=settings.max_queued_bytes,
     )
@@ -173,14 +189,19 @@ def build(
     remote = RemoteWaits(presence, changes)
     lease = max(settings.server_lease, 5 * settings.checkpoint_interval)
     servers = Servers(store, writer, waits, remote, changes, lease=lease)
-    participants = Participants(store, presence, positions, waits, remote, changes)
+    participants = Participants(store, presence, positions, waits, remote, changes, memberships)
     cache = ParticipantCache(changes)
-    resources = WaitResources(store, tails, recent, BatchEncoder(), participants, cache)
-    checkpointer = Checkpointer(writer, presence, positions, servers, changes)
-    relay = Relay(store, tails, recent)
+    resources = WaitResources(
+        store, tails, recent, BatchEncoder(), participants, cache, memberships
+    )
+    uses = TokenUses(changes, store.clock)
+    checkpointer = Checkpointer(writer, presence, positions, servers, uses, changes)
+    relay = Relay(store, tails, recent, memberships)
+    streams = PostStreams(store.clock)
+    tokens = Tokens(store, writer, waits, streams, clear_tokens)
     return Parts(
-        bus=Bus(resources, writer, presence, positions, checkpointer),
-        agents=Agents(store, writer, presence, waits, changes),
+        bus=Bus(resources, writer, presence, positions, checkpointer, streams),
+        agents=Agents(store, writer, presence, positions, waits, tokens, changes),
         presence=presence,
         waits=waits,
         writer=writer,
@@ -189,7 +210,9 @@ def build(
         servers=servers,
         remote=remote,
         relay=relay,
-        fallback=Fallback(resources, presence, servers, waits, relay, clear_tokens),
+        fallback=Fallback(resources, presence, servers, waits, tokens, relay),
+        tokens=tokens,
+        uses=uses,
     )
 
 
@@ -199,23 +222,39 @@ async def serve(settings: Settings) -> None:
     Ends the process with code 1 if draining takes longer than `drain_timeout`.
 
     Raises:
-        ServeError: it cannot listen on the address, `listening.resolve` refused the settings, or a
-            background task ended.
+        ServeError: it cannot listen on the address, `listening.resolve` refused the settings, the
+            certificate or key cannot be used, or a background task ended.
         StoreRefused: the database cannot be used.
         StoreLost: the store's files were removed, replaced or damaged. What could be saved was
             saved.
     """
     settings, reach = listening.resolve(located(settings))
+    if settings.audit_log is not None:
+        try:
+            log_to(settings.audit_log)
+        except OSError as error:
+            reason = error.strerror or error
+            raise ServeError(f"cannot write --audit-log {settings.audit_log}: {reason}") from error
     fd_limit.raise_limit()
     logging.getLogger("grpc._cython.cygrpc").addFilter(_worth_logging)
     server = grpc.aio.server(interceptors=[Authorization()], options=channel_options(settings))
-    with listening.listen(settings, server.add_insecure_port) as port:
-        await _serve(settings, server, lambda store: _announce(settings, store, port, reach))
+    certificates = tls.certificates(settings)
+    add_port = server.add_insecure_port
+    if certificates:
+        add_port = functools.partial(
+            server.add_secure_port, server_credentials=certificates.credentials()
+        )
+    with listening.listen(settings, add_port) as port:
+        announce = functools.partial(_announce, settings, port, reach)
+        await _serve(settings, server, certificates, announce)
     logger.info("stopped")
 
 
 async def _serve(
-    settings: Settings, server: grpc.aio.Server, started: Callable[[ServedStore], None]
+    settings: Settings,
+    server: grpc.aio.Server,
+    certificates: tls.Certificates | None,
+    started: Callable[[ServedStore], None],
 ) -> None:
     store = await open_store(settings)
     stop = asyncio.Event()
@@ -225,7 +264,7 @@ async def _serve(
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, _stop, stop, number)
     try:
-        await _run(settings, server, store, lambda: started(store), stop)
+        await _run(settings, server, certificates, store, lambda: started(store), stop)
     finally:
         await store.close()
 
@@ -239,6 +278,7 @@ def _stop(stop: asyncio.Event, number: signal.Signals) -> None:
 async def _run(
     settings: Settings,
     server: grpc.aio.Server,
+    certificates: tls.Certificates | None,
     store: ServedStore,
     started: Callable[[], None],
     stop: asyncio.Event,
@@ -247,12 +287,17 @@ async def _run(
 
     Raises StoreRefused if the store cannot be set up, and ServeError after a background task ended.
     """
-    auth = Auth(store, required=settings.auth == "required")
-    parts = build(store, settings, auth.clear_cache)
+    parts = build(store, settings, lambda: auth.clear_cache())
+    auth = Auth(store, parts.uses, required=settings.auth == "required")
     try:
         if token_file := settings.operator_token_file or store.token_file:
             token, replace = _operator_token(token_file), token_file == store.token_file
-            await store.commit([SetOperatorToken(token_hash(token), replace)])
+            done = await store.commit([SetOperatorToken(token_hash(token), replace)])
+            if isinstance(done.outcomes[0], TokenInvalid):
+                raise StoreRefused(
+                    f"the operator's token in {token_file} was revoked: delete the file; the next "
+                    "start creates a new one"
+                )
         elif settings.auth == "required":
             logger.warning(
                 "no --operator-token-file: agents can only be registered with an operator's token "
@@ -263,13 +308,19 @@ async def _run(
             await parts.servers.enter()
     except (BusError, StoreBug) as error:
         raise StoreRefused(f"cannot set up {store.name}: {error}") from error
-    for risk in dict.fromkeys([*store.risks(), *listening.risks(settings)]):
+    risks = [*store.risks(), *listening.risks(settings), *tls.risks(settings)]
+    for risk in dict.fromkeys(risks):
         logger.warning("%s", risk)
-    dispatcher, health = _add_services(server, settings, store, parts, auth)
+    audit = Audit()
+    dispatcher, health = _add_services(server, settings, store, parts, auth, audit)
     inspecting = asyncio.create_task(_inspect(store, health))
-    watches = (memory.trim_forever(), fd_limit.watch_forever())
+    watches = [memory.trim_forever(), fd_limit.watch_forever()]
+    if certificates:
+        watches.append(certificates.watch_forever())
     tasks = [*parts.start(settings), *(asyncio.create_task(watch) for watch in watches), inspecting]
     await server.start()
+    rights = {"auth": settings.auth, "thread_rights": settings.thread_rights}
+    audit.event("server_started", None, "", listen=settings.listen, **rights)
     _tune_gc()
     started()
 
@@ -283,6 +334,7 @@ async def _run(
     inspecting.cancel()  # or it would report SERVING
     health.set_serving(False)
     await _shut_down(server, settings, store, parts, dispatcher)
+    audit.close()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -300,15 +352,22 @@ def _operator_token(path: Path) -> str:
 
 
 def _add_services(
-    server: grpc.aio.Server, settings: Settings, store: ServedStore, parts: Parts, auth: Auth
+    server: grpc.aio.Server,
+    settings: Settings,
+    store: ServedStore,
+    parts: Parts,
+    auth: Auth,
+    audit: Audit,
 ) -> tuple[Dispatcher, Health]:
     """Add all services to a gRPC server. Returns their dispatcher and their health."""
     services = {
-        bus_service.SERVICE: bus_service.BusService(parts.bus, settings, store),
-        thread_service.SERVICE: thread_service.ThreadService(parts.bus),
-        agent_service.SERVICE: agent_service.AgentService(parts.agents, auth),
+        bus_service.SERVICE: bus_service.BusService(parts.bus, audit, settings, store),
+        thread_service.SERVICE: thread_service.ThreadService(parts.bus, settings),
+        agent_service.SERVICE: agent_service.AgentService(
+            parts.agents, parts.tokens, auth, settings
+        ),
         admin_service.SERVICE: admin_service.AdminService(
-            parts.servers.name, parts.waits, parts.remote
+            parts.tokens, parts.servers.name, parts.waits, parts.remote
         ),
     }
     timeout = settings.request_timeout
@@ -316,7 +375,7 @@ def _add_services(
     unread = Budget(settings.max_frame_bytes, timeout=timeout, what="the response")
     observer = _log_call if logger.isEnabledFor(logging.DEBUG) else None
     dispatcher = Dispatcher(
-        auth, parts.presence.seen, PendingReads(reading, timeout), unread, observer
+        auth, parts.presence.seen, PendingReads(reading, timeout), unread, audit, observer
     )
     for service, servicer in services.items():
         dispatcher.add(service, servicer)
@@ -407,7 +466,7 @@ async def _drain(parts: Parts, settings: Settings, store: ServedStore) -> None:
         os._exit(1)
 
 
-def _announce(settings: Settings, store: ServedStore, port: int, reach: str) -> None:
+def _announce(settings: Settings, port: int, reach: str, store: ServedStore) -> None:
     """Print on standard output that the server is listening. Log a warning if that fails."""
     where = settings.listen
     if not where.startswith("unix:"):
@@ -420,6 +479,7 @@ def _announce(settings: Settings, store: ServedStore, port: int, reach: str) -> 
                 "kind": store.kind,
                 "durability": settings.durability,
                 "auth": settings.auth,
+                "tls": settings.tls_cert is not None,
             }
         )
     else:

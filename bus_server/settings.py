@@ -35,6 +35,7 @@ class Range:
 Seconds = Annotated[float, Range("seconds", 0, _DAY)]
 PositiveSeconds = Annotated[float, Range("seconds", 0, _DAY, low_open=True)]
 Count = Annotated[int, Range("", 1, 2**31 - 1)]
+OptionalCount = Annotated[int, Range("", 0, 2**31 - 1)]
 Bytes = Annotated[int, Range("bytes", 1, 2**31 - 1)]
 ContentBytes = Annotated[int, Range("bytes", 1, MAX_MESSAGE_BYTES)]
 #: At least a few of the largest requests or responses must fit.
@@ -102,8 +103,25 @@ class Settings:
         "every call needs a token, and an operator registers agents. By default open on loopback "
         "and Unix sockets, else required.",
     )
+    tls_cert: Path | None = _setting(
+        None,
+        "The server's certificate, followed by those between it and its CA, in PEM format: the "
+        "server speaks TLS. It is read again when it changes.",
+    )
+    tls_key: Path | None = _setting(None, "The certificate's private key, in PEM format.")
+    tls_client_ca: Path | None = _setting(
+        None,
+        "CA certificates in PEM format: only clients with a certificate from one of them can "
+        "connect. Tokens still say who calls.",
+    )
+    thread_rights: Literal["owners", "everyone"] = _setting(
+        "owners",
+        "owners: a thread may be changed, closed and deleted by its creator, people and operators; "
+        "its participants may set its stage. everyone: by any caller.",
+    )
     insecure: bool = _setting(
-        False, "Allow a --listen address that other machines can reach, although there is no TLS."
+        False,
+        "Allow a --listen address that other machines can reach without TLS, or with --auth open.",
     )
     fallback_interval: Seconds = _setting(
         1.0,
@@ -157,6 +175,25 @@ class Settings:
     max_anonymous_waits: Count = _setting(
         20_000, "How many waits all anonymous callers together may have open."
     )
+    posts_per_minute: OptionalCount = _setting(
+        0,
+        "How many posts a minute one agent may make, and how many one thread may get: so many at "
+        "once, and as many again, evenly, over each minute. Further posts are refused with "
+        "RATE_LIMITED. Without a token, each connection counts by itself; operators are exempt. "
+        "Each server counts for itself. 0: no limit.",
+    )
+    threads_per_caller: OptionalCount = _setting(
+        0,
+        "How many threads one agent may create: so many at once, and as many again, evenly, over "
+        "each day. Further ones are refused with QUOTA_EXCEEDED. All callers without a token count "
+        "as one; operators are exempt. Each server counts for itself, since its start. 0: no "
+        "limit.",
+    )
+    agents_per_caller: OptionalCount = _setting(
+        0,
+        "How many agents one caller may register, counted as for --threads-per-caller. In open "
+        "mode, agents register without a token: this limits all of them together. 0: no limit.",
+    )
     max_streams: Count = _setting(
         1_000,
         "How many calls one connection may have open. Further calls are queued by the client's "
@@ -183,8 +220,18 @@ class Settings:
     keepalive_timeout: PositiveSeconds = _setting(
         10.0, "How long to wait for the reply to a ping before the connection is closed."
     )
+    refuse_secrets: bool = _setting(
+        False,
+        "Refuse posts, topics, stages and labels that contain a key or a token of a well-known "
+        "format, such as a private key or a token of GitHub.",
+    )
     json: bool = _setting(
         False, "Announce the start as one JSON object on standard output.", variable=False
+    )
+    audit_log: Path | None = _setting(
+        None,
+        "A file to which to append registrations, tokens, refusals and what operators do, one JSON "
+        "object in each line. By default they are logged on standard error.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "info",

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 TABLE: dict[type[errors.BusError], tuple[grpc.StatusCode, str]] = {
     errors.ValidationFailed: (_Code.INVALID_ARGUMENT, "VALIDATION_FAILED"),
     errors.MessageTooLarge: (_Code.INVALID_ARGUMENT, "MESSAGE_TOO_LARGE"),
+    errors.ContentBlocked: (_Code.INVALID_ARGUMENT, "CONTENT_BLOCKED"),
     errors.TokenInvalid: (_Code.UNAUTHENTICATED, "TOKEN_INVALID"),
     errors.TokenExpired: (_Code.UNAUTHENTICATED, "TOKEN_EXPIRED"),
     errors.AccessDenied: (_Code.PERMISSION_DENIED, "ACCESS_DENIED"),
@@ -41,6 +42,7 @@ TABLE: dict[type[errors.BusError], tuple[grpc.StatusCode, str]] = {
     errors.ExpectedSeqRequired: (_Code.FAILED_PRECONDITION, "EXPECTED_SEQ_REQUIRED"),
     errors.ThreadClosed: (_Code.FAILED_PRECONDITION, "THREAD_CLOSED"),
     errors.CursorInvalid: (_Code.OUT_OF_RANGE, "CURSOR_INVALID"),
+    errors.RateLimited: (_Code.RESOURCE_EXHAUSTED, "RATE_LIMITED"),
     errors.QuotaExceeded: (_Code.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED"),
     errors.StorageFull: (_Code.RESOURCE_EXHAUSTED, "STORAGE_FULL"),
     errors.Draining: (_Code.UNAVAILABLE, "DRAINING"),

@@ -186,7 +186,7 @@ class Tails:
         if known is not None and known.thread_id != head.thread_id:
             if known.thread_id < head.thread_id:
                 await self.end(name, known.epoch)
-        elif known is None or _is_later(head, known):
+        elif known is None or is_later(head, known):
             tail.head = head
             await tail.notify()
 
@@ -212,7 +212,7 @@ class Tails:
         )
 
 
-def _is_later(head: Head, known: Head) -> bool:
+def is_later(head: Head, known: Head) -> bool:
     """Returns whether a head of the same thread is later than the known one."""
     if head.epoch == known.epoch:
         return head.seq > known.seq

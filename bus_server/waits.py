@@ -1,7 +1,7 @@
 """The registry of open waits: which agent waits on which threads, and how to end its waits."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bus_server.errors import BusError, QuotaExceeded, TokenInvalid
@@ -9,13 +9,15 @@ from bus_server.filter import Filter
 from bus_server.store.clock import StoreClock
 from bus_server.store.facts import ANONYMOUS
 from bus_server.tail import Waiter
+from bus_server.trim import Trim
 from threadbus.v1.admin_service_pb2 import Wait
 from threadbus.v1.bus_service_pb2 import WaitEnding
 from threadbus.v1.message_pb2 import Cursor
 
-#: Where a wait starts: thread, after_seq and epoch. A plain tuple of strings and numbers: the
-#: garbage collector does not track it, and a Cursor would keep its whole request in memory.
-Start = tuple[str, int, str]
+#: Where a wait starts: thread, after_seq, epoch and hidden_seq of a cursor. A plain tuple of
+#: strings and numbers: the garbage collector does not track it, and a Cursor would keep its whole
+#: request in memory.
+Start = tuple[str, int, str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +27,9 @@ class WaitRequest:
     starts: Sequence[Start]
     filter: Filter
     max_messages: int  # 0: no limit
-    min_messages: int  # ends the wait, once it has caught up; 0: does not end it
+    #: How many messages end the wait, once it has caught up; 0: it does not end for this reason.
+    min_messages: int
+    count_all: bool  # whether min_messages counts those that do not wake the caller, too
     max_wait: float | None  # None: no limit
     time_remaining: float | None  # until the call's deadline; None: it has none
     keepalive_interval: float
@@ -35,6 +39,12 @@ class WaitRequest:
     #: When the token expires, in microseconds on the store's clock; 0: never.
     expire_time: int = 0
     include_participants: bool = False
+    #: Wait on all threads of the agent whose names begin with one of the prefixes (empty: on all).
+    #: `starts` then has only those that do not start at its read_seq.
+    all_my_threads: bool = False
+    prefixes: tuple[str, ...] = ()
+    max_bytes: int = 0  # of messages, as they are sent; 0: no limit
+    trim: Trim | None = None  # how to shorten them; None: not at all
     #: The address of the caller's connection.
     peer: str = ""
 
@@ -43,7 +53,17 @@ class OpenWait:
     """The entry of one WaitMessages call in Waits."""
 
     __slots__ = (
-        *("agent", "cursors", "ended", "expire_time", "filter", "number", "peer", "start_time"),
+        *(
+            "agent",
+            "all_my_threads",
+            "cursors",
+            "ended",
+            "expire_time",
+            "filter",
+            "number",
+            "peer",
+            "start_time",
+        ),
         *("threads", "token", "waiter"),
     )
 
@@ -54,7 +74,9 @@ class OpenWait:
         self.token = request.token
         #: When that token expires, in microseconds on the store's clock; 0: never.
         self.expire_time = request.expire_time
-        self.threads = tuple(name for name, _, _ in request.starts)
+        #: Without those of `all_my_threads`.
+        self.threads = () if request.all_my_threads else tuple(start[0] for start in request.starts)
+        self.all_my_threads = request.all_my_threads
         self.filter = request.filter
         self.peer = request.peer
         #: When it was opened, in microseconds since the Unix epoch, and its number. Set by
@@ -69,14 +91,19 @@ class OpenWait:
 
     def to_proto(self) -> Wait:
         """Returns the wait as ListWaits lists it, without the threads that were deleted."""
-        found = Wait(agent=self.agent or ANONYMOUS, threads=self.cursors(), peer=self.peer)
+        found = Wait(
+            agent=self.agent or ANONYMOUS,
+            threads=self.cursors(),
+            peer=self.peer,
+            all_my_threads=self.all_my_threads,
+        )
         found.start_time.FromMicroseconds(self.start_time)
         return found
 
     async def end(self, how: WaitEnding.Reason.ValueType | BusError) -> None:
         """End the wait as soon as its current frame is sent. `how`: as in `ended`."""
         self.ended = how
-        await self._notify()
+        await self.notify()
 
     async def expire(self, expire_time: int) -> None:
         """Change the time at which its token expires, and wake the wait.
@@ -84,9 +111,10 @@ class OpenWait:
         `expire_time`: in microseconds on the store's clock; 0: never.
         """
         self.expire_time = expire_time
-        await self._notify()
+        await self.notify()
 
-    async def _notify(self) -> None:
+    async def notify(self) -> None:
+        """Wake the wait, if it has begun."""
         if self.waiter is not None:
             await self.waiter.notify()
 
@@ -121,8 +149,9 @@ class Waits:
         #: By number, in the order they were opened. Numbers are never reused.
         self._open: dict[int, OpenWait] = {}
         self._last_number = 0
-        #: By thread.
+        #: By thread; those on all threads of their agents, by agent.
         self._on: dict[str, set[OpenWait]] = {}
+        self._on_all: dict[str, set[OpenWait]] = {}
 
     def add(self, wait: OpenWait) -> None:
         """Add a wait, until `remove`. Raises QuotaExceeded if its agent has the maximum open.
@@ -148,6 +177,8 @@ class Waits:
         self._counts[wait.agent] += 1
         for thread in wait.threads:
             self._on.setdefault(thread, set()).add(wait)
+        if wait.all_my_threads:
+            self._on_all.setdefault(wait.agent, set()).add(wait)
 
     def remove(self, wait: OpenWait) -> None:
         """Remove a wait that has ended. Call it once for each `add` that did not raise."""
@@ -159,10 +190,21 @@ class Waits:
             self._on[thread].discard(wait)
             if not self._on[thread]:
                 del self._on[thread]
+        if wait.all_my_threads:
+            self._on_all[wait.agent].discard(wait)
+            if not self._on_all[wait.agent]:
+                del self._on_all[wait.agent]
 
     def on(self, thread: str) -> Iterator[OpenWait]:
-        """Yields the open waits on a thread, except those of anonymous callers."""
+        """Yields the open waits on a thread, except those of anonymous callers.
+
+        Without those on all threads of an agent: see `on_all`.
+        """
         return (wait for wait in self._on.get(thread, ()) if wait.agent)
+
+    def on_all(self, agent: str) -> Collection[OpenWait]:
+        """Returns the open waits on all threads of an agent."""
+        return self._on_all.get(agent, ())
 
     def find(self, agent: str, thread: str, after: int) -> list[tuple[int, OpenWait]]:
         """Returns open waits, each with its number, in ascending order.
@@ -180,11 +222,22 @@ class Waits:
             and (not thread or thread in wait.threads)
         ]
 
-    async def end(self, how: WaitEnding.Reason.ValueType | BusError, *, agent: str) -> None:
-        """End the waits of an agent. `how`: as in `OpenWait.ended`."""
+    async def end(
+        self, how: WaitEnding.Reason.ValueType | BusError, *, agent: str, only: bytes = b""
+    ) -> None:
+        """End the waits of an agent.
+
+        Args:
+            how: as in `OpenWait.ended`.
+            only: only those that were opened with this token; empty: all.
+        """
         for wait in list(self._open.values()):
-            if wait.agent == agent:
+            if wait.agent == agent and only in (b"", wait.token):
                 await wait.end(how)
+
+    def count(self, agent: str, token: bytes) -> int:
+        """Returns how many waits an agent has opened with a token."""
+        return sum(each.agent == agent and each.token == token for each in self._open.values())
 
     async def end_all(self, error: Callable[[], BusError]) -> None:
         """End every wait with an error. `error` creates one for each."""

@@ -9,6 +9,7 @@ from bus_server import fair_queue
 from bus_server.errors import BusError, StoreBusy
 from bus_server.fair_queue import FairQueue
 from bus_server.load import Load
+from bus_server.memberships import Memberships
 from bus_server.recent import Recent
 from bus_server.store import Append, AppendMany, Command, Commit
 from bus_server.store.interface import AGENTS, Store
@@ -71,7 +72,14 @@ class Writer:
     """
 
     def __init__(
-        self, store: Store, tails: Tails, recent: Recent, *, max_commands: int, max_bytes: int
+        self,
+        store: Store,
+        tails: Tails,
+        recent: Recent,
+        memberships: Memberships,
+        *,
+        max_commands: int,
+        max_bytes: int,
     ) -> None:
         """
         Args:
@@ -82,6 +90,7 @@ class Writer:
         self._store = store
         self._tails = tails
         self._recent = recent
+        self._memberships = memberships
         self._max_commands = max_commands
         self._max_bytes = max_bytes
         self._queue: FairQueue[_Queued] = FairQueue()
@@ -245,6 +254,7 @@ class Writer:
             await self._tails.advance(name, head)
         for name, epoch in commit.deleted:
             await self._tails.end(name, epoch)
+        await self._memberships.committed(commit)
         changed = {name: head.seq for name, head in commit.heads.items()}
         changed |= {name: 0 for name, _ in commit.deleted}
         if commit.agents_changed:

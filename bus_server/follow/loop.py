@@ -3,23 +3,18 @@
 import asyncio
 import functools
 import random
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Protocol
 
 from google.protobuf.duration_pb2 import Duration
 
 from bus_server.budget import SMALL
-from bus_server.encoding import BatchEncoder
 from bus_server.errors import BusError, StoreBusy, ThreadNotFound, TokenExpired
-from bus_server.follow.position import WaitPosition
-from bus_server.presence.participant_cache import ParticipantCache
-from bus_server.presence.participants import Participants
-from bus_server.recent import Recent
+from bus_server.follow.position import WaitPosition, cursors
+from bus_server.follow.resources import Frames, WaitResources
+from bus_server.follow.wakes import count_waking
 from bus_server.store import Row
-from bus_server.store.interface import Store
-from bus_server.tail import Tails, Waiter
+from bus_server.tail import Waiter
 from bus_server.waits import OpenWait, WaitRequest
 from threadbus.limits import MAX_MESSAGE_BYTES
 from threadbus.v1.bus_service_pb2 import (
@@ -29,13 +24,12 @@ from threadbus.v1.bus_service_pb2 import (
     WaitResync,
     WaitStarted,
 )
-from threadbus.v1.message_pb2 import Cursor
 
 #: Limits of a frame, in bytes of messages and in messages. One message is always allowed.
 FRAME_BYTES = 1024 * 1024
 FRAME_MESSAGES = 1_000
-#: Maximum number of messages that a filter parses at a time, which takes the event loop half a
-#: millisecond.
+#: Maximum number of messages that are parsed at a time, to filter or to shorten them. The former
+#: takes the event loop half a millisecond.
 FILTER_MESSAGES = 250
 
 #: Seconds to wait for room for a frame before checking whether the wait must end.
@@ -49,42 +43,6 @@ TICK = 0.5
 _NOTHING = nullcontext()
 
 
-class Frames(Protocol):
-    """The outgoing frames of a call."""
-
-    @property
-    def timeout(self) -> float:
-        """The default timeout of `reserve`, in seconds."""
-
-    async def reserve(self, size: int, timeout: float | None = None) -> None:
-        """Wait for room for a frame of about `size` bytes, and reserve it.
-
-        Raises StoreBusy if there is none within `timeout` seconds (None: within `self.timeout`), or
-        if too many calls wait for room.
-        """
-
-    def send(self, frame: bytes) -> Awaitable[None]:
-        """Send a serialised WaitMessagesResponse. Completes when the next one may be sent.
-
-        Raises StoreBusy if no room was reserved, and there is none in time.
-        """
-
-    def release(self) -> None:
-        """Release the room reserved for a frame that will not be sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class WaitResources:
-    """The objects that all wait loops of a server share."""
-
-    store: Store
-    tails: Tails
-    recent: Recent
-    encoder: BatchEncoder
-    participants: Participants
-    cache: ParticipantCache
-
-
 class WaitLoop:
     """The loop that sends the frames of one wait. It runs in the task of the call.
 
@@ -93,9 +51,10 @@ class WaitLoop:
     """
 
     __slots__ = (
-        *("_clock", "_cramped_since", "_cut", "_deadline", "_delivered", "_expire_time"),
-        *("_frames", "_keepalive_at", "_last_pass", "_limited", "_max_wait_at", "_open"),
-        *("_positions", "_request", "_resources", "_silence", "_tick"),
+        *("_bytes", "_clock", "_cramped_since", "_cut", "_deadline", "_delivered"),
+        *("_expire_time", "_frames", "_keepalive_at", "_last_pass", "_limited", "_max_wait_at"),
+        *("_open", "_positions", "_request", "_resources", "_silence", "_spent", "_tick"),
+        "_woken",
     )
 
     def __init__(self, request: WaitRequest, resources: WaitResources, frames: Frames) -> None:
@@ -104,14 +63,18 @@ class WaitLoop:
         self._frames = frames
         self._open = OpenWait(request)
         self._positions: tuple[WaitPosition, ...] = ()
-        #: Number of messages sent.
-        self._delivered = 0
+        #: Number of messages sent, and their bytes if max_bytes limits them.
+        self._delivered = self._bytes = 0
+        #: Whether no further message is within max_bytes.
+        self._spent = False
+        #: Number of those that count in min_messages, as far as it matters.
+        self._woken = 0
         # The times below are on the event loop's clock unless stated otherwise.
         clock = asyncio.get_running_loop().time
         self._clock = clock
         self._max_wait_at = None if request.max_wait is None else clock() + request.max_wait
         self._deadline: float | None = None
-        #: When to abort a pass over the threads: soon after `_deadline`.
+        #: When to abort a pass over the threads: soon after `_deadline`. 0: there is none.
         self._cut = 0.0
         if request.time_remaining is not None:
             # Random: many waits may have the same deadline, and they cannot all end at once.
@@ -184,22 +147,29 @@ class WaitLoop:
             for start, tail in zip(self._request.starts, waiter.tails, strict=True)
         )
         # Bound to the positions, as a method of the loop would be a reference cycle.
-        self._open.cursors = functools.partial(_cursors, self._positions)
+        self._open.cursors = functools.partial(cursors, self._positions)
         self._open.waiter = waiter
         return True
 
     async def _start(self) -> None:
+        await self._send_started(self._positions)
+
+    async def _send_started(self, positions: Sequence[WaitPosition]) -> None:
         granted = Duration()
         granted.FromMilliseconds(round(self._request.keepalive_interval * 1000))
         # A position for which a resync follows is sent as requested: if the connection breaks
         # before the resync frame, the next wait must get the same resync.
-        positions = [p.to_proto(p.requested if p.resync else None) for p in self._positions]
-        started = WaitStarted(threads=positions, keepalive_interval=granted)
+        threads = [p.to_proto(p.requested if p.resync else None) for p in positions]
+        started = WaitStarted(threads=threads, keepalive_interval=granted)
         await self._send(WaitMessagesResponse(started=started))
-        for p in self._positions:
-            if p.resync is not None:
-                resync = WaitResync(reason=p.resync, position=p.to_proto(), requested=p.requested)
-                await self._send(WaitMessagesResponse(resync=resync))
+        for p in positions:
+            await self._send_resync(p)
+
+    async def _send_resync(self, p: WaitPosition) -> None:
+        """Send a `resync` if the wait cannot continue from the requested cursor."""
+        if p.resync is not None:
+            resync = WaitResync(reason=p.resync, position=p.to_proto(), requested=p.requested)
+            await self._send(WaitMessagesResponse(resync=resync))
 
     def _participants_held(self, waiter: Waiter) -> AbstractContextManager[None]:
         """Returns a context manager that holds the threads' participants, if they are wanted."""
@@ -224,12 +194,15 @@ class WaitLoop:
             await self._end(reason)
             return True
         if self._clock() >= self._keepalive_at:
-            positions = [p.to_proto() for p in self._positions if p.sent_after != p.after]
-            await self._send(WaitMessagesResponse(keepalive=WaitKeepalive(threads=positions)))
+            await self._keep_alive()
         self._expire_time = self._open.expire_time
         if skipped:
             await asyncio.sleep(0)  # as nothing was sent, no other task has run
         return False
+
+    async def _keep_alive(self) -> None:
+        positions = [p.to_proto() for p in self._positions if p.sent_after != p.after]
+        await self._send(WaitMessagesResponse(keepalive=WaitKeepalive(threads=positions)))
 
     def _next_time(self) -> float:
         """Returns when the loop must run again, on the event loop's clock."""
@@ -283,7 +256,8 @@ class WaitLoop:
         ThreadNotFound, StoreBusy as `_reserve`, and what the store raises.
         """
         resources, wanted = self._resources, self._request.filter
-        most = FILTER_MESSAGES if wanted.parses else FRAME_MESSAGES
+        parses = wanted.parses or self._request.trim is not None
+        most = FILTER_MESSAGES if parses else FRAME_MESSAGES
         head, upto = p.head, min(p.target, p.after + most)
         rows, size = resources.recent.read(head.epoch, p.after, upto, FRAME_BYTES)
         size = size if rows else MAX_MESSAGE_BYTES
@@ -298,10 +272,24 @@ class WaitLoop:
                 self._frames.release()
                 await self._look_again(p)
                 return None
-        frame = self._frame(p, rows, await wanted.select(resources.store, head.thread_id, rows))
+        indices = await wanted.select(resources.store, head.thread_id, rows)
+        bodies = self._take(rows, indices)
+        indices = indices[: len(bodies)]
+        work = await self._count(head.thread_id, [rows[index] for index in indices])
+        frame = self._frame(p, rows, indices, bodies, work)
         if frame is None:
             self._frames.release()
         return frame
+
+    async def _count(self, thread_id: int, rows: Sequence[Row]) -> bool:
+        """Count the rows in `_woken`. Returns whether they are work for the caller."""
+        request = self._request
+        most = 0 if request.count_all else max(request.min_messages - self._woken, 0)
+        woken, work = await count_waking(
+            self._resources.store, thread_id, rows, request.agent, most
+        )
+        self._woken += len(rows) if request.count_all else woken
+        return work
 
     async def _look_again(self, p: WaitPosition) -> None:
         """Look what became of a thread whose messages are missing.
@@ -334,26 +322,70 @@ class WaitLoop:
         self._cramped_since = 0.0
         return True
 
-    def _frame(self, p: WaitPosition, rows: Sequence[Row], wanted: Sequence[int]) -> bytes | None:
+    def _frame(
+        self,
+        p: WaitPosition,
+        rows: Sequence[Row],
+        wanted: Sequence[int],
+        bodies: Sequence[bytes],
+        work: bool,
+    ) -> bytes | None:
         """Advance past these rows. Returns a frame of those with the `wanted` indices.
 
-        None if there are none.
+        None if there are none. `bodies`: these, shortened. `work`: whether they are work for the
+        caller.
         """
-        if self._request.max_messages:
-            wanted = wanted[: self._request.max_messages - self._delivered]
-        self._delivered += len(wanted)
         start = p.after + 1
-        # A full wait stops at its last message: later ones may be wanted by the next wait.
-        p.after = start + wanted[-1] if self._full else p.after + len(rows)
+        count = len(rows)
+        if self._full:  # it stops at its last message: later ones may be wanted by the next wait
+            count = wanted[-1] + 1 if wanted else 0
+        hidden = self._request.filter.first_hidden(rows[:count], wanted)
+        p.advance(p.after + count, 0 if hidden is None else start + hidden)
         if not wanted:
             return None
+        return self._encoded(p, bodies, start + wanted[-1], work)
+
+    def _take(self, rows: Sequence[Row], wanted: Sequence[int]) -> Sequence[bytes]:
+        """Returns the first of the rows with the `wanted` indices that the limits allow, shortened.
+
+        Counts them as delivered.
+        """
+        request = self._request
+        if request.max_messages:
+            wanted = wanted[: request.max_messages - self._delivered]
+        bodies: Sequence[bytes] = [rows[index][1] for index in wanted]
+        if request.trim is not None:
+            bodies = self._resources.encoder.shorten(bodies, request.trim)
+        if request.max_bytes:
+            bodies = self._within_max_bytes(bodies)
+        self._delivered += len(bodies)
+        return bodies
+
+    def _encoded(self, p: WaitPosition, bodies: Sequence[bytes], upto: int, work: bool) -> bytes:
+        """Returns a frame of messages, of which `upto` is the last seq, with the position.
+
+        `work`: whether they are work for the caller.
+        """
         # Set before it is sent: the agent may report it as read before the send returns.
         p.sent_after = p.after
-        head, upto = p.head, start + wanted[-1]
-        senders = {rows[index][0] for index in wanted}
-        self._resources.participants.delivered(self._request.agent, p.name, head, upto, senders)
-        bodies = [rows[index][1] for index in wanted]
-        return self._resources.encoder.encode(p.name, p.after, p.epoch, bodies)
+        resources, request = self._resources, self._request
+        resources.participants.delivered(request.agent, p.name, p.head, upto, work)
+        cursor = p.name, p.after, p.epoch, p.hidden
+        return resources.encoder.encode(*cursor, bodies, request.trim)
+
+    def _within_max_bytes(self, bodies: Sequence[bytes]) -> Sequence[bytes]:
+        """Returns the first messages that are within max_bytes, and counts their bytes.
+
+        The first message of the wait always is.
+        """
+        most = self._request.max_bytes
+        for count, body in enumerate(bodies):
+            if self._bytes and self._bytes + len(body) > most:
+                self._spent = True
+                return bodies[:count]
+            self._bytes += len(body)
+        self._spent = self._bytes >= most
+        return bodies
 
     async def _send_participants(self) -> None:
         """Send the changes of each thread's participants since the last frame."""
@@ -374,12 +406,16 @@ class WaitLoop:
 
     @property
     def _full(self) -> bool:
-        return 0 < self._request.max_messages <= self._delivered
+        return self._spent or 0 < self._request.max_messages <= self._delivered
 
     async def _limit(self, at: float) -> None:
-        """Once max_wait is over, limit delivery to what has been committed. Raises ThreadNotFound.
+        """Once max_wait is over, limit delivery to what has been committed.
 
         `at` is when max_wait is over, on the event loop's clock.
+
+        Raises:
+            ThreadNotFound: A thread was deleted.
+            StoreBusy: The store did not say before the call's deadline what has been committed.
         """
         if self._clock() < at:
             return
@@ -388,7 +424,11 @@ class WaitLoop:
             for p in self._positions:
                 p.limit = p.start_seq
             return
-        heads = await self._resources.store.heads([p.name for p in self._positions])
+        try:
+            async with asyncio.timeout_at(self._cut or None):
+                heads = await self._resources.store.heads([p.name for p in self._positions])
+        except TimeoutError:
+            raise StoreBusy("the store cannot be read: there may be new messages") from None
         for p in self._positions:  # another server's commits count, too
             if p.name not in heads:
                 raise ThreadNotFound([p.name])
@@ -401,24 +441,25 @@ class WaitLoop:
 
         Raises TokenExpired, ThreadNotFound, and the error with which the wait was ended.
         """
-        positions, now = self._positions, self._clock()
-        expires_at = self._expires_at
+        now, expires_at = self._clock(), self._expires_at
         if expires_at is not None and now >= expires_at:
             raise TokenExpired
         if isinstance(self._open.ended, BusError):
             raise self._open.ended
         if self._open.ended is not None:
             return self._open.ended
+        if self._spent:
+            return WaitEnding.REASON_MAX_BYTES
         if self._full:
             return WaitEnding.REASON_MAX_MESSAGES
-        enough = 0 < self._request.min_messages <= self._delivered
-        if enough and all(p.caught_up for p in positions):
+        enough = 0 < self._request.min_messages <= self._woken
+        if enough and self._is_caught_up():
             return WaitEnding.REASON_MIN_MESSAGES
-        if all(map(WaitPosition.finished, positions)):
+        if self._is_finished():
             return WaitEnding.REASON_THREADS_CLOSED
         if self._resources.tails.draining:
             return WaitEnding.REASON_DRAINING
-        if self._limited and all(map(WaitPosition.reached, positions)):
+        if self._limited and self._reached():
             return WaitEnding.REASON_MAX_WAIT
         if self._deadline is not None and now >= self._deadline:
             # One more pass sends what was committed until now, at most one frame for each thread.
@@ -427,11 +468,27 @@ class WaitLoop:
             self._last_pass = True
         return None
 
+    def _reached(self) -> bool:
+        """Returns whether all was delivered for now. Raises ThreadNotFound."""
+        return all(map(WaitPosition.reached, self._positions))
+
+    def _is_caught_up(self) -> bool:
+        return all(p.caught_up for p in self._positions)
+
+    def _is_finished(self) -> bool:
+        return all(map(WaitPosition.finished, self._positions))
+
     async def _end(self, reason: WaitEnding.Reason.ValueType) -> None:
-        ending = WaitEnding(reason=reason, threads=[p.to_proto() for p in self._positions])
+        frame = self._ending(reason)
+        frame.ending.threads.extend(p.to_proto() for p in self._positions)
+        await self._send(frame)
+
+    def _ending(self, reason: WaitEnding.Reason.ValueType) -> WaitMessagesResponse:
+        """Returns the last frame, without threads."""
+        ending = WaitEnding(reason=reason)
         if reason == WaitEnding.REASON_DRAINING:
             ending.retry_delay.FromMilliseconds(random.randint(100, 1000))  # noqa: S311
-        await self._send(WaitMessagesResponse(ending=ending))
+        return WaitMessagesResponse(ending=ending)
 
     async def _send(self, frame: WaitMessagesResponse) -> None:
         await self._send_bytes(frame.SerializeToString())
@@ -439,8 +496,3 @@ class WaitLoop:
     async def _send_bytes(self, frame: bytes) -> None:
         await self._frames.send(frame)
         self._keepalive_at = -(-(self._clock() + self._silence) // self._tick) * self._tick
-
-
-def _cursors(positions: Sequence[WaitPosition]) -> list[Cursor]:
-    """Returns the cursor in each thread that has not been deleted."""
-    return [p.cursor for p in positions if not p.tail.deleted]

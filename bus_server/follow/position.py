@@ -1,12 +1,12 @@
 """The position of a wait in one of its threads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from bus_server.errors import ThreadNotFound
 from bus_server.presence.participant_cache import CachedParticipants
 from bus_server.store import Head
 from bus_server.store.epochs import shared_seq
-from bus_server.tail import Tail
 from bus_server.waits import Start
 from threadbus.v1.agent_pb2 import Participant
 from threadbus.v1.bus_service_pb2 import WaitMessagesResponse, WaitResync
@@ -14,24 +14,33 @@ from threadbus.v1.message_pb2 import Cursor
 from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, ThreadPosition
 
 
+class KnownHead(Protocol):
+    """What is known of a thread: see Tail."""
+
+    head: Head | None
+    deleted: bool
+
+
 class WaitPosition:
     """The position of a wait in one thread, and what frames have reported of it."""
 
     __slots__ = (
-        *("after", "cached", "caught_up", "epoch", "limit", "name", "participants"),
-        *("requested_after", "requested_epoch", "resync", "sent_after", "sent_version"),
-        *("start_seq", "tail"),
+        *("after", "cached", "caught_up", "epoch", "hidden", "limit", "name", "participants"),
+        *("resync", "sent_after", "sent_version", "start", "start_seq", "tail"),
     )
 
-    def __init__(self, start: Start, tail: Tail, head: Head) -> None:
-        self.name, self.requested_after, self.requested_epoch = start
+    def __init__(self, start: Start, tail: KnownHead, head: Head) -> None:
+        self.start = start
+        self.name, requested_after, requested_epoch, hidden = start
         self.tail = tail
         #: Seq of the head when the wait began, at which the wait has caught up.
         self.start_seq = head.seq
         #: The last seq to deliver. None until max_wait is over.
         self.limit: int | None = None
         #: The last seq that was delivered or filtered out.
-        self.after = self.requested_after
+        self.after = requested_after
+        #: The lowest seq up to `after` that a filter hid; 0: none.
+        self.hidden = hidden
         #: The thread's epoch, to which `after` belongs.
         self.epoch = head.epoch
         #: `after` as reported by the last frame.
@@ -44,22 +53,30 @@ class WaitPosition:
         #: Their version that was last sent, -1: none yet; and the participants in it.
         self.sent_version = -1
         self.participants: Mapping[str, Participant] = {}
-        if self.requested_epoch not in ("", head.epoch):
+        if requested_epoch not in ("", head.epoch):
             self.resync = WaitResync.REASON_EPOCH_CHANGED
-        elif self.requested_after > head.seq:
+        elif requested_after > head.seq:
             self.resync = WaitResync.REASON_CURSOR_AHEAD
         if self.resync is not None:
-            self.after = _shared(self.requested, head)
+            self._go_back(_shared(self.requested, head))
 
     @property
     def requested(self) -> Cursor:
         """The cursor in the request."""
-        return Cursor(thread=self.name, after_seq=self.requested_after, epoch=self.requested_epoch)
+        thread, after_seq, epoch, hidden_seq = self.start
+        return Cursor(thread=thread, after_seq=after_seq, epoch=epoch, hidden_seq=hidden_seq)
 
     @property
     def cursor(self) -> Cursor:
         """The cursor to continue from, in the epoch that `after` belongs to."""
-        return Cursor(thread=self.name, after_seq=self.after, epoch=self.epoch)
+        return Cursor(
+            thread=self.name, after_seq=self.after, epoch=self.epoch, hidden_seq=self.hidden
+        )
+
+    def advance(self, upto: int, hidden: int) -> None:
+        """Move to seq `upto`. `hidden`: the lowest seq on the way that a filter hid; 0: none."""
+        self.after = upto
+        self.hidden = self.hidden or hidden
 
     def follow_epoch(self) -> WaitMessagesResponse | None:
         """Continue in the thread's new epoch, if it has one. Returns the frame that says so.
@@ -70,7 +87,8 @@ class WaitPosition:
         if head.epoch == self.epoch:
             return None
         before = self.cursor
-        self.after, self.epoch = _shared(before, head), head.epoch
+        self._go_back(_shared(before, head))
+        self.epoch = head.epoch
         self.start_seq = min(self.start_seq, head.seq)
         if self.limit is not None:
             self.limit = min(self.limit, head.seq)
@@ -126,6 +144,11 @@ class WaitPosition:
             state=self.head.state,
         )
 
+    def _go_back(self, after: int) -> None:
+        self.after = after
+        if self.hidden > after:
+            self.hidden = 0
+
 
 def _shared(cursor: Cursor, head: Head) -> int:
     """Returns the last seq up to the cursor's that its epoch is known to share with the head's.
@@ -134,3 +157,8 @@ def _shared(cursor: Cursor, head: Head) -> int:
     """
     shared = shared_seq(head.epoch, cursor.epoch) or 0
     return max(min(cursor.after_seq, shared), head.first_seq - 1)
+
+
+def cursors(positions: Sequence[WaitPosition]) -> list[Cursor]:
+    """Returns the cursor in each thread that has not been deleted."""
+    return [p.cursor for p in positions if not p.tail.deleted]

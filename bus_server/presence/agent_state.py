@@ -134,5 +134,5 @@ class Heartbeat:
     status_text: str
     #: Seconds for which the agent may be silent; None: the server's agent timeout.
     lease: float | None
-    #: What it has read: (thread, seq, epoch) for each thread. An empty epoch matches any.
-    read_cursors: Sequence[tuple[str, int, str]]
+    #: What it has read, as Participants.read takes it.
+    read_cursors: Sequence[tuple[str, int, str, int]]

@@ -1,12 +1,14 @@
-"""Registered agents: their registration, sessions, tokens and current presence."""
+"""Registered agents: their registration, sessions and current presence."""
 
 from collections.abc import Collection
 
 from bus_server import store
 from bus_server.errors import AgentNotFound, TokenInvalid
 from bus_server.presence.changes import Changes
+from bus_server.presence.positions import UnsavedPositions
 from bus_server.presence.presence import Presence
 from bus_server.store.interface import Store
+from bus_server.tokens import Tokens
 from bus_server.waits import Waits
 from bus_server.writer import Writer
 from threadbus.v1.agent_pb2 import Agent
@@ -24,13 +26,22 @@ class Agents:
     """
 
     def __init__(
-        self, store: Store, writer: Writer, presence: Presence, waits: Waits, changes: Changes
+        self,
+        store: Store,
+        writer: Writer,
+        presence: Presence,
+        positions: UnsavedPositions,
+        waits: Waits,
+        tokens: Tokens,
+        changes: Changes,
     ) -> None:
         self._store = store
         self._changes = changes
         self._writer = writer
         self._presence = presence
+        self._positions = positions
         self._waits = waits
+        self._tokens = tokens
 
     async def register(self, registration: store.RegisterAgent) -> store.Registered:
         """Register an agent. Returns the agent, and whether it was not registered before.
@@ -39,13 +50,20 @@ class Agents:
 
         Raises:
             AgentExists: the name is registered with another token or without one, or was
-                unregistered. With `claim`, an agent without a token gets this one.
+                unregistered. An operator may register a name again that was unregistered, and give
+                a token to an agent without one.
+            AccessDenied: a person is registered, but not by an operator.
             TokenExpired: the token is the agent's, but has expired.
             ValidationFailed: the token belongs to another agent or an operator.
         """
         registered = await self._writer.submit(registration)
         self.refresh(registered.agent)
         return registered
+
+    def called(self, agent: Agent) -> None:
+        """Record a call by an agent, which its token did not tell, and update its presence."""
+        self._presence.seen(agent.name)
+        self.refresh(agent)
 
     async def get(self, name: str) -> Agent:
         """Returns a registered agent. Raises AgentNotFound."""
@@ -74,34 +92,32 @@ class Agents:
         """Change an agent's settings and return the changed agent. Raises AgentNotFound."""
         return self.refresh(await self._writer.submit(change))
 
-    async def rotate_token(self, old_hash: bytes, new_hash: bytes, *, grace: float) -> None:
-        """Replace all tokens of an agent with a new one.
-
-        The old tokens, and the waits opened with them, end `grace` seconds from now at the latest.
-
-        Args:
-            old_hash: the hash of any of the agent's tokens.
-            new_hash: the hash of the new token.
-
-        Raises:
-            TokenInvalid: there is no token with `old_hash`.
-            TokenExpired: that token has expired.
-        """
-        expire_time = self._store.clock.now() + round(grace * 1e6)
-        ends = await self._writer.submit(store.RotateToken(old_hash, new_hash, expire_time))
-        await self._waits.expire(dict(ends))
-
     async def unregister(self, name: str) -> None:
-        """Unregister an agent, and end its waits. Raises AgentNotFound."""
+        """Unregister an agent, and end its streams. Raises AgentNotFound."""
+        await self._tokens.ending(self._unregister(name))
+
+    async def _unregister(self, name: str) -> None:
         await self._writer.submit(store.UnregisterAgent(name))
         self._presence.forget(name)
+        self._positions.forget_agent(name)
         error = TokenInvalid(f"agent {name} was unregistered: its tokens are no longer valid")
-        await self._waits.end(error, agent=name)
+        await self._tokens.end_all(error, agent=name)
 
-    async def end_session(self, agent: str) -> None:
-        """End an agent's session: the agent is OFFLINE until its next call, and its waits end."""
-        self._presence.end_session(agent)
+    async def kick(self, agent: str) -> None:
+        """End an agent's session on behalf of an operator. Raises AgentNotFound."""
+        await self.get(agent)
+        self._presence.kick(agent)
         await self._waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent)
+
+    async def end_session(self, agent: str, only: bytes = b"") -> None:
+        """End an agent's session: the agent is OFFLINE until its next call, and its waits end.
+
+        `only`: the hash of a token that is limited. Then only the waits that were opened with it
+        end, and the agent is OFFLINE if it has no others.
+        """
+        if not only or self._presence.waits_of(agent) == self._waits.count(agent, only):
+            self._presence.end_session(agent)
+        await self._waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent, only=only)
 
     def refresh(self, agent: Agent) -> Agent:
         """Update the presence, status text and last seen time of `agent`, and return it."""

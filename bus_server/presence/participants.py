@@ -6,16 +6,18 @@ Combines what the store has as of the last checkpoint with what memory has since
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 
 from bus_server.errors import BusError, StoreBug, ThreadNotFound
+from bus_server.filter import edited
+from bus_server.memberships import Memberships
 from bus_server.presence.changes import Changes
 from bus_server.presence.positions import UnsavedPositions
 from bus_server.presence.presence import Presence
 from bus_server.presence.remote_waits import RemoteWaits
-from bus_server.store import Append, Entrance, Head, Joined, JoinThread
+from bus_server.store import Append, Entrance, Head, Joined, JoinThread, Membership
 from bus_server.store.interface import Store
-from bus_server.waits import OpenWait, Waits
+from bus_server.waits import OpenWait, Start, Waits
 from threadbus.v1 import agent_pb2
 from threadbus.v1.agent_pb2 import PRESENCE_WAITING, Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
@@ -43,8 +45,10 @@ class Participants:
         waits: Waits,
         remote: RemoteWaits,
         changes: Changes,
+        memberships: Memberships,
     ) -> None:
         self._store = store
+        self._memberships = memberships
         self._presence = presence
         self._positions = positions
         self._waits = waits
@@ -61,8 +65,8 @@ class Participants:
         self._waits.add(wait)
         self._changes.add_wait()
         if wait.agent:
-            self._presence.wait_opened(wait.agent, wait.threads)
-            self.changed(*wait.threads)
+            self._presence.wait_opened(wait.agent, None if wait.all_my_threads else wait.threads)
+            self._waits_changed(wait)
 
     def wait_closed(self, wait: OpenWait) -> None:
         """Record the end of a wait. Call it once for each `wait_opened` that did not raise."""
@@ -70,21 +74,28 @@ class Participants:
         self._changes.add_wait()
         if wait.agent:
             self._presence.wait_closed(wait.agent)
-            self.changed(*wait.threads)
+            self._waits_changed(wait)
+
+    def _waits_changed(self, wait: OpenWait) -> None:
+        self.changed(*wait.threads)
+        if wait.all_my_threads:
+            self._changes.add_agent(wait.agent)
 
     def changed(self, *threads: str) -> None:
         """Mark threads whose participants may have changed."""
         for thread in threads:
             self._changes.add_thread(thread)
 
-    def delivered(self, agent: str, thread: str, head: Head, upto: int, senders: Set[str]) -> None:
-        """Record that a wait of `agent` was sent messages, by these senders, up to seq `upto`.
+    def delivered(self, agent: str, thread: str, head: Head, upto: int, work: bool) -> None:
+        """Record that a wait of `agent` was sent messages up to seq `upto`.
 
-        They are work for the agent unless it sent all of them. No-op for anonymous callers
-        (`agent` is empty).
+        No-op for anonymous callers (`agent` is empty).
+
+        Args:
+            work: whether one of them, of another sender, wakes the agent: it has work.
         """
         self.listed(agent, thread, head, upto)
-        if agent and senders != {agent}:
+        if agent and work:
             self._presence.delivered(agent, thread, upto)
 
     def listed(self, agent: str, thread: str, head: Head, upto: int) -> None:
@@ -111,7 +122,7 @@ class Participants:
         self._positions.forget(agent, thread)
         self._changes.add_thread(thread)
 
-    async def read(self, agent: str, cursors: Sequence[tuple[str, int, str]]) -> None:
+    async def read(self, agent: str, cursors: Sequence[Start]) -> None:
         """Record how far an agent reports having read each thread.
 
         A cursor is ignored if its thread does not exist, the agent is not a participant of it, its
@@ -119,15 +130,19 @@ class Participants:
         nothing is recorded.
 
         Args:
-            cursors: (thread, seq, epoch) for each thread. An empty epoch matches any.
+            cursors: (thread, seq, epoch, hidden) for each thread. An empty epoch matches any. From
+                `hidden` on, a filter hid some: they are passed over; 0: it hid none.
         """
-        heads = await self._store.participations(agent, [thread for thread, _, _ in cursors])
-        for number, (thread, seq, epoch) in enumerate(cursors, start=1):
+        heads = await self._store.participations(agent, [cursor[0] for cursor in cursors])
+        for number, (thread, seq, epoch, hidden) in enumerate(cursors, start=1):
             if number % CURSORS_PER_TURN == 0:
                 await asyncio.sleep(0)
             head = heads.get(thread)
             if head and epoch in ("", head.epoch) and seq <= head.seq:
-                self._positions.raise_to(agent, thread, head.epoch, read=seq)
+                read, passed_over = (hidden - 1, seq) if hidden else (seq, 0)
+                self._positions.raise_to(
+                    agent, thread, head.epoch, read=read, passed_over=passed_over
+                )
                 self._presence.read(agent, thread, seq)
 
     # ── Reading ─────────────────────────────────────────────────────────────────────────────────
@@ -144,11 +159,12 @@ class Participants:
         return [self._refresh(participant, thread, head.epoch, waiting) for participant in found]
 
     def waiting_on(self, thread: str) -> dict[str, agent_pb2.Presence.ValueType]:
-        """Returns the presence of each agent that has an open wait on a thread, by name."""
-        return {
-            agent: self._presence.get(agent, PRESENCE_WAITING)
-            for agent in self._wait_counts(thread)
-        }
+        """Returns the presence of each agent that has an open wait on a thread, by name.
+
+        Without those that wait on all their threads at another server.
+        """
+        agents = {*self._wait_counts(thread), *self._memberships.waiting_on(thread)}
+        return {agent: self._presence.get(agent, PRESENCE_WAITING) for agent in agents}
 
     async def recipients(
         self, post: Append, before: Mapping[str, agent_pb2.Presence.ValueType]
@@ -181,19 +197,53 @@ class Participants:
                 self._refresh(participant, thread, entrance.thread.epoch, waiting)
         return entrance
 
-    async def unread(self, agent: str, limit: int) -> list[ThreadUnread]:
-        """Returns up to `limit` threads in which an agent has unread entries.
+    async def memberships(
+        self, agent: str, after: int, limit: int
+    ) -> list[tuple[str, Head, Membership]]:
+        """Returns up to `limit` threads of which an agent is a participant, by ascending id.
 
-        Most recently active first.
+        `after`: only threads with greater ids. Raises what the store raises.
         """
-        found = []
-        unread = await self._changes.read_consistently(self._store.unread, agent, limit)
-        for thread, epoch in unread:
-            read = self._positions.get(agent, thread.thread, epoch).read
-            thread.read_seq = max(thread.read_seq, read)
-            if thread.read_seq < thread.head_seq:
-                found.append(thread)
-        return found
+        query = self._store.memberships
+        found = await self._changes.read_consistently(query, agent, after, limit)
+        return [
+            (thread, head, self._unsaved(agent, thread, head, membership))
+            for thread, head, membership in found
+        ]
+
+    def _unsaved(self, agent: str, thread: str, head: Head, stored: Membership) -> Membership:
+        """Returns a membership with the positions that are not in the store yet."""
+        position = self._positions.get(agent, thread, head.epoch)
+        return stored._replace(
+            read_seq=max(stored.read_seq, position.read),
+            passed_over=max(stored.passed_over, position.passed_over),
+        )
+
+    async def unread(
+        self, agent: str, limit: int, prefixes: Sequence[str] = ()
+    ) -> list[ThreadUnread]:
+        """Returns up to `limit` threads in which an agent has unread entries that wake it.
+
+        Most recently active first. `prefixes`: only threads whose names begin with one of them;
+        empty: all.
+        """
+        query = self._store.unread
+        found = await self._changes.read_consistently(query, agent, limit, prefixes)
+        read: dict[str, int] = {}
+        for thread, epoch in found:
+            unsaved = self._positions.get(agent, thread.thread, epoch).read
+            if unsaved > thread.read_seq:
+                read[thread.thread] = unsaved
+        if not read:
+            return [thread for thread, _ in found]
+        # What is unread after the unsaved positions. Rows of other epochs have no such position.
+        rest = await query(agent, limit, (), read)
+        after = {(thread.thread, epoch): thread for thread, epoch in rest}
+        return [
+            unread
+            for thread, epoch in found
+            if (unread := after.get((thread.thread, epoch)) if thread.thread in read else thread)
+        ]
 
     # ── Private ─────────────────────────────────────────────────────────────────────────────────
 
@@ -202,10 +252,14 @@ class Participants:
     ) -> list[Participant]:
         thread, message = post.thread, post.whole_header()
         addressed = list(dict.fromkeys([*message.mentions, message.handoff_to]))
-        replied_to = await self._replied_to(message)
-        waiting = Counter(
-            wait.agent for wait in self._waits.on(thread) if wait.filter.wants(message, replied_to)
-        ) + Counter(self._remote.on(thread))
+        related = await self._related(message)
+
+        def wants(wait: OpenWait) -> bool:
+            return wait.filter.wants(related)
+
+        waiting = Counter(wait.agent for wait in self._waits.on(thread) if wants(wait)) + Counter(
+            self._remote.on(thread)
+        )
         first = [name for name in addressed if name and name != post.sender]
         first += sorted(waiting.keys() - {*addressed, post.sender})
         head, found = await self._changes.read_consistently(
@@ -216,20 +270,27 @@ class Participants:
         )
         others = [participant for participant in found if participant.agent != post.sender]
         for participant in others:
-            self._refresh(participant, thread, head.epoch, waiting)
+            on_all = sum(map(wants, self._waits.on_all(participant.agent)))
+            self._refresh(participant, thread, head.epoch, waiting, on_all)
             participant.presence = before.get(participant.agent, participant.presence)
         return others[:MAX_RECIPIENTS]
 
-    async def _replied_to(self, message: Message) -> str:
-        """Returns the sender of the message that `message` replies to; "" if there is none."""
-        if not message.reply_to:
-            return ""
+    async def _related(self, message: Message) -> list[tuple[Message, str]]:
+        """Returns a message and the one that it edits, with the senders of what they reply to.
+
+        The sender is "" if there is none.
+        """
+        related = [message]
+        if not message.reply_to and not message.edit_of:
+            return [(message, "")]
         head = (await self._store.heads([message.thread])).get(message.thread)
         if head is None:
-            return ""
-        return (await self._store.senders(head.thread_id, [message.reply_to])).get(
-            message.reply_to, ""
-        )
+            return [(message, "")]
+        if message.edit_of:
+            related += await edited(self._store, head.thread_id, message.edit_of)
+        replied_to = [each.reply_to for each in related if each.reply_to]
+        senders = await self._store.senders(head.thread_id, replied_to)
+        return [(each, senders.get(each.reply_to, "")) for each in related]
 
     def _wait_counts(self, thread: str) -> Mapping[str, int]:
         """Returns the number of open waits of each agent that has any on a thread."""
@@ -238,14 +299,31 @@ class Participants:
         return counts
 
     def _refresh(
-        self, participant: Participant, thread: str, epoch: str, wait_counts: Mapping[str, int]
+        self,
+        participant: Participant,
+        thread: str,
+        epoch: str,
+        wait_counts: Mapping[str, int],
+        on_all: int | None = None,
     ) -> Participant:
-        """Update a Participant that was read from the store, and return it."""
+        """Update a Participant that was read from the store, and return it.
+
+        Args:
+            participant: what to update.
+            thread, epoch: its thread.
+            wait_counts: the numbers of waits on the thread, by agent.
+            on_all: the number of this server's waits on all threads of the agent that count; None:
+                each does.
+        """
         name = participant.agent
         participant.presence = self._presence.get(name, participant.presence)
-        participant.wait_count = wait_counts.get(name, 0)
-        participant.waiting = name in wait_counts
+        count = wait_counts.get(name, 0)
+        if participant.HasField("join_time"):
+            count += len(self._waits.on_all(name)) if on_all is None else on_all
+            count += self._remote.on_all(name)
+        participant.wait_count, participant.waiting = count, count > 0
         position = self._positions.get(name, thread, epoch)
         participant.delivered_seq = max(participant.delivered_seq, position.delivered)
         participant.read_seq = max(participant.read_seq, position.read)
+        participant.passed_over = max(participant.passed_over, position.passed_over)
         return participant

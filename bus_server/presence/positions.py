@@ -8,7 +8,7 @@ from bus_server.store import Position
 
 #: A Position as stored here. There may be hundreds of thousands. The garbage collector does not
 #: track plain tuples of strings and numbers; it would take a second to traverse as many Positions.
-_Row = tuple[str, int, int]
+_Row = tuple[str, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class PositionStatistics:
 
 
 class UnsavedPositions:
-    """Delivered and read seqs that are not in the store yet.
+    """Delivered, read and passed-over seqs that are not in the store yet.
 
     They are lost when the process is killed. Agents then receive messages again, but miss none.
     Nothing here is locked: only the event loop's thread may use it.
@@ -35,9 +35,16 @@ class UnsavedPositions:
         self._saving: dict[tuple[str, str], _Row] = {}
 
     def raise_to(
-        self, agent: str, thread: str, epoch: str, *, delivered: int = 0, read: int = 0
+        self,
+        agent: str,
+        thread: str,
+        epoch: str,
+        *,
+        delivered: int = 0,
+        read: int = 0,
+        passed_over: int = 0,
     ) -> None:
-        """Raise the agent's delivered and read seqs in a thread; lower values are ignored.
+        """Raise the agent's seqs in a thread; lower values are ignored.
 
         A position of another epoch is replaced.
         """
@@ -45,7 +52,8 @@ class UnsavedPositions:
         known = self._unsaved.get(key)
         if known is not None and known[0] == epoch:
             delivered, read = max(delivered, known[1]), max(read, known[2])
-        self._unsaved[key] = epoch, delivered, read
+            passed_over = max(passed_over, known[3])
+        self._unsaved[key] = epoch, delivered, read, passed_over
         self._changes.unsaved.set()
         self._changes.add_thread(thread)
 
@@ -55,7 +63,7 @@ class UnsavedPositions:
         Its seqs are 0 if there is none.
         """
         saving = _get(self._saving, agent, thread, epoch)
-        return _get(self._unsaved, agent, thread, epoch).up_to(saving.delivered, saving.read)
+        return _get(self._unsaved, agent, thread, epoch).up_to(saving)
 
     def unwritten(self, agent: str, thread: str) -> Position | None:
         """Returns the agent's unsaved position in a thread, in the last epoch recorded.
@@ -70,8 +78,14 @@ class UnsavedPositions:
         self._unsaved.pop((agent, thread), None)
         self._saving.pop((agent, thread), None)
 
+    def forget_agent(self, agent: str) -> None:
+        """Drop all positions of an agent: it was unregistered."""
+        for rows in (self._unsaved, self._saving):
+            for key in [key for key in rows if key[0] == agent]:
+                del rows[key]
+
     def begin_save(self) -> Mapping[tuple[str, str], _Row]:
-        """Returns the positions to write, by agent and thread: (epoch, delivered, read).
+        """Returns the positions to write, by agent and thread, as those of Position.
 
         The caller must call `finish_save` or `abort_save` next. A position that is dropped by
         `forget` before then disappears from the mapping.
@@ -86,10 +100,10 @@ class UnsavedPositions:
     def abort_save(self) -> None:
         """Mark what `begin_save` returned as unsaved again: not all of it could be written."""
         saving, self._saving = self._saving, {}
-        for (agent, thread), (epoch, delivered, read) in saving.items():
-            newer = self._unsaved.setdefault((agent, thread), (epoch, delivered, read))
-            if newer[0] == epoch:
-                self.raise_to(agent, thread, epoch, delivered=delivered, read=read)
+        for key, row in saving.items():
+            newer = self._unsaved.setdefault(key, row)
+            if newer[0] == row[0]:
+                self._unsaved[key] = _row(Position(*newer).up_to(Position(*row)))
 
     def statistics(self) -> PositionStatistics:
         """Returns the current statistics."""
@@ -99,5 +113,9 @@ class UnsavedPositions:
 def _get(rows: Mapping[tuple[str, str], _Row], agent: str, thread: str, epoch: str) -> Position:
     row = rows.get((agent, thread))
     if row is None or row[0] != epoch:
-        return Position(epoch, 0, 0)
+        return Position(epoch, 0, 0, 0)
     return Position(*row)
+
+
+def _row(position: Position) -> _Row:
+    return position.epoch, position.delivered, position.read, position.passed_over

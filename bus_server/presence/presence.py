@@ -87,14 +87,15 @@ class Presence:
         self._publish(agent, state, now)
         return self._clock.wall(self._store_time(state.lease_end, now))
 
-    def wait_opened(self, agent: str, threads: Iterable[str]) -> None:
-        """Record that the agent opened a wait: its work on these threads is done."""
+    def wait_opened(self, agent: str, threads: Iterable[str] | None) -> None:
+        """Record that the agent opened a wait: its work on these threads is done (None: on all)."""
         now = self._loop.time()
         state = self._touch(agent, now)
         state.lease_end = max(state.lease_end, now + self._agent_timeout)
         state.waits += 1
         state.report(PRESENCE_UNSPECIFIED, state.call_time)
-        for thread in (UNKNOWN_THREAD, *threads):
+        done = list(state.pending_work) if threads is None else (UNKNOWN_THREAD, *threads)
+        for thread in done:
             state.pending_work.pop(thread, None)
         if not state.pending_work:
             state.work_time = state.call_time
@@ -174,6 +175,20 @@ class Presence:
         state.report(PRESENCE_OFFLINE, state.call_time)
         state.end_work(state.call_time)
         self._publish(agent, state, now)
+
+    def waits_of(self, agent: str) -> int:
+        """Returns how many waits an agent has open, here and at other servers of the store."""
+        state = self._states.get(agent)
+        return state.waits + state.remote_waits if state else 0
+
+    def kick(self, agent: str) -> None:
+        """Record that an operator ended the agent's session. Its last_seen_time stays."""
+        state, time = self._states.get(agent), self._clock.now()
+        if state is not None:  # else it is lapsed or offline, or was never seen
+            state.local = True
+            state.report(PRESENCE_OFFLINE, time)
+            state.end_work(time)
+            self._publish(agent, state, self._loop.time())
 
     def forget(self, agent: str) -> None:
         """Drop an agent that was unregistered."""

@@ -26,6 +26,8 @@ class RemoteWaits:
         self._waits: dict[str, dict[int, Wait]] = {}
         #: The number of waits on each thread, by agent.
         self._on: dict[str, Counter[str]] = {}
+        #: The number of waits on all threads of an agent, by agent.
+        self._on_all: Counter[str] = Counter()
 
     def numbers(self, server: str) -> Set[int]:
         """Returns the numbers of a server's waits."""
@@ -56,9 +58,13 @@ class RemoteWaits:
     def on(self, thread: str) -> Mapping[str, int]:
         """Returns the number of waits of each agent that has any on a thread.
 
-        Those of anonymous callers are left out.
+        Those of anonymous callers are left out, and those on all threads of an agent.
         """
         return self._on.get(thread, {})
+
+    def on_all(self, agent: str) -> int:
+        """Returns the number of waits on all threads of an agent."""
+        return self._on_all.get(agent, 0)
 
     def find(self, agent: str, thread: str) -> Iterator[tuple[str, int, Wait]]:
         """Yields waits, each with its server and number. `agent`, `thread`: as in `Waits.find`."""
@@ -73,7 +79,12 @@ class RemoteWaits:
         """Record that a wait was opened (1) or has ended (-1)."""
         if wait.agent == ANONYMOUS:
             return
-        for cursor in wait.threads:
+        if wait.all_my_threads:
+            self._on_all[wait.agent] += change
+            if not self._on_all[wait.agent]:
+                del self._on_all[wait.agent]
+            self._changes.add_agent(wait.agent)
+        for cursor in () if wait.all_my_threads else wait.threads:
             agents = self._on.setdefault(cursor.thread, Counter())
             agents[wait.agent] += change
             if not agents[wait.agent]:

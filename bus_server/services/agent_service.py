@@ -1,11 +1,23 @@
 """AgentService: registration and sessions."""
 
-from bus_server.auth import Auth, Caller, new_token, require_scope, token_hash
-from bus_server.errors import AccessDenied, TokenInvalid, ValidationFailed
+import time
+
+from bus_server.auth import OPERATOR_NAME, Auth, Caller, new_token, token_hash
+from bus_server.errors import (
+    AccessDenied,
+    AgentNotFound,
+    BusError,
+    OutcomeUnknown,
+    TokenInvalid,
+    ValidationFailed,
+)
 from bus_server.presence.agents import Agents
+from bus_server.rates import Quota
 from bus_server.services import validation
 from bus_server.services.pages import take_page
-from bus_server.store import RegisterAgent, UpdateAgent
+from bus_server.settings import Settings
+from bus_server.store import RegisterAgent, Registered, UpdateAgent
+from bus_server.tokens import Tokens
 from threadbus.limits import (
     MAX_DESCRIPTION_BYTES,
     MAX_DISPLAY_NAME_BYTES,
@@ -29,14 +41,16 @@ _SETTINGS = ("display_name", "description", "labels")
 class AgentService:
     """The servicer of threadbus.v1.AgentService. Methods raise BusError as the proto says."""
 
-    def __init__(self, agents: Agents, auth: Auth) -> None:
+    def __init__(self, agents: Agents, tokens: Tokens, auth: Auth, settings: Settings) -> None:
         self._agents = agents
+        self._tokens = tokens
         self._auth = auth
+        limit = settings.agents_per_caller
+        self._quota = Quota("agents", limit) if limit else None
 
     async def RegisterAgent(
         self, request: pb.RegisterAgentRequest, caller: Caller
     ) -> pb.RegisterAgentResponse:
-        require_scope(caller, "post")
         # Where tokens are required, only operators register agents, but an agent may repeat its
         # own registration.
         if self._auth.required and not caller.operator and caller.name != request.agent:
@@ -54,14 +68,19 @@ class AgentService:
             labels=validation.labels("labels", request.labels),
         )
         token = validation.token("token", request.token) if request.token else new_token()
-        agent, created = await self._agents.register(
-            RegisterAgent(agent, token_hash(token), claim=caller.operator)
-        )
+        hashed = token_hash(token)
+        registration = RegisterAgent(agent, hashed, caller.operator)
+        if self._quota is None or caller.operator:
+            agent, created = await self._agents.register(registration)
+        else:
+            agent, created = await _register_within(self._quota, self._agents, registration, caller)
+        self._auth.now_valid(hashed)
+        if not caller.operator and caller.agent in ("", agent.name):
+            self._agents.called(agent)
         return pb.RegisterAgentResponse(agent=agent, token=token, created=created)
 
     async def GetAgent(self, request: pb.GetAgentRequest, caller: Caller) -> pb.GetAgentResponse:
-        require_scope(caller, "read")
-        if not request.agent and (caller.operator or caller.kind == AGENT_KIND_ANONYMOUS):
+        if not request.agent and not caller.agent:
             agent = Agent(name=caller.name, kind=caller.kind)
             self._agents.refresh(agent)
         else:
@@ -72,7 +91,6 @@ class AgentService:
     async def ListAgents(
         self, request: pb.ListAgentsRequest, caller: Caller
     ) -> pb.ListAgentsResponse:
-        require_scope(caller, "read")
         size = validation.page_size("page_size", request.page_size)
         if request.page_token:
             validation.agent_name("page_token", request.page_token)
@@ -106,8 +124,12 @@ class AgentService:
     async def EndSession(
         self, request: pb.EndSessionRequest, caller: Caller
     ) -> pb.EndSessionResponse:
-        if caller.own_name:
-            await self._agents.end_session(caller.own_name)
+        if request.agent and request.agent != caller.own_name:
+            await self._agents.kick(_agent_to_change(caller, request.agent))
+        elif caller.own_name:
+            limited = caller.prefixes or not (caller.agent or caller.operator)
+            only = caller.token if limited else b""
+            await self._agents.end_session(caller.own_name, only)
         return pb.EndSessionResponse()
 
     async def UnregisterAgent(
@@ -115,38 +137,64 @@ class AgentService:
     ) -> pb.UnregisterAgentResponse:
         name = _agent_to_change(caller, request.agent)
         await self._agents.unregister(name)
-        self._auth.clear_cache()
         return pb.UnregisterAgentResponse()
 
     async def RotateToken(
         self, request: pb.RotateTokenRequest, caller: Caller
     ) -> pb.RotateTokenResponse:
-        require_scope(caller, "post")
-        if caller.kind == AGENT_KIND_ANONYMOUS:
+        if caller.kind == AGENT_KIND_ANONYMOUS and not request.agent:
             raise TokenInvalid("send the token to rotate as metadata: `authorization: Bearer …`")
-        if caller.operator:
-            raise AccessDenied(
-                "the operator's token cannot be rotated: delete its file and restart the server"
+        if caller.name == OPERATOR_NAME and request.agent in ("", caller.name):
+            raise ValidationFailed(
+                (
+                    "agent",
+                    "required of an operator, whose own token is replaced by creating another one "
+                    "and revoking it, or that in the server's file by deleting the file and "
+                    "restarting the server",
+                )
             )
+        itself = request.agent == caller.own_name and not caller.operator
+        other = "" if itself else request.agent
+        if other:
+            _agent_to_change(caller, other)
         grace = min(validation.duration("grace", request.grace), MAX_GRACE)
         token = new_token()
-        await self._agents.rotate_token(caller.token, token_hash(token), grace=grace)
-        self._auth.clear_cache()
+        await self._tokens.rotate(caller.token, token_hash(token), grace=grace, agent=other)
         return pb.RotateTokenResponse(token=token)
+
+
+async def _register_within(
+    quota: Quota, agents: Agents, registration: RegisterAgent, caller: Caller
+) -> Registered:
+    """As `Agents.register`. Raises QuotaExceeded if the name is new and the quota is used up."""
+    now = time.monotonic_ns()
+    if not quota.take(caller.name, now):
+        try:
+            await agents.get(registration.agent.name)
+        except AgentNotFound:
+            raise quota.exceeded(caller.name, now) from None
+        return await agents.register(registration)
+    try:
+        registered = await agents.register(registration)
+    except BusError as error:
+        if not isinstance(error, OutcomeUnknown):
+            quota.give_back(caller.name)
+        raise
+    if not registered.created:
+        quota.give_back(caller.name)
+    return registered
 
 
 def _agent_to_change(caller: Caller, name: str) -> str:
     """Returns the name of the agent to change: `name`, or the caller's own if that is empty.
 
     Raises:
-        AccessDenied: the caller lacks the scope `post`, or names another agent without being an
-            operator.
+        AccessDenied: the caller names another agent without being an operator.
         ValidationFailed: the name is invalid; or it is empty, and the caller is not an agent.
     """
-    require_scope(caller, "post")
     if name and name != caller.own_name and not caller.operator:
         raise AccessDenied("only an operator may change another agent")
-    if not name and (caller.operator or not caller.own_name):
+    if not name and not caller.agent:
         raise ValidationFailed(("agent", f"required: {caller.name} is not an agent"))
     return validation.agent_name("agent", name or caller.name)
 

@@ -1,14 +1,18 @@
 """BusService: posts, waits, heartbeats and reads."""
 
+import functools
+import time
 from collections.abc import Awaitable
 
 from google.protobuf.duration_pb2 import Duration
 
 from bus_server import __version__, encoding
-from bus_server.auth import Caller, require_scope
+from bus_server.audit import Audit
+from bus_server.auth import Caller
 from bus_server.bus import Bus
 from bus_server.errors import ValidationFailed
 from bus_server.presence.agent_state import SETTABLE, Heartbeat
+from bus_server.rates import PostRates
 from bus_server.services import validation
 from bus_server.services.frame_writer import FrameWriter
 from bus_server.services.posting import PostStream, Requests, fill_response, to_append
@@ -26,16 +30,21 @@ DEFAULT_KEEPALIVE, MIN_KEEPALIVE, MAX_KEEPALIVE = 45.0, 1.0, 300.0
 class BusService:
     """The servicer of threadbus.v1.BusService. Methods raise BusError as the proto says."""
 
-    def __init__(self, bus: Bus, settings: Settings, store: Store) -> None:
+    def __init__(self, bus: Bus, audit: Audit, settings: Settings, store: Store) -> None:
         self._bus = bus
+        self._audit = audit
         self._settings = settings
+        limit = settings.posts_per_minute
+        self._rates = PostRates(limit) if limit else None
         self._epoch, self._clock = store.epoch, store.clock
 
     async def PostMessage(
         self, request: pb.PostMessageRequest, caller: Caller
     ) -> pb.PostMessageResponse:
-        require_scope(caller, "post")
         post = to_append(request, caller, self._settings)
+        rates = None if self._rates is None or caller.operator else self._rates
+        if rates is not None:
+            rates.admit(caller.fairness_key, post.thread, time.monotonic_ns())
         thread, with_recipients = request.thread, request.include_recipients
         del request  # it may be large, and would be kept while the post waits for the disk
         response = pb.PostMessageResponse()
@@ -45,11 +54,16 @@ class BusService:
         else:
             done = await self._bus.post(post)
         fill_response(response, thread, done)
+        if done.deduplicated and rates is not None:
+            rates.give_back(caller.fairness_key, thread)
         return response
 
-    async def PostMessages(self, requests: Requests, caller: Caller, frames: FrameWriter) -> None:
-        require_scope(caller, "post")
-        await PostStream(self._bus, self._settings, caller, frames).run(requests)
+    async def PostMessages(
+        self, requests: Requests, caller: Caller, frames: FrameWriter, peer: str
+    ) -> None:
+        rates = None if self._rates is None or caller.operator else self._rates
+        audit = functools.partial(self._audit.event, caller=caller, peer=peer)
+        await PostStream(self._bus, self._settings, rates, caller, frames, audit).run(requests)
 
     def WaitMessages(
         self,
@@ -59,10 +73,15 @@ class BusService:
         frames: FrameWriter,
         peer: str,
     ) -> Awaitable[None]:
-        require_scope(caller, "read")
         starts = validation.cursors("threads", request.threads)
-        if not starts:
-            raise ValidationFailed(("threads", "at least one"))
+        if request.all_my_threads and not caller.own_name:
+            raise ValidationFailed(
+                ("all_my_threads", "an anonymous caller has no threads: register an agent")
+            )
+        if request.all_my_threads and request.include_participants:
+            raise ValidationFailed(("include_participants", "not with all_my_threads"))
+        if not starts and not request.all_my_threads:
+            raise ValidationFailed(("threads", "at least one, or set all_my_threads"))
         max_wait, keepalive = None, DEFAULT_KEEPALIVE
         if request.HasField("max_wait"):
             max_wait = validation.duration("max_wait", request.max_wait)
@@ -73,7 +92,10 @@ class BusService:
             starts=starts,
             filter=validation.message_filter("filter", request.filter, caller.own_name),
             max_messages=validation.number("max_messages", request.max_messages),
+            max_bytes=validation.number("max_bytes", request.max_bytes),
+            trim=validation.trim(request),
             min_messages=validation.number("min_messages", request.min_messages),
+            count_all=request.count_all,
             max_wait=max_wait,
             time_remaining=time_remaining,
             keepalive_interval=keepalive,
@@ -81,12 +103,13 @@ class BusService:
             token=caller.token,
             expire_time=caller.expire_time,
             include_participants=request.include_participants,
+            all_my_threads=request.all_my_threads,
+            prefixes=caller.prefixes,
             peer=peer,
         )
         return self._bus.follow(wait, frames)  # follow keeps nothing of the request
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, caller: Caller) -> pb.HeartbeatResponse:
-        require_scope(caller, "read")
         cursors = validation.cursors("read_cursors", request.read_cursors)
         state = validation.enum("state", request.state, Presence)
         if state and state not in SETTABLE:
@@ -99,8 +122,10 @@ class BusService:
         _set_seconds(response.heartbeat_interval, self._settings.heartbeat_interval)
         _set_seconds(response.agent_timeout, self._settings.agent_timeout)
         if caller.own_name:
+            if caller.prefixes:
+                cursors = tuple(each for each in cursors if each[0].startswith(caller.prefixes))
             beat = Heartbeat(Presence.ValueType(state), request.status_text, lease, cursors)
-            lease_end, unread = await self._bus.heartbeat(caller.own_name, beat)
+            lease_end, unread = await self._bus.heartbeat(caller.own_name, beat, caller.prefixes)
             response.expire_time.FromMicroseconds(lease_end)
             response.unread.extend(unread)
         return response
@@ -108,7 +133,6 @@ class BusService:
     async def ListMessages(
         self, request: pb.ListMessagesRequest, caller: Caller
     ) -> pb.ListMessagesResponse:
-        require_scope(caller, "read")
         page = await self._bus.page(
             validation.thread_name("thread", request.thread),
             caller.own_name,
@@ -118,6 +142,8 @@ class BusService:
             newest=request.newest,
             epoch=validation.text("epoch", request.epoch, limits.MAX_EPOCH_BYTES),
             wanted=validation.message_filter("filter", request.filter, caller.own_name),
+            trim=validation.trim(request),
+            max_bytes=validation.number("max_bytes", request.max_bytes),
         )
         response: pb.ListMessagesResponse = encoding.ListMessagesResponse(
             messages=page.bodies,
@@ -133,11 +159,10 @@ class BusService:
     async def GetMessage(
         self, request: pb.GetMessageRequest, caller: Caller
     ) -> pb.GetMessageResponse:
-        require_scope(caller, "read")
         thread = validation.thread_name("thread", request.thread)
         if request.seq < 1:
             raise ValidationFailed(("seq", "seqs begin at 1"))
-        message = await self._bus.message(thread, request.seq)
+        message = await self._bus.message(thread, request.seq, validation.trim(request))
         response: pb.GetMessageResponse = encoding.GetMessageResponse(message=message)
         return response
 
@@ -150,9 +175,13 @@ class BusService:
             epoch=self._epoch,
             durability=settings.durability,
             auth=settings.auth,
+            thread_rights=settings.thread_rights,
             agent=caller.name,
             scopes=caller.scopes,
+            thread_prefixes=caller.prefixes,
         )
+        if caller.expire_time:
+            response.token_expire_time.FromMicroseconds(self._clock.wall(caller.expire_time))
         response.server_time.FromMicroseconds(self._clock.time())
         _set_seconds(response.heartbeat_interval, settings.heartbeat_interval)
         _set_seconds(response.agent_timeout, settings.agent_timeout)
@@ -169,6 +198,9 @@ class BusService:
                     max_request_bytes=settings.max_request_bytes,
                     max_frame_bytes=settings.max_frame_bytes,
                     max_anonymous_waits=settings.max_anonymous_waits,
+                    posts_per_minute=settings.posts_per_minute,
+                    threads_per_caller=settings.threads_per_caller,
+                    agents_per_caller=settings.agents_per_caller,
                 )
             )
             _set_seconds(response.limits.max_lease, limits.MAX_LEASE)

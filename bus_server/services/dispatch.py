@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # the stubs have type parameters that grpc's classes lack
 
+import asyncio
 import functools
 import time
 import urllib.parse
@@ -16,9 +17,22 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from bus_server import fair_queue
+from bus_server.audit import Audit
 from bus_server.auth import MAX_KNOWN_CALLERS, Auth, Caller
 from bus_server.budget import SMALL, Budget
-from bus_server.errors import BusError, MethodUnknown, ValidationFailed
+from bus_server.errors import (
+    AccessDenied,
+    AgentExists,
+    BusError,
+    ContentBlocked,
+    MethodUnknown,
+    ThreadNotFound,
+    TokenExpired,
+    TokenInvalid,
+    ValidationFailed,
+)
+from bus_server.permissions import RULES, Rule
+from bus_server.services.audited import Event, audited
 from bus_server.services.call import Call, FinishedCall, Method, Observer, Serve
 from bus_server.services.request_reader import Context, PendingReads, RequestReader
 from bus_server.status import TABLE, abort, incident
@@ -35,6 +49,9 @@ _LARGE_RESPONSES = frozenset(
 #: Maximum number of large responses that are built at a time. While a response is built, there are
 #: three copies of it in memory.
 MAX_LARGE_RESPONSES = 6
+
+#: The refusals that are in the audit log.
+AUDITED = (TokenInvalid, TokenExpired, AccessDenied, AgentExists, ContentBlocked)
 
 #: The `authorization` metadata of the call that the current task handles. Asking the call's context
 #: for the metadata would convert all of it again, which takes 3 % of the time of a post.
@@ -78,6 +95,7 @@ class Dispatcher(grpc.GenericRpcHandler):
         record_activity: Callable[[str], None],
         pending_reads: PendingReads,
         unread: Budget,
+        audit: Audit,
         observer: Observer | None = None,
     ) -> None:
         """
@@ -86,6 +104,7 @@ class Dispatcher(grpc.GenericRpcHandler):
                 client stream, unless the caller is anonymous.
             pending_reads: tracks requests that are being read.
             unread: budget of responses and frames that callers have not read.
+            audit: gets the events of the calls.
             observer: called once for each RPC when it has finished. RPCs of services that are
                 not served here, which gRPC itself refuses, are not reported.
         """
@@ -93,7 +112,10 @@ class Dispatcher(grpc.GenericRpcHandler):
         self._record_activity = record_activity
         self._pending_reads = pending_reads
         self._unread = unread
+        self._audit = audit
         self._observer = observer
+        #: Audited methods that are running.
+        self._running: set[asyncio.Task[Message]] = set()
         self._building = Budget(
             MAX_LARGE_RESPONSES * MAX_CALL_BYTES,
             timeout=unread.timeout,
@@ -111,13 +133,13 @@ class Dispatcher(grpc.GenericRpcHandler):
     def add(self, service: ServiceDescriptor, servicer: object) -> None:
         """Serve a service. The servicer must have a method of the same name for each RPC."""
         for method in service.methods:
-            call = getattr(servicer, method.name)
+            call, rule = getattr(servicer, method.name), RULES[f"{service.name}.{method.name}"]
             if not method.server_streaming:
-                serve = self._unary(method, call)
+                serve = self._unary(method, rule, call)
             elif not method.client_streaming:
-                serve = self._server_stream(method, call)
+                serve = self._server_stream(method, rule, call)
             else:
-                serve = self._bidi_stream(method, call)
+                serve = self._bidi_stream(method, rule, call)
             path = f"/{service.full_name}/{method.name}"
             self.add_methods([Method(path, serve, method.server_streaming)])
 
@@ -150,7 +172,7 @@ class Dispatcher(grpc.GenericRpcHandler):
 
     def _handler(self, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
         """Returns gRPC's handler of a method. Every RPC runs in this wrapper."""
-        path, serve, observer = method.path, method.serve, self._observer
+        path, serve, observer, audit = method.path, method.serve, self._observer, self._audit
 
         # A coroutine that writes, not a generator: a generator that is cancelled in a write is
         # cleaned up in another task.
@@ -163,7 +185,13 @@ class Dispatcher(grpc.GenericRpcHandler):
                 code = grpc.StatusCode.OK
                 return response
             except BusError as refusal:
+                if isinstance(refusal, ThreadNotFound) and call.caller:
+                    refusal = refusal.seen_through(call.caller.prefixes)
                 error = refusal.without_traceback()
+                if isinstance(error, AUDITED):
+                    reason = TABLE[type(error)][1]
+                    method_name, peer = path.rpartition("/")[2], _peer_address(context.peer())
+                    audit.event("refused", call.caller, peer, method=method_name, reason=reason)
             except grpc.aio.InternalError:
                 return None  # the client disconnected during a write
             except Exception as bug:  # noqa: BLE001 - the one place that turns bugs into INTERNAL
@@ -192,34 +220,81 @@ class Dispatcher(grpc.GenericRpcHandler):
         return make(handle)
 
     def _unary(
-        self, method: MethodDescriptor, servicer_method: Callable[..., Awaitable[Message]]
+        self,
+        method: MethodDescriptor,
+        rule: Rule,
+        servicer_method: Callable[..., Awaitable[Message]],
     ) -> Serve:
         parse = _parser(method)
         token_needed = method.name != "GetServerInfo"
         large = method.name in _LARGE_RESPONSES
+        further = [name for name, more in rule.fields.items() if more.scope != rule.scope]
+        names = _thread_names(method)
+        describe = audited(message_factory.GetMessageClass(method.input_type))
 
         async def serve(call: Call) -> bytes:
-            caller = await self._admit(call, token_needed)
+            caller = await self._admit(call, rule, token_needed)
             request = parse(await call.reader(caller.fairness_key).receive())
+            if not self._auth.is_current(caller):  # the request may have arrived long after that
+                caller = await self._admit(call, rule, token_needed)
+            for name in further:
+                if getattr(request, name):
+                    rule.fields[name].check_scope(caller.scopes)
+            if caller.prefixes:
+                more = [rule.fields[name] for name in rule.fields if getattr(request, name)]
+                for needed in (*more, rule):
+                    needed.check_threads(caller.prefixes, names(request))
             if large:
                 build = functools.partial(servicer_method, request, caller)
                 return await self._respond_large(build, call.context)
+            event = describe and describe(request, caller)
             response = servicer_method(request, caller)
             del request  # so that it can be freed while the servicer runs
+            if event:
+                peer = _peer_address(call.context.peer())
+                return (await self._audited(response, event, caller, peer)).SerializeToString()
             return (await response).SerializeToString()
 
         return serve
 
+    async def _audited(
+        self, work: Awaitable[Message], event: Event, caller: Caller, peer: str
+    ) -> Message:
+        """Run a method to its end, and log its event, even if the call is cancelled meanwhile.
+
+        Methods that end tokens rely on it, too.
+        """
+
+        async def run() -> Message:
+            response = await work
+            if found := event(response):
+                self._audit.event(found[0], caller, peer, **found[1])
+            return response
+
+        task = asyncio.create_task(run())
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Message]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # which the call has raised, unless it was cancelled
+
     def _server_stream(
-        self, method: MethodDescriptor, servicer_method: Callable[..., Awaitable[None]]
+        self, method: MethodDescriptor, rule: Rule, servicer_method: Callable[..., Awaitable[None]]
     ) -> Serve:
-        parse = _parser(method)
+        parse, names = _parser(method), _thread_names(method)
 
         async def serve(call: Call) -> None:
-            caller, context = await self._admit(call), call.context
+            caller, context = await self._admit(call, rule), call.context
             frames = call.frames(caller.fairness_key)
             request = parse(await call.reader(caller.fairness_key).receive())
+            if not self._auth.is_current(caller):
+                caller = await self._admit(call, rule)
             call.release_request()
+            if caller.prefixes:
+                rule.check_threads(caller.prefixes, names(request))
             stream = servicer_method(
                 request, caller, context.time_remaining(), frames, _peer_address(context.peer())
             )
@@ -229,16 +304,17 @@ class Dispatcher(grpc.GenericRpcHandler):
         return serve
 
     def _bidi_stream(
-        self, method: MethodDescriptor, servicer_method: Callable[..., Awaitable[None]]
+        self, method: MethodDescriptor, rule: Rule, servicer_method: Callable[..., Awaitable[None]]
     ) -> Serve:
         parse = _parser(method)
 
         async def serve(call: Call) -> None:
-            caller = await self._admit(call)
+            caller = await self._admit(call, rule)
             reader = call.reader(caller.fairness_key, stream=True)
             frames = call.frames(caller.fairness_key)
-            admit = functools.partial(self._admit, call)
-            await servicer_method(Requests(reader, parse, admit), caller, frames)
+            admit = functools.partial(self._admit, call, rule)
+            peer = _peer_address(call.context.peer())
+            await servicer_method(Requests(reader, parse, admit), caller, frames, peer)
 
         return serve
 
@@ -288,10 +364,11 @@ class Dispatcher(grpc.GenericRpcHandler):
         """Release the bytes of a large response: it was read, or the call was cancelled."""
         self._unread.give(caller, size)
 
-    async def _admit(self, call: Call, token_needed: bool = True) -> Caller:
+    async def _admit(self, call: Call, rule: Rule, token_needed: bool = True) -> Caller:
         """Authenticate a call, record its caller's activity, and set the task's fairness key.
 
-        Returns the caller. Raises `refusal` if that is set, or what `Auth.authenticate` raises.
+        Returns the caller. Raises `refusal` if that is set, what `Auth.authenticate` raises, or
+        AccessDenied if the caller lacks the scope.
         """
         if self.refusal is not None:
             self.refused_calls += 1
@@ -303,6 +380,7 @@ class Dispatcher(grpc.GenericRpcHandler):
             caller = self._by_connection(caller, call.context.peer())
         fair_queue.fairness_key.set(caller.fairness_key)
         call.caller = caller
+        rule.check_scope(caller.scopes)
         return caller
 
     def _by_connection(self, caller: Caller, connection: str) -> Caller:
@@ -353,6 +431,16 @@ def _peer_address(peer: str) -> str:
     """Returns a connection's address as users write it; gRPC's is `ipv6:%5B::1%5D:40312`."""
     kind, _, address = urllib.parse.unquote(peer).partition(":")
     return kind if kind == "unix" else address
+
+
+def _thread_names(method: MethodDescriptor) -> Callable[[Any], Iterable[str]]:
+    """Returns a function that returns the names of the threads that a request is about."""
+    fields = method.input_type.fields_by_name
+    if "threads" in fields:
+        return lambda request: [cursor.thread for cursor in request.threads]
+    if "thread" in fields:
+        return lambda request: (request.thread,)
+    return lambda request: ()
 
 
 def _parser(method: MethodDescriptor) -> Callable[[bytes | None], Message]:

@@ -3,6 +3,8 @@
 import asyncio
 import functools
 import math
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -12,16 +14,21 @@ from bus_server.bus import Bus
 from bus_server.errors import (
     AccessDenied,
     BusError,
-    Draining,
+    ContentBlocked,
     MessageTooLarge,
     OutcomeUnknown,
+    ThreadNotFound,
     ValidationFailed,
 )
+from bus_server.permissions import RULES
+from bus_server.rates import PostRates
 from bus_server.services import validation
 from bus_server.services.frame_writer import FrameWriter
+from bus_server.services.key_formats import refuse_keys_in_post
 from bus_server.settings import Settings
-from bus_server.status import incident, to_status_proto
+from bus_server.status import TABLE, incident, to_status_proto
 from bus_server.store import Append, Appended, wire
+from bus_server.store.bodies import content_size
 from bus_server.store.post_hash import plain_post_hash
 from threadbus.limits import MAX_BATCH_POSTS, MAX_EPOCH_BYTES, MAX_MESSAGE_BYTES
 from threadbus.v1 import bus_service_pb2 as pb
@@ -30,9 +37,14 @@ from threadbus.v1.message_pb2 import (
     MESSAGE_KIND_CHAT,
     MESSAGE_KIND_EDIT,
     PRIORITY_NORMAL,
+    WAKE_PEOPLE,
     Message,
     Priority,
+    Wake,
 )
+
+#: Applied to each post of a batch.
+RULE = RULES["BusService.PostMessages"]
 
 #: Maximum number of batches of a stream whose responses have not been sent.
 MAX_BATCHES_IN_FLIGHT = 4
@@ -67,10 +79,18 @@ def to_append(request: pb.PostMessageRequest, caller: Caller, settings: Settings
         ValidationFailed: a field is missing or invalid.
         MessageTooLarge: the content or the whole message is too large.
         AccessDenied: on_behalf_of is set, and the caller is not an operator.
+        ContentBlocked: it contains a key, and the settings refuse those.
     """
-    plain = _plain(request, caller, settings)
-    if plain is not None:
-        return plain
+    post = _plain(request, caller, settings)
+    if post is None:
+        post = _general(request, caller, settings)
+    if settings.refuse_secrets:
+        refuse_keys_in_post(request)
+    return post
+
+
+def _general(request: pb.PostMessageRequest, caller: Caller, settings: Settings) -> Append:
+    """Returns the command for any post. Raises the errors of `to_append` but ContentBlocked."""
     if request.on_behalf_of and not caller.operator:
         raise AccessDenied("only an operator may set on_behalf_of")
     content, limit = request.content, settings.max_content_bytes
@@ -93,6 +113,8 @@ def to_append(request: pb.PostMessageRequest, caller: Caller, settings: Settings
     if request.attachments:
         message.attachments.extend(validation.attachments("attachments", request.attachments))
         message.DiscardUnknownFields()
+        for file in message.attachments:
+            file.ClearField("size")  # it is the server's to say
     elif not content:
         raise ValidationFailed(("content", "required unless there is an attachment"))
     if request.request_id:
@@ -104,6 +126,8 @@ def to_append(request: pb.PostMessageRequest, caller: Caller, settings: Settings
     if request.priority:
         priority = validation.enum("priority", request.priority, Priority)
         message.priority = Priority.ValueType(priority)
+    if request.wakes:
+        message.wakes = _wakes(request)
     if request.labels:
         message.labels.update(validation.labels("labels", request.labels))
     if request.handoff_to:
@@ -128,8 +152,18 @@ def to_append(request: pb.PostMessageRequest, caller: Caller, settings: Settings
     )
 
 
+def _wakes(request: pb.PostMessageRequest) -> Wake.ValueType:
+    """Returns whom a post wakes. Raises ValidationFailed if the caller cannot say that."""
+    wakes = validation.enum("wakes", request.wakes, Wake)
+    if wakes == WAKE_PEOPLE:
+        raise ValidationFailed(("wakes", "WAKE_PEOPLE is for the server: choose another value"))
+    if request.edit_of:
+        raise ValidationFailed(("wakes", "an edit wakes as the message that it edits: omit it"))
+    return Wake.ValueType(wakes)
+
+
 def _plain(request: pb.PostMessageRequest, caller: Caller, settings: Settings) -> Append | None:
-    """Returns the command for a plain post. None if it may not be one: `to_append` then decides.
+    """Returns the command for a plain post. None if it may not be one: see `_general`.
 
     Most posts are plain. This takes a third of the time that the general way takes. Raises
     ValidationFailed if the thread's name or the request_id is invalid.
@@ -143,7 +177,7 @@ def _plain(request: pb.PostMessageRequest, caller: Caller, settings: Settings) -
     plain = request.ByteSize() == wire.text_size(len(thread)) + len(fields)
     if not content or not plain or len(content) > settings.max_content_bytes:
         return None
-    body = _plain_body(thread, caller.name, caller.kind) + fields
+    body = content_size(len(content)) + _plain_body(thread, caller.name, caller.kind) + fields
     if request_id:
         validation.request_id("request_id", request_id)
         hashed = plain_post_hash(request.content)
@@ -197,9 +231,24 @@ class _Batch:
 class PostStream:
     """One PostMessages call, which receives batches while earlier ones are being committed."""
 
-    def __init__(self, bus: Bus, settings: Settings, caller: Caller, frames: FrameWriter) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        settings: Settings,
+        rates: PostRates | None,
+        caller: Caller,
+        frames: FrameWriter,
+        audit: Callable[..., None],
+    ) -> None:
+        """
+        Args:
+            rates: counts the caller's posts; None: they are not limited.
+            audit: `Audit.event` for this caller.
+        """
+        self._audit = audit
         self._bus = bus
         self._settings = settings
+        self._rates = rates
         self._caller = caller
         self._frames = frames
         #: How many more batches may be in flight.
@@ -212,29 +261,35 @@ class PostStream:
         """Serve the call until the client has half-closed and every batch has its response.
 
         Raises:
-            Draining: the server is shutting down; every submitted batch has its response.
+            Draining, TokenInvalid, TokenExpired: the server is shutting down, or the caller's token
+                has ended; every submitted batch has its response.
             OutcomeUnknown: it is unknown whether the posts of a batch were stored. The client
                 repeats the batches without a response.
             BusError: any other error: a request could not be received, or is not valid. Every batch
                 submitted before has its response.
         """
         receiving = asyncio.create_task(self._receive_all(requests))
+        name, token, end = self._caller.own_name, self._caller.token, self._caller.expire_time
+        with self._bus.post_streams.opened(receiving, name, token, end) as stream:
+            await self._respond_to(receiving)
+        if receiving.cancelled() and stream.error is not None:
+            raise stream.error
+        receiving.result()
+
+    async def _respond_to(self, receiving: "asyncio.Task[None]") -> None:
+        """Send the responses until every batch that this task receives has one."""
         responding = asyncio.create_task(self._respond_all())
         try:
-            with self._bus.until_drained(receiving):
-                while (response := await self._responses.get()) is not None:
-                    # No timeout: posts that were stored must not be reported as refused.
-                    await self._frames.reserve(len(response), math.inf)
-                    await self._frames.send(response)
-                    self._slots.release()
+            while (response := await self._responses.get()) is not None:
+                # No timeout: posts that were stored must not be reported as refused.
+                await self._frames.reserve(len(response), math.inf)
+                await self._frames.send(response)
+                self._slots.release()
             await responding
             await asyncio.wait([receiving])
         finally:
             receiving.cancel()
             responding.cancel()
-        if receiving.cancelled():
-            raise Draining
-        receiving.result()
 
     async def _receive_all(self, requests: Requests) -> None:
         try:
@@ -249,6 +304,8 @@ class PostStream:
                 del request  # only its posts wait for the disk
                 accepted = [post for post in batch.posts if isinstance(post, Append)]
                 outcomes = await self._bus.post_many(accepted)
+                if self._caller.operator:
+                    outcomes.add_done_callback(functools.partial(self._audit_posts, accepted))
                 self._submitted.put_nowait((batch, outcomes))
                 del batch, accepted
         finally:
@@ -270,7 +327,8 @@ class PostStream:
     def _batch(self, request: pb.PostMessagesRequest, handled: Callable[[], None]) -> _Batch:
         if not 1 <= len(request.posts) <= MAX_BATCH_POSTS:
             raise ValidationFailed(("posts", f"1–{MAX_BATCH_POSTS:,} posts"))
-        posts = [self._post(post) for post in request.posts]
+        now = time.monotonic_ns()
+        posts = [self._post(post, now) for post in request.posts]
         with_recipients = frozenset(
             at for at, post in enumerate(request.posts) if post.include_recipients
         )
@@ -278,9 +336,14 @@ class PostStream:
         states_before = {thread: self._bus.waiting_on(thread) for thread in threads}
         return _Batch(posts, with_recipients, states_before, handled)
 
-    def _post(self, request: pb.PostMessageRequest) -> Append | BusError:
+    def _post(self, request: pb.PostMessageRequest, now: int) -> Append | BusError:
         try:
-            return to_append(request, self._caller, self._settings)
+            if self._caller.prefixes:
+                RULE.check_threads(self._caller.prefixes, [request.thread])
+            post = to_append(request, self._caller, self._settings)
+            if self._rates is not None:
+                self._rates.admit(self._caller.fairness_key, post.thread, now)
+            return post
         except BusError as refusal:
             return refusal.without_traceback()
 
@@ -302,6 +365,11 @@ class PostStream:
                 raise done
             if isinstance(done, Exception):
                 refusal = done if isinstance(done, BusError) else incident("PostMessages", done)
+                if isinstance(refusal, ThreadNotFound):
+                    refusal = refusal.seen_through(self._caller.prefixes)
+                elif isinstance(refusal, AccessDenied | ContentBlocked):
+                    reason = TABLE[type(refusal)][1]
+                    self._audit("refused", method="PostMessages", reason=reason)
                 result.status.CopyFrom(to_status_proto(refusal))
                 extras += sum(detail.ByteSize() for detail in result.status.details[1:])
                 if extras > EXTRA_BYTES:
@@ -309,9 +377,25 @@ class PostStream:
             elif isinstance(post, Append):
                 thread = post.thread
                 fill_response(result.response, thread, done)
+                if done.deduplicated and self._rates is not None:
+                    self._rates.give_back(self._caller.fairness_key, thread)
                 if at in batch.with_recipients and extras < EXTRA_BYTES:
                     found = await self._bus.recipients(post, batch.states_before[thread])
                     extras += sum(participant.ByteSize() for participant in found)
                     if extras <= EXTRA_BYTES:
                         result.response.recipients.extend(found)
         return response.SerializeToString()
+
+    def _audit_posts(
+        self, posts: Sequence[Append], outcomes: "asyncio.Future[list[Appended | Exception]]"
+    ) -> None:
+        """Log the posts on behalf of agents that were stored, even if the call was cancelled."""
+        if outcomes.cancelled() or outcomes.exception():
+            return
+        on_behalf = Counter(
+            (post.sender, post.thread)
+            for post, done in zip(posts, outcomes.result(), strict=True)
+            if isinstance(done, Appended) and post.header and post.header.posted_by
+        )
+        for (about, thread), count in on_behalf.items():
+            self._audit("posted_on_behalf", about=about, thread=thread, posts=count)

@@ -14,9 +14,17 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from bus_server.errors import ValidationFailed
 from bus_server.filter import Filter
+from bus_server.permissions import SCOPES
+from bus_server.trim import Trim
 from threadbus import limits, names
+from threadbus.v1.bus_service_pb2 import (
+    GetMessageRequest,
+    ListMessagesRequest,
+    WaitMessagesRequest,
+)
 from threadbus.v1.message_pb2 import Attachment, Cursor, MessageFilter, MessageKind, Priority
 
+_TOKEN_ID = re.compile(r"[0-9a-f]{16}")
 _REQUEST_ID = re.compile(r"[ -~]{1,128}")
 _MEDIA_TYPE = re.compile(r"[!-.0-~]{1,127}/[!-.0-~ ]{1,127}")
 
@@ -54,6 +62,35 @@ def token(field: str, secret: str) -> str:
     return secret
 
 
+def token_id(field: str, value: str) -> str:
+    """Check the id of a token. Required."""
+    if not _TOKEN_ID.fullmatch(value):
+        raise ValidationFailed((field, "16 characters of 0-9 a-f" if value else "required"))
+    return value
+
+
+def scopes(field: str, values: Sequence[str]) -> tuple[str, ...]:
+    """Check the scopes of a token. Returns each once, in the order of SCOPES."""
+    at_most(field, values, limits.MAX_FILTER_VALUES)
+    for at, scope in enumerate(values):
+        if scope not in SCOPES:
+            raise ValidationFailed((f"{field}[{at}]", f"one of {', '.join(SCOPES)}"))
+    return tuple(scope for scope in SCOPES if scope in values)
+
+
+def thread_prefixes(field: str, prefixes: Sequence[str]) -> tuple[str, ...]:
+    """Check the thread prefixes of a token: no name may begin with two of them."""
+    at_most(field, prefixes, limits.MAX_THREAD_PREFIXES)
+    for at, prefix in enumerate(prefixes):
+        thread_name(f"{field}[{at}]", prefix)
+    for at, prefix in enumerate(prefixes):
+        for other, covering in enumerate(prefixes):
+            if other != at and prefix.startswith(covering):
+                reason = f"{covering} in {field}[{other}] covers it: leave it out"
+                raise ValidationFailed((f"{field}[{at}]", reason))
+    return tuple(prefixes)
+
+
 def request_id(field: str, value: str) -> str:
     """Check a request_id. It may be empty."""
     if value and not _REQUEST_ID.fullmatch(value):
@@ -71,6 +108,16 @@ def number(field: str, value: int) -> int:
 def page_size(field: str, value: int) -> int:
     """Returns the size of a page: the default for 0, and no more than the maximum."""
     return min(number(field, value) or limits.DEFAULT_PAGE_SIZE, limits.MAX_PAGE_SIZE)
+
+
+def trim(
+    request: WaitMessagesRequest | ListMessagesRequest | GetMessageRequest,
+) -> Trim | None:
+    """Returns how a request wants messages shortened; None: not at all."""
+    most = number("max_content_bytes", request.max_content_bytes)
+    if not most and not request.omit_attachment_data:
+        return None
+    return Trim(request.omit_attachment_data, most)
 
 
 def at_most(field: str, values: Sized, most: int, what: str = "") -> None:
@@ -164,8 +211,8 @@ def _absolute(url: str) -> bool:
     return bool(parts.scheme and (parts.netloc or parts.path))
 
 
-def cursors(field: str, found: Sequence[Cursor]) -> tuple[tuple[str, int, str], ...]:
-    """Returns the thread, after_seq and epoch of cursors, of which no two may name the same thread.
+def cursors(field: str, found: Sequence[Cursor]) -> tuple[tuple[str, int, str, int], ...]:
+    """Returns the fields of cursors, of which no two may name the same thread.
 
     Plain tuples: a Cursor would keep its whole request in memory.
     """
@@ -174,9 +221,12 @@ def cursors(field: str, found: Sequence[Cursor]) -> tuple[tuple[str, int, str], 
         thread_name(f"{field}[{at}].thread", cursor.thread)
         number(f"{field}[{at}].after_seq", cursor.after_seq)
         text(f"{field}[{at}].epoch", cursor.epoch, limits.MAX_EPOCH_BYTES)
+        number(f"{field}[{at}].hidden_seq", cursor.hidden_seq)
+        if cursor.hidden_seq > cursor.after_seq:
+            raise ValidationFailed((f"{field}[{at}].hidden_seq", "at most after_seq"))
     if len({cursor.thread for cursor in found}) < len(found):
         raise ValidationFailed((field, "each thread once"))
-    return tuple((cursor.thread, cursor.after_seq, cursor.epoch) for cursor in found)
+    return tuple((each.thread, each.after_seq, each.epoch, each.hidden_seq) for each in found)
 
 
 def message_filter(field: str, wanted: MessageFilter, caller: str) -> Filter:

@@ -1,0 +1,50 @@
+"""What the loop of a wait uses: the parts of the server, and the frames of its call."""
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Protocol
+
+from bus_server.encoding import BatchEncoder
+from bus_server.memberships import Memberships
+from bus_server.presence.participant_cache import ParticipantCache
+from bus_server.presence.participants import Participants
+from bus_server.recent import Recent
+from bus_server.store.interface import Store
+from bus_server.tail import Tails
+
+
+class Frames(Protocol):
+    """The outgoing frames of a call."""
+
+    @property
+    def timeout(self) -> float:
+        """The default timeout of `reserve`, in seconds."""
+
+    async def reserve(self, size: int, timeout: float | None = None) -> None:
+        """Wait for room for a frame of about `size` bytes, and reserve it.
+
+        Raises StoreBusy if there is none within `timeout` seconds (None: within `self.timeout`), or
+        if too many calls wait for room.
+        """
+
+    def send(self, frame: bytes) -> Awaitable[None]:
+        """Send a serialised WaitMessagesResponse. Completes when the next one may be sent.
+
+        Raises StoreBusy if no room was reserved, and there is none in time.
+        """
+
+    def release(self) -> None:
+        """Release the room reserved for a frame that will not be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitResources:
+    """The objects that all wait loops of a server share."""
+
+    store: Store
+    tails: Tails
+    recent: Recent
+    encoder: BatchEncoder
+    participants: Participants
+    cache: ParticipantCache
+    memberships: Memberships
