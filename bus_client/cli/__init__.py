@@ -5,6 +5,7 @@ A verb's module is imported only when the verb is used, so that `threadbus --hel
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -23,6 +24,9 @@ _VERBS = {
     "thread": (".threads", "thread", "Create, list, show, update, close or delete threads."),
     "register": (".agents", "register", "Register an agent. Safe to repeat."),
     "agents": (".agents", "agents", "List agents and their waits; change or remove an agent."),
+    "token": (".tokens", "token", "Create, list and revoke tokens."),
+    "login": (".login", "login", "Store a token that an operator gave you."),
+    "whoami": (".login", "whoami", "Show who you are at the server, and what you may do."),
     "join": (".reading", "join", "Join a thread; show it and your read position in it."),
     "post": (".posting", "post", "Post a message to a thread."),
     "read": (".reading", "read", "Read messages without waiting."),
@@ -36,6 +40,7 @@ _VERBS = {
         "Measure how fast a server takes posts and wakes clients.",
     ),
     "doctor": (".doctor.command", "doctor", "Check a server and this machine."),
+    "certs": (".certs", "certs", "Make certificates to try TLS with."),
     "proto": (".proto", "proto", "Write the .proto files for other languages."),
 }
 
@@ -89,10 +94,14 @@ def _threadbus() -> None:
 
     \b
     Environment:
-      THREADBUS_SERVER       HOST, HOST:PORT or unix:PATH (default 127.0.0.1:7420)
+      THREADBUS_SERVER       HOST, HOST:PORT or unix:PATH (default 127.0.0.1:7420);
+                             tls:// or plaintext:// may precede HOST
       THREADBUS_AGENT        your name, as with --as
       THREADBUS_TOKEN        your token, instead of the one stored for you
       THREADBUS_CREDENTIALS  the file in which your tokens are stored
+      THREADBUS_CA_FILE      CA certificates to trust, for TLS
+      THREADBUS_CLIENT_CERT  your certificate, if the server requires one
+      THREADBUS_CLIENT_KEY   its key
       THREADBUS_THREAD       the thread to use if none is named
       NO_COLOR               no colours if this is set and not empty
 
@@ -115,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The arguments after the program's name. None = those of the process.
     """
     open_standard_streams()
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # errors are reported here, in a sentence
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

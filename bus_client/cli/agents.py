@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @agent_argument
-@click.option("--human", is_flag=True, help="The agent is a person, not a program.")
+@click.option(
+    "--human", is_flag=True, help="A person, not a program. Only operators register people."
+)
 @click.option(
     "--display-name",
     metavar="TEXT",
@@ -63,7 +65,8 @@ async def register(
     Its token is stored in your data directory (threadbus/credentials.json), or in the file that
     THREADBUS_CREDENTIALS names, and used for --as NAME. An agent that you have registered before is
     left unchanged; `threadbus agents update` changes its display name and description. If the
-    server requires tokens, an operator registers agents, with THREADBUS_TOKEN or --token-file.
+    server requires tokens, an operator registers agents, with THREADBUS_TOKEN or --token-file. One
+    that has no valid token gets one that permits it to post and read everywhere.
 
     \b
     Example:
@@ -105,7 +108,7 @@ async def register_with_token(bus: BusClient, name: str, what: dict[str, Any]) -
         what: Further arguments of BusClient.register_agent().
 
     Raises:
-        AgentExists: The name is registered with another token or none, or was unregistered.
+        AgentExists: The name is registered with another token or none.
         InvalidArgument: The name is not valid.
         CredentialsError: The token cannot be stored.
         BusError: The call failed.
@@ -289,17 +292,63 @@ async def rotate_token(session: Session, grace: float) -> None:
     session.out.show(shown, [safe(token) if session.token else f"{safe(name)} has a new token"])
 
 
+@agents.command("reset-token")
+@click.argument("name")
+@yes_option("End all tokens of {name}, and give it a new one?")
+@click.option("--show-token", is_flag=True, help="Also print the new token, which is a secret.")
+@timeout_option
+@on_server
+async def reset_token(session: Session, name: str, show_token: bool) -> None:
+    """Give an agent a new token in place of all that it has. Operators only.
+
+    For an agent that has lost its token. The new one permits it to post and read everywhere,
+    without end, whatever the old ones permitted: for less, use `threadbus token create` and
+    `revoke`. It is stored in your data directory and used for --as NAME. To use it elsewhere, print
+    it with --show-token, and store it there with `threadbus login`. The agent's open waits end.
+    Asks for confirmation; without a terminal, add --yes.
+
+    \b
+    Example:
+      threadbus agents reset-token reviewer --yes --token-file threadbus.db.operator-token
+    """
+    path = credentials.default_path()
+    async with session.connect() as bus:
+        token = await bus.reset_token(name)
+        await asyncio.to_thread(credentials.keep_token, path, bus.server, name, token)
+    shown = {"agent": name} | ({"token": token} if show_token else {})
+    session.out.show(shown, [safe(token) if show_token else f"{safe(name)} has a new token"])
+
+
 @agents.command()
 @click.argument("name")
-@yes_option("Unregister {name} forever?")
+@timeout_option
+@on_server
+async def kick(session: Session, name: str) -> None:
+    """End the session of an agent. Operators only.
+
+    Others see it as offline, and its open waits end. Its token stays valid: any later call of the
+    agent starts a new session. `agents reset-token` takes the token away, too.
+
+    \b
+    Example:
+      threadbus agents kick reviewer --token-file threadbus.db.operator-token
+    """
+    async with session.connect() as bus:
+        await bus.kick(name)
+    session.out.show({"agent": name, "presence": "PRESENCE_OFFLINE"}, [f"{safe(name)} offline"])
+
+
+@agents.command()
+@click.argument("name")
+@yes_option("Unregister {name}?")
 @as_option
 @timeout_option
 @on_server
 async def unregister(session: Session, name: str) -> None:
-    """Unregister an agent forever.
+    """Unregister an agent.
 
-    Its messages remain, and nobody can register its name again. Only the agent itself and operators
-    may do this. Asks for confirmation; without a terminal, add --yes.
+    Its messages remain, and only an operator can register its name again. For the agent itself and
+    operators. Asks for confirmation; without a terminal, add --yes.
 
     \b
     Example:

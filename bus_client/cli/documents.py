@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+
+    import bus_client
 
 
 def document(message: Message, *, whole: bool = False) -> dict[str, Any]:
@@ -28,6 +30,25 @@ def document(message: Message, *, whole: bool = False) -> dict[str, Any]:
         result = _as_dict(valid, whole=whole)
     _use_numbers(message.DESCRIPTOR.fields, result)
     return result
+
+
+def message_document(message: bus_client.Message, paths: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns a message of a thread as a dict, with `content_truncated` if its text was cut off.
+
+    `paths`: where its attachments were saved, as take_files() returns them.
+    """
+    result = document(message)
+    for file, path in zip(result.get("attachments", ()), paths, strict=False):
+        if path:
+            file["path"] = path
+    if is_cut(message):
+        result["content_truncated"] = True
+    return result
+
+
+def is_cut(message: bus_client.Message) -> bool:
+    """Returns whether the server sent only the beginning of a message's text."""
+    return message.content_size > len(message.content.encode())
 
 
 def _as_dict(message: Message, *, whole: bool) -> dict[str, Any]:

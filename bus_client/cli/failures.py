@@ -27,13 +27,18 @@ _MEANINGS: dict[str, tuple[int, str]] = {
         "THREADBUS_CREDENTIALS, or a folder in XDG_DATA_HOME or HOME.",
     ),
     "MessageTooLarge": (DENIED, "Shorten the message, or post a link to its content."),
+    "ContentBlocked": (DENIED, "Replace the secret if others may have seen it."),
     "Unauthenticated": (
         DENIED,
-        "Add --as NAME for an agent that you have registered here, or pass a valid token with "
-        "THREADBUS_TOKEN or --token-file.",
+        "The token is that of --token-file, else of THREADBUS_TOKEN, else the one stored for --as "
+        "NAME (threadbus login). An operator creates one: threadbus token create NAME.",
     ),
     "TokenExpired": (DENIED, "Get a new token from the server's operator."),
-    "AccessDenied": (DENIED, "Use an operator's token: THREADBUS_TOKEN or --token-file."),
+    "AccessDenied": (
+        DENIED,
+        "Add --as NAME for an agent that may do this, or ask an operator, whose token goes in "
+        "THREADBUS_TOKEN or --token-file.",
+    ),
     "NotFound": (FAILED, ""),
     "ThreadNotFound": (
         FAILED,
@@ -46,8 +51,8 @@ _MEANINGS: dict[str, tuple[int, str]] = {
     "AgentExists": (
         CONFLICT,
         "If the agent was registered elsewhere, run threadbus register NAME --show-token there, "
-        "and set THREADBUS_TOKEN here to the token that it prints. A name that was only imported "
-        "can be registered by an operator: threadbus register NAME --token-file FILE.",
+        "and threadbus login here. If its token is lost, an operator gives it a new one (threadbus "
+        "agents reset-token NAME --token-file FILE), or registers it again if it was unregistered.",
     ),
     "RequestIdReused": (
         CONFLICT,
@@ -63,15 +68,17 @@ _MEANINGS: dict[str, tuple[int, str]] = {
         "Read the new messages, then post with --expect and the newest seq.",
     ),
     "ThreadClosed": (CONFLICT, "threadbus thread open reopens it."),
-    "CursorInvalid": (CONFLICT, "threadbus thread show shows the newest seq."),
+    "CursorInvalid": (CONFLICT, "threadbus thread show --json shows the newest seq and the epoch."),
     "CursorLost": (
         CONFLICT,
         "Wait again to continue; with --after, from {error.position.after_seq}.",
     ),
-    "QuotaExceeded": (DENIED, "End what counts towards the limit, such as another wait."),
+    "QuotaExceeded": (DENIED, "threadbus serve --help explains the server's limits."),
+    "RateLimited": (DENIED, "Wait, then post again: the message says for how long."),
     "StorageFull": (DENIED, "Free space on the server's disk."),
     "Unavailable": (UNREACHABLE, ""),
     "Unreachable": (UNREACHABLE, SERVER_HINT),
+    "TlsFailed": (UNREACHABLE, ""),
     "InternalError": (FAILED, ""),
     "ProtocolError": (FAILED, "Check --server; threadbus doctor examines what answers there."),
     "OutcomeUnknown": (

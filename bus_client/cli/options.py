@@ -41,6 +41,17 @@ def seq_option(*names: str, help: str, default: int | None = None) -> Callable[[
     )
 
 
+def epoch_option(function: F) -> F:
+    """Adds the option --epoch, for changes to a thread."""
+    return click.option(
+        "--epoch",
+        metavar="EPOCH",
+        default="",
+        show_default=False,
+        help="Only if this is the thread's epoch, as `thread show --json` prints it.",
+    )(function)
+
+
 def _check_address(_: click.Context, __: click.Parameter, address: str) -> str:
     try:
         return whole_address(address)
@@ -73,9 +84,13 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic before
         except ValueError:
             self.fail(f"{value!r} is not a time, such as 90, 10m, 36h or 30d.", param, ctx)
         if not self._minimum <= seconds <= self._maximum:  # refuses nan, too
-            maximum = "a year" if self._maximum == _YEAR else f"{self._maximum:,g} s"
+            maximum = "a year" if self._maximum == _YEAR else _in_words(self._maximum)
             self.fail(f"{value} is not between {self._minimum:g} s and {maximum}.", param, ctx)
         return seconds
+
+
+def _in_words(seconds: float) -> str:
+    return f"{seconds / 86_400:g}d" if seconds >= 86_400 else f"{seconds:,g} s"
 
 
 def seconds_option(
@@ -127,6 +142,23 @@ def yes_option(question: str) -> Callable[[F], F]:
 
 #: The type of an option for a number of messages.
 count_type = click.IntRange(1, 1_000_000)
+max_chars_option = click.option(
+    "--max-chars",
+    metavar="N",
+    type=click.IntRange(0, 2**31),
+    default=0,
+    show_default=False,
+    help="Cut off texts after N bytes of UTF-8, between two characters: after N letters of "
+    "English, or N/3 Chinese characters. 0 = no limit.",
+)
+with_files_option = click.option(
+    "--with-files",
+    "folder",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Save attached files in DIR, which is created if needed; no file is replaced. Without it, "
+    "only their names and sizes are read.",
+)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, and errors as JSON on stderr."
 )
@@ -135,6 +167,20 @@ agent_argument = click.argument("name", envvar="THREADBUS_AGENT", callback=check
 timeout_option = seconds_option(
     "--timeout", default=CALL_TIMEOUT, help="How long to try each call."
 )
+
+
+def _file_option(name: str, help: str) -> Callable[[F], F]:
+    """Returns a decorator that adds an option for a file that exists, in PEM format."""
+    return click.option(
+        name,
+        metavar="FILE",
+        envvar=f"THREADBUS_{name.removeprefix('--').replace('-', '_').upper()}",
+        show_envvar=True,
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help=help,
+    )
+
+
 connection_options = [
     click.option(
         "--server",
@@ -143,8 +189,12 @@ connection_options = [
         show_envvar=True,
         default="127.0.0.1:7420",
         callback=_check_address,
-        help="The server: HOST, HOST:PORT or unix:PATH. The default port is 7420.",
+        help="The server: HOST, HOST:PORT or unix:PATH. The default port is 7420. TLS is used "
+        "except on this machine; tls://HOST and plaintext://HOST say it explicitly.",
     ),
+    _file_option("--ca-file", "CA certificates to trust, instead of the public ones, for TLS."),
+    _file_option("--client-cert", "Your certificate, if the server requires one."),
+    _file_option("--client-key", "The key of your certificate."),
     click.option(
         "--token-file",
         metavar="FILE",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import mimetypes
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,21 +15,15 @@ import click
 import bus_client
 from bus_client.cli.daemon import in_daemon_thread
 from bus_client.cli.documents import document
+from bus_client.cli.mentions import mentioned_agents
 from bus_client.cli.options import as_option, label_option, seq_option, timeout_option
 from bus_client.cli.people import describe_recipients
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.transcript import describe_new_thread
-from threadbus.limits import MAX_MENTIONS
-from threadbus.names import AGENT
 
 if TYPE_CHECKING:
     from bus_client import Attachment, BusClient, ThreadHandle
     from threadbus.v1.bus_service_pb2 import PostMessageResponse
-
-# `@name`, but not in an address such as me@example.org. Names are lower case, but people and
-# keyboards capitalise the first word of a sentence.
-_AT_NAME = re.compile(rf"(?<![\w.@-])@((?ai:{AGENT.pattern}))(?!\w)")
-_MAX_LOOKUPS = 100  # names in one text to look up
 
 
 @click.command()
@@ -43,6 +36,7 @@ _MAX_LOOKUPS = 100  # names in one text to look up
     multiple=True,
     help="Mention a registered agent; may be repeated.",
 )
+@click.option("--no-mentions", is_flag=True, help="Do not look for names in the text.")
 @seq_option("--reply-to", default=0, help="Reply to message SEQ.")
 @click.option(
     "--handoff",
@@ -57,6 +51,12 @@ _MAX_LOOKUPS = 100  # names in one text to look up
     default="normal",
     help="How urgent the message is.",
 )
+@click.option(
+    "--quiet",
+    is_flag=True,
+    help="Wake only those that the message mentions, hands off to or replies to.",
+)
+@click.option("--no-wake", is_flag=True, help="Wake nobody: they get it with the next message.")
 @label_option
 @click.option(
     "--attach",
@@ -89,9 +89,12 @@ async def post(
     thread: str | None,
     content: str | None,
     mentions: Sequence[str],
+    no_mentions: bool,
     reply_to: int,
     handoff: str,
     priority: str,
+    quiet: bool,
+    no_wake: bool,
     labels: dict[str, str],
     files: Sequence[Path],
     edit: int,
@@ -103,8 +106,9 @@ async def post(
     """Post a message to a thread; print its seq and who will see it.
 
     Creates the thread if it does not exist, unless --reply-to, --edit, --expect or --based-on
-    names one of its messages. @name or @Name in the text mentions a registered agent; only this
-    command looks for names in the text, the SDK and the RPCs do not. `-` as CONTENT reads standard
+    names one of its messages. @name or @Name in the text mentions a registered agent, but not in
+    code: between `backticks`, or between lines that begin with ``` or ~~~. Only this command looks
+    for names in the text, the SDK and the RPCs do not. `-` as CONTENT reads standard
     input: UTF-8, from which one newline at the end is removed. If THREADBUS_THREAD is set, a single
     argument is CONTENT.
 
@@ -112,16 +116,23 @@ async def post(
     Examples:
       threadbus post design "hello @reviewer" --as coder
       git diff | threadbus post design - --as coder --reply-to 12
+      threadbus post design "tests pass @reviewer" --quiet
     """
     thread, content = _thread_and_content(thread, content)
     if content is None and not files:
         raise click.UsageError(
             "Missing CONTENT: add a text, - for standard input, or --attach FILE."
         )
+    if quiet + no_wake + bool(edit) > 1:
+        raise click.UsageError(
+            "Use one of --quiet, --no-wake and --edit: an edit wakes as the message that it edits."
+        )
+    wakes = "WAKE_ADDRESSED" if quiet else "WAKE_NOBODY" if no_wake else "WAKE_UNSPECIFIED"
     text = await _from_stdin() if content == "-" else content or ""
     named = [name.removeprefix("@") for name in mentions]
     async with session.connect() as bus:
-        named += await _registered(session, bus, text, named)
+        if not no_mentions:
+            named += await mentioned_agents(bus, text, named, note=session.out.note)
         handle = bus.thread(thread)
         send = functools.partial(
             _send,
@@ -132,6 +143,7 @@ async def post(
             reply_to=reply_to,
             handoff_to=handoff.removeprefix("@"),
             priority=bus_client.Priority.Value(f"PRIORITY_{priority.upper()}"),
+            wakes=bus_client.Wake.Value(wakes),
             labels=labels,
             attachments=[_attachment(file) for file in files],
             edit_of=edit,
@@ -214,42 +226,6 @@ def _read_all(descriptor: int) -> bytes:
     while chunk := os.read(descriptor, 65_536):
         data += chunk
     return bytes(data)
-
-
-async def _registered(
-    session: Session, bus: BusClient, text: str, mentions: Sequence[str]
-) -> list[str]:
-    """Returns the registered agents that `text` mentions, except those in `mentions`.
-
-    Looks up the first 100 names, until there are as many mentions as a message can have. Prints a
-    note about each name that is not registered.
-
-    Raises:
-        BusError: An agent could not be looked up.
-    """
-    found: list[str] = []
-    typed: dict[str, str] = {}
-    for as_typed in _AT_NAME.findall(text):
-        typed.setdefault(as_typed.lower(), as_typed)
-    for name, as_typed in list(typed.items())[:_MAX_LOOKUPS]:
-        # Try the name, then the name without trailing punctuation.
-        for candidate in (name, name.rstrip("._-")):
-            if len(found) + len(mentions) >= MAX_MENTIONS or candidate in (*mentions, *found):
-                break
-            if await _is_registered(bus, candidate):
-                found.append(candidate)
-                break
-        else:
-            session.out.note(f"@{as_typed} is not a registered agent; it mentions nobody.")
-    return found
-
-
-async def _is_registered(bus: BusClient, name: str) -> bool:
-    try:
-        await bus.get_agent(name)
-    except (bus_client.AgentNotFound, bus_client.InvalidArgument):
-        return False
-    return True
 
 
 def _attachment(file: Path) -> Attachment:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bus_client.cli.documents import document
+from bus_client.cli.documents import document, message_document
 from bus_client.cli.failures import NOTHING_NEW
+from bus_client.cli.files import take_files
 from bus_client.cli.options import (
     as_option,
     count_type,
+    max_chars_option,
     seq_option,
     thread_argument,
     timeout_option,
+    with_files_option,
 )
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.transcript import Transcript, describe_new_thread, thread_lines
@@ -69,13 +73,14 @@ async def join(
         handle = await bus.join(
             thread, create=not no_create, topic=topic, context_limit=context, start=start
         )
+    take_files(handle.context, None)
     entered = {
         "thread": document(handle.info, whole=True),
         "created": handle.created,
         "similar": handle.similar,
         "registered": bus.created,
         "cursor": handle.position.after_seq,
-        "context": [document(message) for message in handle.context],
+        "context": [message_document(message) for message in handle.context],
     }
     session.out.show(entered, _joined(session, handle))
 
@@ -101,6 +106,9 @@ def _joined(session: Session, handle: ThreadHandle) -> Iterator[str]:
 @click.option(
     "--last", metavar="N", type=count_type, help="The newest N messages: --newest --limit N."
 )
+@seq_option("--seq", help="Only the message SEQ.")
+@max_chars_option
+@with_files_option
 @as_option
 @timeout_option
 @on_server
@@ -112,27 +120,44 @@ async def read(
     limit: int,
     newest: bool,
     last: int | None,
+    seq: int | None,
+    max_chars: int,
+    folder: Path | None,
 ) -> int | None:
     """Read messages of a thread, oldest first. Does not wait, and marks nothing as read.
 
-    Exit code 3: there are no such messages.
+    Exit code 3: there are no such messages. With --seq that is an error.
 
     \b
     Examples:
       threadbus read design --last 20
-      threadbus read design --after 12 --json
+      threadbus read design --after 12 --max-chars 2000 --json
+      threadbus read design --seq 12 --with-files attached
     """
+    if seq is not None and (after or before or newest or last):
+        raise click.UsageError("Use --seq or a range, not both.")
     async with session.connect() as bus:
-        messages = await bus.thread(thread).messages(
-            after_seq=after,
-            before_seq=before,
-            limit=last or limit,
-            newest=newest or bool(last),
-        )
-    documents = {"thread": thread, "messages": [document(message) for message in messages]}
-    session.out.show(documents, Transcript(colour=session.out.colour).lines(messages))
+        handle = bus.thread(thread)
+        if seq is not None:
+            one = await handle.message(
+                seq, omit_attachment_data=folder is None, max_content_bytes=max_chars
+            )
+            messages = [one]
+        else:
+            messages = await handle.messages(
+                after_seq=after,
+                before_seq=before,
+                limit=last or limit,
+                newest=newest or bool(last),
+                omit_attachment_data=folder is None,
+                max_content_bytes=max_chars,
+            )
+    paths = take_files(messages, folder)
+    documents = [message_document(each, paths.get(each.seq, ())) for each in messages]
+    lines = Transcript(colour=session.out.colour).lines(messages, paths)
+    session.out.show({"thread": thread, "messages": documents}, lines)
     if not messages:
         return NOTHING_NEW
-    if len(messages) == limit and not (newest or last):
+    if len(messages) == limit and seq is None and not (newest or last):
         session.out.note(f"There may be more: continue with --after {messages[-1].seq}.")
     return None

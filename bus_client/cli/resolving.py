@@ -7,6 +7,7 @@ import os
 import socket
 from contextlib import suppress
 
+from bus_client.address import host_of
 from bus_client.cli.daemon import in_daemon_thread
 
 _PATIENCE = 1.0  # seconds to wait for the resolver
@@ -21,7 +22,7 @@ async def resolution_error(server: str) -> str:
     """
     if server.startswith("unix:") or any(os.environ.get(name) for name in _PROXIES):
         return ""
-    host = server.rpartition(":")[0].strip("[]")
+    host = host_of(server)
     try:
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):

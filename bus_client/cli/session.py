@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,8 @@ from bus_client.cli.streams import discard_stdout
 from bus_client.cli.text import os_error_text, safe
 
 if TYPE_CHECKING:
+    import grpc.aio
+
     from bus_client import BusClient
 
 _SHORTEST_TIMEOUT = 2.0  # seconds to try to reach a server, even for a shorter wait
@@ -41,6 +43,7 @@ class Session:
         agent: The name given with --as or THREADBUS_AGENT. None = none.
         token: The token given with --token-file or THREADBUS_TOKEN. None = the one stored for
             `agent`, if any.
+        tls: The arguments of BusClient with the files for TLS.
         timeout: Seconds for each call, with its retries.
         out: Prints the verb's output.
     """
@@ -48,8 +51,21 @@ class Session:
     server: str
     agent: str | None
     token: str | None
+    tls: Mapping[str, Any]
     timeout: float
     out: Output
+
+    def open_channel(self, *, connection: int = 0) -> grpc.aio.Channel:
+        """Returns a new channel to the server; see bus_client.channel.open_channel().
+
+        Raises:
+            InvalidArgument: A file for TLS cannot be used.
+        """
+        from bus_client.channel import open_channel  # imports gRPC, and --help must be fast
+        from bus_client.tls import tls_files
+
+        credentials = tls_files(**self.tls).credentials_for(self.server)
+        return open_channel(self.server, credentials, connection=connection)
 
     @asynccontextmanager
     async def connect(self, **registration: Any) -> AsyncIterator[BusClient]:
@@ -70,6 +86,7 @@ class Session:
             token=self.token,
             timeout=self.timeout,
             heartbeats=False,
+            **self.tls,
             **registration,
         )
         silence = asyncio.create_task(self._note_silence())
@@ -107,9 +124,9 @@ Verb = Callable[..., Awaitable[int | None]]
 def on_server(verb: Verb) -> Callable[..., int]:
     """Returns a click callback that runs the coroutine function `verb(session, **options)`.
 
-    Adds --server, --token-file and --json, but not --timeout and --as, whose meanings depend on the
-    verb. If the verb has an option `patience`, in seconds, that also limits the timeout of calls,
-    but to no less than 2 s.
+    Adds --server, --token-file, the options for TLS, and --json, but not --timeout and --as, whose
+    meanings depend on the verb. If the verb has an option `patience`, in seconds, that also limits
+    the timeout of calls, but to no less than 2 s.
     """
 
     @functools.wraps(verb)
@@ -117,6 +134,9 @@ def on_server(verb: Verb) -> Callable[..., int]:
         *,
         server: str,
         token_file: Path | None,
+        ca_file: Path | None,
+        client_cert: Path | None,
+        client_key: Path | None,
         as_json: bool,
         agent: str | None = None,
         timeout: float = CALL_TIMEOUT,
@@ -129,7 +149,8 @@ def on_server(verb: Verb) -> Callable[..., int]:
         out = Output(as_json)
 
         def run_on_server() -> int:
-            session = Session(server, agent, _read_token(token_file), timeout, out)
+            tls = {"ca_file": ca_file, "client_cert": client_cert, "client_key": client_key}
+            session = Session(server, agent, _read_token(token_file), tls, timeout, out)
             return asyncio.run(until_signal(_explained(session, verb(session, **options))))
 
         return run_verb(out, run_on_server)
@@ -144,7 +165,7 @@ async def _explained(session: Session, verb: Awaitable[int | None]) -> int | Non
     try:
         return await verb
     except bus_client.BusError as error:
-        await health.explain(error, session.server)
+        await health.explain(error, session)
         raise
 
 

@@ -12,8 +12,8 @@ import click
 
 import bus_client
 from bus_client.cli import failures
-from bus_client.cli.documents import document
-from bus_client.cli.options import as_option, timeout_option
+from bus_client.cli.documents import message_document
+from bus_client.cli.options import as_option, max_chars_option, timeout_option
 from bus_client.cli.output import Output, stop_when_stdout_closes
 from bus_client.cli.session import Session, on_server, run_concurrently
 from bus_client.cli.transcript import Transcript
@@ -34,15 +34,18 @@ _PAUSE = 0.5  # seconds to wait after a lost position: the next could be lost at
     default=10,
     help="Start with the last N messages.",
 )
+@max_chars_option
 @as_option
 @timeout_option
 @on_server
-async def tail(session: Session, threads: Sequence[str], from_start: bool, last: int) -> int:
+async def tail(
+    session: Session, threads: Sequence[str], from_start: bool, last: int, max_chars: int
+) -> int:
     """Watch threads: print messages as they are posted, until Ctrl-C or until all are closed.
 
     Ends, too, when your session is ended, for example by `threadbus agents goodbye`. Reconnects
     after a restart of the server, and marks nothing as read. If a thread cannot be read, the others
-    are still watched. With --json each message is a line of JSON.
+    are still watched. With --json each message is a line of JSON, with the bytes of its files.
 
     \b
     Examples:
@@ -54,7 +57,7 @@ async def tail(session: Session, threads: Sequence[str], from_start: bool, last:
     async with session.connect() as bus, _connection_notes(session):
         with stop_when_stdout_closes():
             views = [
-                _View(bus.thread(name), session.out, lines, None if from_start else last)
+                _View(bus.thread(name), session.out, lines, None if from_start else last, max_chars)
                 for name in threads
             ]
             return max(await run_concurrently([view.follow() for view in views]))
@@ -65,11 +68,9 @@ async def _connection_notes(session: Session) -> AsyncIterator[None]:
     """During the block, print notes on stderr when the connection is lost and when it is back."""
     import grpc  # imported only when needed: --help must be fast
 
-    from bus_client.channel import open_channel
-
     async def watch() -> None:
         # This channel shares the connection of the client's first wait.
-        async with open_channel(session.server, connection=1) as channel:
+        async with session.open_channel(connection=1) as channel:
             await channel.channel_ready()
             while True:
                 await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
@@ -91,12 +92,14 @@ class _View:
 
     Attributes:
         last: How many existing messages to print first. None = all.
+        max_chars: Bytes after which texts are cut off. 0 = none.
     """
 
     thread: ThreadHandle
     out: Output
     lines: Transcript
     last: int | None
+    max_chars: int
 
     async def follow(self) -> int:
         """Print the thread's messages until it is closed or the agent's session has been ended.
@@ -132,10 +135,15 @@ class _View:
         lost, which is reported. Raises any other BusError.
         """
         try:
-            following = self.thread.follow(include_own=True, acknowledge=False)
+            following = self.thread.follow(
+                include_own=True,
+                acknowledge=False,
+                omit_attachment_data=not self.out.json,
+                max_content_bytes=self.max_chars,
+            )
             async with aclosing(following) as messages:
                 async for message in messages:
-                    self.out.show(document(message), self.lines.lines([message]))
+                    self.out.show(message_document(message), self.lines.lines([message]))
         except bus_client.CursorLost as lost:
             hint = "There is nothing to do: tail continues there by itself."
             failures.report(lost, json=self.out.json, hint=hint)

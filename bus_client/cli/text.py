@@ -51,6 +51,11 @@ def safe(text: str) -> str:
     return _SHOWN.sub(_visible, text)
 
 
+def replace_unsafe(text: str, by: str) -> str:
+    """Returns the text with `by` in place of each unsafe or invisible character."""
+    return _SHOWN.sub(lambda found: found[0] if found["harmless"] else by, text)
+
+
 def count(number: int, noun: str) -> str:
     """Returns a number with its noun, such as `1 thread` or `2 threads`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -13,6 +13,7 @@ from bus_client.cli.documents import document
 from bus_client.cli.groups import VerbGroup
 from bus_client.cli.options import (
     as_option,
+    epoch_option,
     label_option,
     thread_argument,
     timeout_option,
@@ -142,6 +143,7 @@ async def show(session: Session, thread: str) -> None:
 @label_option
 @click.option("--no-labels", is_flag=True, help="Remove all labels.")
 @click.option("--strict/--no-strict", default=None, help="Whether agents must post with --expect.")
+@epoch_option
 @as_option
 @timeout_option
 @on_server
@@ -153,11 +155,13 @@ async def update(
     labels: dict[str, str],
     no_labels: bool,
     strict: bool | None,
+    epoch: str,
 ) -> None:
     """Change a thread's topic, stage, labels or strict mode.
 
     Labels given with --label replace all labels of the thread. A change is also posted to the
-    thread as an entry, which waiting agents receive.
+    thread as an entry, which waiting agents receive. The thread's creator, people and operators may
+    change all of it, its participants only its stage.
 
     \b
     Example:
@@ -175,6 +179,7 @@ async def update(
             stage=stage,
             labels=labels if labels or no_labels else None,
             sync_mode=None if strict is None else _sync_mode(strict),
+            epoch=epoch,
         )
     _show(session, changed)
 
@@ -204,76 +209,85 @@ async def leave(session: Session, thread: str) -> None:
 
 @thread.command("open")
 @thread_argument
+@epoch_option
 @as_option
 @timeout_option
 @on_server
-async def open_thread(session: Session, thread: str) -> None:
+async def open_thread(session: Session, thread: str, epoch: str) -> None:
     """Reopen a closed or archived thread for posts.
+
+    For its creator, people and operators.
 
     \b
     Example:
       threadbus thread open design --as coder
     """
-    await _set_state(session, thread, "open")
+    await _set_state(session, thread, "open", epoch)
 
 
 @thread.command()
 @thread_argument
+@epoch_option
 @as_option
 @timeout_option
 @on_server
-async def close(session: Session, thread: str) -> None:
+async def close(session: Session, thread: str, epoch: str) -> None:
     """Close a thread.
 
-    It can still be read, but takes no posts. A wait ends when all of its threads are closed.
+    It can still be read, but takes no posts. A wait ends when all of its threads are closed. For
+    the thread's creator, people and operators.
 
     \b
     Example:
       threadbus thread close design --as coder
     """
-    await _set_state(session, thread, "closed")
+    await _set_state(session, thread, "closed", epoch)
 
 
 @thread.command()
 @thread_argument
+@epoch_option
 @as_option
 @timeout_option
 @on_server
-async def archive(session: Session, thread: str) -> None:
+async def archive(session: Session, thread: str, epoch: str) -> None:
     """Close a thread, and omit it from lists.
 
-    `threadbus thread list --state archived` still shows it.
+    `threadbus thread list --state archived` still shows it. For the thread's creator, people and
+    operators.
 
     \b
     Example:
       threadbus thread archive design --as coder
     """
-    await _set_state(session, thread, "archived")
+    await _set_state(session, thread, "archived", epoch)
 
 
 @thread.command()
 @click.argument("name", metavar="THREAD")
 @yes_option("Delete thread {name} and all of its messages?")
+@epoch_option
 @as_option
 @timeout_option
 @on_server
-async def delete(session: Session, name: str) -> None:
+async def delete(session: Session, name: str, epoch: str) -> None:
     """Delete a thread and all of its messages.
 
-    Asks for confirmation; without a terminal, add --yes.
+    Asks for confirmation; without a terminal, add --yes. For the thread's creator, people and
+    operators. If several callers pass the same --epoch, one deletes it.
 
     \b
     Example:
       threadbus thread delete design --yes --as coder
     """
     async with session.connect() as bus:
-        await bus.thread(name).delete()
+        await bus.thread(name).delete(epoch=epoch)
     session.out.show({"thread": name, "deleted": True}, [f"{safe(name)} deleted"])
 
 
-async def _set_state(session: Session, name: str, state: str) -> None:
+async def _set_state(session: Session, name: str, state: str, epoch: str) -> None:
     async with session.connect() as bus:
-        _show(session, await bus.thread(name).set_state(_state(state)))
+        _show(session, await bus.thread(name).set_state(_state(state), epoch=epoch))
 
 
 def _state(name: str) -> ThreadState.ValueType:

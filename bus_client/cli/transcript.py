@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import click
 
 import bus_client
+from bus_client.cli.documents import is_cut
 from bus_client.cli.text import safe, safe_lines
 
 if TYPE_CHECKING:
@@ -39,13 +42,18 @@ class Transcript:
         self._thread = 0
         self._seq, self._sender = (3, 8) if live else (0, 0)
 
-    def lines(self, messages: Iterable[Message]) -> Iterator[str]:
-        """Yields the lines of the messages, aligned with each other and with earlier ones."""
+    def lines(
+        self, messages: Iterable[Message], paths: Mapping[int, Sequence[str]] = MappingProxyType({})
+    ) -> Iterator[str]:
+        """Yields the lines of the messages, aligned with each other and with earlier ones.
+
+        `paths`: where attachments were saved, as take_files() returns them.
+        """
         messages = list(messages)
         for message in messages:
             self._widen(message)
         for message in messages:
-            yield from self._lines(message)
+            yield from self._lines(message, paths.get(message.seq, ()))
 
     def _widen(self, message: Message) -> None:
         if self._several_threads:
@@ -53,15 +61,19 @@ class Transcript:
         self._seq = max(self._seq, len(str(message.seq)) + 1)
         self._sender = max(self._sender, min(len(safe(message.sender)), _WIDEST))
 
-    def _lines(self, message: Message) -> Iterator[str]:
+    def _lines(self, message: Message, paths: Sequence[str]) -> Iterator[str]:
         thread = f"{safe(message.thread):{self._thread}} " if self._several_threads else ""
         place = f"{thread}{f'#{message.seq}':>{self._seq}}"
         sender = f"{safe(message.sender):{self._sender}}"
         time = local_time(message.create_time)
         indent = " " * len(f"{place} {sender} {time}  ")
-        also = f"({', '.join(map(safe, found))}) " if (found := remarks(message)) else ""
+        also = f"({', '.join(map(safe, found))}) " if (found := remarks(message, paths)) else ""
         first, *rest = safe_lines(also + message.content)
         yield f"{self._dim(place)} {self._bold(sender)} {self._dim(time)}  {first}".rstrip()
+        if is_cut(message):
+            shown, size = len(message.content.encode()), message.content_size
+            whole = f"threadbus read {safe(message.thread)} --seq {message.seq}"
+            rest.append(f"… cut off after {shown:,} of {size:,} bytes; whole: {whole}")
         for line in rest:
             yield f"{indent}{line}".rstrip()
 
@@ -142,8 +154,11 @@ def local_time(time: Timestamp) -> str:
     return local.strftime("%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M:%S")
 
 
-def remarks(message: Message) -> list[str]:
-    """Returns a message's details, such as `edit of #3` or `re #2`; unsafe characters are kept."""
+def remarks(message: Message, paths: Sequence[str] = ()) -> list[str]:
+    """Returns a message's details, such as `edit of #3` or `re #2`; unsafe characters are kept.
+
+    `paths`: where its attachments were saved, as take_files() returns them.
+    """
     found = []
     if message.kind == bus_client.MessageKind.MESSAGE_KIND_EDIT:
         found.append(f"edit of #{message.edit_of}")
@@ -168,7 +183,8 @@ def remarks(message: Message) -> list[str]:
     unseen = [name for name in message.mentions if f"@{name}" not in text]
     found += [f"@{name}" for name in unseen]
     found += [f"{key}={value}" for key, value in sorted(message.labels.items())]
-    found += [f"file {file.filename or file.url or '?'}" for file in message.attachments]
+    for file, path in zip_longest(message.attachments, paths[: len(message.attachments)]):
+        found.append(f"file {path or file.filename or file.url or '?'}")
     return found
 
 

@@ -17,7 +17,7 @@ from bus_client.cli.demo.lines import AGENTS, KILLED_AT, LINES, POSTED, REFUSED_
 from bus_client.cli.demo.narration import Narrator, PresenceWatcher
 from bus_client.cli.demo.outcome import outcome
 from bus_client.cli.demo.processes import DemoProcess, ProcessEnded, Processes
-from bus_client.cli.documents import document
+from bus_client.cli.documents import message_document
 from bus_client.cli.failures import FAILED
 from bus_client.cli.options import json_option, seconds_option
 from bus_client.cli.output import Output
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _PATIENCE = 90.0  # seconds, besides its pauses, that the demo may take on a slow machine
 # With these, others see within two seconds that the reviewer is gone, not after a minute.
-_PRESENCE_SETTINGS = ("--heartbeat-interval", 0.6, "--agent-timeout", 1.0)
+_SERVER_SETTINGS = ("--heartbeat-interval", 0.6, "--agent-timeout", 1.0)
 _NEXT = """\
   threadbus serve                             run a server, in its own terminal
   threadbus post design "hello" --as coder    an agent posts a message
@@ -82,7 +82,7 @@ async def _demo(out: Output, pace: float) -> int:
         return FAILED
     for claim, _ in claims:
         narrator.confirm(claim)
-    messages = {"messages": [document(message) for message in play.received]}
+    messages = {"messages": [message_document(message) for message in play.received]}
     out.show(messages, ["", _try_it(), *_NEXT.splitlines()])
     return 0
 
@@ -111,7 +111,8 @@ class _Play:
             BusError: The server cannot be called.
         """
         database = self._processes.folder / "demo.db"
-        serve = ("serve", "--listen", "127.0.0.1:0", "--db", database, *_PRESENCE_SETTINGS)
+        audit = ("--audit-log", self._processes.folder / "audit.jsonl")
+        serve = ("serve", "--listen", "127.0.0.1:0", "--db", database, *_SERVER_SETTINGS, *audit)
         server = await self._processes.start("server", "bus_client.cli", *serve)
         self._address = (await server.read_line()).split()[2]
         self._narrator.say(f"a server on {self._address} (process {server.pid})")

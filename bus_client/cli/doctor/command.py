@@ -77,7 +77,7 @@ async def doctor(session: Session, db: Path | None, deep: bool) -> int:
                 report(check)
     except bus_client.BusError as error:
         reached = not isinstance(error, bus_client.Unavailable)
-        await health.explain(error, session.server)
+        await health.explain(error, session)
         report(_server_failure(session.server, error))
     for check in machine_checks():
         report(check)

@@ -45,7 +45,7 @@ async def server_checks(session: Session, bus: BusClient) -> AsyncGenerator[Chec
         BusError: A call failed; in most cases, the server no longer responds.
     """
     sample = await _quickest_sample(bus)
-    server = await _server(session.server, sample)
+    server = await _server(session, sample)
     yield server
     yield _durability(sample.info)
     yield _clock(sample)
@@ -71,10 +71,10 @@ async def _quickest_sample(bus: BusClient) -> _Sample:
     return min(samples, key=lambda sample: sample.round_trip)
 
 
-async def _server(address: str, sample: _Sample) -> Check:
+async def _server(session: Session, sample: _Sample) -> Check:
     theirs, ours = sample.info.version, metadata.version("threadbus")
-    finding = f"{address} answers in {_ms(sample.round_trip)}, version {theirs or 'unknown'}"
-    if not await is_serving(address):
+    finding = f"{session.server} answers in {_ms(sample.round_trip)}, version {theirs or 'unknown'}"
+    if not await is_serving(session):
         return Check(
             "server",
             "failure",
@@ -163,7 +163,8 @@ async def _wake_up(bus: BusClient, timeout: float) -> Check:
     if "post" not in info.scopes:
         finding = "not measured: that needs a token that may post"
         return Check("wake-up", "skipped", finding, "Add --as NAME, or pass a token.")
-    name = f"doctor-{secrets.token_hex(8)}"
+    prefix = next(iter(info.thread_prefixes), "")
+    name = f"{prefix[:100]}doctor-{secrets.token_hex(8)}"
     try:
         check = await _measure_wake_up(bus, name, timeout)
     finally:

@@ -30,6 +30,7 @@ _DETAILS = (
     "mentions",
     "handoff_to",
     "priority",
+    "wakes",
     "labels",
     "attachments",
 )

@@ -18,6 +18,7 @@ import click
 import bus_client
 from bus_client.cli.documents import document
 from bus_client.cli.failures import NOTHING_NEW
+from bus_client.cli.files import take_files
 from bus_client.cli.options import as_option, timeout_option
 from bus_client.cli.progress import progress
 from bus_client.cli.session import Session, on_server
@@ -53,6 +54,14 @@ _MAX_LISTINGS = 10  # attempts to list all threads while entries change their or
     type=click.Path(dir_okay=False, path_type=Path),
     help="The file to write; replaced when the export is complete.  [default: standard output]",
 )
+@click.option("--no-files", is_flag=True, help="JSON lines: leave out the bytes of files.")
+@click.option(
+    "--with-files",
+    "folder",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Markdown: save attached files in DIR, which is created if needed; no file is replaced.",
+)
 @as_option
 @timeout_option
 @on_server
@@ -63,13 +72,15 @@ async def export(
     form: str,
     fields: str | None,
     file: Path | None,
+    no_files: bool,
+    folder: Path | None,
 ) -> int | None:
     """Write the messages of threads: a line of JSON for each message, or Markdown.
 
     Threads are written one after the other, with --all in the order of their creation. Each is
     exported up to its newest message at the start of the export. An edited message has its latest
     content; edits and entries about changes of the thread are omitted. `threadbus import` reads the
-    JSON lines.
+    JSON lines, but not those of messages whose files were left out.
 
     JSON lines are UTF-8. Only what JSON requires is escaped; on a terminal, unsafe characters are
     escaped, too. In Markdown, control and invisible characters are always shown as codes such as
@@ -84,10 +95,15 @@ async def export(
       threadbus export design --format markdown --out design.md
     """
     names = _names(threads, everything)
+    if folder is not None and form != "markdown":
+        raise click.UsageError("--with-files is for --format markdown: JSON lines hold the files.")
+    if folder is not None and no_files:
+        raise click.UsageError("Use --no-files or --with-files, not both.")
     if file is not None and not file.parent.is_dir():
         raise click.UsageError(f"{file.parent} is not a folder: create it, or choose another FILE.")
     on_terminal = file is None and sys.stdout.isatty()
-    head, body = _format(form, fields, on_terminal=on_terminal)
+    head, body = _format(form, fields, folder, on_terminal=on_terminal)
+    omit = no_files or (form == "markdown" and folder is None)
     counts = {"messages": 0, "threads": 0}
     async with session.connect() as bus:
         found = await _find(bus, names)
@@ -99,7 +115,7 @@ async def export(
             for thread in found:
                 first = True
                 try:
-                    async for message in _messages(bus, thread, step):
+                    async for message in _messages(bus, thread, step, omit):
                         for line in (*(head(thread) if first else ()), *body(message)):
                             write(f"{line}\n")
                         counts["messages"] += 1
@@ -169,7 +185,7 @@ def _creation(thread: Thread) -> tuple[int, int, str]:
 
 
 async def _messages(
-    bus: BusClient, thread: Thread, step: Callable[[int], object]
+    bus: BusClient, thread: Thread, step: Callable[[int], object], omit_attachment_data: bool
 ) -> AsyncIterator[Message]:
     """Yields the chat messages of a thread up to `thread.head_seq`, with their current content.
 
@@ -183,12 +199,18 @@ async def _messages(
     handle = bus.thread(thread.name)
     after = max(thread.first_seq - 1, 0)
     while after < thread.head_seq:
-        page = await handle.messages(after_seq=after, before_seq=thread.head_seq + 1, limit=_PAGE)
+        page = await handle.messages(
+            after_seq=after,
+            before_seq=thread.head_seq + 1,
+            limit=_PAGE,
+            omit_attachment_data=omit_attachment_data,
+        )
         for message in page:
             if message.kind != bus_client.MessageKind.MESSAGE_KIND_CHAT:
                 continue
             if message.edit_seq:
-                message.content = (await handle.message(message.edit_seq)).content
+                edit = await handle.message(message.edit_seq, omit_attachment_data=True)
+                message.content, message.content_size = edit.content, edit.content_size
             yield message
         if not page and not await _is_there(handle, after + 1):
             break
@@ -211,16 +233,18 @@ async def _messages(
 async def _is_there(handle: ThreadHandle, seq: int) -> bool:
     """Returns whether the thread has a message `seq` of any kind."""
     try:
-        await handle.message(seq)
+        await handle.message(seq, omit_attachment_data=True)
     except bus_client.MessageNotFound:
         return False
     return True
 
 
 def _format(
-    form: str, fields: str | None, *, on_terminal: bool
+    form: str, fields: str | None, folder: Path | None, *, on_terminal: bool
 ) -> tuple[Callable[[Thread], Iterable[str]], Callable[[Message], Iterable[str]]]:
     """Returns two functions: one formats a thread's heading, the other a message, as lines.
+
+    The latter saves the files of a message in `folder`, unless that is None.
 
     Raises:
         click.UsageError: `fields` does not fit the format, or names an unknown field.
@@ -229,7 +253,12 @@ def _format(
         return (lambda _: ()), _json_lines(fields, on_terminal=on_terminal)
     if fields is not None:
         raise click.UsageError("--fields cannot be used with --format markdown.")
-    return markdown.heading, markdown.section
+
+    def section(message: Message) -> Iterator[str]:
+        paths = take_files([message], folder)
+        return markdown.section(message, paths.get(message.seq, ()))
+
+    return markdown.heading, section
 
 
 def _json_lines(fields: str | None, *, on_terminal: bool) -> Callable[[Message], Iterable[str]]:

@@ -83,7 +83,7 @@ async def import_(session: Session, file: IO[bytes], source: str) -> int:
     the first one of this file, unless the files have different sources. Give each file of a series,
     such as one for each day, its own --source, and the same one in each run.
 
-    Of the fields that `threadbus export` writes, mentions, handoff_to, priority, labels and
+    Of the fields that `threadbus export` writes, mentions, handoff_to, priority, wakes, labels and
     attachments are kept, and reply_to if the message that it names is earlier in the file; agents
     that are mentioned or handed off to are registered if needed. Messages get new seqs and times.
     Edits, entries about changes of the thread, and all other fields are omitted.
@@ -285,6 +285,7 @@ class _Import:
             reply_to=reply_to,
             handoff_to=entry.handoff_to,
             priority=entry.priority,
+            wakes=entry.wakes,
             labels=entry.labels,
             attachments=entry.attachments,
             on_behalf_of=self._on_behalf_of(entry),
@@ -324,7 +325,7 @@ class _Import:
         try:
             await self._bus.get_agent(name)
         except bus_client.AgentNotFound:
-            # AgentExists: another process has just registered it, or it was unregistered forever.
+            # AgentExists: another process has just registered it.
             with suppress(bus_client.AgentExists):
                 await register_with_token(self._bus, name, {})
         self._registered.add(name)
@@ -347,6 +348,7 @@ class _Line:
             or entry.mentions
             or entry.handoff_to
             or entry.priority
+            or entry.wakes
             or entry.labels
             or entry.attachments
         )

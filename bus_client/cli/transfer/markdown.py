@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bus_client.cli.text import safe, safe_lines
@@ -22,8 +22,10 @@ def heading(thread: Thread) -> Iterator[str]:
         yield ""
 
 
-def section(message: Message) -> Iterator[str]:
+def section(message: Message, paths: Sequence[str]) -> Iterator[str]:
     """Yields the lines of a message: sender, seq, time and details, then its content as a quote.
+
+    `paths`: where its attachments were saved, as take_files() returns them.
 
     The end of a quote ends everything that was opened in it, so that an open code fence, a list or
     a heading cannot affect the next message.
@@ -31,7 +33,7 @@ def section(message: Message) -> Iterator[str]:
     time = to_utc(message.create_time)
     when = f"{time:%Y-%m-%d %H:%M:%S} UTC" if time is not None else UNKNOWN_TIME
     about = [f"**{_plain(message.sender)}** #{message.seq}", when]
-    about += [_plain(remark) for remark in remarks(message)]
+    about += [_plain(remark) for remark in remarks(message, paths)]
     yield " · ".join(about)
     yield ""
     if message.content:
