@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         AgentNotFound,
         AlreadyExists,
         BusError,
+        ContentBlocked,
         CredentialsError,
         CursorInvalid,
         CursorLost,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         OutcomeUnknown,
         ProtocolError,
         QuotaExceeded,
+        RateLimited,
         RequestIdReused,
         SeqConflict,
         StorageFull,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
         ThreadClosed,
         ThreadExists,
         ThreadNotFound,
+        TlsFailed,
         TokenExpired,
         Unauthenticated,
         Unavailable,
@@ -52,7 +55,7 @@ if TYPE_CHECKING:
     )
     from bus_client.post import Post
     from bus_client.thread import ThreadHandle
-    from threadbus.v1.admin_service_pb2 import Wait
+    from threadbus.v1.admin_service_pb2 import Token, Wait
     from threadbus.v1.agent_pb2 import Agent, AgentKind, Participant, Presence
     from threadbus.v1.bus_service_pb2 import ParticipantUpdate
     from threadbus.v1.message_pb2 import (
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
         MessageFilter,
         MessageKind,
         Priority,
+        Wake,
     )
     from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 
@@ -75,6 +79,7 @@ __all__ = [
     "Attachment",
     "BusClient",
     "BusError",
+    "ContentBlocked",
     "CredentialsError",
     "Cursor",
     "CursorInvalid",
@@ -97,6 +102,7 @@ __all__ = [
     "Priority",
     "ProtocolError",
     "QuotaExceeded",
+    "RateLimited",
     "RequestIdReused",
     "SeqConflict",
     "StorageFull",
@@ -109,11 +115,14 @@ __all__ = [
     "ThreadHandle",
     "ThreadNotFound",
     "ThreadState",
+    "TlsFailed",
+    "Token",
     "TokenExpired",
     "Unauthenticated",
     "Unavailable",
     "Unreachable",
     "Wait",
+    "Wake",
 ]
 
 # The module of each lazily imported name; all other names are in bus_client.errors.
@@ -135,7 +144,9 @@ _MODULES = {
     "Thread": "threadbus.v1.thread_pb2",
     "ThreadHandle": "bus_client.thread",
     "ThreadState": "threadbus.v1.thread_pb2",
+    "Token": "threadbus.v1.admin_service_pb2",
     "Wait": "threadbus.v1.admin_service_pb2",
+    "Wake": "threadbus.v1.message_pb2",
 }
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Literal, Protocol, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import grpc.aio
 
@@ -26,6 +26,7 @@ from bus_client.errors import (
 )
 from bus_client.idempotency import UnaryRequest, idempotent
 from bus_client.identity import Identity
+from bus_client.pages import ListRequest, ListResponse, all_pages
 from bus_client.responses import checked_token
 from bus_client.retry import backoff
 from bus_client.session_generation import SessionGeneration
@@ -47,8 +48,9 @@ from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 _ATTEMPT_TIMEOUT = 10.0
 # Seconds to wait for the server's limits before a stream is opened without them.
 _LIMITS_TIMEOUT = 5.0
-# Minimum seconds left to start an attempt whose outcome could become unknown.
-_MIN_ATTEMPT = 0.25
+# Minimum seconds left to start an attempt whose outcome could become unknown; and one after that,
+# which would only hide why the earlier ones failed.
+_MIN_ATTEMPT, _MIN_LATER_ATTEMPT = 0.25, 0.05
 _CLOSED = "The client was closed."
 # What grpc raises instead of a status if it cannot send a call, for example because of its
 # metadata.
@@ -59,24 +61,6 @@ Response = TypeVar("Response")
 
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
-
-
-class PagedRequest(UnaryRequest, Protocol):
-    """A request for one page of a list."""
-
-    page_token: str
-
-
-class PagedResponse(Protocol):
-    """The response to a PagedRequest."""
-
-    next_page_token: str
-
-    def SerializeToString(self) -> bytes: ...
-
-
-ListRequest = TypeVar("ListRequest", bound=PagedRequest)
-ListResponse = TypeVar("ListResponse", bound=PagedResponse)
 
 
 def _cancelled_by_caller() -> bool:
@@ -116,6 +100,7 @@ class Calls:
 
     Attributes:
         admin, agents, bus, threads: The stubs; their methods are what call() takes.
+        agent: The caller's name at the server, as authenticate() last found it.
         session_generation: The client's SessionGeneration.
         token_version: How many times the token was set or replaced; see reauthenticate().
         created: Whether the last registration was of a new name. False if there was none.
@@ -127,6 +112,7 @@ class Calls:
         self.agents = AgentServiceStub(channel)
         self.bus = BusServiceStub(channel)
         self.threads = ThreadServiceStub(channel)
+        self.agent = ""
         self.session_generation = SessionGeneration()
         self.token_version = 0
         self.created = False
@@ -148,13 +134,13 @@ class Calls:
             BusError: The call failed.
         """
         if token := await self._identity.own_token():
-            return await self._register(token, self._timeout)
+            self.agent = await self._enter(token, self._timeout)
+            return self.agent
         if self._identity.token is not None:
             self._set_token(self._identity.token)
         info = await self.call(self.bus.GetServerInfo, GetServerInfoRequest())
-        if self._identity.agent not in (None, info.agent):
-            raise self._identity.token_of_another(info.agent)
-        return info.agent
+        self.agent = self._identity.checked_name(info.agent)
+        return self.agent
 
     async def reauthenticate(
         self, refused: BusError, token_version: int, *, register: bool, timeout: float
@@ -184,7 +170,7 @@ class Calls:
                 return "replaced"
             stored = await self._identity.stored_token()
             if stored is not None and _bearer(stored) != self._metadata:
-                await self._register(stored, timeout)  # checks that it is the agent's
+                await self._enter(stored, timeout)  # checks that it is the agent's
                 return "replaced"
             if not register or isinstance(refused, TokenExpired):
                 return None
@@ -250,42 +236,31 @@ class Calls:
             check=check,
         )
 
-    async def pages(
+    def pages(
         self,
         method: grpc.aio.UnaryUnaryMultiCallable[ListRequest, ListResponse],
         request: ListRequest,
     ) -> AsyncIterator[ListResponse]:
-        """Yields all pages of a list, with one call for each. Sets the page_token of `request`.
+        """Yields all pages of a list; see all_pages(). Raises what call() does, too."""
+        return all_pages(partial(self.call, method), request)
 
-        Raises:
-            ProtocolError: A page other than the last is empty, equals the previous one, or has the
-                next_page_token of an earlier one.
-            BusError: A call failed.
-            RuntimeError: As in call().
-        """
-        tokens, before = set[str](), b""
-        while True:
-            page = await self.call(method, request)
-            token = page.next_page_token
-            page.next_page_token = ""
-            entries = page.SerializeToString()
-            if token and (token in tokens or entries in (b"", before)):
-                raise ProtocolError("The server sent a page that does not lead to the next one.")
-            yield page
-            if not token:
-                return
-            tokens.add(token)
-            request.page_token, before = token, entries
+    async def _enter(self, token: str, timeout: float) -> str:
+        """Returns the agent's name. Registers the agent if the server does not know its token."""
+        if not self._identity.has_made(token):
+            try:
+                return await self._recognise(token, timeout)
+            except Unauthenticated as error:
+                if error.reason != "TOKEN_INVALID":
+                    raise
+        return await self._register(token, timeout)
 
     async def _register(self, token: str, timeout: float) -> str:
         method, request = self.agents.RegisterAgent, self._identity.registration(token)
         try:
-            try:
-                response = await self._repeat(method, request, timeout, metadata=())
-            except Unauthenticated:
-                # The server requires tokens: only an agent that is registered may register again,
-                # with its own token.
-                response = await self._repeat(method, request, timeout, metadata=_bearer(token))
+            response = await self._repeat(method, request, timeout, metadata=())
+        except Unauthenticated as error:  # only operators register agents there
+            await self._identity.registration_refused(error)
+            raise self._identity.not_registered(error) from error
         except AgentExists as error:
             await self._identity.registration_refused(error)
             raise self._identity.name_taken(error) from error
@@ -299,6 +274,14 @@ class Calls:
         self._set_token(token)
         self.created = response.created
         return response.agent.name
+
+    async def _recognise(self, token: str, timeout: float) -> str:
+        """Returns the agent's name. Raises Unauthenticated unless the server knows its token."""
+        ask, metadata = self.bus.GetServerInfo, _bearer(token)
+        info = await self._repeat(ask, GetServerInfoRequest(), timeout, metadata=metadata)
+        name = self._identity.checked_name(info.agent)
+        self._set_token(token)
+        return name
 
     async def _rotate_token(self, request: RotateTokenRequest) -> str:
         # Under the lock, so that calls that fail with the old token wait for the new one.
@@ -338,14 +321,15 @@ class Calls:
         deadline = loop.time() + timeout
         changes, request_id = not idempotent(request), getattr(request, "request_id", "")
         min_attempt = min(_MIN_ATTEMPT, timeout / 2) if changes else 0.0
+        last_in_doubt = deadline - min(_MIN_LATER_ATTEMPT, min_attempt)
         in_doubt, settled, register = False, False, True
         error: BusError
         for pause in backoff(0.1, 2.0):
-            last_start = deadline if in_doubt else deadline - min_attempt
+            last_start = last_in_doubt if in_doubt else deadline - min_attempt
             # Wait for the connection first, to distinguish calls that were never sent from calls
             # without a response.
-            if not await self._connections.acquire(last_start):
-                error = Unreachable(f"{self._identity.server} does not answer.", code="UNAVAILABLE")
+            if unreachable := await self._connections.acquire(last_start):
+                error = unreachable
                 break
             left = min(deadline - loop.time(), _ATTEMPT_TIMEOUT)
             token_version = self.token_version
@@ -386,7 +370,7 @@ class Calls:
             if not isinstance(error, Unavailable) or (unknown and changes and not request_id):
                 break
             pause = max(pause, error.retry_delay or 0.0)
-            if self._closed or loop.time() + pause >= (deadline if in_doubt else last_start):
+            if self._closed or loop.time() + pause >= (last_in_doubt if in_doubt else last_start):
                 break
             await asyncio.sleep(pause)
         if changes and in_doubt and not settled:
@@ -403,18 +387,27 @@ class Calls:
         finally:
             del error  # see strip_traceback()
 
+    @property
+    def posts_limited(self) -> bool:
+        """Whether the server limits how often this client posts. See learn_limits()."""
+        return self._connections.posts_limited
+
     async def learn_limits(self) -> None:
         """Learn the server's limits, within 5 s. Await this before opening a stream.
 
         See Connections.learn_limits().
 
         Raises:
+            TlsFailed: No connection can succeed.
             RuntimeError: As in call().
         """
-        ask = partial(
-            self.call, self.bus.GetServerInfo, GetServerInfoRequest(), timeout=_LIMITS_TIMEOUT
-        )
+        request, timeout = GetServerInfoRequest(), _LIMITS_TIMEOUT
+        ask = partial(self.call, self.bus.GetServerInfo, request, timeout=timeout)
         await self._connections.learn_limits(ask)
+
+    async def raise_tls_fault(self, within: float) -> None:
+        """Raises TlsFailed if TLS is why a stream failed; looks for `within` seconds."""
+        await self._connections.raise_tls_fault(within)
 
     def wait_messages(
         self, request: WaitMessagesRequest, *, timeout: float | None

@@ -10,6 +10,8 @@ import os
 
 import grpc.aio
 
+from bus_client.address import endpoint, host_of, is_local
+
 _MIB = 1024 * 1024
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 30_000),
@@ -23,7 +25,6 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 250),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
-_LOOPBACK = ("127.", "localhost", "[::1]", "unix:")
 
 FORKED = (
     "This process was forked from one with a BusClient, and gRPC does not survive a fork: start it "
@@ -34,11 +35,14 @@ FORKED = (
 _process: int | None = None
 
 
-def open_channel(server: str, *, connection: int = 0) -> grpc.aio.Channel:
+def open_channel(
+    server: str, credentials: grpc.ChannelCredentials | None, *, connection: int = 0
+) -> grpc.aio.Channel:
     """Returns a new channel. It belongs to the running event loop, and connects on first use.
 
     Args:
-        server: `host:port` or `unix:PATH`.
+        server: A whole address; see whole_address(). `localhost` is 127.0.0.1.
+        credentials: Of gRPC, for an encrypted address; see Tls.credentials_for().
         connection: The channels of a process to one server share a connection if their numbers are
             equal.
 
@@ -49,11 +53,20 @@ def open_channel(server: str, *, connection: int = 0) -> grpc.aio.Channel:
     refuse_fork()
     _process = os.getpid()
     # gRPC ignores this option, but only channels with equal options share a connection.
-    options = [*_OPTIONS, ("threadbus.connection", connection)]
-    if server.startswith(_LOOPBACK):
+    options: list[tuple[str, int | str]] = [*_OPTIONS, ("threadbus.connection", connection)]
+    if is_local(server):
         # Otherwise gRPC sends even local calls through the proxy that http_proxy names.
         options.append(("grpc.enable_http_proxy", 0))
-    return grpc.aio.insecure_channel(server, options=options)
+    target, host = endpoint(server), host_of(server)
+    if host.lower() == "localhost":
+        # Only what the user's server listens on: another user may listen on [::1]. Both names share
+        # the tokens in the credentials file.
+        target = f"127.0.0.1:{target.rpartition(':')[2]}"
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    if host.lower() == "localhost":
+        options.append(("grpc.ssl_target_name_override", "localhost"))
+    return grpc.aio.secure_channel(target, credentials, options=options)
 
 
 def refuse_fork() -> None:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Literal, Self
 
-from bus_client import credentials as stored
+from bus_client.agent_calls import AgentCalls
+from bus_client.batches import items_of
 from bus_client.calls import Calls
 from bus_client.channel import forked, refuse_fork
 from bus_client.connections import Connections
+from bus_client.errors import AccessDenied, ThreadNotFound
 from bus_client.heartbeats import Heartbeats
 from bus_client.identity import ANONYMOUS, Identity
 from bus_client.requests import build, choice, seconds, text
 from bus_client.responses import checked_join, checked_thread
 from bus_client.thread import ThreadHandle
-from threadbus.v1 import admin_service_pb2, agent_service_pb2, thread_service_pb2
-from threadbus.v1.admin_service_pb2 import Wait
+from bus_client.threads_reader import ThreadsReader
+from bus_client.tls import tls_files
+from threadbus.v1 import agent_service_pb2, thread_service_pb2
 from threadbus.v1.agent_pb2 import (
     AGENT_KIND_AGENT,
     PRESENCE_UNSPECIFIED,
-    Agent,
     AgentKind,
     Presence,
 )
@@ -31,10 +33,11 @@ from threadbus.v1.bus_service_pb2 import (
     HeartbeatRequest,
     HeartbeatResponse,
 )
+from threadbus.v1.message_pb2 import Message, MessageFilter
 from threadbus.v1.thread_pb2 import SYNC_MODE_UNSPECIFIED, SyncMode, Thread, ThreadState
 
 
-class BusClient:
+class BusClient(AgentCalls):
     """One agent's connection to a ThreadBus server.
 
         async with BusClient("127.0.0.1:7420", agent="reviewer") as bus:
@@ -47,8 +50,9 @@ class BusClient:
 
     Every call may raise Unavailable (in most cases Unreachable, Draining, StoreBusy or
     StoreFailed), Unauthenticated, AccessDenied, InvalidArgument, InternalError and ProtocolError; a
-    call that writes, StorageFull. InvalidArgument is raised before anything is sent for an argument
-    that does not fit into the request, such as a number out of range. A call of a client that is
+    call that writes, StorageFull. TlsFailed, an Unreachable, is not retried. InvalidArgument is
+    raised before anything is sent for an argument that does not fit into the request, such as a
+    number out of range. A call of a client that is
     not connected, or in a forked process, raises RuntimeError. So does a call during which the
     client is closed, unless it raises OutcomeUnknown.
 
@@ -56,13 +60,15 @@ class BusClient:
     the agent again. A call raises AgentExists if that fails because the name is taken.
 
     Args:
-        server: `host`, `host:port` or `unix:PATH`. The default port is 7420.
+        server: `host`, `host:port` or `unix:PATH`. The default port is 7420. Connections use TLS,
+            except to this machine (`localhost`, 127.0.0.0/8, `::1`, Unix sockets);
+            `tls://host:port` and `plaintext://host:port` say it explicitly.
         agent: The name to register, or to resume. The client creates its token and keeps it in the
             credentials file. With a `token`, it must be the name of the token's agent. None without
             a `token` = anonymous, where the server allows it.
         token: An existing token, of an agent or an operator. Nothing is registered then.
-        kind: AGENT_KIND_AGENT or AGENT_KIND_HUMAN. Like the next two, it is set when the agent is
-            first registered, and ignored later.
+        kind: AGENT_KIND_AGENT, or AGENT_KIND_HUMAN for a person, whom an operator must have
+            registered. Like the next two, it is set by the registration, and ignored later.
         display_name: A name for people, up to 128 bytes.
         description: What the agent does, up to 1,024 bytes.
         timeout: Seconds for a call with its retries; follow(), wait(), post() and post_many() have
@@ -71,13 +77,19 @@ class BusClient:
         credentials: Path of the credentials file. None = THREADBUS_CREDENTIALS, or else
             `credentials.json` in the user's data directory. Used only for an `agent` without a
             `token`. A file of the user that others may access is refused with CredentialsError.
+        ca_file: Path of the CA certificates to trust, in PEM format. None = THREADBUS_CA_FILE, or
+            else the public CAs that gRPC comes with. This and the next two are for TLS, and read
+            when the client connects.
+        client_cert: Path of the client's certificate, for servers that require one, in PEM format.
+            None = THREADBUS_CLIENT_CERT, or else no certificate.
+        client_key: Path of its key. None = THREADBUS_CLIENT_KEY.
         heartbeats: Report automatically that the agent is alive, at the interval that the server
             asks for. With False, for short-lived tools, heartbeats are sent only by heartbeat(),
             and to report read positions.
 
     Raises:
-        InvalidArgument: `server`, `token`, `timeout` or `credentials` is not valid. The other
-            arguments are checked by connect().
+        InvalidArgument: `server`, `token`, `timeout`, `credentials` or a path for TLS is not valid.
+            The other arguments are checked by connect().
     """
 
     def __init__(
@@ -91,6 +103,9 @@ class BusClient:
         description: str = "",
         timeout: float = 30.0,
         credentials: str | os.PathLike[str] | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        client_cert: str | os.PathLike[str] | None = None,
+        client_key: str | os.PathLike[str] | None = None,
         heartbeats: bool = True,
     ) -> None:
         self._timeout = seconds("timeout", timeout)
@@ -103,6 +118,7 @@ class BusClient:
             description=description,
             credentials=credentials,
         )
+        self._tls = tls_files(ca_file, client_cert, client_key)
         self._automatic_heartbeats = heartbeats
         self._agent = agent or ANONYMOUS
         self._created = False
@@ -121,9 +137,11 @@ class BusClient:
         If the client was given a token, it is checked instead.
 
         Raises:
+            TlsFailed: TLS prevents any connection; the message says why.
             Unreachable: No server answered within `timeout`.
-            InvalidArgument: An argument of the registration is not valid.
+            InvalidArgument: An argument of the registration, or a file for TLS, is not valid.
             AgentExists: The name is registered with another token or none, or was unregistered.
+            AccessDenied: It is a person whom no operator has registered.
             Unauthenticated: The token is unknown or expired, or belongs to another agent. Or the
                 server requires tokens, and an operator has not registered the agent.
             CredentialsError: The token cannot be read from the credentials file or saved in it.
@@ -133,7 +151,7 @@ class BusClient:
         refuse_fork()
         if self._opened is not None:
             return
-        connections = Connections(self._identity.server)
+        connections = Connections(self._identity.server, self._tls)
         calls = Calls(connections, identity=self._identity, timeout=self._timeout)
         try:
             self._agent = await calls.authenticate()
@@ -172,7 +190,7 @@ class BusClient:
 
     @property
     def server(self) -> str:
-        """The server's address, with its port."""
+        """The server's address, with its port, and a scheme if it means something else without."""
         return self._identity.server
 
     async def server_info(self) -> GetServerInfoResponse:
@@ -210,114 +228,6 @@ class BusClient:
         self._heartbeats.resume()
         return await self._heartbeats.beat(state, status_text=status_text, lease=lease)
 
-    async def register_agent(
-        self,
-        name: str,
-        *,
-        kind: AgentKind.ValueType = AGENT_KIND_AGENT,
-        display_name: str = "",
-        description: str = "",
-        labels: Mapping[str, str] | None = None,
-        token: str | None = None,
-    ) -> tuple[Agent, str]:
-        """Register another agent. Returns it and its token, which cannot be retrieved later.
-
-        Only for operators where the server requires tokens. The token is not saved in the
-        credentials file. An agent that is already registered with this token is returned unchanged.
-        To register the client's own agent, pass its name to BusClient.
-
-        Args:
-            name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit.
-            kind: What it is: AGENT_KIND_AGENT, or AGENT_KIND_HUMAN.
-            display_name: A name for people, up to 128 bytes.
-            description: What it does, up to 1,024 bytes.
-            labels: At most 32; keys up to 63 and values up to 256 bytes.
-            token: Its secret, 32–128 characters of `A-Z a-z 0-9 _ -`. None = a new one.
-
-        Raises:
-            AgentExists: The name is registered with another token or none, or was unregistered.
-        """
-        request = build(
-            agent_service_pb2.RegisterAgentRequest,
-            agent=name,
-            kind=kind,
-            display_name=display_name,
-            description=description,
-            labels=labels,
-            token=stored.new_token() if token in (None, "") else token,
-        )
-        response = await self._calls.call(self._calls.agents.RegisterAgent, request)
-        return response.agent, response.token
-
-    async def get_agent(self, name: str = "") -> Agent:
-        """Returns an agent; the caller if the name is empty. Raises AgentNotFound."""
-        request = build(agent_service_pb2.GetAgentRequest, agent=name)
-        response = await self._calls.call(self._calls.agents.GetAgent, request)
-        return response.agent
-
-    async def list_agents(
-        self, *, presences: Iterable[Presence.ValueType] = ()
-    ) -> AsyncIterator[Agent]:
-        """Yields the agents that match, ordered by name.
-
-        Args:
-            presences: Only agents with one of these presences, at most 100. PRESENCE_UNSPECIFIED =
-                agents that were never seen. Empty = all agents.
-        """
-        request = build(agent_service_pb2.ListAgentsRequest, presences=presences)
-        async for page in self._calls.pages(self._calls.agents.ListAgents, request):
-            for agent in page.agents:
-                yield agent
-
-    async def update_agent(
-        self,
-        name: str = "",
-        *,
-        display_name: str | None = None,
-        description: str | None = None,
-        labels: Mapping[str, str] | None = None,
-    ) -> Agent:
-        """Change what others see of an agent, and return the agent.
-
-        Args:
-            name: The agent. Empty = the caller. Operators may, and must, name another agent.
-            display_name: Its new name for people, up to 128 bytes. None = unchanged.
-            description: What it does, up to 1,024 bytes. None = unchanged.
-            labels: New labels, which replace all of its labels. None = unchanged.
-
-        Raises:
-            AgentNotFound: No agent of this name is registered.
-            InvalidArgument: A value is not valid, or none is given.
-        """
-        changes = {"display_name": display_name, "description": description, "labels": labels}
-        given = {field: value for field, value in changes.items() if value is not None}
-        request = build(
-            agent_service_pb2.UpdateAgentRequest,
-            agent=name,
-            update_mask={"paths": list(given)},
-            **given,
-        )
-        response = await self._calls.call(self._calls.agents.UpdateAgent, request)
-        return response.agent
-
-    async def unregister_agent(self, name: str = "") -> None:
-        """Unregister an agent permanently.
-
-        The server revokes its tokens, ends its open waits, and removes it from its threads. Its
-        messages remain, and its name cannot be registered again.
-
-        Args:
-            name: The agent. Empty = the caller. Operators may, and must, name another agent.
-
-        Raises:
-            AgentNotFound: No agent of this name is registered.
-            OutcomeUnknown: The response was lost.
-        """
-        request = build(agent_service_pb2.UnregisterAgentRequest, agent=name)
-        itself = name in ("", self.agent)
-        async with self._heartbeats.ending_session() if itself else nullcontext():
-            await self._calls.call(self._calls.agents.UnregisterAgent, request)
-
     async def rotate_token(self, *, grace: float = 60.0) -> str:
         """Replace the caller's token, and return the new one. It cannot be retrieved later.
 
@@ -333,7 +243,7 @@ class BusClient:
         Raises:
             OutcomeUnknown: The response was lost. Call this again within `grace`.
             CredentialsError: The new token, in use now, was not saved; or the file was not read.
-            AccessDenied: The caller is an operator.
+            InvalidArgument: The caller is an operator.
         """
         request = agent_service_pb2.RotateTokenRequest()
         request.grace.FromMicroseconds(int(seconds("grace", grace) * 1e6))
@@ -364,12 +274,13 @@ class BusClient:
     ) -> ThreadHandle:
         """Join a thread, and return a handle at the position where the agent continues reading.
 
-        An agent that was a participant before, even if only because it was mentioned, continues
-        after what it has read. `start` applies to all others, and to an anonymous client.
+        An agent that has joined or posted before continues after what it has read. `start` applies
+        to all others, even if they have been mentioned, and to an anonymous client.
 
         Args:
             thread: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first a letter or digit.
-            create: Create the thread if it does not exist.
+            create: Create the thread if it does not exist. A caller that may create none joins it
+                if it exists.
             topic: What it is about, if it is created. Up to 1,024 bytes.
             context_limit: Maximum number of messages up to the position to return in `context`.
                 Lowered to 100, and to about 1 MiB in all.
@@ -378,6 +289,8 @@ class BusClient:
 
         Raises:
             ThreadNotFound: There is no such thread, and `create` is False.
+            QuotaExceeded: There is no such thread, and the agent may not create more for now.
+            ContentBlocked: The topic contains a secret, and the server refuses those.
         """
         choice("start", start, ("head", "first"))
         request = build(
@@ -392,9 +305,84 @@ class BusClient:
                 else thread_service_pb2.JOIN_START_HEAD
             ),
         )
-        joined = await self._calls.call(self._calls.threads.JoinThread, request)
+        try:
+            joined = await self._calls.call(self._calls.threads.JoinThread, request)
+        except AccessDenied as error:
+            if not create:
+                raise
+            request.create = False
+            try:
+                joined = await self._calls.call(self._calls.threads.JoinThread, request)
+            except ThreadNotFound:
+                raise error from None
         checked_join(joined, thread)
         return ThreadHandle(thread, self._calls, self._heartbeats, joined)
+
+    def follow(
+        self,
+        threads: Iterable[str],
+        *,
+        filter: MessageFilter | None = None,
+        include_own: bool = False,
+        acknowledge: bool = True,
+        on_resync: Literal["raise", "continue"] = "raise",
+    ) -> AsyncGenerator[Message]:
+        """Yields the unread messages of several threads, then new ones as they are posted.
+
+        As ThreadHandle.follow(), with one wait for all threads: messages of each thread come in
+        order; `message.thread` says which it is. Joins threads in which the agent does not take
+        part yet, and starts at their newest message. Ends when all of them are closed.
+
+        Args:
+            threads: The names of 1 to 1,000 threads.
+            filter, include_own, acknowledge: As in ThreadHandle.follow().
+            on_resync: As in ThreadHandle.follow(). After CursorLost, a new follow() continues.
+
+        Raises:
+            CursorLost: See on_resync.
+            ThreadNotFound: A thread does not exist, or was deleted.
+            InvalidArgument: An argument is not valid.
+        """
+        batches = self._reader.follow(
+            threads,
+            filter=filter,
+            include_own=include_own,
+            acknowledge=acknowledge,
+            on_resync=on_resync,
+        )
+        return items_of(batches)
+
+    def inbox(
+        self,
+        *,
+        addressed: bool = True,
+        include_own: bool = False,
+        acknowledge: bool = True,
+        on_resync: Literal["raise", "continue"] = "raise",
+    ) -> AsyncGenerator[Message]:
+        """Yields what is addressed to the agent in any thread, then what comes, as it is posted.
+
+        That is each message that mentions it, hands off to it, or replies to one of its messages,
+        in all threads in which it participates, or comes to participate: a mention makes it one.
+        One wait serves any number of threads. It goes on when threads are closed, deleted or left,
+        and ends when the agent's session is ended. Otherwise as ThreadHandle.follow().
+
+        Args:
+            addressed: False = all messages of these threads.
+            include_own, acknowledge: As in ThreadHandle.follow().
+            on_resync: As in ThreadHandle.follow(). After CursorLost, a new inbox() continues.
+
+        Raises:
+            CursorLost: See on_resync.
+            InvalidArgument: The client is anonymous, or an argument is not valid.
+        """
+        batches = self._reader.inbox(
+            addressed=addressed,
+            include_own=include_own,
+            acknowledge=acknowledge,
+            on_resync=on_resync,
+        )
+        return items_of(batches)
 
     def thread(self, name: str) -> ThreadHandle:
         """Returns a handle for a thread. Makes no call.
@@ -423,6 +411,8 @@ class BusClient:
 
         Raises:
             ThreadExists: There is a thread of this name.
+            QuotaExceeded: The agent may not create more threads for now.
+            ContentBlocked: The topic or a label contains a secret, and the server refuses those.
             OutcomeUnknown: The response was lost.
         """
         request = build(
@@ -468,20 +458,9 @@ class BusClient:
             for thread in page.threads:
                 yield thread
 
-    async def list_waits(self, *, agent: str = "", thread: str = "") -> AsyncIterator[Wait]:
-        """Yields the open waits of all servers on the store, the longest open first. For operators.
-
-        Args:
-            agent: Only waits of this agent; "anonymous" = of anonymous clients. Empty = of all.
-            thread: Only waits on this thread. Empty = on all.
-
-        Raises:
-            AccessDenied: The caller is not an operator.
-        """
-        request = build(admin_service_pb2.ListWaitsRequest, agent=agent, thread=thread)
-        async for page in self._calls.pages(self._calls.admin.ListWaits, request):
-            for wait in page.waits:
-                yield wait
+    @property
+    def _reader(self) -> ThreadsReader:
+        return ThreadsReader(self._calls, self._heartbeats)
 
     @property
     def _calls(self) -> Calls:

@@ -1,5 +1,8 @@
 """The credentials file: the tokens of this user's agents, as JSON, server → agent → token.
 
+`localhost` and `127.0.0.1` count as one server, and so do the relative and absolute path of a Unix
+socket. With TLS and without, an address counts as two: a token of one is never sent to the other.
+
 Several processes may use it at once: an advisory lock on a file beside it serialises changes, and
 each change replaces it atomically. Functions that change it block for a few file writes, and up to
 10 s while another process holds the lock.
@@ -21,10 +24,12 @@ from pathlib import Path
 
 import platformdirs
 
+from bus_client.address import endpoint, host_of
 from bus_client.errors import CredentialsError
 
 _LOCK_TIMEOUT = 10.0  # seconds to wait for another process that holds the lock
 _LOCK_POLL = 0.05  # seconds between two attempts to lock
+_LOOPBACK = ("localhost", "127.0.0.1")
 
 #: The lock file that this process is waiting for, or None; see awaited().
 _awaited: Path | None = None
@@ -75,11 +80,11 @@ def obtain_token(path: Path, server: str, agent: str) -> tuple[str, bool]:
     if kept is not None:
         return kept, False
     with _open(path) as file:
-        token = file.tokens.get(server, {}).get(agent)
+        address, token = _find(file.tokens, server, agent)
         if token is not None:
             return token, False
         token = new_token()
-        file.tokens.setdefault(server, {})[agent] = token
+        file.tokens.setdefault(address, {})[agent] = token
         file.save()
     return token, True
 
@@ -91,7 +96,10 @@ def keep_token(path: Path, server: str, agent: str, token: str) -> None:
         CredentialsError: The file cannot be read or written, or is not safe.
     """
     with _open(path) as file:
-        file.tokens.setdefault(server, {})[agent] = token
+        address, _ = _find(file.tokens, server, agent)
+        for other in addresses(server):
+            file.tokens.get(other, {}).pop(agent, None)
+        file.tokens.setdefault(address, {})[agent] = token
         file.save()
 
 
@@ -102,12 +110,12 @@ def forget_token(path: Path, server: str, agent: str, token: str) -> None:
         CredentialsError: The file cannot be read or written, or is not safe.
     """
     with _open(path) as file:
-        kept = file.tokens.get(server, {})
-        if kept.get(agent) != token:
+        address, kept = _find(file.tokens, server, agent)
+        if kept != token:
             return
-        del kept[agent]
-        if not kept:
-            del file.tokens[server]
+        del file.tokens[address][agent]
+        if not file.tokens[address]:
+            del file.tokens[address]
         file.save()
 
 
@@ -118,7 +126,21 @@ def kept_token(path: Path, server: str, agent: str) -> str | None:
         CredentialsError: The file cannot be read, or is not safe.
     """
     with _errors(path):
-        return _load(_real(path)).get(server, {}).get(agent)
+        return _find(_load(_real(path)), server, agent)[1]
+
+
+def kept_tokens(path: Path, server: str) -> dict[str, str]:
+    """Returns the tokens of all agents at `server`, by agent. Does not lock the file.
+
+    Raises:
+        CredentialsError: As in kept_token().
+    """
+    found: dict[str, str] = {}
+    with _errors(path):
+        tokens = _load(_real(path))
+        for address in reversed(addresses(server)):
+            found |= tokens.get(address, {})
+    return found
 
 
 def new_token() -> str:
@@ -129,6 +151,29 @@ def new_token() -> str:
 def awaited() -> Path | None:
     """Returns the lock file that this process is waiting for; None if it waits for none."""
     return _awaited
+
+
+def addresses(server: str) -> list[str]:
+    """Returns the addresses under which tokens of `server` may be, the one for new tokens first."""
+    scheme, _, path = server.partition("unix:")
+    if not scheme and path:
+        return list(dict.fromkeys([f"unix:{Path(path).absolute()}", server]))
+    host = host_of(server).lower()
+    if host not in _LOOPBACK:
+        return [server]
+    where = endpoint(server)
+    scheme, port = server.removesuffix(where), where.rpartition(":")[2]
+    return list(dict.fromkeys(f"{scheme}{each}:{port}" for each in (host, *_LOOPBACK)))
+
+
+def _find(tokens: dict[str, dict[str, str]], server: str, agent: str) -> tuple[str, str | None]:
+    """Returns the address under which an agent's token is or would be, and the token if any."""
+    possible = addresses(server)
+    for address in possible:
+        token = tokens.get(address, {}).get(agent)
+        if token is not None:
+            return address, token
+    return possible[0], None
 
 
 class _File:

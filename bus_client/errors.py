@@ -1,7 +1,7 @@
 """The exceptions of the SDK.
 
 BusError
-├── InvalidArgument, MessageTooLarge, CredentialsError
+├── InvalidArgument, MessageTooLarge, ContentBlocked, CredentialsError
 ├── Unauthenticated
 │   └── TokenExpired
 ├── AccessDenied
@@ -12,7 +12,9 @@ BusError
 ├── SeqConflict, ExpectedSeqRequired, ThreadClosed, CursorInvalid, CursorLost
 ├── QuotaExceeded, StorageFull
 ├── Unavailable
-│   └── Draining, StoreBusy, StoreFailed, Unreachable
+│   ├── Draining, StoreBusy, StoreFailed, RateLimited
+│   └── Unreachable
+│       └── TlsFailed
 ├── InternalError, ProtocolError
 └── OutcomeUnknown
 """
@@ -111,6 +113,20 @@ class MessageTooLarge(BusError):
     """
 
     hint = "Shorten the content, or attach a URL instead of the bytes."
+
+
+class ContentBlocked(BusError):
+    """A text contains what looks like a key or a token, and the server refuses those.
+
+    `field_violations` names the field of the request.
+    """
+
+    hint = "Remove the secret, or say where it is kept. Replace it if others may have seen it."
+
+    @property
+    def rule(self) -> str:
+        """The name of the format, such as "github-token"; "" if unknown."""
+        return self.metadata.get("rule", "")
 
 
 class Unauthenticated(BusError):
@@ -226,10 +242,10 @@ class CursorInvalid(BusError):
 class QuotaExceeded(BusError):
     """A limit of the server is reached, such as the open waits of one agent.
 
-    Retrying does not help. `metadata` has the `limit`.
+    Retrying soon does not help. `metadata` has the `limit`.
     """
 
-    hint = "Free something first, for example by ending another wait of this agent."
+    hint = "The message says what is limited, and what to do."
 
 
 class StorageFull(BusError):
@@ -259,6 +275,16 @@ class StoreFailed(Unavailable):
     hint = "See the server's log for what failed and what to do."
 
 
+class RateLimited(Unavailable):
+    """The agent posts more often than the server allows, or the thread gets too many posts.
+
+    Nothing was done. `retry_delay` says how long to wait. `metadata` has the `limit`, in posts per
+    minute.
+    """
+
+    hint = "Post less often, or ask the server's operator for a higher --posts-per-minute."
+
+
 class Unreachable(Unavailable):
     """No server answered, the connection broke, or a commit of the server's store failed.
 
@@ -267,6 +293,19 @@ class Unreachable(Unavailable):
     """
 
     hint = "Check that the server runs and that its address is right."
+
+
+class TlsFailed(Unreachable):
+    """The server was reached, but TLS stands between: retrying does not help. Nothing was sent.
+
+    One side speaks TLS and the other does not; or a certificate, the server's or the client's, has
+    expired, is for another name, is missing, or is not from a CA that the other side trusts.
+    """
+
+    retryable = False
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message, code="UNAVAILABLE", hint=hint)
 
 
 class InternalError(BusError):

@@ -7,10 +7,10 @@ import math
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import TypeAlias
 
 from bus_client.calls import Calls
 from bus_client.errors import BusError, InvalidArgument
+from bus_client.read_position import ReadPosition
 from bus_client.responses import bounded_seconds
 from bus_client.retry import backoff
 from threadbus.limits import MAX_WAIT_THREADS
@@ -21,7 +21,6 @@ from threadbus.v1.bus_service_pb2 import (
     WaitEnding,
     WaitMessagesResponse,
 )
-from threadbus.v1.message_pb2 import Cursor
 
 _MIN_PAUSE = 0.5  # minimum seconds between two automatic heartbeats
 _TIMEOUT = 5.0  # seconds for an automatic heartbeat, for which other heartbeats wait
@@ -30,8 +29,6 @@ _LAST_TIMEOUT = 2.0  # seconds for the last heartbeat, sent by close()
 _INTERVAL, _AGENT_TIMEOUT = 40.0, 60.0
 _MAX_INTERVAL = 3_600.0  # seconds: a longer interval of the server is lowered to this
 _NO_LIMIT = 1e9  # seconds: longer leases and timeouts are lowered to this
-
-_Position: TypeAlias = tuple[str, int]  # epoch and seq
 
 
 class Heartbeats:
@@ -54,9 +51,9 @@ class Heartbeats:
         self._loop = asyncio.get_running_loop()
         #: The read positions to send. Another thread may add to _read at any time, as a lock could
         #: be held by what a signal handler interrupts.
-        self._unsent: dict[str, _Position] = {}
-        self._read: dict[str, _Position] = {}
-        self._sent: dict[str, _Position] = {}
+        self._unsent: dict[str, ReadPosition] = {}
+        self._read: dict[str, ReadPosition] = {}
+        self._sent: dict[str, ReadPosition] = {}
         self._status_text = ""
         self._lease_end = -math.inf  # on the loop's clock
         self._agent_timeout = _AGENT_TIMEOUT
@@ -67,17 +64,17 @@ class Heartbeats:
         self._wakeup = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
-    def report(self, thread: str, epoch: str, seq: int) -> None:
-        """Schedule a report, within about a second, that everything up to `seq` was read."""
-        if not self._anonymous and self._sent.get(thread) != (epoch, seq):
-            self._merge(thread, (epoch, seq))
+    def report(self, thread: str, position: ReadPosition) -> None:
+        """Schedule a report, within about a second, of how far a thread was read."""
+        if not self._anonymous and self._sent.get(thread) != position:
+            self._merge(thread, position)
             self._wake()
 
-    def report_read(self, thread: str, epoch: str, seq: int) -> None:
+    def report_read(self, thread: str, position: ReadPosition) -> None:
         """As report(), but may be called in any thread."""
-        if self._anonymous or self._sent.get(thread) == (epoch, seq):
+        if self._anonymous or self._sent.get(thread) == position:
             return
-        self._read[thread] = epoch, seq
+        self._read[thread] = self._read.get(thread, position).up_to(position)
         if not self._wakeup.is_set():
             self._loop.call_soon_threadsafe(self._wake)
 
@@ -232,10 +229,7 @@ class Heartbeats:
         request = HeartbeatRequest(
             state=state,
             status_text=self._status_text,
-            read_cursors=[
-                Cursor(thread=thread, after_seq=seq, epoch=epoch)
-                for thread, (epoch, seq) in batch.items()
-            ],
+            read_cursors=[position.cursor(thread) for thread, position in batch.items()],
         )
         left = self._lease_end - loop.time()
         if not lease and left > self._agent_timeout:  # an earlier, longer lease has not expired
@@ -247,7 +241,8 @@ class Heartbeats:
             response = await self._calls.call(self._calls.bus.Heartbeat, request, timeout=timeout)
         except BaseException as error:
             for thread, position in _retriable(batch, error).items():
-                self._unsent.setdefault(thread, position)  # a newer one wins
+                newer = self._unsent.get(thread, position)
+                self._unsent[thread] = position.up_to(newer)
             self._needed = self._automatic and not self._paused
             raise
         self._sent |= batch
@@ -266,18 +261,16 @@ class Heartbeats:
             )
         return response
 
-    def _merge(self, thread: str, position: _Position) -> None:
-        """Add a position to `_unsent`, unless a later one of its epoch is there."""
-        unsent = self._unsent.get(thread)
-        if unsent is None or unsent[0] != position[0] or unsent[1] < position[1]:
-            self._unsent[thread] = position
+    def _merge(self, thread: str, position: ReadPosition) -> None:
+        """Add a position to `_unsent`, or raise that of its epoch there."""
+        self._unsent[thread] = self._unsent.get(thread, position).up_to(position)
 
     def _wake(self) -> None:
         if (self._unsent or self._read or self._needed) and not self._paused:
             self._wakeup.set()
 
 
-def _retriable(batch: dict[str, _Position], error: BaseException) -> dict[str, _Position]:
+def _retriable(batch: dict[str, ReadPosition], error: BaseException) -> dict[str, ReadPosition]:
     """Returns the read positions of a failed heartbeat, without those that the server refused."""
     if not isinstance(error, InvalidArgument):
         return batch

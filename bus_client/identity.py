@@ -28,8 +28,8 @@ ANONYMOUS = "anonymous"
 def name_refused(error: BusError) -> bool:
     """Returns whether a registration was refused because of its name, so that its token is unused.
 
-    The name belongs to another token, or is not valid. If another field was refused, the server
-    may still know the token from another process.
+    The name belongs to another token, or is not valid. After any other refusal the server may still
+    know the token: from another process, or from an operator who registers what the file has.
     """
     names = [field for field, _ in error.field_violations]
     return isinstance(error, AgentExists) or (
@@ -154,18 +154,38 @@ class Identity:
         """Returns the server's error for a taken name, extended by where a token was looked for."""
         return AgentExists(
             f"{self.server}: {error.message}. (Its token is not in {self.file}, where tokens are "
-            "stored by server address; `localhost` and `127.0.0.1` are two addresses, and so are "
-            "two ports.)",
+            "stored by server address. If the server had another address before: threadbus login "
+            "--same-as ADDRESS.)",
             code=error.code,
             reason=error.reason,
             metadata=error.metadata,
         )
 
-    def token_of_another(self, agent: str) -> Unauthenticated:
-        """Returns the error for a token that belongs to `agent`, not to the name that was given."""
+    def has_made(self, token: str) -> bool:
+        """Returns whether own_token() has made this token, which no server knows yet."""
+        return token == self._new_token
+
+    def not_registered(self, error: Unauthenticated) -> Unauthenticated:
+        """Returns the error for a server that requires tokens, and does not know the agent's."""
         return Unauthenticated(
-            f"The token belongs to {agent!r}, not to {self.agent!r}.", code="UNAUTHENTICATED"
+            f"{self.server} requires a token, and {self.file} has no valid one of {self.agent} for "
+            "it.",
+            code=error.code,
+            reason=error.reason,
+            hint="Have an operator create one (threadbus token create NAME), and store it with "
+            "threadbus login.",
         )
+
+    def checked_name(self, agent: str) -> str:
+        """Returns the agent that a token belongs to.
+
+        Raises Unauthenticated if another name was given.
+        """
+        if self.agent not in (None, agent):
+            raise Unauthenticated(
+                f"The token belongs to {agent!r}, not to {self.agent!r}.", code="UNAUTHENTICATED"
+            )
+        return agent
 
 
 def _address(server: str) -> str:

@@ -11,7 +11,13 @@ from typing import TypeVar
 from bus_client.errors import InvalidArgument
 from bus_client.requests import build, refuse
 from threadbus.v1.bus_service_pb2 import PostMessageRequest
-from threadbus.v1.message_pb2 import PRIORITY_UNSPECIFIED, Attachment, Priority
+from threadbus.v1.message_pb2 import (
+    PRIORITY_UNSPECIFIED,
+    WAKE_UNSPECIFIED,
+    Attachment,
+    Priority,
+    Wake,
+)
 
 T = TypeVar("T")
 
@@ -36,6 +42,7 @@ class Post:
     edit_of: int = 0
     handoff_to: str = ""
     priority: Priority.ValueType = PRIORITY_UNSPECIFIED
+    wakes: Wake.ValueType = WAKE_UNSPECIFIED
     labels: Mapping[str, str] | None = None
     attachments: Iterable[Attachment] = ()
     expected_last_seq: int | None = None
@@ -62,6 +69,7 @@ class Post:
             mentions=self.mentions,
             handoff_to=self.handoff_to,
             priority=self.priority,
+            wakes=self.wakes,
             labels=self.labels,
             attachments=self.attachments,
             based_on_seq=self.based_on_seq,

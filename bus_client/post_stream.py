@@ -7,6 +7,8 @@ import math
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import grpc.aio
 
@@ -16,6 +18,8 @@ from bus_client.errors import (
     InternalError,
     OutcomeUnknown,
     ProtocolError,
+    RateLimited,
+    TlsFailed,
     Unauthenticated,
     Unavailable,
     Unreachable,
@@ -33,13 +37,28 @@ from threadbus.v1.bus_service_pb2 import (
 
 _BATCH_POSTS = 100
 _BATCH_BYTES = 512 * 1024  # a batch ends with the post that reaches this size
+_SEARCH_TIMEOUT = 1.0  # seconds to find out whether TLS is why a stream failed
 _MAX_BATCHES = 4  # without results at a time
 
 _Call = grpc.aio.StreamStreamCall[PostMessagesRequest, PostMessagesResponse]
 
+_Result: TypeAlias = PostMessageResponse | BusError
+
+
+@dataclass(frozen=True, slots=True)
+class _Limited:
+    """A post that was refused with RATE_LIMITED, to be sent again."""
+
+    request: PostMessageRequest
+    error: RateLimited
+
 
 class PostStream:
-    """One post_many() call, over any number of streams. Keeps each post until it has a result."""
+    """One post_many() call, over any number of streams. Keeps each post until it has a result.
+
+    Posts that are refused with RATE_LIMITED are sent again after the delay that the server gives.
+    The results of the posts behind them are held back until then.
+    """
 
     def __init__(
         self,
@@ -53,21 +72,37 @@ class PostStream:
         Args:
             calls: The client's calls.
             posts: The posts, with an error in place of each post that cannot be sent.
-            timeout: Seconds to retry without any result.
+            timeout: Seconds to retry without any result. A post that is still refused with
+                RATE_LIMITED then, or has to wait for longer, has that as its result.
         """
         self._calls = calls
         self._posts = posts
         self._timeout = timeout
-        #: Posts taken from `posts` that are not yet in a batch; None after the last one.
-        self._ready: asyncio.Queue[PostMessageRequest | BusError | None] = asyncio.Queue(
-            _BATCH_POSTS
-        )
-        self._unanswered: deque[_Batch] = deque()
-        #: Notified when _unanswered or _all_taken changed.
-        self._changed = asyncio.Condition()
+        #: Posts taken from `posts` that are not yet in a batch, and whether there are no more.
+        self._ready: deque[PostMessageRequest | BusError] = deque()
         self._all_taken = False
+        self._unanswered: deque[_Batch] = deque()
+        #: Notified when the posts to send, _unanswered, _held, _all_taken or _closing changed.
+        self._changed = asyncio.Condition()
+        #: Results that were not returned yet: the first is of a post that is sent again.
+        self._held: deque[_Result | _Limited] = deque()
+        #: What to send before `_ready`: posts, and the results of others between them.
+        self._again: deque[_Result | PostMessageRequest] = deque()
+        #: Maximum number of batches without results. 1 where posts are limited: of two batches, the
+        #: posts of the second could be accepted after one of the first was refused.
+        self._max_batches = _MAX_BATCHES
+        #: Maximum number of posts in a batch. Where posts are limited, about as many as there is
+        #: room for: the others would be sent over and over.
+        self._batch_posts = _BATCH_POSTS
+        #: The pauses before posts are sent again, and when there was last a result, if one is due.
+        self._pauses = backoff(0.05, 2.0)
+        self._limited_since: float | None = None
+        #: Whether a stream broke: posts may have been stored although they are refused now.
+        self._in_doubt = False
+        #: Whether nothing more is sent over the current stream.
+        self._closing = False
 
-    async def results(self) -> AsyncGenerator[list[PostMessageResponse | BusError]]:
+    async def results(self) -> AsyncGenerator[list[_Result]]:
         """Yields the response or error of each post, in order, in batches. Call it once.
 
         An exception of the iterable of posts is raised after the results of the posts before it.
@@ -80,13 +115,15 @@ class PostStream:
             RuntimeError: The client was closed, or the process was forked.
         """
         feeding = asyncio.create_task(self._feed())
-        pauses, register, in_doubt = backoff(0.05, 2.0), True, False
+        pauses, register = backoff(0.05, 2.0), True
         loop = asyncio.get_running_loop()
         retry_until = math.inf  # set when a stream fails, reset by the next result
         error: BusError | None = None
         try:
             await self._calls.learn_limits()
-            while not (self._all_taken and not self._unanswered):
+            if self._calls.posts_limited:
+                self._max_batches = 1
+            while not self._finished():
                 error = None
                 token_version = self._calls.token_version
                 stream = self._stream()
@@ -105,8 +142,12 @@ class PostStream:
                     why = await self._calls.reauthenticate(
                         error, token_version, register=register, timeout=self._timeout
                     )
+                    if isinstance(error, Unreachable):
+                        await self._calls.raise_tls_fault(_SEARCH_TIMEOUT)
+                except TlsFailed as failure:
+                    raise self._unknown(failure) from None
                 except BusError as failure:
-                    raise (self._unknown(failure) if in_doubt else failure) from None
+                    raise (self._unknown(failure) if self._in_doubt else failure) from None
                 if why:
                     register = register and why == "replaced"
                     continue
@@ -114,10 +155,10 @@ class PostStream:
                     raise self._unknown(error)
                 if not isinstance(error, (Unavailable, InternalError)):
                     if refused_by_proxy(error):  # the proxy may have forwarded earlier batches
-                        in_doubt = in_doubt or len(self._unanswered) > 1
+                        self._in_doubt = self._in_doubt or len(self._unanswered) > 1
                     settled = not (isinstance(error, Unauthenticated) or refused_by_proxy(error))
-                    raise error if settled or not in_doubt else self._unknown(error)
-                in_doubt = True
+                    raise error if settled or not self._in_doubt else self._unknown(error)
+                self._in_doubt = True
                 pause = max(next(pauses), error.retry_delay or 0.0)
                 if loop.time() + pause >= retry_until:
                     raise self._unknown(error)
@@ -132,29 +173,42 @@ class PostStream:
     def _unknown(self, error: BusError) -> BusError:
         """Returns OutcomeUnknown for the posts in flight; `error` itself if there are none."""
         in_doubt = [post for batch in self._unanswered for post in batch.request.posts]
-        if not in_doubt:
-            return error
+        return self._not_known(error, in_doubt[0]) if in_doubt else error
+
+    def _not_known(self, error: BusError, post: PostMessageRequest) -> OutcomeUnknown:
         return OutcomeUnknown(
             f"It is unknown whether this was posted: {error.message}",
-            request_id=in_doubt[0].request_id,
+            request_id=post.request_id,
             code=error.code,
             reason=error.reason,
         )
 
     async def _feed(self) -> None:
-        """Move posts from the caller's iterable into the queue, waiting while the queue is full."""
+        """Take posts from the caller's iterable, up to a batch ahead of what is sent."""
         try:
             async for post in self._posts:
-                await self._ready.put(post)
-        except Exception:
-            await self._ready.put(None)  # the posts before the exception are still sent
-            raise
-        await self._ready.put(None)
+                self._ready.append(post)
+                if len(self._ready) == 1:
+                    await self._notify()
+                if len(self._ready) >= _BATCH_POSTS:
+                    async with self._changed:
+                        await self._changed.wait_for(lambda: len(self._ready) < _BATCH_POSTS)
+        finally:
+            self._all_taken = True  # after an exception, the posts before it are still sent
+            await self._notify()
 
-    async def _stream(self) -> AsyncGenerator[list[PostMessageResponse | BusError]]:
+    def _all_sent(self) -> bool:
+        return self._all_taken and not (self._again or self._ready)
+
+    def _finished(self) -> bool:
+        """Returns whether every post has a result, and every result was returned."""
+        return self._all_sent() and not (self._unanswered or self._held)
+
+    async def _stream(self) -> AsyncGenerator[list[_Result]]:
         """Yields the results of each batch, over one stream. Ends when every post has its result.
 
-        Batches left without results by earlier streams are sent first.
+        Batches left without results by earlier streams are sent first. Also ends if there are posts
+        to send, but none can be sent over this stream any more.
 
         Raises:
             BusError: The stream failed.
@@ -162,26 +216,85 @@ class PostStream:
         """
         with self._calls.stream_errors():
             call = self._calls.post_messages()
+        self._closing = False
         sending = asyncio.create_task(self._send(call))
         try:
             while True:
                 async with self._changed:
-                    await self._changed.wait_for(lambda: self._unanswered or self._all_taken)
+                    await self._changed.wait_for(
+                        lambda: self._unanswered or self._closing or self._finished()
+                    )
                 if not self._unanswered:
                     return
-                yield await self._read(call)
+                if results := await self._read(call):
+                    yield results
+                again = bool(self._held) and not self._unanswered
+                if again and (results := await self._send_held_again()):
+                    yield results
         finally:
             sending.cancel()
             call.cancel()
+            await asyncio.wait([sending])
 
-    async def _read(self, call: _Call) -> list[PostMessageResponse | BusError]:
-        """Returns the results of the oldest unanswered batch once they arrive, and removes it."""
+    async def _read(self, call: _Call) -> list[_Result]:
+        """Remove the oldest unanswered batch once its results arrive.
+
+        Returns those results that are not held back.
+        """
         batch = self._unanswered[0]
         results = batch.results(await self._response(call) if batch.request.posts else None)
         self._unanswered.popleft()
+        self._held += results
+        accepted = sum(isinstance(result, PostMessageResponse) for result in results)
+        if any(isinstance(result, _Limited) for result in results):
+            self._max_batches, self._batch_posts = 1, max(accepted, 1)
+        else:
+            self._batch_posts = min(2 * self._batch_posts, _BATCH_POSTS)
+        returned: list[_Result] = []
+        for result in self._held:
+            if isinstance(result, _Limited):
+                break
+            returned.append(result)
+        for _ in returned:
+            self._held.popleft()
+        if returned:
+            self._limited_since, self._pauses = None, backoff(0.05, 2.0)
+        await self._notify()
+        return returned
+
+    async def _send_held_again(self) -> list[_Result]:
+        """Pause for as long as the server asks, then enqueue the posts that it refused.
+
+        If that would take longer than the timeout, returns all results that were held back instead.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._limited_since is None:
+            self._limited_since = now
+        returned: list[_Result] = []
+        asked = (each.error.retry_delay or 0.0 for each in self._held if isinstance(each, _Limited))
+        pause = max(next(self._pauses), *asked)
+        if now + pause >= self._limited_since + self._timeout:
+            self._limited_since = None
+            returned = [
+                self._given_up(each) if isinstance(each, _Limited) else each for each in self._held
+            ]
+        else:
+            await asyncio.sleep(pause)
+            self._again.extendleft(
+                each.request if isinstance(each, _Limited) else each
+                for each in reversed(self._held)
+            )
+        self._held.clear()
+        await self._notify()
+        return returned
+
+    def _given_up(self, post: _Limited) -> BusError:
+        """Returns the error for a post that is not sent again."""
+        return self._not_known(post.error, post.request) if self._in_doubt else post.error
+
+    async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
-        return results
 
     async def _response(self, call: _Call) -> PostMessagesResponse:
         try:
@@ -200,74 +313,76 @@ class PostStream:
         return response
 
     async def _send(self, call: _Call) -> None:
-        # _response() raises the errors that are suppressed here.
-        with suppress(grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError):
-            for batch in list(self._unanswered):
-                if batch.request.posts:
-                    await call.write(batch.request)
-            while not self._all_taken:
-                async with self._changed:
-                    await self._changed.wait_for(lambda: len(self._unanswered) < _MAX_BATCHES)
-                batch = await self._next_batch()
-                if batch.places:
+        # _response() raises the errors that are suppressed here, unless every batch has its results
+        # by then: the server may respond to a batch whose write fails.
+        try:
+            with suppress(grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError):
+                for batch in list(self._unanswered):
+                    if batch.request.posts:
+                        await call.write(batch.request)
+                while True:
+                    async with self._changed:
+                        await self._changed.wait_for(self._may_send)
+                    if self._all_sent():
+                        break
+                    batch = self._next_batch()
                     self._unanswered.append(batch)
-                async with self._changed:
-                    self._changed.notify_all()
-                if batch.request.posts:
-                    await call.write(batch.request)
-            await call.done_writing()
+                    await self._notify()
+                    if batch.request.posts:
+                        await call.write(batch.request)
+                self._closing = True
+                await call.done_writing()
+        finally:
+            self._closing = True
+            await self._notify()
 
-    async def _next_batch(self) -> _Batch:
-        """Returns a batch of the next post, once there is one, and of those queued behind it.
+    def _may_send(self) -> bool:
+        room = len(self._unanswered) < self._max_batches and not self._held
+        return room and bool(self._again or self._ready or self._all_taken)
 
-        Sets `_all_taken` at the end of the posts, where the batch may be empty.
-        """
-        batch = _Batch()
-        post = await self._ready.get()
-        size = 0
-        while post is not None:
-            size += batch.add(post)
-            if len(batch.places) >= _BATCH_POSTS or size >= _BATCH_BYTES or self._ready.empty():
-                return batch
-            post = self._ready.get_nowait()
-        self._all_taken = True
+    def _next_batch(self) -> _Batch:
+        """Returns a batch of the next posts, of which there must be at least one."""
+        batch, size = _Batch(), 0
+        posts = self._again or self._ready
+        while posts and len(batch.places) < self._batch_posts and size < _BATCH_BYTES:
+            size += batch.add(posts.popleft())
         return batch
 
 
 class _Batch:
-    """Posts whose results come in one response; errors in place of posts that cannot be sent."""
+    """Posts whose results come in one response; results in place of posts that are not sent."""
 
     def __init__(self) -> None:
         self.request = PostMessagesRequest()
-        #: For each post: None, or the error that replaces a post that cannot be sent.
-        self.places: list[BusError | None] = []
+        #: For each post: None, or the result that it has without being sent.
+        self.places: list[_Result | None] = []
 
-    def add(self, post: PostMessageRequest | BusError) -> int:
-        """Add a post, or the error in its place. Returns its size in bytes; 0 for an error."""
-        if isinstance(post, BusError):
+    def add(self, post: PostMessageRequest | _Result) -> int:
+        """Add a post, or the result in its place. Returns its size in bytes; 0 for a result."""
+        if not isinstance(post, PostMessageRequest):
             self.places.append(post)
             return 0
         self.places.append(None)
         self.request.posts.append(post)
         return post.ByteSize()
 
-    def results(
-        self, response: PostMessagesResponse | None
-    ) -> list[PostMessageResponse | BusError]:
+    def results(self, response: PostMessagesResponse | None) -> list[_Result | _Limited]:
         """Returns the response or error of each post, in order.
 
         Args:
             response: The checked response to `request`. None = `request` was empty and not sent.
         """
-        found: list[PostMessageResponse | BusError] = []
-        sent = iter(response.results if response is not None else ())
-        for refused in self.places:
-            if refused is not None:
-                found.append(refused)
+        found: list[_Result | _Limited] = []
+        sent = iter(self.request.posts)
+        received = iter(response.results if response is not None else ())
+        for place in self.places:
+            if place is not None:
+                found.append(place)
                 continue
-            result = next(sent)
+            request, result = next(sent), next(received)
             if result.HasField("response"):
                 found.append(result.response)
-            else:
-                found.append(from_status(result.status))
+                continue
+            error = from_status(result.status)
+            found.append(_Limited(request, error) if isinstance(error, RateLimited) else error)
         return found

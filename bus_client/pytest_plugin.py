@@ -54,7 +54,8 @@ class ThreadBusServer:
     Methods block. The server's process gets none of the THREADBUS_… environment variables.
 
     Attributes:
-        address: Where it listens, `127.0.0.1:PORT`; restart() keeps it.
+        address: Where it listens, `127.0.0.1:PORT`, or with TLS `tls://127.0.0.1:PORT`; restart()
+            keeps it.
         db: Its database file, in a temporary folder.
         credentials: A credentials file for the tests' agents, to keep their tokens out of the
             user's own: `BusClient(…, credentials=threadbus_server.credentials)`.
@@ -117,7 +118,7 @@ class ThreadBusServer:
 
         # -P: the server must not import modules from the current folder.
         command = [sys.executable, "-P", "-m", "bus_server", *self._flags, "--json"]
-        command += ["--listen", self.address, "--db", str(self.db)]
+        command += ["--listen", self.address.removeprefix("tls://"), "--db", str(self.db)]
         reading, writing = os.pipe()
         with os.fdopen(reading, "rb") as announced, self._log.open("ab") as log:
             try:
@@ -144,7 +145,8 @@ class ThreadBusServer:
                 f"Its command was: {shlex.join(command)}",
                 pytrace=False,
             )
-        self.address = json.loads(line)["listen"]
+        told = json.loads(line)
+        self.address = f"tls://{told['listen']}" if told["tls"] else told["listen"]
         return process
 
 

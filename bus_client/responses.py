@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from google.protobuf.duration_pb2 import Duration
 
 from bus_client.errors import ProtocolError
-from threadbus.limits import SEQ_LIMIT
+from bus_client.read_position import ReadPosition
+from threadbus.limits import MAX_WAIT_THREADS, SEQ_LIMIT
 from threadbus.names import TOKEN
 from threadbus.v1.bus_service_pb2 import (
     ListMessagesRequest,
@@ -20,9 +21,11 @@ from threadbus.v1.bus_service_pb2 import (
     PostMessageResponse,
     PostMessagesRequest,
     PostMessagesResponse,
+    WaitKeepalive,
     WaitMessagesRequest,
     WaitMessagesResponse,
     WaitResync,
+    WaitStarted,
 )
 from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
 from threadbus.v1.thread_pb2 import Thread, ThreadPosition
@@ -64,6 +67,13 @@ def checked_join(response: JoinThreadResponse, thread: str) -> JoinThreadRespons
     _check_cursor(response.cursor, thread)
     _ascending(response.context, thread, after=0, upto=response.cursor.after_seq)
     return response
+
+
+def joined_position(joined: JoinThreadResponse, agent: str) -> ReadPosition:
+    """Returns how far `agent` has read the thread that it joined, by a checked response."""
+    epoch, read = joined.cursor.epoch, joined.cursor.after_seq
+    passed = max((p.passed_over for p in joined.participants if p.agent == agent), default=0)
+    return ReadPosition(epoch, read, max(read, min(passed, _MAX_SEQ)))
 
 
 def checked_thread(thread: Thread, name: str) -> Thread:
@@ -145,7 +155,7 @@ def checked_page(
             moved = max(request.after_seq + 1, last) <= page.next_after_seq < before - 1
         if not moved:
             raise ProtocolError("The server sent a page that does not lead to the next one.")
-    if not _filters(request.filter):
+    if not filters(request.filter):
         _check_complete(page, request)
     return page
 
@@ -176,11 +186,16 @@ class WaitPosition:
         cursor: Where to resume the wait. It comes from the server, but only a resync moves it back.
     """
 
-    def __init__(self, request: WaitMessagesRequest) -> None:
+    def __init__(self, cursor: Cursor, *, filtered: bool) -> None:
+        """`filtered`: Whether the wait has a filter, so that it does not get all messages."""
         self.cursor = Cursor()
-        self.cursor.CopyFrom(request.threads[0])
-        self._filtered = _filters(request.filter)
+        self.cursor.CopyFrom(cursor)
+        self._filtered = filtered
         self._first_seq = 0  # the oldest seq that the server keeps; 0 if it has not reported it
+
+    def resume(self, request: WaitMessagesRequest) -> None:
+        """Set the cursor of the request with which the wait is resumed."""
+        request.threads[0].CopyFrom(self.cursor)
 
     def advance(self, frame: WaitMessagesResponse) -> bool:
         """Move the cursor past `frame`, and remove repeated messages from the frame.
@@ -278,7 +293,87 @@ class WaitPosition:
         self._first_seq = max(self._first_seq, position.first_seq)
 
 
-def _filters(wanted: MessageFilter) -> bool:
+class WaitPositions:
+    """The positions of one wait in several threads, over all streams of the wait.
+
+    With all_my_threads, those that the server has sent. It then starts in other threads at the
+    agent's read position, so of more than 1,000 the first ones are sent again when it is resumed.
+    """
+
+    def __init__(self, request: WaitMessagesRequest) -> None:
+        self._filtered = filters(request.filter)
+        self._all = request.all_my_threads
+        #: By thread; the one that moved last comes last.
+        self._positions: dict[str, WaitPosition] = {}
+        for cursor in request.threads:
+            self._add(cursor)
+
+    def resume(self, request: WaitMessagesRequest) -> None:
+        """Set the cursors of the request with which the wait is resumed."""
+        latest = list(self._positions.values())[-MAX_WAIT_THREADS:]
+        del request.threads[:]
+        request.threads.extend(position.cursor for position in latest)
+
+    def advance(self, frame: WaitMessagesResponse) -> bool:
+        """Move the cursors past `frame`, and remove repeated messages from the frame.
+
+        Returns whether any moved forward. Raises ProtocolError as WaitPosition.advance() does.
+        """
+        match frame.WhichOneof("frame"):
+            case "started":
+                for place in frame.started.threads:
+                    part = WaitMessagesResponse(started=WaitStarted(threads=[place]))
+                    self._of(place.cursor).advance(part)
+            case "messages":
+                return self._of(frame.messages.cursor).advance(frame)
+            case "resync":
+                return self._of(frame.resync.position.cursor).advance(frame)
+            case "caught_up" if not frame.caught_up.HasField("cursor"):
+                return False
+            case "caught_up":
+                return self._of(frame.caught_up.cursor).advance(frame)
+            case "keepalive" | "ending" as kind:
+                moved = False
+                for place in getattr(frame, kind).threads:
+                    part = WaitMessagesResponse(keepalive=WaitKeepalive(threads=[place]))
+                    moved |= self._of(place.cursor).advance(part)
+                    place.CopyFrom(part.keepalive.threads[0])
+                return moved
+            case "thread_added":
+                self._positions.pop(frame.thread_added.cursor.thread, None)
+                self._of(frame.thread_added.cursor)
+            case "thread_removed":
+                self._positions.pop(frame.thread_removed.thread, None)
+        return False
+
+    def _of(self, cursor: Cursor) -> WaitPosition:
+        position = self._positions.pop(cursor.thread, None)
+        if position is None:
+            if not self._all:
+                raise ProtocolError(
+                    f"The server sent thread {cursor.thread!r}, which was not requested."
+                )
+            # Where the server started is not known: it is taken to have left out nothing.
+            return self._add(Cursor(thread=cursor.thread, epoch=cursor.epoch), filtered=True)
+        self._positions[cursor.thread] = position
+        return position
+
+    def _add(self, cursor: Cursor, *, filtered: bool | None = None) -> WaitPosition:
+        filtered = self._filtered if filtered is None else filtered
+        position = self._positions[cursor.thread] = WaitPosition(cursor, filtered=filtered)
+        return position
+
+
+def hides(wanted: MessageFilter) -> bool:
+    """Returns whether a filter can hide messages of others from the agent."""
+    others = MessageFilter()
+    others.CopyFrom(wanted)
+    others.exclude_own = False
+    return others != MessageFilter()
+
+
+def filters(wanted: MessageFilter) -> bool:
+    """Returns whether a filter may leave out messages."""
     return wanted.ByteSize() > 0
 
 
@@ -287,6 +382,10 @@ def _check_cursor(cursor: Cursor, thread: str) -> None:
         raise ProtocolError(f"The server sent a cursor of {cursor.thread!r} for {thread!r}.")
     if not 0 <= cursor.after_seq <= _MAX_SEQ:
         raise ProtocolError(f"The server sent a cursor at seq {cursor.after_seq} of {thread!r}.")
+    if not 0 <= cursor.hidden_seq <= cursor.after_seq:
+        raise ProtocolError(
+            f"The server sent a cursor that hides {cursor.hidden_seq} of {thread!r}."
+        )
 
 
 def _ascending(messages: Iterable[Message], thread: str, *, after: int, upto: int) -> None:

@@ -7,7 +7,14 @@ import math
 import random
 from collections.abc import Callable, Iterator
 
-from bus_client.errors import BusError, Draining, StoreBusy, Unreachable, strip_traceback
+from bus_client.errors import (
+    BusError,
+    Draining,
+    StoreBusy,
+    StoreFailed,
+    Unreachable,
+    strip_traceback,
+)
 from threadbus.v1.bus_service_pb2 import WaitMessagesResponse
 
 _CONNECT_TIMEOUT = 2.0  # seconds for a finite wait to reach the server, however short it is
@@ -84,7 +91,7 @@ class WaitRetry:
         if frame.HasField("started"):
             # If the head is past the cursor, there is more to read.
             here = frame.started.threads
-            self._caught_up &= not here or here[0].head_seq <= here[0].cursor.after_seq
+            self._caught_up &= all(each.head_seq <= each.cursor.after_seq for each in here)
         if caught_up:
             self._stream_caught_up = self._caught_up = True
         self._delivered |= delivered
@@ -117,6 +124,8 @@ class WaitRetry:
                 progress. Failures for want of a server that can answer do not count.
         """
         self._failure = strip_traceback(error)
+        if isinstance(error, StoreBusy | StoreFailed):
+            self._caught_up = False  # the server does not know what the thread has now
         now = self._clock()
         if self._stream_caught_up and now - self._opened_at >= _STABLE_AFTER:
             self._pauses = backoff(_MIN_PAUSE, _MAX_PAUSE)

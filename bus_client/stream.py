@@ -18,11 +18,18 @@ from bus_client.errors import (
     InternalError,
     ProtocolError,
     QuotaExceeded,
+    TlsFailed,
     Unavailable,
     Unreachable,
 )
 from bus_client.read_limit import ReadLimit
-from bus_client.responses import WaitPosition, bounded_seconds, retry_delay
+from bus_client.responses import (
+    WaitPosition,
+    WaitPositions,
+    bounded_seconds,
+    filters,
+    retry_delay,
+)
 from bus_client.retry import WaitRetry, never_ended, no_answer
 from bus_client.status import from_rpc_error, token_refused
 from threadbus.v1.bus_service_pb2 import (
@@ -34,6 +41,7 @@ from threadbus.v1.bus_service_pb2 import (
 from threadbus.v1.message_pb2 import Cursor, Message, MessageKind
 
 _FIRST_FRAME_TIMEOUT = 20.0  # maximum seconds for a stream to connect and to send `started`
+_SEARCH_TIMEOUT = 1.0  # maximum seconds to find out whether TLS is why a stream failed
 _GRACE = 5.0  # seconds past max_wait in which the server may still deliver
 _MISSED_KEEPALIVES = 2.5  # keepalive intervals without a frame after which a stream counts as dead
 _KEEPALIVE, _KEEPALIVE_DEFAULT = (1.0, 300.0), 45.0  # seconds: the contract's range and default
@@ -48,15 +56,15 @@ _Call: TypeAlias = "grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesRe
 async def wait_frames(
     calls: Calls, request: WaitMessagesRequest, *, timeout: float | None = None
 ) -> AsyncGenerator[WaitMessagesResponse]:
-    """Yields the checked frames of a wait on one thread, across reconnects.
+    """Yields the checked frames of a wait, across reconnects.
 
     Ends after an `ending` frame that completes the request, when `timeout` is over, or when this
     client has ended the agent's session. Each message comes once and in order; see WaitPosition.
 
     Args:
         calls: The client's calls.
-        request: The request, for one thread. Its cursor is updated with each frame. Changes by the
-            caller between two frames are sent with the next stream.
+        request: The request. Its cursors are updated for each stream. Changes by the caller between
+            two frames are sent with the next stream.
         timeout: Seconds. None = no limit.
 
     Raises:
@@ -69,7 +77,7 @@ async def wait_frames(
     loop = asyncio.get_running_loop()
     deadline = math.inf if timeout is None else loop.time() + timeout
     retry = WaitRetry(loop.time, deadline)
-    position = WaitPosition(request)
+    position = _positions(request)
     token_version = calls.token_version
     # The error of the last stream if the server refused its token.
     refused: BusError | None = None
@@ -99,6 +107,7 @@ async def wait_frames(
                 refused, register = None, register and why == "replaced"
             token_version = calls.token_version
             final = _final_reasons(request)
+            position.resume(request)
             with calls.stream_errors():
                 call = calls.wait_messages(request, timeout=rpc_timeout)
                 calls.session_generation.wait_sent(call)
@@ -112,7 +121,6 @@ async def wait_frames(
                 calls.session_generation.wait_answered(call)
                 register = True
                 moved = position.advance(frame)
-                request.threads[0].CopyFrom(position.cursor)
                 if frame.HasField("started"):
                     frame_timeout = _MISSED_KEEPALIVES * _keepalive_interval(frame)
                 delivered = any(m.kind in _KNOWN_KINDS for m in frame.messages.messages)
@@ -134,6 +142,9 @@ async def wait_frames(
             elif not _is_retryable(error):
                 refused = None  # it would be in a reference cycle: see strip_traceback()
                 raise
+            if isinstance(error, Unreachable):
+                left = retry.retry_until - loop.time()
+                await calls.raise_tls_fault(max(0.0, min(left, _SEARCH_TIMEOUT)))
             delay = error.retry_delay or 0.0
             retry.stream_failed(error)
         finally:
@@ -152,12 +163,19 @@ async def wait_frames(
             return
 
 
+def _positions(request: WaitMessagesRequest) -> WaitPosition | WaitPositions:
+    if request.all_my_threads or len(request.threads) != 1:
+        return WaitPositions(request)
+    return WaitPosition(request.threads[0], filtered=filters(request.filter))
+
+
 def _final_reasons(request: WaitMessagesRequest) -> set[WaitEnding.Reason.ValueType]:
     """Returns the reasons of an `ending` frame that complete the wait; others interrupt it."""
     requested = {
         WaitEnding.REASON_MAX_MESSAGES: request.max_messages > 0,
         WaitEnding.REASON_MIN_MESSAGES: request.min_messages > 0,
         WaitEnding.REASON_MAX_WAIT: request.HasField("max_wait"),
+        WaitEnding.REASON_MAX_BYTES: request.max_bytes > 0,
     }
     always = {WaitEnding.REASON_THREADS_CLOSED, WaitEnding.REASON_SESSION_ENDED}
     return always | {reason for reason, wanted in requested.items() if wanted}
@@ -176,20 +194,18 @@ def _keepalive_interval(frame: WaitMessagesResponse) -> float:
     return bounded_seconds(granted, least=least, most=most, default=_KEEPALIVE_DEFAULT)
 
 
-def cursor_of(frame: WaitMessagesResponse) -> Cursor | None:
-    """Returns the cursor to resume from after `frame`; None if the frame has none."""
+def cursors_of(frame: WaitMessagesResponse) -> list[Cursor]:
+    """Returns the cursors to resume from after `frame`, of the threads that it is about."""
     match frame.WhichOneof("frame"):
         case "messages":
-            return frame.messages.cursor
-        case "caught_up":
-            return frame.caught_up.cursor
-        case "keepalive" if frame.keepalive.threads:
-            return frame.keepalive.threads[0].cursor
+            return [frame.messages.cursor]
+        case "caught_up" if frame.caught_up.HasField("cursor"):
+            return [frame.caught_up.cursor]
+        case "keepalive" | "ending" as kind:
+            return [position.cursor for position in getattr(frame, kind).threads]
         case "resync":
-            return frame.resync.position.cursor
-        case "ending" if frame.ending.threads:
-            return frame.ending.threads[0].cursor
-    return None
+            return [frame.resync.position.cursor]
+    return []
 
 
 def cursor_lost(resync: WaitResync) -> CursorLost | None:
@@ -254,4 +270,4 @@ async def _finish(call: _Call) -> None:
 def _is_retryable(error: BusError) -> bool:
     if error.code == "RESOURCE_EXHAUSTED":
         return not isinstance(error, QuotaExceeded)
-    return isinstance(error, (Unavailable, InternalError))
+    return isinstance(error, (Unavailable, InternalError)) and not isinstance(error, TlsFailed)

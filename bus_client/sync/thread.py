@@ -16,11 +16,13 @@ from threadbus.v1 import bus_service_pb2
 from threadbus.v1.agent_pb2 import Participant
 from threadbus.v1.message_pb2 import (
     PRIORITY_UNSPECIFIED,
+    WAKE_UNSPECIFIED,
     Attachment,
     Cursor,
     Message,
     MessageFilter,
     Priority,
+    Wake,
 )
 from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 
@@ -54,9 +56,7 @@ class ThreadHandle:
 
     @property
     def context(self) -> list[Message]:
-        """The last messages up to the read position, ascending, if join() was called with a
-        context_limit; else empty.
-        """
+        """The last messages up to the read position, if join() had a context_limit."""
         return self._thread.context
 
     @property
@@ -86,6 +86,11 @@ class ThreadHandle:
         run(assign, self._thread, "position", cursor)
 
     @property
+    def passed_over(self) -> int:
+        """After which seq a follow() or wait() with a filter continues, which hid some before."""
+        return self._thread.passed_over
+
+    @property
     def closed(self) -> bool:
         """Whether the last follow() or wait() ended because the thread is closed or archived.
 
@@ -100,6 +105,8 @@ class ThreadHandle:
         include_own: bool = False,
         acknowledge: bool = True,
         on_resync: Literal["raise", "continue"] = "raise",
+        omit_attachment_data: bool = False,
+        max_content_bytes: int = 0,
     ) -> Generator[Message]:
         """Yields the unread messages, then new ones as they are posted.
 
@@ -114,6 +121,8 @@ class ThreadHandle:
             include_own=include_own,
             acknowledge=acknowledge,
             on_resync=on_resync,
+            omit_attachment_data=omit_attachment_data,
+            max_content_bytes=max_content_bytes,
         )
 
     def wait(
@@ -124,6 +133,11 @@ class ThreadHandle:
         max_messages: int = 0,
         filter: MessageFilter | None = None,
         include_own: bool = False,
+        omit_attachment_data: bool = False,
+        max_content_bytes: int = 0,
+        max_bytes: int = 0,
+        acknowledge: bool = True,
+        count_all: bool = False,
     ) -> list[Message]:
         """Returns the unread messages, or those posted within `timeout`; empty if there are none.
 
@@ -136,7 +150,16 @@ class ThreadHandle:
             max_messages=max_messages,
             filter=filter,
             include_own=include_own,
+            omit_attachment_data=omit_attachment_data,
+            max_content_bytes=max_content_bytes,
+            max_bytes=max_bytes,
+            acknowledge=acknowledge,
+            count_all=count_all,
         )
+
+    def unread(self) -> None:
+        """Take back what the last wait() returned, if it is not read yet: it comes again."""
+        self._thread.unread()
 
     def acknowledge(self, seq: int | None = None) -> None:
         """Report the read position now, instead of within about a second.
@@ -154,6 +177,7 @@ class ThreadHandle:
         edit_of: int = 0,
         handoff_to: str = "",
         priority: Priority.ValueType = PRIORITY_UNSPECIFIED,
+        wakes: Wake.ValueType = WAKE_UNSPECIFIED,
         labels: Mapping[str, str] | None = None,
         attachments: Iterable[Attachment] = (),
         expected_last_seq: int | None = None,
@@ -175,6 +199,7 @@ class ThreadHandle:
             edit_of=edit_of,
             handoff_to=handoff_to,
             priority=priority,
+            wakes=wakes,
             labels=labels,
             attachments=attachments,
             expected_last_seq=expected_last_seq,
@@ -206,6 +231,9 @@ class ThreadHandle:
         limit: int = 100,
         newest: bool = False,
         filter: MessageFilter | None = None,
+        omit_attachment_data: bool = False,
+        max_content_bytes: int = 0,
+        max_bytes: int = 0,
     ) -> list[Message]:
         """Returns messages with after_seq < seq < before_seq, ascending. Moves no read position.
 
@@ -218,14 +246,24 @@ class ThreadHandle:
             limit=limit,
             newest=newest,
             filter=filter,
+            omit_attachment_data=omit_attachment_data,
+            max_content_bytes=max_content_bytes,
+            max_bytes=max_bytes,
         )
 
-    def message(self, seq: int) -> Message:
-        """Returns the message at `seq`, from 1.
+    def message(
+        self, seq: int, *, omit_attachment_data: bool = False, max_content_bytes: int = 0
+    ) -> Message:
+        """Returns the message at `seq`, from 1: whole, unless an option shortens it as in follow().
 
         See bus_client.ThreadHandle.message.
         """
-        return run(self._thread.message, seq)
+        return run(
+            self._thread.message,
+            seq,
+            omit_attachment_data=omit_attachment_data,
+            max_content_bytes=max_content_bytes,
+        )
 
     def refresh(self) -> Thread:
         """Returns the thread as it is now, and sets `info` to it."""
@@ -238,28 +276,34 @@ class ThreadHandle:
         stage: str | None = None,
         labels: Mapping[str, str] | None = None,
         sync_mode: SyncMode.ValueType | None = None,
+        epoch: str = "",
     ) -> Thread:
         """Change the thread's settings. Returns the thread, and sets `info` to it.
 
         See bus_client.ThreadHandle.update.
         """
         return run(
-            self._thread.update, topic=topic, stage=stage, labels=labels, sync_mode=sync_mode
+            self._thread.update,
+            topic=topic,
+            stage=stage,
+            labels=labels,
+            sync_mode=sync_mode,
+            epoch=epoch,
         )
 
-    def set_state(self, state: ThreadState.ValueType) -> Thread:
+    def set_state(self, state: ThreadState.ValueType, *, epoch: str = "") -> Thread:
         """Open, close or archive the thread. Returns the thread, and sets `info` to it.
 
         See bus_client.ThreadHandle.set_state.
         """
-        return run(self._thread.set_state, state)
+        return run(self._thread.set_state, state, epoch=epoch)
 
-    def delete(self) -> None:
+    def delete(self, *, epoch: str = "") -> None:
         """Delete the thread with all its messages. Its open waits raise ThreadNotFound.
 
         See bus_client.ThreadHandle.delete.
         """
-        run(self._thread.delete)
+        run(self._thread.delete, epoch=epoch)
 
     def leave(self) -> None:
         """End the agent's participation. Its read position is dropped; its messages remain.

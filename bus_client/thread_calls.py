@@ -1,0 +1,129 @@
+"""The calls of a ThreadHandle about its thread and those who take part in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+
+from bus_client.calls import Calls
+from bus_client.heartbeats import Heartbeats
+from bus_client.participant_watch import participant_updates
+from bus_client.requests import build
+from bus_client.responses import checked_thread
+from threadbus.v1 import bus_service_pb2, thread_service_pb2
+from threadbus.v1.agent_pb2 import Participant
+from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
+
+
+class ThreadCalls:
+    """The part of ThreadHandle that reads, changes and deletes the thread, and its participants."""
+
+    name: str
+    info: Thread
+    _calls: Calls
+    _heartbeats: Heartbeats
+
+    async def refresh(self) -> Thread:
+        """Returns the thread as it is now, and sets `info` to it."""
+        request = build(thread_service_pb2.GetThreadRequest, thread=self.name)
+        response = await self._calls.call(self._calls.threads.GetThread, request)
+        self.info = checked_thread(response.thread, self.name)
+        return self.info
+
+    async def update(
+        self,
+        *,
+        topic: str | None = None,
+        stage: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        sync_mode: SyncMode.ValueType | None = None,
+        epoch: str = "",
+    ) -> Thread:
+        """Change the thread's settings. Returns the thread, and sets `info` to it.
+
+        If this changes anything, an entry is appended to the thread, so that waits deliver it.
+
+        Args:
+            topic: What it is about, up to 1,024 bytes. None = unchanged.
+            stage: The stage of the work, in your words, up to 63 bytes. None = unchanged.
+            labels: New labels, which replace all of its labels. None = unchanged.
+            sync_mode: With SYNC_MODE_STRICT, posts need expected_last_seq; with SYNC_MODE_OFF, they
+                do not. None = unchanged.
+            epoch: If this is not the thread's epoch, nothing is changed, and CursorInvalid is
+                raised. Empty = not checked.
+
+        Raises:
+            InvalidArgument: A value is not valid, or none is given.
+            QuotaExceeded: The thread has no seqs left.
+        """
+        changes = {"topic": topic, "stage": stage, "labels": labels, "sync_mode": sync_mode}
+        given = {field: value for field, value in changes.items() if value is not None}
+        request = build(
+            thread_service_pb2.UpdateThreadRequest,
+            thread=self.name,
+            update_mask={"paths": list(given)},
+            epoch=epoch,
+            **given,
+        )
+        response = await self._calls.call(self._calls.threads.UpdateThread, request)
+        self.info = response.thread
+        return self.info
+
+    async def set_state(self, state: ThreadState.ValueType, *, epoch: str = "") -> Thread:
+        """Open, close or archive the thread. Returns the thread, and sets `info` to it.
+
+        If this changes the state, an entry is appended to the thread, so that waits deliver it.
+
+        Args:
+            state: THREAD_STATE_OPEN, THREAD_STATE_CLOSED or THREAD_STATE_ARCHIVED.
+            epoch: As in update().
+
+        Raises:
+            QuotaExceeded: The thread has no seqs left.
+        """
+        kind = thread_service_pb2.SetThreadStateRequest
+        request = build(kind, thread=self.name, state=state, epoch=epoch)
+        response = await self._calls.call(self._calls.threads.SetThreadState, request)
+        self.info = response.thread
+        return self.info
+
+    async def delete(self, *, epoch: str = "") -> None:
+        """Delete the thread with all its messages. Its open waits raise ThreadNotFound.
+
+        Args:
+            epoch: As in update(): of several callers that pass the same epoch, one succeeds.
+        """
+        request = build(thread_service_pb2.DeleteThreadRequest, thread=self.name, epoch=epoch)
+        await self._calls.call(self._calls.threads.DeleteThread, request)
+
+    async def leave(self) -> None:
+        """End the agent's participation. Its read position is dropped; its messages remain.
+
+        No-op if it is not a participant. A post, a mention, a handoff or join() makes it one again.
+        """
+        request = build(thread_service_pb2.LeaveThreadRequest, thread=self.name)
+        await self._calls.call(self._calls.threads.LeaveThread, request)
+        self._heartbeats.forget(self.name)
+
+    async def list_participants(self) -> AsyncIterator[Participant]:
+        """Yields the participants, sorted by name, with what each was sent and has read."""
+        request = build(thread_service_pb2.ListParticipantsRequest, thread=self.name)
+        async for page in self._calls.pages(self._calls.threads.ListParticipants, request):
+            for participant in page.participants:
+                yield participant
+
+    async def watch_participants(self) -> AsyncGenerator[bus_service_pb2.ParticipantUpdate]:
+        """Yields all participants, then those that changed, in updates at most once a second.
+
+        An update has what changed since the last one, and may skip intermediate states. The first
+        update after a reconnect has all participants again; more than 1,000 come in several
+        updates. Ends when the thread is closed or archived, or the agent's session was ended. This
+        is an open wait: others see the agent as waiting.
+
+        Raises the errors of follow() except CursorLost.
+        """
+        thread = await self.refresh()
+        self._heartbeats.resume()
+        async with aclosing(participant_updates(thread, self._calls, self._heartbeats)) as updates:
+            async for update in updates:
+                yield update

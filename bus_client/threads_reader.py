@@ -1,0 +1,124 @@
+"""Reads several threads in one wait: those that are named, or all of the agent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing
+from typing import Literal
+
+from bus_client.calls import Calls
+from bus_client.channel import refuse_fork
+from bus_client.heartbeats import Heartbeats
+from bus_client.read_position import ReadPosition
+from bus_client.requests import build, choice, refuse, text
+from bus_client.responses import checked_join, hides, joined_position
+from bus_client.stream import cursor_lost, cursors_of, known_kinds, wait_frames
+from threadbus.limits import MAX_WAIT_THREADS
+from threadbus.v1.bus_service_pb2 import MessageBatch, WaitMessagesRequest
+from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
+from threadbus.v1.thread_service_pb2 import JoinThreadRequest
+
+
+class ThreadsReader:
+    """The reader behind BusClient.follow() and BusClient.inbox(), which document it."""
+
+    def __init__(self, calls: Calls, heartbeats: Heartbeats) -> None:
+        self._calls = calls
+        self._heartbeats = heartbeats
+
+    async def follow(
+        self,
+        threads: Iterable[str],
+        *,
+        filter: MessageFilter | None,
+        include_own: bool,
+        acknowledge: bool,
+        on_resync: Literal["raise", "continue"],
+    ) -> AsyncGenerator[Iterator[Message]]:
+        """Yields the messages of BusClient.follow(), in batches as they arrive.
+
+        Each message counts as read when the next one of its batch is requested, which any thread
+        may do. Request the next batch after the end of the one before.
+        """
+        request = build(WaitMessagesRequest, filter=filter)
+        request.threads.extend(await self._positions(threads, filtered=hides(request.filter)))
+        batches = self._batches(
+            request, include_own=include_own, acknowledge=acknowledge, on_resync=on_resync
+        )
+        async with aclosing(batches):
+            async for batch in batches:
+                yield batch
+
+    async def inbox(
+        self,
+        *,
+        addressed: bool,
+        include_own: bool,
+        acknowledge: bool,
+        on_resync: Literal["raise", "continue"],
+    ) -> AsyncGenerator[Iterator[Message]]:
+        """Yields the messages of BusClient.inbox(), in batches as follow() does."""
+        self._heartbeats.resume()
+        await self._heartbeats.flush()  # the wait starts where the server knows that it was read
+        request = WaitMessagesRequest(all_my_threads=True)
+        request.filter.addressed_to_me = addressed
+        batches = self._batches(
+            request, include_own=include_own, acknowledge=acknowledge, on_resync=on_resync
+        )
+        async with aclosing(batches):
+            async for batch in batches:
+                yield batch
+
+    async def _batches(
+        self,
+        request: WaitMessagesRequest,
+        *,
+        include_own: bool,
+        acknowledge: bool,
+        on_resync: Literal["raise", "continue"],
+    ) -> AsyncGenerator[Iterator[Message]]:
+        choice("on_resync", on_resync, ("raise", "continue"))
+        if not include_own:
+            request.filter.exclude_own = True
+        self._heartbeats.resume()
+        async with aclosing(wait_frames(self._calls, request)) as frames:
+            async for frame in frames:
+                if frame.HasField("resync"):
+                    here = frame.resync.position.cursor
+                    lost = cursor_lost(frame.resync)
+                    if lost is not None and on_resync == "raise":
+                        raise lost
+                    if lost is None and acknowledge:  # what was reported was of the epoch before
+                        self._heartbeats.report_read(here.thread, ReadPosition.of(here))
+                    continue
+                self._heartbeats.update_from_frame(frame)
+                if frame.HasField("messages"):
+                    yield self._batch(frame.messages, report=acknowledge)
+                if acknowledge:
+                    for cursor in cursors_of(frame):
+                        self._heartbeats.report_read(cursor.thread, ReadPosition.of(cursor))
+
+    def _batch(self, batch: MessageBatch, *, report: bool) -> Iterator[Message]:
+        """Yields the messages, and marks each as read when the next one is requested."""
+        thread, epoch, hidden = batch.cursor.thread, batch.cursor.epoch, batch.cursor.hidden_seq
+        for message in known_kinds(batch.messages):
+            yield message
+            refuse_fork()  # the rest of the batch is the parent's
+            if report:
+                position = ReadPosition.at(epoch, message.seq, hidden)
+                self._heartbeats.report_read(thread, position)
+
+    async def _positions(self, threads: Iterable[str], *, filtered: bool) -> list[Cursor]:
+        """Join threads, and return the positions where the agent continues reading."""
+        if isinstance(threads, str | bytes):
+            refuse("threads", "must be several names, not a single one")
+        wanted = list(dict.fromkeys(text("threads", thread) for thread in threads))
+        if not 1 <= len(wanted) <= MAX_WAIT_THREADS:
+            refuse("threads", f"must be 1 to {MAX_WAIT_THREADS:,} names, not {len(wanted):,}")
+        found = []
+        for thread in wanted:
+            join = build(JoinThreadRequest, thread=thread)
+            joined = await self._calls.call(self._calls.threads.JoinThread, join)
+            position = joined_position(checked_join(joined, thread), self._calls.agent)
+            found.append(position.cursor(thread, filtered=filtered))
+        return found
