@@ -69,18 +69,23 @@ func (c repeating) Invoke(
 		attempt, cancel := context.WithTimeout(ctx, oneAttempt)
 		attempt, conn := c.current(attempt)
 		c.sending.RLock()
-		failure := ErrorOf(conn.Invoke(attempt, method, request, response, options...))
+		failure := c.told(conn.Invoke(attempt, method, request, response, options...))
 		c.sending.RUnlock()
 		cancel()
 		if failure == nil {
 			return nil
 		}
-		// A refusal by the server settles the outcome of earlier attempts, except UNAUTHENTICATED.
+		// A refusal by the server settles the outcome of earlier attempts, except UNAUTHENTICATED
+		// and those that are retried.
 		doubt = doubt || failure.OutcomeUnknown
 		unsettled := failure.Retryable || failure.Reason == "" || failure.Code == codes.Unauthenticated
 		failure.OutcomeUnknown = failure.OutcomeUnknown || doubt && unsettled
 		again := failure.Retryable && (!failure.OutcomeUnknown || repeatable(method, request))
-		if !again || !sleep(ctx, max(backoff(failures), asked(failure.RetryDelay))) {
+		delay := asked(failure.RetryDelay)
+		if until, _ := ctx.Deadline(); !again || time.Until(until) <= delay {
+			return failure
+		}
+		if !sleep(ctx, max(backoff(failures), delay)) {
 			return failure
 		}
 		if failure.Code == codes.DeadlineExceeded {

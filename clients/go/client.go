@@ -8,11 +8,11 @@ import (
 	"crypto/rand"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	grpcbackoff "google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/proto"
 	pb "threadbus.dev/gen/go/threadbus/v1"
@@ -35,18 +35,35 @@ type Client struct {
 	endSession context.CancelFunc
 	sending    sync.RWMutex // read-locked while a call of the session may be sent
 	heartbeats sync.Once
+	answered   atomic.Bool // whether the server has responded to any call
 
 	mu    sync.Mutex // guards the fields below
 	conn  *grpc.ClientConn
 	token string
 }
 
-// Connect returns a client of the server at address, HOST:PORT or unix:PATH. It does not wait for the
-// server. Calls carry the token unless it is empty. The options are applied after the client's own:
-// grpc.WithTransportCredentials enables TLS.
+// Connect returns a client of the server at address: HOST, HOST:PORT or unix:PATH. The default port is
+// 7420. Connections use TLS, but not those to this machine: localhost, 127.0.0.0/8, ::1 and Unix
+// sockets. tls://HOST:PORT and plaintext://HOST:PORT say which to use. Connect does not wait for the
+// server. Calls carry the token unless it is empty. The options are applied after the client's own.
+// TLSFiles is one of them. It returns an *Error INVALID_ARGUMENT for an invalid address or file.
 func Connect(address, token string, options ...grpc.DialOption) (*Client, error) {
+	endpoint, secure, err := target(address)
+	if err != nil {
+		return nil, err
+	}
+	var files TLSFiles
+	for _, option := range options {
+		if given, is := option.(TLSFiles); is {
+			files = given
+		}
+	}
+	transport, err := files.credentials(secure)
+	if err != nil {
+		return nil, err
+	}
 	options = append([]grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(transport),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{ // off by default
 			Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true,
 		}),
@@ -59,8 +76,7 @@ func Connect(address, token string, options ...grpc.DialOption) (*Client, error)
 		}),
 	}, options...)
 	c := &Client{token: token}
-	c.dial = func() (*grpc.ClientConn, error) { return grpc.NewClient(address, options...) }
-	var err error
+	c.dial = func() (*grpc.ClientConn, error) { return grpc.NewClient(endpoint, options...) }
 	if c.conn, err = c.dial(); err != nil {
 		return nil, err
 	}

@@ -55,13 +55,17 @@ func ErrorOf(err error) *Error {
 		}
 	}
 	if e.Reason != "" {
-		e.Retryable, e.OutcomeUnknown = e.Code == codes.Unavailable, e.Code == codes.Internal
+		e.Retryable = e.Code == codes.Unavailable || e.Reason == "RATE_LIMITED"
+		e.OutcomeUnknown = e.Code == codes.Internal
 		return e
 	}
 	if refused := refusedInHTTP(from); refused != nil {
 		e.Code, e.status = refused.Code(), refused
 		e.Retryable = e.Code == codes.Unavailable // 429: too many calls
 		return e
+	}
+	if e.Code == codes.Unavailable && untrusted.MatchString(e.Message) {
+		return e // nothing was sent
 	}
 	if unparsed(from) { // there was a response, but it could not be parsed
 		e.OutcomeUnknown = true
@@ -72,6 +76,28 @@ func ErrorOf(err error) *Error {
 		e.Retryable, e.OutcomeUnknown = true, true
 	}
 	return e
+}
+
+// untrusted matches the text for a handshake that a retry cannot fix: one side refuses the
+// other's certificate, or the server does not use TLS.
+var untrusted = regexp.MustCompile(`tls: failed to verify certificate|` +
+	`tls: first record does not look like a TLS handshake|remote error: tls: .*certificate`)
+
+// closedEarly matches the text for a connection that the server closed before it responded.
+var closedEarly = regexp.MustCompile(`error reading server preface|broken pipe|connection reset`)
+
+// told converts the error of a call. It keeps whether any call of the client was answered: until one
+// is, the server may expect TLS or a client certificate, and gRPC says only that it hung up.
+func (c *Client) told(err error) *Error {
+	failure := ErrorOf(err)
+	switch {
+	case failure == nil || failure.Reason != "":
+		c.answered.Store(true)
+	case !c.answered.Load() && closedEarly.MatchString(failure.Message):
+		failure.Message += ": the server closes the connection; it may use TLS (tls://HOST:PORT), or " +
+			"require a client certificate"
+	}
+	return failure
 }
 
 // inHTTP matches grpc-go's text for an HTTP status, which a proxy returned instead of the server.

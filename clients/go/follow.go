@@ -7,7 +7,6 @@ import (
 	"iter"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -17,7 +16,7 @@ import (
 
 const (
 	firstFrame     = 20 * time.Second      // to connect and receive `started`
-	longestFailing = time.Minute           // of failures without progress, other than disconnections
+	longestFailing = time.Minute           // of failures without progress, see Follow
 	settled        = time.Second           // a wait that lives this long resets the backoff
 	idlePause      = 20 * time.Millisecond // after a frame without progress: a server may send many
 )
@@ -44,7 +43,8 @@ type FollowOptions struct {
 // Follow yields the messages after cursor, then new ones as they are posted: each once and in order,
 // across reconnects, whatever the server sends. It ends when the thread is closed, the session has
 // ended, ctx is done (see ctx.Err) or the client is closed. Or it ends with an error: *CursorLost, or
-// *Error if retrying cannot help, or has not helped for a minute.
+// *Error if retrying cannot help, or has not helped for a minute. Disconnections are retried without
+// limit once the server has responded to a call of the client.
 func (c *Client) Follow(
 	ctx context.Context, cursor *pb.Cursor, options FollowOptions,
 ) iter.Seq2[*Message, error] {
@@ -70,8 +70,8 @@ func (c *Client) Follow(
 			opened, caughtUp := time.Now(), false
 			request.Threads[0] = at.cursor
 			for frame, err := range c.wait(ctx, request) {
-				if failure := ErrorOf(err); failure != nil {
-					if !disconnection(failure) {
+				if failure := c.told(err); failure != nil {
+					if !disconnection(failure) || !c.answered.Load() {
 						if failing.IsZero() {
 							failing = time.Now()
 						}
@@ -138,8 +138,10 @@ func (c *Client) wait(
 		watchdog := time.AfterFunc(patience, func() { c.renew(conn) }) // which breaks the stream
 		defer watchdog.Stop()
 		c.sending.RLock()
-		stream, err := pb.NewBusServiceClient(conn).WaitMessages(ctx, request,
-			grpc.WaitForReady(true)) // unary calls report why there is no connection
+		// Without WaitForReady, which would hide that a certificate is refused. The caller has paused,
+		// so gRPC, whose own pause is longer, may try to connect now.
+		conn.ResetConnectBackoff()
+		stream, err := pb.NewBusServiceClient(conn).WaitMessages(ctx, request)
 		c.sending.RUnlock()
 		for {
 			var frame *pb.WaitMessagesResponse

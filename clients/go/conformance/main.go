@@ -22,6 +22,9 @@ type command struct {
 	Do       string            `json:"do"`
 	Address  string            `json:"address"`
 	Token    string            `json:"token"`
+	CAFile   string            `json:"ca_file"`
+	Cert     string            `json:"client_cert"`
+	Key      string            `json:"client_key"`
 	Method   string            `json:"method"`
 	Request  json.RawMessage   `json:"request"`
 	Requests []json.RawMessage `json:"requests"`
@@ -73,7 +76,8 @@ func (d *driver) begin(line []byte) {
 	case "open":
 		d.close()
 		var err error
-		d.bus, err = threadbus.Connect(c.Address, c.Token)
+		files := threadbus.TLSFiles{CAFile: c.CAFile, ClientCert: c.Cert, ClientKey: c.Key}
+		d.bus, err = threadbus.Connect(c.Address, c.Token, files)
 		d.answer(c.ID, struct{}{}, err)
 		return
 	case "close":

@@ -31,7 +31,12 @@ func main() {
 
 func run(address, thread, name string) error {
 	ctx := context.Background()
-	bus, err := threadbus.Connect(address, "")
+	files := threadbus.TLSFiles{
+		CAFile:     os.Getenv("THREADBUS_CA_FILE"),
+		ClientCert: os.Getenv("THREADBUS_CLIENT_CERT"),
+		ClientKey:  os.Getenv("THREADBUS_CLIENT_KEY"),
+	}
+	bus, err := threadbus.Connect(address, "", files)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,7 @@ import { Cursor } from '../gen/threadbus/v1/message.js';
 import { joinStartFromJSON } from '../gen/threadbus/v1/thread_service.js';
 import { any, type Json, parse, plain } from './conformance/json.js';
 import { Stubs, unary } from './conformance/stubs.js';
-import { BusError, CursorLost, ThreadBus } from './threadbus.js';
+import { BusError, type ConnectOptions, CursorLost, ThreadBus } from './threadbus.js';
 
 /** A command. Its `do` decides which fields it has. */
 interface Command {
@@ -12,6 +12,9 @@ interface Command {
   do: string;
   address: string;
   agent: string;
+  ca_file?: string;
+  client_cert?: string;
+  client_key?: string;
   cursor: Json;
   method: string;
   on_resync?: 'throw' | 'continue';
@@ -36,8 +39,8 @@ async function obey(command: Command, signal: AbortSignal): Promise<unknown> {
     case 'open':
       close();
       opened = {
-        bus: new ThreadBus(command.address, { token: command.token ?? '' }),
-        stubs: new Stubs(command.address, command.token ?? ''),
+        bus: new ThreadBus(command.address, { token: command.token, ...files(command) }),
+        stubs: new Stubs(command.address, command.token ?? '', files(command)),
       };
       return {};
     case 'close':
@@ -84,6 +87,11 @@ async function obey(command: Command, signal: AbortSignal): Promise<unknown> {
     default:
       throw new Unimplemented(command.do);
   }
+}
+
+function files(command: Command): ConnectOptions {
+  const { ca_file: caFile, client_cert: clientCert, client_key: clientKey } = command;
+  return { caFile, clientCert, clientKey };
 }
 
 function client(): { bus: ThreadBus; stubs: Stubs } {

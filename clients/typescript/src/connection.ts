@@ -4,8 +4,10 @@ import * as grpc from '@grpc/grpc-js';
 import type { Duration } from '../gen/google/protobuf/duration.js';
 import { BusServiceService, type WaitMessagesRequest, type WaitMessagesResponse }
   from '../gen/threadbus/v1/bus_service.js';
+import { parseAddress } from './address.js';
 import { BusError, milliseconds } from './errors.js';
 import { broken } from './place.js';
+import { credentialsFor, type TlsFiles } from './tls.js';
 
 const OPTIONS: grpc.ClientOptions = {
   'grpc.keepalive_time_ms': 30_000, // off by default; the server allows one every 10 s
@@ -16,13 +18,32 @@ const OPTIONS: grpc.ClientOptions = {
   'grpc.max_reconnect_backoff_ms': 5_000, // the default's 120 s would strand agents
   'grpc.use_local_subchannel_pool': 1, // so that a new channel is a new connection
 };
+/** grpc-js's texts for a connection that the server closed before it responded. */
+const CLOSED_EARLY = /Last error: (Failed to connect|.*ECONNRESET|.*EPIPE)|Connection dropped/;
 const FIRST_FRAME = 20_000; // ms to connect and receive `started`
 
 /** The channel options, also for clients of the generated stubs. */
 export function clientOptions(address: string): grpc.ClientOptions {
   // Otherwise http_proxy, https_proxy and grpc_proxy would apply to local calls, too.
-  const local = /^(127\.|localhost:|\[::1\]|unix:)/.test(address);
-  return { ...OPTIONS, 'grpc.enable_http_proxy': local ? 0 : 1 };
+  return { ...OPTIONS, 'grpc.enable_http_proxy': parseAddress(address).local ? 0 : 1 };
+}
+
+/** How to connect to an address. */
+export interface ConnectOptions extends TlsFiles {
+  /** Used as they are, instead of those for the address and the files. */
+  credentials?: grpc.ChannelCredentials | undefined;
+}
+
+/**
+ * The arguments of a client of the generated stubs: endpoint, credentials and channel options.
+ * Throws BusError INVALID_ARGUMENT for an invalid address or file.
+ */
+export function stubArguments(
+  address: string, options: ConnectOptions = {},
+): [string, grpc.ChannelCredentials, grpc.ClientOptions] {
+  const parsed = parseAddress(address);
+  const credentials = options.credentials ?? credentialsFor(parsed, options);
+  return [parsed.endpoint, credentials, clientOptions(address)];
 }
 
 /** A method of the generated stubs, for example `BusServiceService.getMessage`. */
@@ -31,9 +52,11 @@ export type Method<Request, Response> = grpc.MethodDefinition<Request, Response>
 export class Connection {
   readonly #open: () => grpc.Client;
   #client: grpc.Client;
+  #answered = false;
 
-  constructor(address: string, credentials: grpc.ChannelCredentials) {
-    this.#open = () => new grpc.Client(address, credentials, clientOptions(address));
+  constructor(address: string, options: ConnectOptions) {
+    const connected = stubArguments(address, options); // reads the files once
+    this.#open = () => new grpc.Client(...connected);
     this.#client = this.#open();
   }
 
@@ -45,7 +68,7 @@ export class Connection {
     const client = this.#client;
     let cancel = () => {};
     try {
-      return await new Promise((resolve, reject) => {
+      const response = await new Promise<Response>((resolve, reject) => {
         const call = client.makeUnaryRequest(
           path, asIs, strictly(responseDeserialize), request, metadata(token), { deadline },
           (failure, response) => (failure ? reject(failure) : resolve(response!)),
@@ -53,8 +76,10 @@ export class Connection {
         cancel = () => call.cancel();
         stop.addEventListener('abort', cancel);
       });
+      this.#answered = true;
+      return response;
     } catch (failure) {
-      const error = new BusError(failure as grpc.ServiceError); // made here for its stack
+      const error = this.#told(failure); // made here for its stack
       if (error.code === 'DEADLINE_EXCEEDED') this.#renew(client);
       throw error;
     } finally {
@@ -70,7 +95,7 @@ export class Connection {
     const { path, requestSerialize, responseDeserialize } = BusServiceService.waitMessages;
     const call = client.makeServerStreamRequest(path, asIs, strictly(responseDeserialize),
       requestSerialize(request),
-      metadata(token, { waitForReady: true })); // unary calls report why there is no connection
+      metadata(token)); // without waitForReady, which would hide that a certificate is refused
     call.on('error', () => {}); // otherwise an unhandled error would end the process
     const cancel = () => call.cancel();
     stop.addEventListener('abort', cancel);
@@ -82,16 +107,37 @@ export class Connection {
         const watchdog = setTimeout(lost, patience);
         const { value: frame, done } = await frames.next().finally(() => clearTimeout(watchdog));
         if (done) return;
+        this.#answered = true;
         if (frame.started) patience = silence(frame.started.keepaliveInterval);
         yield frame;
       }
     } catch (failure) {
-      const error = new BusError(failure as grpc.ServiceError);
+      const error = this.#told(failure);
       throw error.unparsed ? broken('a frame that cannot be parsed') : error;
     } finally {
       stop.removeEventListener('abort', cancel);
       cancel(); // leaving the iterator does not end the call
     }
+  }
+
+  /** Whether the server has responded to any call. */
+  get answered(): boolean {
+    return this.#answered;
+  }
+
+  /**
+   * Returns the error of a call. Until the server has responded to one, it may expect TLS or a
+   * client certificate, and grpc-js says only that there is no connection.
+   */
+  #told(failure: unknown): BusError {
+    const error = new BusError(failure as grpc.ServiceError);
+    if (error.reason) this.#answered = true;
+    if (!this.#answered && CLOSED_EARLY.test(error.message)) {
+      error.message = error.message.replace(/\. Resolution note: $/, '');
+      error.message += ': the server closes the connection; it may use TLS (tls://HOST:PORT), or '
+        + 'require a client certificate';
+    }
+    return error;
   }
 
   /** Accepts no more calls; running ones continue. */

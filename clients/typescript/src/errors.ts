@@ -46,6 +46,16 @@ function refusedInHttp({ code, details }: ServiceError): status | undefined {
   return code === status.UNKNOWN || code === status.INTERNAL ? status.FAILED_PRECONDITION : code;
 }
 
+/**
+ * Whether a handshake failed in a way that a retry cannot fix: one side refuses the other's
+ * certificate, or the server does not use TLS.
+ */
+function isUntrusted({ code, details }: ServiceError): boolean {
+  return code === status.UNAVAILABLE // Node's and OpenSSL's texts, in grpc-js's
+    && /^No connection established\. Last error: Error.*(certificate|wrong version number)/s
+      .test(details);
+}
+
 /** Returns the Status that came with a failure; empty if there is none or it cannot be parsed. */
 function said(failure: ServiceError): Status {
   const [bytes] = failure.metadata.get('grpc-status-details-bin');
@@ -100,10 +110,12 @@ export class BusError extends Error {
     const retry = this.details.find(({ type }) => type === 'RetryInfo') as RetryInfo | undefined;
     this.retryDelay = milliseconds(retry?.retryDelay);
     this.unparsed = /^Response message parsing error/.test(failure.details); // grpc-js's text
-    const sure = answered || refused !== undefined || certain;
+    const final = certain || !answered && isUntrusted(failure);
+    const sure = answered || refused !== undefined || final;
     const inDoubt = sure ? answered && this.code === 'INTERNAL' : NO_ANSWER.includes(this.code);
     this.outcomeUnknown = inDoubt;
-    this.retryable = sure ? !certain && this.code === 'UNAVAILABLE' // 429, too: too many calls
+    const later = this.code === 'UNAVAILABLE' || this.reason === 'RATE_LIMITED'; // 429, too
+    this.retryable = sure ? !final && later
       : inDoubt && !this.unparsed;
   }
 }

@@ -8,9 +8,15 @@ if (!address || !thread || !name) {
   process.exit(2);
 }
 const say = (line: object) => console.log(JSON.stringify(line));
-const bus = new ThreadBus(address);
+const { env } = process;
+let bus: ThreadBus | undefined;
 try {
-  await bus.register(name, process.env.THREADBUS_TOKEN);
+  bus = new ThreadBus(address, {
+    caFile: env.THREADBUS_CA_FILE,
+    clientCert: env.THREADBUS_CLIENT_CERT,
+    clientKey: env.THREADBUS_CLIENT_KEY,
+  });
+  await bus.register(name, env.THREADBUS_TOKEN);
   const { cursor } = await bus.join(thread, { start: JoinStart.JOIN_START_FIRST });
   say({ joined: thread, after_seq: cursor.afterSeq });
   for await (const message of bus.follow(cursor)) {
@@ -32,5 +38,5 @@ try {
   console.error(JSON.stringify({ code, reason, message: (error as Error).message }));
   process.exitCode = 1;
 } finally {
-  bus.close();
+  bus?.close();
 }

@@ -6,7 +6,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type ChannelCredentials, credentials as kinds } from '@grpc/grpc-js';
 import { AgentServiceService, EndSessionRequest, RegisterAgentRequest }
   from '../gen/threadbus/v1/agent_service.js';
 import {
@@ -16,7 +15,7 @@ import {
 import { Cursor, type Message, type MessageFilter } from '../gen/threadbus/v1/message.js';
 import { JoinThreadRequest, type JoinThreadResponse, ThreadServiceService }
   from '../gen/threadbus/v1/thread_service.js';
-import { Connection, type Method } from './connection.js';
+import { type ConnectOptions, Connection, type Method } from './connection.js';
 import { BusError, CursorLost, heeded, milliseconds } from './errors.js';
 import { isRepeatable } from './idempotency.js';
 import { broken, checked, isSeq, Place } from './place.js';
@@ -24,7 +23,7 @@ import { checkText } from './text.js';
 
 export { BusError, CursorLost, unpack, type Code, type Detail } from './errors.js';
 export { checkText } from './text.js';
-export { clientOptions, type Method } from './connection.js';
+export { clientOptions, type ConnectOptions, type Method, stubArguments } from './connection.js';
 
 /** A position in a thread. Without an epoch, the thread's epoch is not checked. */
 export type Position = Omit<Cursor, 'epoch'> & { epoch?: string };
@@ -47,7 +46,7 @@ export interface FollowOptions {
 const ATTEMPT = 10_000; // ms for one attempt of a call
 const SETTLED = 1_000; // ms: a wait that lives this long resets the backoff
 const IDLE_PAUSE = 20; // ms after a frame without progress: a server may send many
-const LONGEST_FAILING = 60_000; // ms of failures without progress, other than disconnections
+const LONGEST_FAILING = 60_000; // ms of failures without progress, see follow()
 const HEARTBEAT_INTERVAL = 40_000; // ms, if the server sets none
 const { REASON_SESSION_ENDED, REASON_THREADS_CLOSED } = WaitEnding_Reason;
 
@@ -59,14 +58,15 @@ export class ThreadBus {
   #heartbeats: AbortSignal | undefined; // the session that sends them
   #token: string;
 
-  /** `address` is HOST:PORT or unix:PATH; `token` that of a registered agent. */
-  constructor(
-    address: string,
-    { token = '', credentials = kinds.createInsecure() }:
-      { token?: string; credentials?: ChannelCredentials } = {},
-  ) {
-    this.#connection = new Connection(address, credentials);
-    this.#token = token;
+  /**
+   * `address` is HOST, HOST:PORT or unix:PATH; the default port is 7420. Connections use TLS, but
+   * not those to this machine: localhost, 127.0.0.0/8, ::1 and Unix sockets. `tls://HOST:PORT` and
+   * `plaintext://HOST:PORT` say which to use. `token` is that of a registered agent. Throws
+   * BusError INVALID_ARGUMENT for an invalid address or file.
+   */
+  constructor(address: string, options: { token?: string | undefined } & ConnectOptions = {}) {
+    this.#connection = new Connection(address, options);
+    this.#token = options.token ?? '';
     setMaxListeners(0, this.#open.signal); // every call adds a listener
   }
 
@@ -179,7 +179,8 @@ export class ThreadBus {
    * Yields the messages after `cursor`, then new ones as they are posted: each once and in order,
    * across reconnects, whatever the server sends. Ends when the thread is closed or the session has
    * ended; leave the loop or abort `signal` to stop. Throws CursorLost, and BusError if retrying
-   * cannot help, or has not helped for a minute.
+   * cannot help, or has not helped for a minute. Disconnections are retried without limit once the
+   * server has responded to a call of the client.
    */
   async *follow(
     cursor: Position, { filter, onResync = 'throw', signal }: FollowOptions = {},
@@ -221,7 +222,7 @@ export class ThreadBus {
       } catch (error) {
         if (stop.aborted) break;
         if (!(error instanceof BusError)) throw error;
-        if (!error.isDisconnection) {
+        if (!error.isDisconnection || !this.#connection.answered) {
           const final = !error.retryable && !(error.reason && error.code === 'INTERNAL');
           failing ??= performance.now();
           if (final || performance.now() - failing >= LONGEST_FAILING) throw error;

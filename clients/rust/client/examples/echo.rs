@@ -3,7 +3,9 @@
 use std::{env, process::ExitCode};
 
 use serde_json::json;
-use threadbus_client::{Error, FollowOptions, JoinStart, Post, Received, StreamExt, ThreadBus};
+use threadbus_client::{
+    Error, FollowOptions, JoinStart, Post, Received, StreamExt, ThreadBus, TlsFiles,
+};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -23,7 +25,13 @@ async fn main() -> ExitCode {
 }
 
 async fn run(address: &str, thread: &str, name: &str) -> Result<(), Error> {
-    let bus = ThreadBus::connect(address, None)?;
+    let file = |name| env::var_os(name).filter(|path| !path.is_empty()).map(Into::into);
+    let files = TlsFiles {
+        ca_file: file("THREADBUS_CA_FILE"),
+        client_cert: file("THREADBUS_CLIENT_CERT"),
+        client_key: file("THREADBUS_CLIENT_KEY"),
+    };
+    let bus = ThreadBus::connect_with(address, None, &files)?;
     bus.register(name, env::var("THREADBUS_TOKEN").ok().as_deref()).await?;
     let cursor = bus.join(thread, JoinStart::First).await?.cursor.unwrap_or_default();
     println!("{}", json!({"joined": thread, "after_seq": cursor.after_seq}));

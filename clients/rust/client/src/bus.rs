@@ -19,7 +19,7 @@ use tokio::{
 use tonic::{Code, Response, Status};
 
 use crate::{
-    Error, Stubs,
+    Error, Stubs, TlsFiles,
     connection::{Connection, bearer},
     position::{checked, is_seq},
 };
@@ -46,10 +46,23 @@ struct Session {
 }
 
 impl ThreadBus {
-    /// Returns a client of the server at HOST:PORT or unix:PATH. It connects on the first call;
-    /// calls carry the token if there is one. Requires a tokio runtime.
+    /// Returns a client of the server at HOST, HOST:PORT or unix:PATH. The default port is 7420.
+    /// Connections use TLS, but not those to this machine: localhost, 127.0.0.0/8, `::1` and Unix
+    /// sockets. `tls://HOST:PORT` and `plaintext://HOST:PORT` say which to use. It connects on the
+    /// first call; calls carry the token if there is one. An invalid address is INVALID_ARGUMENT.
+    /// Requires a tokio runtime.
     pub fn connect(address: &str, token: Option<&str>) -> Result<Self, Error> {
-        let connection = Arc::new(Mutex::new(Connection::new(address, token)?));
+        Self::connect_with(address, token, &TlsFiles::default())
+    }
+
+    /// Returns a client like `connect`, and reads the files for TLS once, now. An invalid file is
+    /// INVALID_ARGUMENT.
+    pub fn connect_with(
+        address: &str,
+        token: Option<&str>,
+        files: &TlsFiles,
+    ) -> Result<Self, Error> {
+        let connection = Arc::new(Mutex::new(Connection::new(address, token, files)?));
         Ok(Self { connection, session: Arc::default(), timeout: TIMEOUT })
     }
 
@@ -124,7 +137,7 @@ impl ThreadBus {
         self.session.goodbye.send_replace(());
         let mut heartbeats = mem::take(&mut *self.session.heartbeats.lock().unwrap());
         heartbeats.shutdown().await;
-        let request = EndSessionRequest {};
+        let request = EndSessionRequest::default();
         self.call(request, async |mut stubs, it| stubs.agents.end_session(it).await).await?;
         Ok(())
     }
@@ -148,8 +161,11 @@ impl ThreadBus {
                 result = method(stubs, request.clone()) => result,
             };
             let mut error = match result {
-                Ok(response) => return Ok(response.into_inner()),
-                Err(status) => Error::from(status),
+                Ok(response) => {
+                    self.set_answered();
+                    return Ok(response.into_inner());
+                }
+                Err(status) => self.told(status.into()),
             };
             doubt |= error.outcome_unknown;
             // A refusal by the server settles earlier attempts, except UNAUTHENTICATED.
@@ -178,6 +194,22 @@ impl ThreadBus {
     pub(crate) fn connection(&self, timeout: Option<Duration>) -> (Stubs, u64) {
         let connection = self.connection.lock().unwrap();
         (connection.stubs(timeout), connection.number)
+    }
+
+    /// Keeps whether the server has responded, and explains the error if it has not.
+    pub(crate) fn told(&self, error: Error) -> Error {
+        let mut connection = self.connection.lock().unwrap();
+        connection.answered |= !error.reason.is_empty();
+        if connection.answered { error } else { error.hinted() }
+    }
+
+    /// Whether the server has responded to any call.
+    pub(crate) fn answered(&self) -> bool {
+        self.connection.lock().unwrap().answered
+    }
+
+    pub(crate) fn set_answered(&self) {
+        self.connection.lock().unwrap().answered = true;
     }
 
     pub(crate) fn renew(&self, silent: u64) {

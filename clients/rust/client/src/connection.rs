@@ -17,6 +17,8 @@ use tonic::{
     transport::{self, Channel, Endpoint},
 };
 
+use crate::{TlsFiles, address::Address, error::deepest};
+
 const MAX_RECEIVE: usize = 16 * 1024 * 1024; // default: 4 MiB
 const MAX_WINDOW: u32 = i32::MAX as u32; // the largest of HTTP/2
 
@@ -104,28 +106,42 @@ pub(crate) struct Connection {
     /// The number of channels before this one.
     pub number: u64,
     pub token: Option<MetadataValue<Ascii>>,
+    /// Whether the server has responded to any call.
+    pub answered: bool,
 }
 
 impl Connection {
-    /// Returns a connection to HOST:PORT or unix:PATH, which connects on the first call.
-    pub fn new(address: &str, token: Option<&str>) -> Result<Self, Status> {
-        let uri = match address.starts_with("unix:") {
-            true => address.to_owned(),
-            false => format!("http://{address}"),
+    /// Returns a connection to an address, which connects on the first call. Reads the files.
+    pub fn new(address: &str, token: Option<&str>, files: &TlsFiles) -> Result<Self, Status> {
+        let parsed = Address::parse(address)?;
+        let tls = files.config(&parsed)?;
+        let uri = match &parsed.endpoint {
+            path if path.starts_with("unix:") => path.clone(),
+            endpoint if parsed.secure => format!("https://{endpoint}"),
+            endpoint => format!("http://{endpoint}"),
         };
         // tonic does not support proxies and reads none from the environment, so loopback needs no
         // exception. It has no backoff between connection attempts either: each call makes one
         // attempt, and call() and follow() pause between calls.
-        let endpoint = Endpoint::from_shared(uri)
-            .map_err(|error| Status::invalid_argument(format!("address {address}: {error}")))?
+        let refused = |what: String, error: transport::Error| {
+            let cause = deepest(&error).to_string();
+            Status::invalid_argument(format!("{what}: {cause}"))
+        };
+        let mut endpoint = Endpoint::from_shared(uri)
+            .map_err(|error| refused(format!("address {address}"), error))?
             .connect_timeout(Duration::from_secs(5))
             .http2_keep_alive_interval(Duration::from_secs(30)) // the server allows one every 10 s
             .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true)
             // With the default, three unread follows of 2 MiB each would block all other calls.
             .initial_connection_window_size(MAX_WINDOW);
+        if let Some(config) = tls {
+            endpoint = endpoint
+                .tls_config(config)
+                .map_err(|error| refused(format!("{files:?}"), error))?;
+        }
         let (channel, token) = (endpoint.connect_lazy(), token.map(bearer).transpose()?);
-        Ok(Self { endpoint, channel, number: 0, token })
+        Ok(Self { endpoint, channel, number: 0, token, answered: false })
     }
 
     pub fn stubs(&self, timeout: Option<Duration>) -> Stubs {

@@ -68,6 +68,19 @@ impl Error {
         matches!(&*self.reason, "DRAINING" | "STORE_BUSY") || away && self.outcome_unknown
     }
 
+    /// Adds a hint if no call of the client was answered yet. Until one is, the server may expect
+    /// TLS or a client certificate, and tonic says only that it hung up.
+    pub(crate) fn hinted(mut self) -> Self {
+        if self.code() == Code::Unavailable && self.outcome_unknown && closed_early(&self.status) {
+            self.status = Status::unavailable(format!(
+                "{}: the server closes the connection; it may use TLS (tls://HOST:PORT), or \
+                 require a client certificate",
+                self.message()
+            ));
+        }
+        self
+    }
+
     pub(crate) fn cursor_lost(resync: WaitResync) -> Self {
         let thread = resync.requested.as_ref().map_or("", |cursor| &cursor.thread);
         let message = format!("{}: the cursor of {thread} is lost", resync.reason().as_str_name());
@@ -88,8 +101,10 @@ impl From<Status> for Error {
         let info = details.error_info().filter(|info| info.domain == "threadbus").cloned();
         let (retryable, outcome_unknown) = match (&info, status.code()) {
             (Some(_), Code::Unavailable) => (true, false),
+            (Some(info), _) if info.reason == "RATE_LIMITED" => (true, false),
             (Some(_), Code::Internal) => (false, true),
             (None, Code::Cancelled | Code::Unknown | Code::DeadlineExceeded) => (true, true),
+            (None, Code::Unavailable) if untrusted(&status) => (false, false),
             (None, Code::Unavailable) => (true, !too_many_calls(&status)),
             (None, Code::Internal) => (!unparsed(&status), true),
             _ => (false, false),
@@ -106,6 +121,21 @@ fn too_many_calls(status: &Status) -> bool {
     status.message().strip_prefix(HTTP).is_some_and(|http| http.starts_with("429"))
 }
 
+/// Whether a handshake failed in a way that a retry cannot fix: one side refuses the other's
+/// certificate, or the server does not use TLS. Matches rustls's texts.
+fn untrusted(status: &Status) -> bool {
+    let text = status.message();
+    text.starts_with("invalid peer certificate")
+        || text.starts_with("received corrupt message of type InvalidContentType")
+        || text.starts_with("received fatal alert") && text.contains("Certificate")
+}
+
+/// Whether the server closed the connection before it responded.
+fn closed_early(status: &Status) -> bool {
+    let text = status.message();
+    ["broken pipe", "reset", "closed", "close_notify"].iter().any(|part| text.contains(part))
+}
+
 /// Whether the response could not be parsed, for example because of invalid UTF-8.
 pub(crate) fn unparsed(status: &Status) -> bool {
     status.message().starts_with("failed to decode Protobuf message") // tonic's text
@@ -115,11 +145,18 @@ pub(crate) fn unparsed(status: &Status) -> bool {
 /// is UNKNOWN or CANCELLED with "transport error"; unlike a server's, it has a source. The deepest
 /// source is the cause.
 fn by_connection(status: Status) -> Status {
-    let Some(mut cause) = status.source() else { return status };
+    let Some(cause) = status.source() else { return status };
+    Status::unavailable(deepest(cause).to_string())
+}
+
+/// Returns the deepest source of an error: its cause.
+pub(crate) fn deepest<'a>(
+    mut cause: &'a (dyn std::error::Error + 'static),
+) -> &'a dyn std::error::Error {
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    Status::unavailable(cause.to_string())
+    cause
 }
 
 impl fmt::Display for Error {

@@ -19,7 +19,7 @@ use crate::{
 const FIRST_FRAME: Duration = Duration::from_secs(20); // to connect and receive `started`
 const SETTLED: Duration = Duration::from_secs(1); // a wait that lives this long resets the backoff
 const IDLE_PAUSE: Duration = Duration::from_millis(20); // after a frame without progress
-/// Limit of failures without progress, other than disconnections.
+/// Limit of failures without progress, see `follow`.
 const LONGEST_FAILING: Duration = Duration::from_secs(60);
 
 /// Options of `follow`.
@@ -60,7 +60,8 @@ impl ThreadBus {
     /// Returns the messages after `cursor`, then new ones as they are posted: each once and in
     /// order, across reconnects, whatever the server sends. Ends when the thread is closed or the
     /// session has ended; fails if the cursor is lost, and if retrying cannot help, or has not
-    /// helped for a minute. Drop it to stop.
+    /// helped for a minute. Disconnections are retried without limit once the server has responded
+    /// to a call of the client. Drop it to stop.
     pub fn follow(
         &self,
         cursor: Cursor,
@@ -98,14 +99,18 @@ fn messages(
             let mut delay = None; // requested by the server, once the wait is over
             while delay.is_none() && let Some(next) = frames.next().await {
                 let mut frame = match next {
-                    Ok(Some(frame)) => frame,
+                    Ok(Some(frame)) => {
+                        bus.set_answered();
+                        frame
+                    }
                     Ok(None) => {
                         // A kind of frame that this version does not know.
                         sleep(IDLE_PAUSE).await;
                         continue;
                     }
                     Err(error) => {
-                        if !error.is_disconnection() {
+                        let error = bus.told(error);
+                        if !error.is_disconnection() || !bus.answered() {
                             let since = *failing.get_or_insert_with(Instant::now);
                             let bug = error.code() == Code::Internal && !error.reason.is_empty();
                             if !(error.retryable || bug) || since.elapsed() >= LONGEST_FAILING {

@@ -27,11 +27,13 @@
 //! ends the heartbeats and closes the connection.
 #![warn(missing_docs)]
 
+mod address;
 mod bus;
 mod connection;
 mod error;
 mod follow;
 mod position;
+mod tls;
 
 pub use bus::ThreadBus;
 pub use connection::{GrpcChannel, Headers, Stubs, Transport};
@@ -39,5 +41,6 @@ pub use error::Error;
 pub use follow::{FollowOptions, OnResync, Received};
 pub use threadbus_proto::v1::{Cursor, JoinStart, PostMessageRequest as Post};
 pub use threadbus_proto::{Unary, v1};
+pub use tls::TlsFiles;
 pub use tokio_stream::StreamExt;
 pub use tonic::{Code, Status};

@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use threadbus_client::{Error, ThreadBus};
+use threadbus_client::{Error, ThreadBus, TlsFiles};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     sync::oneshot,
@@ -29,7 +29,13 @@ async fn main() -> std::io::Result<()> {
             "open" => {
                 running.cancel_all();
                 let (address, token) = (command["address"].as_str(), command["token"].as_str());
-                let opened = ThreadBus::connect(address.unwrap_or_default(), token);
+                let file = |name: &str| command[name].as_str().map(Into::into);
+                let files = TlsFiles {
+                    ca_file: file("ca_file"),
+                    client_cert: file("client_cert"),
+                    client_key: file("client_key"),
+                };
+                let opened = ThreadBus::connect_with(address.unwrap_or_default(), token, &files);
                 answer(id, opened.map(|opened| bus = Some(opened)).map(|()| json!({})));
             }
             "cancel" => {

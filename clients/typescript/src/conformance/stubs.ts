@@ -3,7 +3,7 @@ import * as grpc from '@grpc/grpc-js';
 import * as agents from '../../gen/threadbus/v1/agent_service.js';
 import * as bus from '../../gen/threadbus/v1/bus_service.js';
 import * as threads from '../../gen/threadbus/v1/thread_service.js';
-import { BusError, clientOptions, type Method } from '../threadbus.js';
+import { BusError, type ConnectOptions, type Method, stubArguments } from '../threadbus.js';
 import { type Json, type Parser, parse } from './json.js';
 
 type Unary = (
@@ -33,12 +33,12 @@ export class Stubs {
   readonly #bus: bus.BusServiceClient;
   readonly #clients: grpc.Client[];
 
-  constructor(address: string, token: string) {
+  constructor(address: string, token: string, options: ConnectOptions) {
     this.token = token;
-    const how = [grpc.credentials.createInsecure(), clientOptions(address)] as const;
-    this.#bus = new bus.BusServiceClient(address, ...how);
-    this.#clients = [this.#bus, new agents.AgentServiceClient(address, ...how),
-      new threads.ThreadServiceClient(address, ...how)];
+    const connected = stubArguments(address, options);
+    this.#bus = new bus.BusServiceClient(...connected);
+    this.#clients = [this.#bus, new agents.AgentServiceClient(...connected),
+      new threads.ThreadServiceClient(...connected)];
   }
 
   /** Calls the unary method `name`, for example `PostMessage`; `timeout` in seconds. */

@@ -12,6 +12,7 @@ package threadbusv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -24,6 +25,443 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// A token, without its secret.
+type Token struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, 16 characters. Not a secret. RotateToken keeps it.
+	TokenId string `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	// The agent whose calls it authenticates. Empty = an operator, which calls as `operator`.
+	Agent string `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
+	// What it permits: some of `post`, `read`, `admin`. docs/security.md lists the scope that each
+	// method needs. Calls with `admin` are an operator's.
+	Scopes []string `protobuf:"bytes,3,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// It permits access only to threads whose names begin with one of these. Other threads do not exist
+	// for it: calls that name one return NOT_FOUND / THREAD_NOT_FOUND, lists leave them out, and it
+	// cannot create one (PERMISSION_DENIED / ACCESS_DENIED). Empty = to all threads.
+	ThreadPrefixes []string `protobuf:"bytes,4,rep,name=thread_prefixes,json=threadPrefixes,proto3" json:"thread_prefixes,omitempty"`
+	// When it was created, or last replaced by RotateToken.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// When it expires. Unset = never.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// The minute of the last call with it, as of the servers' last checkpoints. Unset = there was none
+	// since create_time.
+	LastUseTime   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_use_time,json=lastUseTime,proto3" json:"last_use_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Token) Reset() {
+	*x = Token{}
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Token) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Token) ProtoMessage() {}
+
+func (x *Token) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Token.ProtoReflect.Descriptor instead.
+func (*Token) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_admin_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Token) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *Token) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *Token) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *Token) GetThreadPrefixes() []string {
+	if x != nil {
+		return x.ThreadPrefixes
+	}
+	return nil
+}
+
+func (x *Token) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *Token) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *Token) GetLastUseTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastUseTime
+	}
+	return nil
+}
+
+// A token to create.
+type CreateTokenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent that calls with it. Empty = an operator; without the scope `admin`, its calls still
+	// have the rights of a person.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// What it permits: some of `post`, `read`, `admin`. Empty = post and read.
+	Scopes []string `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// Prefixes of thread names, up to 20: it permits access only to threads whose names begin with one
+	// of them. Empty = to all threads. Not with the scope `admin`.
+	ThreadPrefixes []string `protobuf:"bytes,3,rep,name=thread_prefixes,json=threadPrefixes,proto3" json:"thread_prefixes,omitempty"`
+	// How long it is valid: more than 0, and up to 10 years. Unset = it does not expire.
+	Lifetime      *durationpb.Duration `protobuf:"bytes,4,opt,name=lifetime,proto3" json:"lifetime,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTokenRequest) Reset() {
+	*x = CreateTokenRequest{}
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTokenRequest) ProtoMessage() {}
+
+func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
+func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_admin_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *CreateTokenRequest) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *CreateTokenRequest) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *CreateTokenRequest) GetThreadPrefixes() []string {
+	if x != nil {
+		return x.ThreadPrefixes
+	}
+	return nil
+}
+
+func (x *CreateTokenRequest) GetLifetime() *durationpb.Duration {
+	if x != nil {
+		return x.Lifetime
+	}
+	return nil
+}
+
+// The created token.
+type CreateTokenResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it permits.
+	Token *Token `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// The token itself, to be sent as metadata `authorization: Bearer …`. Returned only here: the
+	// server stores only a hash.
+	Secret        string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTokenResponse) Reset() {
+	*x = CreateTokenResponse{}
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTokenResponse) ProtoMessage() {}
+
+func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
+func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_admin_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *CreateTokenResponse) GetToken() *Token {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *CreateTokenResponse) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+// Selects tokens.
+type ListTokensRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only tokens of this agent; `operator` = of operators. Empty = all.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// Maximum number of tokens to return. 0 = 100. Values above 1,000 are lowered to 1,000.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the previous page. Empty = the first page.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTokensRequest) Reset() {
+	*x = ListTokensRequest{}
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTokensRequest) ProtoMessage() {}
+
+func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
+func (*ListTokensRequest) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_admin_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ListTokensRequest) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *ListTokensRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListTokensRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// A page of tokens.
+type ListTokensResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tokens, newest first.
+	Tokens []*Token `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	// The page_token of the next page. Empty = this is the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTokensResponse) Reset() {
+	*x = ListTokensResponse{}
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTokensResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTokensResponse) ProtoMessage() {}
+
+func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
+func (*ListTokensResponse) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_admin_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ListTokensResponse) GetTokens() []*Token {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+func (x *ListTokensResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// Selects a token to revoke.
+type RevokeTokenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id. Required.
+	TokenId       string `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokenRequest) Reset() {
+	*x = RevokeTokenRequest{}
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokenRequest) ProtoMessage() {}
+
+func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
+func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_admin_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RevokeTokenRequest) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+// Empty.
+type RevokeTokenResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokenResponse) Reset() {
+	*x = RevokeTokenResponse{}
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokenResponse) ProtoMessage() {}
+
+func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
+func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_admin_service_proto_rawDescGZIP(), []int{6}
+}
 
 // Selects open waits.
 type ListWaitsRequest struct {
@@ -43,7 +481,7 @@ type ListWaitsRequest struct {
 
 func (x *ListWaitsRequest) Reset() {
 	*x = ListWaitsRequest{}
-	mi := &file_threadbus_v1_admin_service_proto_msgTypes[0]
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -55,7 +493,7 @@ func (x *ListWaitsRequest) String() string {
 func (*ListWaitsRequest) ProtoMessage() {}
 
 func (x *ListWaitsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_admin_service_proto_msgTypes[0]
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -68,7 +506,7 @@ func (x *ListWaitsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWaitsRequest.ProtoReflect.Descriptor instead.
 func (*ListWaitsRequest) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_admin_service_proto_rawDescGZIP(), []int{0}
+	return file_threadbus_v1_admin_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListWaitsRequest) GetAgent() string {
@@ -112,7 +550,7 @@ type ListWaitsResponse struct {
 
 func (x *ListWaitsResponse) Reset() {
 	*x = ListWaitsResponse{}
-	mi := &file_threadbus_v1_admin_service_proto_msgTypes[1]
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -124,7 +562,7 @@ func (x *ListWaitsResponse) String() string {
 func (*ListWaitsResponse) ProtoMessage() {}
 
 func (x *ListWaitsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_admin_service_proto_msgTypes[1]
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -137,7 +575,7 @@ func (x *ListWaitsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWaitsResponse.ProtoReflect.Descriptor instead.
 func (*ListWaitsResponse) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_admin_service_proto_rawDescGZIP(), []int{1}
+	return file_threadbus_v1_admin_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListWaitsResponse) GetWaits() []*Wait {
@@ -166,14 +604,17 @@ type Wait struct {
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several
 	// waits of a client may share a connection. Behind a proxy, this is the proxy's address.
-	Peer          string `protobuf:"bytes,4,opt,name=peer,proto3" json:"peer,omitempty"`
+	Peer string `protobuf:"bytes,4,opt,name=peer,proto3" json:"peer,omitempty"`
+	// Whether it waits on all threads of the agent (WaitMessagesRequest.all_my_threads). `threads`
+	// then has those of which something was delivered.
+	AllMyThreads  bool `protobuf:"varint,5,opt,name=all_my_threads,json=allMyThreads,proto3" json:"all_my_threads,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Wait) Reset() {
 	*x = Wait{}
-	mi := &file_threadbus_v1_admin_service_proto_msgTypes[2]
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -185,7 +626,7 @@ func (x *Wait) String() string {
 func (*Wait) ProtoMessage() {}
 
 func (x *Wait) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_admin_service_proto_msgTypes[2]
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -198,7 +639,7 @@ func (x *Wait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wait.ProtoReflect.Descriptor instead.
 func (*Wait) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_admin_service_proto_rawDescGZIP(), []int{2}
+	return file_threadbus_v1_admin_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Wait) GetAgent() string {
@@ -229,11 +670,47 @@ func (x *Wait) GetPeer() string {
 	return ""
 }
 
+func (x *Wait) GetAllMyThreads() bool {
+	if x != nil {
+		return x.AllMyThreads
+	}
+	return false
+}
+
 var File_threadbus_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_threadbus_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	" threadbus/v1/admin_service.proto\x12\fthreadbus.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1athreadbus/v1/message.proto\"|\n" +
+	" threadbus/v1/admin_service.proto\x12\fthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1athreadbus/v1/message.proto\"\xb3\x02\n" +
+	"\x05Token\x12\x19\n" +
+	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x14\n" +
+	"\x05agent\x18\x02 \x01(\tR\x05agent\x12\x16\n" +
+	"\x06scopes\x18\x03 \x03(\tR\x06scopes\x12'\n" +
+	"\x0fthread_prefixes\x18\x04 \x03(\tR\x0ethreadPrefixes\x12;\n" +
+	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12;\n" +
+	"\vexpire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x12>\n" +
+	"\rlast_use_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vlastUseTime\"\xa2\x01\n" +
+	"\x12CreateTokenRequest\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x16\n" +
+	"\x06scopes\x18\x02 \x03(\tR\x06scopes\x12'\n" +
+	"\x0fthread_prefixes\x18\x03 \x03(\tR\x0ethreadPrefixes\x125\n" +
+	"\blifetime\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\blifetime\"X\n" +
+	"\x13CreateTokenResponse\x12)\n" +
+	"\x05token\x18\x01 \x01(\v2\x13.threadbus.v1.TokenR\x05token\x12\x16\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\"e\n" +
+	"\x11ListTokensRequest\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"i\n" +
+	"\x12ListTokensResponse\x12+\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x13.threadbus.v1.TokenR\x06tokens\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"/\n" +
+	"\x12RevokeTokenRequest\x12\x19\n" +
+	"\btoken_id\x18\x01 \x01(\tR\atokenId\"\x15\n" +
+	"\x13RevokeTokenResponse\"|\n" +
 	"\x10ListWaitsRequest\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x16\n" +
 	"\x06thread\x18\x02 \x01(\tR\x06thread\x12\x1b\n" +
@@ -242,14 +719,19 @@ const file_threadbus_v1_admin_service_proto_rawDesc = "" +
 	"page_token\x18\x04 \x01(\tR\tpageToken\"e\n" +
 	"\x11ListWaitsResponse\x12(\n" +
 	"\x05waits\x18\x01 \x03(\v2\x12.threadbus.v1.WaitR\x05waits\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9b\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc1\x01\n" +
 	"\x04Wait\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12.\n" +
 	"\athreads\x18\x02 \x03(\v2\x14.threadbus.v1.CursorR\athreads\x129\n" +
 	"\n" +
 	"start_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12\x12\n" +
-	"\x04peer\x18\x04 \x01(\tR\x04peer2a\n" +
-	"\fAdminService\x12Q\n" +
+	"\x04peer\x18\x04 \x01(\tR\x04peer\x12$\n" +
+	"\x0eall_my_threads\x18\x05 \x01(\bR\fallMyThreads2\xdf\x02\n" +
+	"\fAdminService\x12R\n" +
+	"\vCreateToken\x12 .threadbus.v1.CreateTokenRequest\x1a!.threadbus.v1.CreateTokenResponse\x12T\n" +
+	"\n" +
+	"ListTokens\x12\x1f.threadbus.v1.ListTokensRequest\x1a .threadbus.v1.ListTokensResponse\"\x03\x90\x02\x01\x12R\n" +
+	"\vRevokeToken\x12 .threadbus.v1.RevokeTokenRequest\x1a!.threadbus.v1.RevokeTokenResponse\x12Q\n" +
 	"\tListWaits\x12\x1e.threadbus.v1.ListWaitsRequest\x1a\x1f.threadbus.v1.ListWaitsResponse\"\x03\x90\x02\x01Be\n" +
 	"\x10dev.threadbus.v1B\x11AdminServiceProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\fThreadBus.V1b\x06proto3"
 
@@ -265,25 +747,45 @@ func file_threadbus_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_threadbus_v1_admin_service_proto_rawDescData
 }
 
-var file_threadbus_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_threadbus_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_threadbus_v1_admin_service_proto_goTypes = []any{
-	(*ListWaitsRequest)(nil),      // 0: threadbus.v1.ListWaitsRequest
-	(*ListWaitsResponse)(nil),     // 1: threadbus.v1.ListWaitsResponse
-	(*Wait)(nil),                  // 2: threadbus.v1.Wait
-	(*Cursor)(nil),                // 3: threadbus.v1.Cursor
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(*Token)(nil),                 // 0: threadbus.v1.Token
+	(*CreateTokenRequest)(nil),    // 1: threadbus.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),   // 2: threadbus.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),     // 3: threadbus.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),    // 4: threadbus.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),    // 5: threadbus.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),   // 6: threadbus.v1.RevokeTokenResponse
+	(*ListWaitsRequest)(nil),      // 7: threadbus.v1.ListWaitsRequest
+	(*ListWaitsResponse)(nil),     // 8: threadbus.v1.ListWaitsResponse
+	(*Wait)(nil),                  // 9: threadbus.v1.Wait
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
+	(*Cursor)(nil),                // 12: threadbus.v1.Cursor
 }
 var file_threadbus_v1_admin_service_proto_depIdxs = []int32{
-	2, // 0: threadbus.v1.ListWaitsResponse.waits:type_name -> threadbus.v1.Wait
-	3, // 1: threadbus.v1.Wait.threads:type_name -> threadbus.v1.Cursor
-	4, // 2: threadbus.v1.Wait.start_time:type_name -> google.protobuf.Timestamp
-	0, // 3: threadbus.v1.AdminService.ListWaits:input_type -> threadbus.v1.ListWaitsRequest
-	1, // 4: threadbus.v1.AdminService.ListWaits:output_type -> threadbus.v1.ListWaitsResponse
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	10, // 0: threadbus.v1.Token.create_time:type_name -> google.protobuf.Timestamp
+	10, // 1: threadbus.v1.Token.expire_time:type_name -> google.protobuf.Timestamp
+	10, // 2: threadbus.v1.Token.last_use_time:type_name -> google.protobuf.Timestamp
+	11, // 3: threadbus.v1.CreateTokenRequest.lifetime:type_name -> google.protobuf.Duration
+	0,  // 4: threadbus.v1.CreateTokenResponse.token:type_name -> threadbus.v1.Token
+	0,  // 5: threadbus.v1.ListTokensResponse.tokens:type_name -> threadbus.v1.Token
+	9,  // 6: threadbus.v1.ListWaitsResponse.waits:type_name -> threadbus.v1.Wait
+	12, // 7: threadbus.v1.Wait.threads:type_name -> threadbus.v1.Cursor
+	10, // 8: threadbus.v1.Wait.start_time:type_name -> google.protobuf.Timestamp
+	1,  // 9: threadbus.v1.AdminService.CreateToken:input_type -> threadbus.v1.CreateTokenRequest
+	3,  // 10: threadbus.v1.AdminService.ListTokens:input_type -> threadbus.v1.ListTokensRequest
+	5,  // 11: threadbus.v1.AdminService.RevokeToken:input_type -> threadbus.v1.RevokeTokenRequest
+	7,  // 12: threadbus.v1.AdminService.ListWaits:input_type -> threadbus.v1.ListWaitsRequest
+	2,  // 13: threadbus.v1.AdminService.CreateToken:output_type -> threadbus.v1.CreateTokenResponse
+	4,  // 14: threadbus.v1.AdminService.ListTokens:output_type -> threadbus.v1.ListTokensResponse
+	6,  // 15: threadbus.v1.AdminService.RevokeToken:output_type -> threadbus.v1.RevokeTokenResponse
+	8,  // 16: threadbus.v1.AdminService.ListWaits:output_type -> threadbus.v1.ListWaitsResponse
+	13, // [13:17] is the sub-list for method output_type
+	9,  // [9:13] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_threadbus_v1_admin_service_proto_init() }
@@ -298,7 +800,7 @@ func file_threadbus_v1_admin_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_threadbus_v1_admin_service_proto_rawDesc), len(file_threadbus_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

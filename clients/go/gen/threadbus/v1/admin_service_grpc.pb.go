@@ -22,15 +22,35 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_ListWaits_FullMethodName = "/threadbus.v1.AdminService/ListWaits"
+	AdminService_CreateToken_FullMethodName = "/threadbus.v1.AdminService/CreateToken"
+	AdminService_ListTokens_FullMethodName  = "/threadbus.v1.AdminService/ListTokens"
+	AdminService_RevokeToken_FullMethodName = "/threadbus.v1.AdminService/RevokeToken"
+	AdminService_ListWaits_FullMethodName   = "/threadbus.v1.AdminService/ListWaits"
 )
 
 // AdminServiceClient is the client API for AdminService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Shows operators what the servers of a store are doing.
+// Lets operators issue tokens, and shows them what the servers of a store are doing.
 type AdminServiceClient interface {
+	// Creates a token for an agent or an operator, and returns it with its secret. An agent that is not
+	// registered is registered, as kind AGENT, even if its name was unregistered before. What a token
+	// may do never changes: create another one, and revoke this.
+	//
+	// Not idempotent: if the response is lost, the token exists, but nobody knows its secret. Look for
+	// it with ListTokens, revoke it, and create another one.
+	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
+	// Returns a page of the tokens that are valid, without their secrets, newest first.
+	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
+	// Revokes a token, and those that it replaced by RotateToken. On every server of the store, streams
+	// that were opened with them end within a second (or the server's --fallback-interval), with
+	// UNAUTHENTICATED / TOKEN_INVALID and without `ending`; posts that were accepted are stored and
+	// answered. The token that the call is made with cannot be revoked. Returns INVALID_ARGUMENT /
+	// VALIDATION_FAILED if no token has the id, as after an earlier call.
+	//
+	// A server whose operator's token file has a token that was revoked does not start.
+	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error)
 	// Returns a page of the open waits on this server and on others of the same store: which agents
 	// wait on which threads, and since when. Those on other servers are as of their last checkpoints.
 	ListWaits(ctx context.Context, in *ListWaitsRequest, opts ...grpc.CallOption) (*ListWaitsResponse, error)
@@ -42,6 +62,36 @@ type adminServiceClient struct {
 
 func NewAdminServiceClient(cc grpc.ClientConnInterface) AdminServiceClient {
 	return &adminServiceClient{cc}
+}
+
+func (c *adminServiceClient) CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateTokenResponse)
+	err := c.cc.Invoke(ctx, AdminService_CreateToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTokensResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListTokens_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeTokenResponse)
+	err := c.cc.Invoke(ctx, AdminService_RevokeToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (c *adminServiceClient) ListWaits(ctx context.Context, in *ListWaitsRequest, opts ...grpc.CallOption) (*ListWaitsResponse, error) {
@@ -58,8 +108,25 @@ func (c *adminServiceClient) ListWaits(ctx context.Context, in *ListWaitsRequest
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
 //
-// Shows operators what the servers of a store are doing.
+// Lets operators issue tokens, and shows them what the servers of a store are doing.
 type AdminServiceServer interface {
+	// Creates a token for an agent or an operator, and returns it with its secret. An agent that is not
+	// registered is registered, as kind AGENT, even if its name was unregistered before. What a token
+	// may do never changes: create another one, and revoke this.
+	//
+	// Not idempotent: if the response is lost, the token exists, but nobody knows its secret. Look for
+	// it with ListTokens, revoke it, and create another one.
+	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
+	// Returns a page of the tokens that are valid, without their secrets, newest first.
+	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)
+	// Revokes a token, and those that it replaced by RotateToken. On every server of the store, streams
+	// that were opened with them end within a second (or the server's --fallback-interval), with
+	// UNAUTHENTICATED / TOKEN_INVALID and without `ending`; posts that were accepted are stored and
+	// answered. The token that the call is made with cannot be revoked. Returns INVALID_ARGUMENT /
+	// VALIDATION_FAILED if no token has the id, as after an earlier call.
+	//
+	// A server whose operator's token file has a token that was revoked does not start.
+	RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error)
 	// Returns a page of the open waits on this server and on others of the same store: which agents
 	// wait on which threads, and since when. Those on other servers are as of their last checkpoints.
 	ListWaits(context.Context, *ListWaitsRequest) (*ListWaitsResponse, error)
@@ -73,6 +140,15 @@ type AdminServiceServer interface {
 // pointer dereference when methods are called.
 type UnimplementedAdminServiceServer struct{}
 
+func (UnimplementedAdminServiceServer) CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateToken not implemented")
+}
+func (UnimplementedAdminServiceServer) ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTokens not implemented")
+}
+func (UnimplementedAdminServiceServer) RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeToken not implemented")
+}
 func (UnimplementedAdminServiceServer) ListWaits(context.Context, *ListWaitsRequest) (*ListWaitsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListWaits not implemented")
 }
@@ -95,6 +171,60 @@ func RegisterAdminServiceServer(s grpc.ServiceRegistrar, srv AdminServiceServer)
 		t.testEmbeddedByValue()
 	}
 	s.RegisterService(&AdminService_ServiceDesc, srv)
+}
+
+func _AdminService_CreateToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).CreateToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_CreateToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).CreateToken(ctx, req.(*CreateTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListTokens_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTokensRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListTokens(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListTokens_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListTokens(ctx, req.(*ListTokensRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_RevokeToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RevokeToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RevokeToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RevokeToken(ctx, req.(*RevokeTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
 }
 
 func _AdminService_ListWaits_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
@@ -122,6 +252,18 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "threadbus.v1.AdminService",
 	HandlerType: (*AdminServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "CreateToken",
+			Handler:    _AdminService_CreateToken_Handler,
+		},
+		{
+			MethodName: "ListTokens",
+			Handler:    _AdminService_ListTokens_Handler,
+		},
+		{
+			MethodName: "RevokeToken",
+			Handler:    _AdminService_RevokeToken_Handler,
+		},
 		{
 			MethodName: "ListWaits",
 			Handler:    _AdminService_ListWaits_Handler,

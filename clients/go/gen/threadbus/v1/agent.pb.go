@@ -88,10 +88,10 @@ func (AgentKind) EnumDescriptor() ([]byte, []int) {
 // An agent's presence. The newest evidence decides:
 //   - A heartbeat sets the state and the lease that it carries.
 //   - Opening a wait sets WAITING, unless the agent is still WORKING on other threads.
-//   - Delivering messages of other senders to a wait sets WORKING, for working_timeout at most.
-//     WORKING ends when the agent has read the messages, posts to their thread, or waits on it
-//     again. Then it is WAITING if a wait is open, else IDLE until agent_timeout, or a longer
-//     lease, ends.
+//   - Delivering messages of other senders to a wait sets WORKING, for working_timeout at most, if
+//     one of them wakes the agent (Message.wakes). WORKING ends when the agent has read the
+//     messages, posts to their thread, or waits on it again. Then it is WAITING if a wait is open,
+//     else IDLE until agent_timeout, or a longer lease, ends.
 //   - Any other call renews the lease without shortening it, and turns LAPSED and OFFLINE into
 //     IDLE. The end of a wait renews the lease, too, but does not end OFFLINE.
 //   - When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open.
@@ -103,8 +103,8 @@ const (
 	Presence_PRESENCE_UNSPECIFIED Presence = 0
 	// It has an open wait, and is not WORKING; or a heartbeat reported this state.
 	Presence_PRESENCE_WAITING Presence = 1
-	// Messages were delivered to it within working_timeout, and it has not reported them as read; or
-	// a heartbeat reported this state.
+	// Messages that wake it were delivered to it within working_timeout, and it has not reported them
+	// as read; or a heartbeat reported this state.
 	Presence_PRESENCE_WORKING Presence = 2
 	// Its lease has not ended, and it is neither WAITING nor WORKING; or a heartbeat reported this
 	// state.
@@ -170,8 +170,8 @@ func (Presence) EnumDescriptor() ([]byte, []int) {
 type Agent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
-	// `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
-	// registered is never given to another agent.
+	// `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. Only an operator
+	// can register a name again that was unregistered.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// What kind of sender it is. Fixed at registration.
 	Kind AgentKind `protobuf:"varint,2,opt,name=kind,proto3,enum=threadbus.v1.AgentKind" json:"kind,omitempty"`
@@ -304,8 +304,8 @@ type Participant struct {
 	DeliveredSeq int64 `protobuf:"varint,5,opt,name=delivered_seq,json=deliveredSeq,proto3" json:"delivered_seq,omitempty"`
 	// Highest seq of this thread that the agent reported as read (HeartbeatRequest.read_cursors,
 	// PostMessageRequest.based_on_seq), or its starting position when it joined. If the next entry is
-	// the agent's own, it counts as read, too. Never above head_seq; within an epoch, decreases only
-	// if the agent leaves the thread.
+	// the agent's own, it counts as read, too. Never covers what a filter hid. Never above head_seq;
+	// within an epoch, decreases only if the agent leaves the thread.
 	ReadSeq int64 `protobuf:"varint,6,opt,name=read_seq,json=readSeq,proto3" json:"read_seq,omitempty"`
 	// When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
 	// it is not a participant, but has an open wait on the thread.
@@ -313,7 +313,12 @@ type Participant struct {
 	// Number of waits it has open on this thread, counted as for `waiting`. If it is more than one,
 	// several processes run as this agent, or one waits more than once. ListWaits returns their
 	// addresses.
-	WaitCount     int32 `protobuf:"varint,8,opt,name=wait_count,json=waitCount,proto3" json:"wait_count,omitempty"`
+	WaitCount int32 `protobuf:"varint,8,opt,name=wait_count,json=waitCount,proto3" json:"wait_count,omitempty"`
+	// Highest seq up to which the agent has read this thread through a filter, which hid some entries
+	// above read_seq: it reported a cursor with a hidden_seq as read. A wait with a filter continues
+	// from here if it is above read_seq; one without continues from read_seq. 0 = it has read none so.
+	// Never above head_seq; within an epoch, decreases only if the agent leaves the thread.
+	PassedOver    int64 `protobuf:"varint,9,opt,name=passed_over,json=passedOver,proto3" json:"passed_over,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -404,6 +409,13 @@ func (x *Participant) GetWaitCount() int32 {
 	return 0
 }
 
+func (x *Participant) GetPassedOver() int64 {
+	if x != nil {
+		return x.PassedOver
+	}
+	return 0
+}
+
 var File_threadbus_v1_agent_proto protoreflect.FileDescriptor
 
 const file_threadbus_v1_agent_proto_rawDesc = "" +
@@ -423,7 +435,7 @@ const file_threadbus_v1_agent_proto_rawDesc = "" +
 	"createTime\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb6\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd7\x02\n" +
 	"\vParticipant\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12+\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x17.threadbus.v1.AgentKindR\x04kind\x122\n" +
@@ -433,7 +445,9 @@ const file_threadbus_v1_agent_proto_rawDesc = "" +
 	"\bread_seq\x18\x06 \x01(\x03R\areadSeq\x127\n" +
 	"\tjoin_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\bjoinTime\x12\x1d\n" +
 	"\n" +
-	"wait_count\x18\b \x01(\x05R\twaitCount*\x84\x01\n" +
+	"wait_count\x18\b \x01(\x05R\twaitCount\x12\x1f\n" +
+	"\vpassed_over\x18\t \x01(\x03R\n" +
+	"passedOver*\x84\x01\n" +
 	"\tAgentKind\x12\x1a\n" +
 	"\x16AGENT_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10AGENT_KIND_AGENT\x10\x01\x12\x14\n" +

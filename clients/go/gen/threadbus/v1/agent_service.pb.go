@@ -30,7 +30,7 @@ type RegisterAgentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name; see Agent.name. Required.
 	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
-	// AGENT or HUMAN. UNSPECIFIED = AGENT.
+	// AGENT or HUMAN, which only operators register. UNSPECIFIED = AGENT.
 	Kind AgentKind `protobuf:"varint,2,opt,name=kind,proto3,enum=threadbus.v1.AgentKind" json:"kind,omitempty"`
 	// A name to show to people, up to 128 bytes.
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
@@ -525,9 +525,11 @@ func (x *UpdateAgentResponse) GetAgent() *Agent {
 	return nil
 }
 
-// Empty: the token identifies the caller.
+// A session to end.
 type EndSessionRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent. Empty = the caller. Only operators may name another agent.
+	Agent         string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -560,6 +562,13 @@ func (x *EndSessionRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use EndSessionRequest.ProtoReflect.Descriptor instead.
 func (*EndSessionRequest) Descriptor() ([]byte, []int) {
 	return file_threadbus_v1_agent_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *EndSessionRequest) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
 }
 
 // Empty.
@@ -687,7 +696,10 @@ type RotateTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How long the old tokens remain valid, so that the call can be repeated if its response is lost.
 	// Unset = 0. Values above 1 h are lowered to 1 h.
-	Grace         *durationpb.Duration `protobuf:"bytes,1,opt,name=grace,proto3" json:"grace,omitempty"`
+	Grace *durationpb.Duration `protobuf:"bytes,1,opt,name=grace,proto3" json:"grace,omitempty"`
+	// The agent whose tokens to replace. Empty = only the token that the call is made with. Only
+	// operators may name another agent.
+	Agent         string `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -727,6 +739,13 @@ func (x *RotateTokenRequest) GetGrace() *durationpb.Duration {
 		return x.Grace
 	}
 	return nil
+}
+
+func (x *RotateTokenRequest) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
 }
 
 // The result of a token rotation.
@@ -817,14 +836,16 @@ const file_threadbus_v1_agent_service_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"@\n" +
 	"\x13UpdateAgentResponse\x12)\n" +
-	"\x05agent\x18\x01 \x01(\v2\x13.threadbus.v1.AgentR\x05agent\"\x13\n" +
-	"\x11EndSessionRequest\"\x14\n" +
+	"\x05agent\x18\x01 \x01(\v2\x13.threadbus.v1.AgentR\x05agent\")\n" +
+	"\x11EndSessionRequest\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\"\x14\n" +
 	"\x12EndSessionResponse\".\n" +
 	"\x16UnregisterAgentRequest\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\"\x19\n" +
-	"\x17UnregisterAgentResponse\"E\n" +
+	"\x17UnregisterAgentResponse\"[\n" +
 	"\x12RotateTokenRequest\x12/\n" +
-	"\x05grace\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05grace\"+\n" +
+	"\x05grace\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05grace\x12\x14\n" +
+	"\x05agent\x18\x02 \x01(\tR\x05agent\"+\n" +
 	"\x13RotateTokenResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token2\xf6\x04\n" +
 	"\fAgentService\x12]\n" +

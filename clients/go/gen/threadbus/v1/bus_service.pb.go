@@ -88,7 +88,7 @@ const (
 	WaitEnding_REASON_UNSPECIFIED WaitEnding_Reason = 0
 	// max_messages were delivered.
 	WaitEnding_REASON_MAX_MESSAGES WaitEnding_Reason = 1
-	// min_messages were delivered and every thread is caught up.
+	// min_messages were delivered that count, and every thread is caught up.
 	WaitEnding_REASON_MIN_MESSAGES WaitEnding_Reason = 2
 	// max_wait has passed.
 	WaitEnding_REASON_MAX_WAIT WaitEnding_Reason = 3
@@ -101,6 +101,8 @@ const (
 	WaitEnding_REASON_THREADS_CLOSED WaitEnding_Reason = 7
 	// The agent ended its session (EndSession). Do not wait again.
 	WaitEnding_REASON_SESSION_ENDED WaitEnding_Reason = 8
+	// max_bytes were delivered. The cursors are past the last message delivered.
+	WaitEnding_REASON_MAX_BYTES WaitEnding_Reason = 9
 )
 
 // Enum value maps for WaitEnding_Reason.
@@ -114,6 +116,7 @@ var (
 		5: "REASON_DRAINING",
 		7: "REASON_THREADS_CLOSED",
 		8: "REASON_SESSION_ENDED",
+		9: "REASON_MAX_BYTES",
 	}
 	WaitEnding_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":    0,
@@ -124,6 +127,7 @@ var (
 		"REASON_DRAINING":       5,
 		"REASON_THREADS_CLOSED": 7,
 		"REASON_SESSION_ENDED":  8,
+		"REASON_MAX_BYTES":      9,
 	}
 )
 
@@ -202,7 +206,10 @@ type PostMessageRequest struct {
 	Epoch string `protobuf:"bytes,14,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The agent in whose name to post. It is registered if its name is new. Only operators may set
 	// this; Message.posted_by names the operator. Empty = the caller.
-	OnBehalfOf    string `protobuf:"bytes,15,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
+	OnBehalfOf string `protobuf:"bytes,15,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
+	// Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
+	// edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+	Wakes         Wake `protobuf:"varint,16,opt,name=wakes,proto3,enum=threadbus.v1.Wake" json:"wakes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -340,6 +347,13 @@ func (x *PostMessageRequest) GetOnBehalfOf() string {
 		return x.OnBehalfOf
 	}
 	return ""
+}
+
+func (x *PostMessageRequest) GetWakes() Wake {
+	if x != nil {
+		return x.Wakes
+	}
+	return Wake_WAKE_UNSPECIFIED
 }
 
 // A posted message.
@@ -630,7 +644,8 @@ func (*PostResult_Status) isPostResult_Result() {}
 // A wait: what to wait for, and when to end.
 type WaitMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+	// 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+	// with all_my_threads.
 	Threads []*Cursor `protobuf:"bytes,1,rep,name=threads,proto3" json:"threads,omitempty"`
 	// Which messages to deliver. Unset = all.
 	Filter *MessageFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
@@ -642,14 +657,35 @@ type WaitMessagesRequest struct {
 	// Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
 	// nearer bound. Unset = 45 s.
 	KeepaliveInterval *durationpb.Duration `protobuf:"bytes,5,opt,name=keepalive_interval,json=keepaliveInterval,proto3" json:"keepalive_interval,omitempty"`
-	// End when at least this many messages were delivered and every thread is caught up. 0 = do not
-	// end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
-	// first message that arrives.
+	// End when at least this many messages were delivered that wake the caller (Message.wakes), and
+	// every thread is caught up. 0 = do not end for this reason. 1 with max_wait is a long poll: it
+	// delivers what is there, or else what arrives, up to the first message that wakes the caller.
 	MinMessages int32 `protobuf:"varint,6,opt,name=min_messages,json=minMessages,proto3" json:"min_messages,omitempty"`
 	// Whether to send `participants` frames.
 	IncludeParticipants bool `protobuf:"varint,7,opt,name=include_participants,json=includeParticipants,proto3" json:"include_participants,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// Return attachments without their bytes: with filename, media_type, size, and url if they have
+	// one.
+	OmitAttachmentData bool `protobuf:"varint,8,opt,name=omit_attachment_data,json=omitAttachmentData,proto3" json:"omit_attachment_data,omitempty"`
+	// Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+	// most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+	// tells the whole length. 0 = no limit.
+	MaxContentBytes int64 `protobuf:"varint,9,opt,name=max_content_bytes,json=maxContentBytes,proto3" json:"max_content_bytes,omitempty"`
+	// End when the next message would bring those delivered above this many bytes, serialised as they
+	// are sent; or when they have exactly so many. The first message is always delivered. 0 = no
+	// limit.
+	MaxBytes int64 `protobuf:"varint,10,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// Wait on all threads in which the caller participates, also on those that it joins, posts to, is
+	// mentioned in or handed off to during the wait. With the filter addressed_to_me, this is an
+	// inbox: then an edit is delivered only if it addresses the caller itself, and the caller's own
+	// entries are not. Each thread starts at the caller's read_seq, or with a filter at its
+	// passed_over if that is higher, or at its cursor in `threads`. The wait does not end because
+	// threads are closed or deleted. Not with include_participants, and not for anonymous callers:
+	// INVALID_ARGUMENT. A token with thread_prefixes waits on its own threads.
+	AllMyThreads bool `protobuf:"varint,11,opt,name=all_my_threads,json=allMyThreads,proto3" json:"all_my_threads,omitempty"`
+	// Whether min_messages counts every message delivered, also those that do not wake the caller.
+	CountAll      bool `protobuf:"varint,12,opt,name=count_all,json=countAll,proto3" json:"count_all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WaitMessagesRequest) Reset() {
@@ -731,6 +767,41 @@ func (x *WaitMessagesRequest) GetIncludeParticipants() bool {
 	return false
 }
 
+func (x *WaitMessagesRequest) GetOmitAttachmentData() bool {
+	if x != nil {
+		return x.OmitAttachmentData
+	}
+	return false
+}
+
+func (x *WaitMessagesRequest) GetMaxContentBytes() int64 {
+	if x != nil {
+		return x.MaxContentBytes
+	}
+	return 0
+}
+
+func (x *WaitMessagesRequest) GetMaxBytes() int64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *WaitMessagesRequest) GetAllMyThreads() bool {
+	if x != nil {
+		return x.AllMyThreads
+	}
+	return false
+}
+
+func (x *WaitMessagesRequest) GetCountAll() bool {
+	if x != nil {
+		return x.CountAll
+	}
+	return false
+}
+
 // One frame of a wait. Clients skip frames that they do not know.
 type WaitMessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -745,6 +816,8 @@ type WaitMessagesResponse struct {
 	//	*WaitMessagesResponse_Resync
 	//	*WaitMessagesResponse_Ending
 	//	*WaitMessagesResponse_Participants
+	//	*WaitMessagesResponse_ThreadAdded
+	//	*WaitMessagesResponse_ThreadRemoved
 	Frame         isWaitMessagesResponse_Frame `protobuf_oneof:"frame"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -850,6 +923,24 @@ func (x *WaitMessagesResponse) GetParticipants() *ParticipantUpdate {
 	return nil
 }
 
+func (x *WaitMessagesResponse) GetThreadAdded() *ThreadPosition {
+	if x != nil {
+		if x, ok := x.Frame.(*WaitMessagesResponse_ThreadAdded); ok {
+			return x.ThreadAdded
+		}
+	}
+	return nil
+}
+
+func (x *WaitMessagesResponse) GetThreadRemoved() *ThreadRemoved {
+	if x != nil {
+		if x, ok := x.Frame.(*WaitMessagesResponse_ThreadRemoved); ok {
+			return x.ThreadRemoved
+		}
+	}
+	return nil
+}
+
 type isWaitMessagesResponse_Frame interface {
 	isWaitMessagesResponse_Frame()
 }
@@ -866,7 +957,8 @@ type WaitMessagesResponse_Messages struct {
 
 type WaitMessagesResponse_CaughtUp struct {
 	// What a thread held when the wait started has been delivered or filtered out; what follows is
-	// new. Sent at most once for each thread: a wait may end before it.
+	// new. Sent at most once for each thread: a wait may end before it. With all_my_threads, it is
+	// sent once for all threads, and is empty.
 	CaughtUp *ThreadPosition `protobuf:"bytes,3,opt,name=caught_up,json=caughtUp,proto3,oneof"`
 }
 
@@ -890,6 +982,17 @@ type WaitMessagesResponse_Participants struct {
 	Participants *ParticipantUpdate `protobuf:"bytes,7,opt,name=participants,proto3,oneof"`
 }
 
+type WaitMessagesResponse_ThreadAdded struct {
+	// With all_my_threads: the caller has become a participant of this thread. If it joined through
+	// another server, this is sent when the thread gets its next entry.
+	ThreadAdded *ThreadPosition `protobuf:"bytes,8,opt,name=thread_added,json=threadAdded,proto3,oneof"`
+}
+
+type WaitMessagesResponse_ThreadRemoved struct {
+	// With all_my_threads: the wait does not, or no longer, include a thread.
+	ThreadRemoved *ThreadRemoved `protobuf:"bytes,9,opt,name=thread_removed,json=threadRemoved,proto3,oneof"`
+}
+
 func (*WaitMessagesResponse_Started) isWaitMessagesResponse_Frame() {}
 
 func (*WaitMessagesResponse_Messages) isWaitMessagesResponse_Frame() {}
@@ -904,11 +1007,17 @@ func (*WaitMessagesResponse_Ending) isWaitMessagesResponse_Frame() {}
 
 func (*WaitMessagesResponse_Participants) isWaitMessagesResponse_Frame() {}
 
+func (*WaitMessagesResponse_ThreadAdded) isWaitMessagesResponse_Frame() {}
+
+func (*WaitMessagesResponse_ThreadRemoved) isWaitMessagesResponse_Frame() {}
+
 // The wait has started.
 type WaitStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One for each requested thread, in the order requested. A cursor that is not valid is returned
-	// as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+	// as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+	// all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+	// follows.
 	Threads []*ThreadPosition `protobuf:"bytes,1,rep,name=threads,proto3" json:"threads,omitempty"`
 	// The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
 	// dead.
@@ -1138,7 +1247,9 @@ type WaitEnding struct {
 	// the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
 	// not know.
 	RetryDelay *durationpb.Duration `protobuf:"bytes,2,opt,name=retry_delay,json=retryDelay,proto3" json:"retry_delay,omitempty"`
-	// Every thread of the wait, with the cursor to resume from.
+	// Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+	// cursors have moved since they were last sent in a frame; if there are many, the first ones come
+	// in `keepalive` frames before this one.
 	Threads       []*ThreadPosition `protobuf:"bytes,3,rep,name=threads,proto3" json:"threads,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1195,6 +1306,53 @@ func (x *WaitEnding) GetThreads() []*ThreadPosition {
 	return nil
 }
 
+// A thread that a wait does not include: the caller is not a participant of it, has left it, or the
+// thread was deleted.
+type ThreadRemoved struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The thread.
+	Thread        string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ThreadRemoved) Reset() {
+	*x = ThreadRemoved{}
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ThreadRemoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ThreadRemoved) ProtoMessage() {}
+
+func (x *ThreadRemoved) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ThreadRemoved.ProtoReflect.Descriptor instead.
+func (*ThreadRemoved) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ThreadRemoved) GetThread() string {
+	if x != nil {
+		return x.Thread
+	}
+	return ""
+}
+
 // Participants of a thread: all of them after `started`, then those that changed, at most once a
 // second. Intermediate states may be skipped. More than 1,000 participants come in several frames.
 type ParticipantUpdate struct {
@@ -1211,7 +1369,7 @@ type ParticipantUpdate struct {
 
 func (x *ParticipantUpdate) Reset() {
 	*x = ParticipantUpdate{}
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[12]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +1381,7 @@ func (x *ParticipantUpdate) String() string {
 func (*ParticipantUpdate) ProtoMessage() {}
 
 func (x *ParticipantUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[12]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +1394,7 @@ func (x *ParticipantUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParticipantUpdate.ProtoReflect.Descriptor instead.
 func (*ParticipantUpdate) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{12}
+	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ParticipantUpdate) GetThread() string {
@@ -1269,7 +1427,8 @@ type HeartbeatRequest struct {
 	// it.
 	StatusText string `protobuf:"bytes,2,opt,name=status_text,json=statusText,proto3" json:"status_text,omitempty"`
 	// What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-	// it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+	// it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+	// after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
 	// thread, if the epochs differ, or if the cursor is past the head.
 	ReadCursors []*Cursor `protobuf:"bytes,3,rep,name=read_cursors,json=readCursors,proto3" json:"read_cursors,omitempty"`
 	// How long the caller may be silent from now on, for example during a long model turn. Replaces
@@ -1282,7 +1441,7 @@ type HeartbeatRequest struct {
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[13]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1294,7 +1453,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[13]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1466,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{13}
+	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HeartbeatRequest) GetState() Presence {
@@ -1350,9 +1509,9 @@ type HeartbeatResponse struct {
 	AgentTimeout *durationpb.Duration `protobuf:"bytes,2,opt,name=agent_timeout,json=agentTimeout,proto3" json:"agent_timeout,omitempty"`
 	// When the lease ends, on the server's clock. Unset for anonymous callers.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// Threads in which the caller participates and whose head_seq is above its read_seq, most
-	// recently active first. At most 100. An entry that the caller appended after reading everything
-	// before it counts as read.
+	// Threads in which the caller participates and that have an entry after its read_seq that wakes
+	// it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+	// after reading everything before it counts as read.
 	Unread        []*ThreadUnread `protobuf:"bytes,5,rep,name=unread,proto3" json:"unread,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1360,7 +1519,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[14]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1372,7 +1531,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[14]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1385,7 +1544,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{14}
+	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *HeartbeatResponse) GetHeartbeatInterval() *durationpb.Duration {
@@ -1416,7 +1575,7 @@ func (x *HeartbeatResponse) GetUnread() []*ThreadUnread {
 	return nil
 }
 
-// A thread that an agent has not read to its head.
+// A thread with entries that wake an agent and that it has not read.
 type ThreadUnread struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The thread.
@@ -1424,14 +1583,17 @@ type ThreadUnread struct {
 	// Seq of its newest entry.
 	HeadSeq int64 `protobuf:"varint,2,opt,name=head_seq,json=headSeq,proto3" json:"head_seq,omitempty"`
 	// Seq up to which the agent has read it.
-	ReadSeq       int64 `protobuf:"varint,3,opt,name=read_seq,json=readSeq,proto3" json:"read_seq,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ReadSeq int64 `protobuf:"varint,3,opt,name=read_seq,json=readSeq,proto3" json:"read_seq,omitempty"`
+	// Number of entries after read_seq that wake the agent, and mention it, hand off to it, or reply
+	// to one of its messages. 1,000 = that many or more.
+	AddressedCount int32 `protobuf:"varint,4,opt,name=addressed_count,json=addressedCount,proto3" json:"addressed_count,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ThreadUnread) Reset() {
 	*x = ThreadUnread{}
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[15]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +1605,7 @@ func (x *ThreadUnread) String() string {
 func (*ThreadUnread) ProtoMessage() {}
 
 func (x *ThreadUnread) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[15]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +1618,7 @@ func (x *ThreadUnread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThreadUnread.ProtoReflect.Descriptor instead.
 func (*ThreadUnread) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{15}
+	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ThreadUnread) GetThread() string {
@@ -1480,6 +1642,13 @@ func (x *ThreadUnread) GetReadSeq() int64 {
 	return 0
 }
 
+func (x *ThreadUnread) GetAddressedCount() int32 {
+	if x != nil {
+		return x.AddressedCount
+	}
+	return 0
+}
+
 // Selects messages of a thread: those with after_seq < seq < before_seq.
 type ListMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1498,14 +1667,24 @@ type ListMessagesRequest struct {
 	// thread, set neither bound.
 	Newest bool `protobuf:"varint,6,opt,name=newest,proto3" json:"newest,omitempty"`
 	// The epoch of after_seq and before_seq. Empty = not checked.
-	Epoch         string `protobuf:"bytes,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Epoch string `protobuf:"bytes,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Return attachments without their bytes: with filename, media_type, size, and url if they have
+	// one.
+	OmitAttachmentData bool `protobuf:"varint,8,opt,name=omit_attachment_data,json=omitAttachmentData,proto3" json:"omit_attachment_data,omitempty"`
+	// Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+	// most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+	// tells the whole length. 0 = no limit.
+	MaxContentBytes int64 `protobuf:"varint,9,opt,name=max_content_bytes,json=maxContentBytes,proto3" json:"max_content_bytes,omitempty"`
+	// End the page before the message that would bring it above this many bytes, serialised as they
+	// are returned. One message is always returned. 0 = no limit.
+	MaxBytes      int64 `protobuf:"varint,10,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[16]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1696,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[16]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1709,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{16}
+	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListMessagesRequest) GetThread() string {
@@ -1582,6 +1761,27 @@ func (x *ListMessagesRequest) GetEpoch() string {
 	return ""
 }
 
+func (x *ListMessagesRequest) GetOmitAttachmentData() bool {
+	if x != nil {
+		return x.OmitAttachmentData
+	}
+	return false
+}
+
+func (x *ListMessagesRequest) GetMaxContentBytes() int64 {
+	if x != nil {
+		return x.MaxContentBytes
+	}
+	return 0
+}
+
+func (x *ListMessagesRequest) GetMaxBytes() int64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
 // A page of a thread.
 type ListMessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1608,7 +1808,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[17]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +1820,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[17]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +1833,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{17}
+	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListMessagesResponse) GetMessages() []*Message {
@@ -1691,14 +1891,21 @@ type GetMessageRequest struct {
 	// The thread. Required.
 	Thread string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
 	// The message's seq, 1 or greater. Required.
-	Seq           int64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Seq int64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	// Return attachments without their bytes: with filename, media_type, size, and url if they have
+	// one.
+	OmitAttachmentData bool `protobuf:"varint,3,opt,name=omit_attachment_data,json=omitAttachmentData,proto3" json:"omit_attachment_data,omitempty"`
+	// Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+	// most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+	// tells the whole length. 0 = no limit.
+	MaxContentBytes int64 `protobuf:"varint,4,opt,name=max_content_bytes,json=maxContentBytes,proto3" json:"max_content_bytes,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *GetMessageRequest) Reset() {
 	*x = GetMessageRequest{}
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[18]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1710,7 +1917,7 @@ func (x *GetMessageRequest) String() string {
 func (*GetMessageRequest) ProtoMessage() {}
 
 func (x *GetMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[18]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1723,7 +1930,7 @@ func (x *GetMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMessageRequest.ProtoReflect.Descriptor instead.
 func (*GetMessageRequest) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{18}
+	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetMessageRequest) GetThread() string {
@@ -1740,6 +1947,20 @@ func (x *GetMessageRequest) GetSeq() int64 {
 	return 0
 }
 
+func (x *GetMessageRequest) GetOmitAttachmentData() bool {
+	if x != nil {
+		return x.OmitAttachmentData
+	}
+	return false
+}
+
+func (x *GetMessageRequest) GetMaxContentBytes() int64 {
+	if x != nil {
+		return x.MaxContentBytes
+	}
+	return 0
+}
+
 // One message.
 type GetMessageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1751,7 +1972,7 @@ type GetMessageResponse struct {
 
 func (x *GetMessageResponse) Reset() {
 	*x = GetMessageResponse{}
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[19]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1763,7 +1984,7 @@ func (x *GetMessageResponse) String() string {
 func (*GetMessageResponse) ProtoMessage() {}
 
 func (x *GetMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[19]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1776,7 +1997,7 @@ func (x *GetMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMessageResponse.ProtoReflect.Descriptor instead.
 func (*GetMessageResponse) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{19}
+	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetMessageResponse) GetMessage() *Message {
@@ -1795,7 +2016,7 @@ type GetServerInfoRequest struct {
 
 func (x *GetServerInfoRequest) Reset() {
 	*x = GetServerInfoRequest{}
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[20]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1807,7 +2028,7 @@ func (x *GetServerInfoRequest) String() string {
 func (*GetServerInfoRequest) ProtoMessage() {}
 
 func (x *GetServerInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[20]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1820,7 +2041,7 @@ func (x *GetServerInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetServerInfoRequest) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{20}
+	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{21}
 }
 
 // A server, and the caller as the server sees it.
@@ -1849,14 +2070,20 @@ type GetServerInfoResponse struct {
 	// default.
 	WorkingTimeout *durationpb.Duration `protobuf:"bytes,11,opt,name=working_timeout,json=workingTimeout,proto3" json:"working_timeout,omitempty"`
 	// The current time on the server's clock.
-	ServerTime    *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=server_time,json=serverTime,proto3" json:"server_time,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ServerTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=server_time,json=serverTime,proto3" json:"server_time,omitempty"`
+	// `owners` or `everyone`: who may change, close and delete a thread; see UpdateThread.
+	ThreadRights string `protobuf:"bytes,13,opt,name=thread_rights,json=threadRights,proto3" json:"thread_rights,omitempty"`
+	// The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads.
+	ThreadPrefixes []string `protobuf:"bytes,14,rep,name=thread_prefixes,json=threadPrefixes,proto3" json:"thread_prefixes,omitempty"`
+	// When the caller's token expires. Unset = never.
+	TokenExpireTime *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=token_expire_time,json=tokenExpireTime,proto3" json:"token_expire_time,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *GetServerInfoResponse) Reset() {
 	*x = GetServerInfoResponse{}
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[21]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1868,7 +2095,7 @@ func (x *GetServerInfoResponse) String() string {
 func (*GetServerInfoResponse) ProtoMessage() {}
 
 func (x *GetServerInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[21]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1881,7 +2108,7 @@ func (x *GetServerInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetServerInfoResponse) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{21}
+	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetServerInfoResponse) GetVersion() string {
@@ -1961,6 +2188,27 @@ func (x *GetServerInfoResponse) GetServerTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *GetServerInfoResponse) GetThreadRights() string {
+	if x != nil {
+		return x.ThreadRights
+	}
+	return ""
+}
+
+func (x *GetServerInfoResponse) GetThreadPrefixes() []string {
+	if x != nil {
+		return x.ThreadPrefixes
+	}
+	return nil
+}
+
+func (x *GetServerInfoResponse) GetTokenExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TokenExpireTime
+	}
+	return nil
+}
+
 // Limits of a server that its clients may reach.
 type ServerLimits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1991,13 +2239,25 @@ type ServerLimits struct {
 	// How long the request of a call may take to arrive once the server begins to read it. Does not
 	// apply to the requests of a PostMessages stream.
 	RequestTimeout *durationpb.Duration `protobuf:"bytes,11,opt,name=request_timeout,json=requestTimeout,proto3" json:"request_timeout,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Maximum number of posts a minute of one agent (or one connection without a token), and to one
+	// thread: so many at once, and as many again, evenly, over each minute. Further ones are refused
+	// with RATE_LIMITED. In a PostMessages stream, later posts may be accepted when an earlier one was
+	// refused: to keep the order, send a batch only after the results of the one before. Operators
+	// are exempt. 0 = no limit.
+	PostsPerMinute int32 `protobuf:"varint,12,opt,name=posts_per_minute,json=postsPerMinute,proto3" json:"posts_per_minute,omitempty"`
+	// Maximum number of threads that one caller may create on this server: so many at once, and as
+	// many again, evenly, over each day. All anonymous callers together are one caller; operators are
+	// exempt. 0 = no limit.
+	ThreadsPerCaller int32 `protobuf:"varint,13,opt,name=threads_per_caller,json=threadsPerCaller,proto3" json:"threads_per_caller,omitempty"`
+	// Maximum number of agents that one caller may register, counted in the same way. 0 = no limit.
+	AgentsPerCaller int32 `protobuf:"varint,14,opt,name=agents_per_caller,json=agentsPerCaller,proto3" json:"agents_per_caller,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ServerLimits) Reset() {
 	*x = ServerLimits{}
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[22]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2009,7 +2269,7 @@ func (x *ServerLimits) String() string {
 func (*ServerLimits) ProtoMessage() {}
 
 func (x *ServerLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[22]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2022,7 +2282,7 @@ func (x *ServerLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerLimits.ProtoReflect.Descriptor instead.
 func (*ServerLimits) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{22}
+	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ServerLimits) GetMaxContentBytes() int32 {
@@ -2102,11 +2362,32 @@ func (x *ServerLimits) GetRequestTimeout() *durationpb.Duration {
 	return nil
 }
 
+func (x *ServerLimits) GetPostsPerMinute() int32 {
+	if x != nil {
+		return x.PostsPerMinute
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetThreadsPerCaller() int32 {
+	if x != nil {
+		return x.ThreadsPerCaller
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetAgentsPerCaller() int32 {
+	if x != nil {
+		return x.AgentsPerCaller
+	}
+	return 0
+}
+
 var File_threadbus_v1_bus_service_proto protoreflect.FileDescriptor
 
 const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ethreadbus/v1/bus_service.proto\x12\fthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x18threadbus/v1/agent.proto\x1a\x1athreadbus/v1/message.proto\x1a\x19threadbus/v1/thread.proto\"\xab\x05\n" +
+	"\x1ethreadbus/v1/bus_service.proto\x12\fthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x18threadbus/v1/agent.proto\x1a\x1athreadbus/v1/message.proto\x1a\x19threadbus/v1/thread.proto\"\xd5\x05\n" +
 	"\x12PostMessageRequest\x12\x16\n" +
 	"\x06thread\x18\x01 \x01(\tR\x06thread\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\tR\acontent\x12\x1d\n" +
@@ -2127,7 +2408,8 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\aedit_of\x18\r \x01(\x03R\x06editOf\x12\x14\n" +
 	"\x05epoch\x18\x0e \x01(\tR\x05epoch\x12 \n" +
 	"\fon_behalf_of\x18\x0f \x01(\tR\n" +
-	"onBehalfOf\x1a9\n" +
+	"onBehalfOf\x12(\n" +
+	"\x05wakes\x18\x10 \x01(\x0e2\x12.threadbus.v1.WakeR\x05wakes\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x14\n" +
@@ -2152,7 +2434,7 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"PostResult\x12?\n" +
 	"\bresponse\x18\x01 \x01(\v2!.threadbus.v1.PostMessageResponseH\x00R\bresponse\x12,\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusH\x00R\x06statusB\b\n" +
-	"\x06result\"\xf3\x02\n" +
+	"\x06result\"\xb1\x04\n" +
 	"\x13WaitMessagesRequest\x12.\n" +
 	"\athreads\x18\x01 \x03(\v2\x14.threadbus.v1.CursorR\athreads\x123\n" +
 	"\x06filter\x18\x02 \x01(\v2\x1b.threadbus.v1.MessageFilterR\x06filter\x12!\n" +
@@ -2160,7 +2442,13 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\bmax_wait\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\amaxWait\x12H\n" +
 	"\x12keepalive_interval\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x11keepaliveInterval\x12!\n" +
 	"\fmin_messages\x18\x06 \x01(\x05R\vminMessages\x121\n" +
-	"\x14include_participants\x18\a \x01(\bR\x13includeParticipants\"\xb9\x03\n" +
+	"\x14include_participants\x18\a \x01(\bR\x13includeParticipants\x120\n" +
+	"\x14omit_attachment_data\x18\b \x01(\bR\x12omitAttachmentData\x12*\n" +
+	"\x11max_content_bytes\x18\t \x01(\x03R\x0fmaxContentBytes\x12\x1b\n" +
+	"\tmax_bytes\x18\n" +
+	" \x01(\x03R\bmaxBytes\x12$\n" +
+	"\x0eall_my_threads\x18\v \x01(\bR\fallMyThreads\x12\x1b\n" +
+	"\tcount_all\x18\f \x01(\bR\bcountAll\"\xc2\x04\n" +
 	"\x14WaitMessagesResponse\x125\n" +
 	"\astarted\x18\x01 \x01(\v2\x19.threadbus.v1.WaitStartedH\x00R\astarted\x128\n" +
 	"\bmessages\x18\x02 \x01(\v2\x1a.threadbus.v1.MessageBatchH\x00R\bmessages\x12;\n" +
@@ -2168,7 +2456,9 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\tkeepalive\x18\x04 \x01(\v2\x1b.threadbus.v1.WaitKeepaliveH\x00R\tkeepalive\x122\n" +
 	"\x06resync\x18\x05 \x01(\v2\x18.threadbus.v1.WaitResyncH\x00R\x06resync\x122\n" +
 	"\x06ending\x18\x06 \x01(\v2\x18.threadbus.v1.WaitEndingH\x00R\x06ending\x12E\n" +
-	"\fparticipants\x18\a \x01(\v2\x1f.threadbus.v1.ParticipantUpdateH\x00R\fparticipantsB\a\n" +
+	"\fparticipants\x18\a \x01(\v2\x1f.threadbus.v1.ParticipantUpdateH\x00R\fparticipants\x12A\n" +
+	"\fthread_added\x18\b \x01(\v2\x1c.threadbus.v1.ThreadPositionH\x00R\vthreadAdded\x12D\n" +
+	"\x0ethread_removed\x18\t \x01(\v2\x1b.threadbus.v1.ThreadRemovedH\x00R\rthreadRemovedB\a\n" +
 	"\x05frame\"\x8f\x01\n" +
 	"\vWaitStarted\x126\n" +
 	"\athreads\x18\x01 \x03(\v2\x1c.threadbus.v1.ThreadPositionR\athreads\x12H\n" +
@@ -2186,13 +2476,13 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13REASON_CURSOR_AHEAD\x10\x02\x12\x18\n" +
-	"\x14REASON_EPOCH_CHANGED\x10\x03\"\x88\x03\n" +
+	"\x14REASON_EPOCH_CHANGED\x10\x03\"\x9e\x03\n" +
 	"\n" +
 	"WaitEnding\x127\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x1f.threadbus.v1.WaitEnding.ReasonR\x06reason\x12:\n" +
 	"\vretry_delay\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"retryDelay\x126\n" +
-	"\athreads\x18\x03 \x03(\v2\x1c.threadbus.v1.ThreadPositionR\athreads\"\xcc\x01\n" +
+	"\athreads\x18\x03 \x03(\v2\x1c.threadbus.v1.ThreadPositionR\athreads\"\xe2\x01\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13REASON_MAX_MESSAGES\x10\x01\x12\x17\n" +
@@ -2201,7 +2491,10 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\x0fREASON_DEADLINE\x10\x04\x12\x13\n" +
 	"\x0fREASON_DRAINING\x10\x05\x12\x19\n" +
 	"\x15REASON_THREADS_CLOSED\x10\a\x12\x18\n" +
-	"\x14REASON_SESSION_ENDED\x10\b\"\x04\b\x06\x10\x06\"~\n" +
+	"\x14REASON_SESSION_ENDED\x10\b\x12\x14\n" +
+	"\x10REASON_MAX_BYTES\x10\t\"\x04\b\x06\x10\x06\"'\n" +
+	"\rThreadRemoved\x12\x16\n" +
+	"\x06thread\x18\x01 \x01(\tR\x06thread\"~\n" +
 	"\x11ParticipantUpdate\x12\x16\n" +
 	"\x06thread\x18\x01 \x01(\tR\x06thread\x12=\n" +
 	"\fparticipants\x18\x02 \x03(\v2\x19.threadbus.v1.ParticipantR\fparticipants\x12\x12\n" +
@@ -2217,11 +2510,12 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\ragent_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\fagentTimeout\x12;\n" +
 	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x122\n" +
-	"\x06unread\x18\x05 \x03(\v2\x1a.threadbus.v1.ThreadUnreadR\x06unreadJ\x04\b\x04\x10\x05\"\\\n" +
+	"\x06unread\x18\x05 \x03(\v2\x1a.threadbus.v1.ThreadUnreadR\x06unreadJ\x04\b\x04\x10\x05\"\x85\x01\n" +
 	"\fThreadUnread\x12\x16\n" +
 	"\x06thread\x18\x01 \x01(\tR\x06thread\x12\x19\n" +
 	"\bhead_seq\x18\x02 \x01(\x03R\aheadSeq\x12\x19\n" +
-	"\bread_seq\x18\x03 \x01(\x03R\areadSeq\"\xe2\x01\n" +
+	"\bread_seq\x18\x03 \x01(\x03R\areadSeq\x12'\n" +
+	"\x0faddressed_count\x18\x04 \x01(\x05R\x0eaddressedCount\"\xdd\x02\n" +
 	"\x13ListMessagesRequest\x12\x16\n" +
 	"\x06thread\x18\x01 \x01(\tR\x06thread\x12\x1b\n" +
 	"\tafter_seq\x18\x02 \x01(\x03R\bafterSeq\x12\x1d\n" +
@@ -2230,7 +2524,11 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\x05limit\x18\x04 \x01(\x05R\x05limit\x123\n" +
 	"\x06filter\x18\x05 \x01(\v2\x1b.threadbus.v1.MessageFilterR\x06filter\x12\x16\n" +
 	"\x06newest\x18\x06 \x01(\bR\x06newest\x12\x14\n" +
-	"\x05epoch\x18\a \x01(\tR\x05epoch\"\x80\x02\n" +
+	"\x05epoch\x18\a \x01(\tR\x05epoch\x120\n" +
+	"\x14omit_attachment_data\x18\b \x01(\bR\x12omitAttachmentData\x12*\n" +
+	"\x11max_content_bytes\x18\t \x01(\x03R\x0fmaxContentBytes\x12\x1b\n" +
+	"\tmax_bytes\x18\n" +
+	" \x01(\x03R\bmaxBytes\"\x80\x02\n" +
 	"\x14ListMessagesResponse\x121\n" +
 	"\bmessages\x18\x01 \x03(\v2\x15.threadbus.v1.MessageR\bmessages\x12\x19\n" +
 	"\bhead_seq\x18\x02 \x01(\x03R\aheadSeq\x12\x1b\n" +
@@ -2238,13 +2536,15 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\x0enext_after_seq\x18\x04 \x01(\x03R\fnextAfterSeq\x12\x19\n" +
 	"\bhas_more\x18\x05 \x01(\bR\ahasMore\x12&\n" +
 	"\x0fnext_before_seq\x18\x06 \x01(\x03R\rnextBeforeSeq\x12\x14\n" +
-	"\x05epoch\x18\a \x01(\tR\x05epoch\"=\n" +
+	"\x05epoch\x18\a \x01(\tR\x05epoch\"\x9b\x01\n" +
 	"\x11GetMessageRequest\x12\x16\n" +
 	"\x06thread\x18\x01 \x01(\tR\x06thread\x12\x10\n" +
-	"\x03seq\x18\x02 \x01(\x03R\x03seq\"E\n" +
+	"\x03seq\x18\x02 \x01(\x03R\x03seq\x120\n" +
+	"\x14omit_attachment_data\x18\x03 \x01(\bR\x12omitAttachmentData\x12*\n" +
+	"\x11max_content_bytes\x18\x04 \x01(\x03R\x0fmaxContentBytes\"E\n" +
 	"\x12GetMessageResponse\x12/\n" +
 	"\amessage\x18\x01 \x01(\v2\x15.threadbus.v1.MessageR\amessage\"\x16\n" +
-	"\x14GetServerInfoRequest\"\xee\x03\n" +
+	"\x14GetServerInfoRequest\"\x84\x05\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\tR\x05epoch\x12\x1e\n" +
@@ -2260,7 +2560,10 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	" \x01(\v2\x19.google.protobuf.DurationR\fagentTimeout\x12B\n" +
 	"\x0fworking_timeout\x18\v \x01(\v2\x19.google.protobuf.DurationR\x0eworkingTimeout\x12;\n" +
 	"\vserver_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"serverTimeJ\x04\b\a\x10\b\"\xff\x03\n" +
+	"serverTime\x12#\n" +
+	"\rthread_rights\x18\r \x01(\tR\fthreadRights\x12'\n" +
+	"\x0fthread_prefixes\x18\x0e \x03(\tR\x0ethreadPrefixes\x12F\n" +
+	"\x11token_expire_time\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x0ftokenExpireTimeJ\x04\b\a\x10\b\"\x83\x05\n" +
 	"\fServerLimits\x12*\n" +
 	"\x11max_content_bytes\x18\x01 \x01(\x05R\x0fmaxContentBytes\x12*\n" +
 	"\x11max_message_bytes\x18\x02 \x01(\x05R\x0fmaxMessageBytes\x12&\n" +
@@ -2274,7 +2577,10 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\x0fmax_frame_bytes\x18\t \x01(\x03R\rmaxFrameBytes\x12.\n" +
 	"\x13max_anonymous_waits\x18\n" +
 	" \x01(\x05R\x11maxAnonymousWaits\x12B\n" +
-	"\x0frequest_timeout\x18\v \x01(\v2\x19.google.protobuf.DurationR\x0erequestTimeout2\xfd\x04\n" +
+	"\x0frequest_timeout\x18\v \x01(\v2\x19.google.protobuf.DurationR\x0erequestTimeout\x12(\n" +
+	"\x10posts_per_minute\x18\f \x01(\x05R\x0epostsPerMinute\x12,\n" +
+	"\x12threads_per_caller\x18\r \x01(\x05R\x10threadsPerCaller\x12*\n" +
+	"\x11agents_per_caller\x18\x0e \x01(\x05R\x0fagentsPerCaller2\xfd\x04\n" +
 	"\n" +
 	"BusService\x12R\n" +
 	"\vPostMessage\x12 .threadbus.v1.PostMessageRequest\x1a!.threadbus.v1.PostMessageResponse\x12Y\n" +
@@ -2300,7 +2606,7 @@ func file_threadbus_v1_bus_service_proto_rawDescGZIP() []byte {
 }
 
 var file_threadbus_v1_bus_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_threadbus_v1_bus_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_threadbus_v1_bus_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_threadbus_v1_bus_service_proto_goTypes = []any{
 	(WaitResync_Reason)(0),        // 0: threadbus.v1.WaitResync.Reason
 	(WaitEnding_Reason)(0),        // 1: threadbus.v1.WaitEnding.Reason
@@ -2316,99 +2622,105 @@ var file_threadbus_v1_bus_service_proto_goTypes = []any{
 	(*WaitKeepalive)(nil),         // 11: threadbus.v1.WaitKeepalive
 	(*WaitResync)(nil),            // 12: threadbus.v1.WaitResync
 	(*WaitEnding)(nil),            // 13: threadbus.v1.WaitEnding
-	(*ParticipantUpdate)(nil),     // 14: threadbus.v1.ParticipantUpdate
-	(*HeartbeatRequest)(nil),      // 15: threadbus.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),     // 16: threadbus.v1.HeartbeatResponse
-	(*ThreadUnread)(nil),          // 17: threadbus.v1.ThreadUnread
-	(*ListMessagesRequest)(nil),   // 18: threadbus.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),  // 19: threadbus.v1.ListMessagesResponse
-	(*GetMessageRequest)(nil),     // 20: threadbus.v1.GetMessageRequest
-	(*GetMessageResponse)(nil),    // 21: threadbus.v1.GetMessageResponse
-	(*GetServerInfoRequest)(nil),  // 22: threadbus.v1.GetServerInfoRequest
-	(*GetServerInfoResponse)(nil), // 23: threadbus.v1.GetServerInfoResponse
-	(*ServerLimits)(nil),          // 24: threadbus.v1.ServerLimits
-	nil,                           // 25: threadbus.v1.PostMessageRequest.LabelsEntry
-	(Priority)(0),                 // 26: threadbus.v1.Priority
-	(*Attachment)(nil),            // 27: threadbus.v1.Attachment
-	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
-	(*Participant)(nil),           // 29: threadbus.v1.Participant
-	(*status.Status)(nil),         // 30: google.rpc.Status
-	(*Cursor)(nil),                // 31: threadbus.v1.Cursor
-	(*MessageFilter)(nil),         // 32: threadbus.v1.MessageFilter
-	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
-	(*ThreadPosition)(nil),        // 34: threadbus.v1.ThreadPosition
-	(*Message)(nil),               // 35: threadbus.v1.Message
-	(Presence)(0),                 // 36: threadbus.v1.Presence
+	(*ThreadRemoved)(nil),         // 14: threadbus.v1.ThreadRemoved
+	(*ParticipantUpdate)(nil),     // 15: threadbus.v1.ParticipantUpdate
+	(*HeartbeatRequest)(nil),      // 16: threadbus.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil),     // 17: threadbus.v1.HeartbeatResponse
+	(*ThreadUnread)(nil),          // 18: threadbus.v1.ThreadUnread
+	(*ListMessagesRequest)(nil),   // 19: threadbus.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),  // 20: threadbus.v1.ListMessagesResponse
+	(*GetMessageRequest)(nil),     // 21: threadbus.v1.GetMessageRequest
+	(*GetMessageResponse)(nil),    // 22: threadbus.v1.GetMessageResponse
+	(*GetServerInfoRequest)(nil),  // 23: threadbus.v1.GetServerInfoRequest
+	(*GetServerInfoResponse)(nil), // 24: threadbus.v1.GetServerInfoResponse
+	(*ServerLimits)(nil),          // 25: threadbus.v1.ServerLimits
+	nil,                           // 26: threadbus.v1.PostMessageRequest.LabelsEntry
+	(Priority)(0),                 // 27: threadbus.v1.Priority
+	(*Attachment)(nil),            // 28: threadbus.v1.Attachment
+	(Wake)(0),                     // 29: threadbus.v1.Wake
+	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
+	(*Participant)(nil),           // 31: threadbus.v1.Participant
+	(*status.Status)(nil),         // 32: google.rpc.Status
+	(*Cursor)(nil),                // 33: threadbus.v1.Cursor
+	(*MessageFilter)(nil),         // 34: threadbus.v1.MessageFilter
+	(*durationpb.Duration)(nil),   // 35: google.protobuf.Duration
+	(*ThreadPosition)(nil),        // 36: threadbus.v1.ThreadPosition
+	(*Message)(nil),               // 37: threadbus.v1.Message
+	(Presence)(0),                 // 38: threadbus.v1.Presence
 }
 var file_threadbus_v1_bus_service_proto_depIdxs = []int32{
-	26, // 0: threadbus.v1.PostMessageRequest.priority:type_name -> threadbus.v1.Priority
-	25, // 1: threadbus.v1.PostMessageRequest.labels:type_name -> threadbus.v1.PostMessageRequest.LabelsEntry
-	27, // 2: threadbus.v1.PostMessageRequest.attachments:type_name -> threadbus.v1.Attachment
-	28, // 3: threadbus.v1.PostMessageResponse.create_time:type_name -> google.protobuf.Timestamp
-	29, // 4: threadbus.v1.PostMessageResponse.recipients:type_name -> threadbus.v1.Participant
-	2,  // 5: threadbus.v1.PostMessagesRequest.posts:type_name -> threadbus.v1.PostMessageRequest
-	6,  // 6: threadbus.v1.PostMessagesResponse.results:type_name -> threadbus.v1.PostResult
-	3,  // 7: threadbus.v1.PostResult.response:type_name -> threadbus.v1.PostMessageResponse
-	30, // 8: threadbus.v1.PostResult.status:type_name -> google.rpc.Status
-	31, // 9: threadbus.v1.WaitMessagesRequest.threads:type_name -> threadbus.v1.Cursor
-	32, // 10: threadbus.v1.WaitMessagesRequest.filter:type_name -> threadbus.v1.MessageFilter
-	33, // 11: threadbus.v1.WaitMessagesRequest.max_wait:type_name -> google.protobuf.Duration
-	33, // 12: threadbus.v1.WaitMessagesRequest.keepalive_interval:type_name -> google.protobuf.Duration
-	9,  // 13: threadbus.v1.WaitMessagesResponse.started:type_name -> threadbus.v1.WaitStarted
-	10, // 14: threadbus.v1.WaitMessagesResponse.messages:type_name -> threadbus.v1.MessageBatch
-	34, // 15: threadbus.v1.WaitMessagesResponse.caught_up:type_name -> threadbus.v1.ThreadPosition
-	11, // 16: threadbus.v1.WaitMessagesResponse.keepalive:type_name -> threadbus.v1.WaitKeepalive
-	12, // 17: threadbus.v1.WaitMessagesResponse.resync:type_name -> threadbus.v1.WaitResync
-	13, // 18: threadbus.v1.WaitMessagesResponse.ending:type_name -> threadbus.v1.WaitEnding
-	14, // 19: threadbus.v1.WaitMessagesResponse.participants:type_name -> threadbus.v1.ParticipantUpdate
-	34, // 20: threadbus.v1.WaitStarted.threads:type_name -> threadbus.v1.ThreadPosition
-	33, // 21: threadbus.v1.WaitStarted.keepalive_interval:type_name -> google.protobuf.Duration
-	31, // 22: threadbus.v1.MessageBatch.cursor:type_name -> threadbus.v1.Cursor
-	35, // 23: threadbus.v1.MessageBatch.messages:type_name -> threadbus.v1.Message
-	34, // 24: threadbus.v1.WaitKeepalive.threads:type_name -> threadbus.v1.ThreadPosition
-	0,  // 25: threadbus.v1.WaitResync.reason:type_name -> threadbus.v1.WaitResync.Reason
-	34, // 26: threadbus.v1.WaitResync.position:type_name -> threadbus.v1.ThreadPosition
-	31, // 27: threadbus.v1.WaitResync.requested:type_name -> threadbus.v1.Cursor
-	1,  // 28: threadbus.v1.WaitEnding.reason:type_name -> threadbus.v1.WaitEnding.Reason
-	33, // 29: threadbus.v1.WaitEnding.retry_delay:type_name -> google.protobuf.Duration
-	34, // 30: threadbus.v1.WaitEnding.threads:type_name -> threadbus.v1.ThreadPosition
-	29, // 31: threadbus.v1.ParticipantUpdate.participants:type_name -> threadbus.v1.Participant
-	36, // 32: threadbus.v1.HeartbeatRequest.state:type_name -> threadbus.v1.Presence
-	31, // 33: threadbus.v1.HeartbeatRequest.read_cursors:type_name -> threadbus.v1.Cursor
-	33, // 34: threadbus.v1.HeartbeatRequest.lease:type_name -> google.protobuf.Duration
-	33, // 35: threadbus.v1.HeartbeatResponse.heartbeat_interval:type_name -> google.protobuf.Duration
-	33, // 36: threadbus.v1.HeartbeatResponse.agent_timeout:type_name -> google.protobuf.Duration
-	28, // 37: threadbus.v1.HeartbeatResponse.expire_time:type_name -> google.protobuf.Timestamp
-	17, // 38: threadbus.v1.HeartbeatResponse.unread:type_name -> threadbus.v1.ThreadUnread
-	32, // 39: threadbus.v1.ListMessagesRequest.filter:type_name -> threadbus.v1.MessageFilter
-	35, // 40: threadbus.v1.ListMessagesResponse.messages:type_name -> threadbus.v1.Message
-	35, // 41: threadbus.v1.GetMessageResponse.message:type_name -> threadbus.v1.Message
-	24, // 42: threadbus.v1.GetServerInfoResponse.limits:type_name -> threadbus.v1.ServerLimits
-	33, // 43: threadbus.v1.GetServerInfoResponse.heartbeat_interval:type_name -> google.protobuf.Duration
-	33, // 44: threadbus.v1.GetServerInfoResponse.agent_timeout:type_name -> google.protobuf.Duration
-	33, // 45: threadbus.v1.GetServerInfoResponse.working_timeout:type_name -> google.protobuf.Duration
-	28, // 46: threadbus.v1.GetServerInfoResponse.server_time:type_name -> google.protobuf.Timestamp
-	33, // 47: threadbus.v1.ServerLimits.max_lease:type_name -> google.protobuf.Duration
-	33, // 48: threadbus.v1.ServerLimits.request_timeout:type_name -> google.protobuf.Duration
-	2,  // 49: threadbus.v1.BusService.PostMessage:input_type -> threadbus.v1.PostMessageRequest
-	4,  // 50: threadbus.v1.BusService.PostMessages:input_type -> threadbus.v1.PostMessagesRequest
-	7,  // 51: threadbus.v1.BusService.WaitMessages:input_type -> threadbus.v1.WaitMessagesRequest
-	15, // 52: threadbus.v1.BusService.Heartbeat:input_type -> threadbus.v1.HeartbeatRequest
-	18, // 53: threadbus.v1.BusService.ListMessages:input_type -> threadbus.v1.ListMessagesRequest
-	20, // 54: threadbus.v1.BusService.GetMessage:input_type -> threadbus.v1.GetMessageRequest
-	22, // 55: threadbus.v1.BusService.GetServerInfo:input_type -> threadbus.v1.GetServerInfoRequest
-	3,  // 56: threadbus.v1.BusService.PostMessage:output_type -> threadbus.v1.PostMessageResponse
-	5,  // 57: threadbus.v1.BusService.PostMessages:output_type -> threadbus.v1.PostMessagesResponse
-	8,  // 58: threadbus.v1.BusService.WaitMessages:output_type -> threadbus.v1.WaitMessagesResponse
-	16, // 59: threadbus.v1.BusService.Heartbeat:output_type -> threadbus.v1.HeartbeatResponse
-	19, // 60: threadbus.v1.BusService.ListMessages:output_type -> threadbus.v1.ListMessagesResponse
-	21, // 61: threadbus.v1.BusService.GetMessage:output_type -> threadbus.v1.GetMessageResponse
-	23, // 62: threadbus.v1.BusService.GetServerInfo:output_type -> threadbus.v1.GetServerInfoResponse
-	56, // [56:63] is the sub-list for method output_type
-	49, // [49:56] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	27, // 0: threadbus.v1.PostMessageRequest.priority:type_name -> threadbus.v1.Priority
+	26, // 1: threadbus.v1.PostMessageRequest.labels:type_name -> threadbus.v1.PostMessageRequest.LabelsEntry
+	28, // 2: threadbus.v1.PostMessageRequest.attachments:type_name -> threadbus.v1.Attachment
+	29, // 3: threadbus.v1.PostMessageRequest.wakes:type_name -> threadbus.v1.Wake
+	30, // 4: threadbus.v1.PostMessageResponse.create_time:type_name -> google.protobuf.Timestamp
+	31, // 5: threadbus.v1.PostMessageResponse.recipients:type_name -> threadbus.v1.Participant
+	2,  // 6: threadbus.v1.PostMessagesRequest.posts:type_name -> threadbus.v1.PostMessageRequest
+	6,  // 7: threadbus.v1.PostMessagesResponse.results:type_name -> threadbus.v1.PostResult
+	3,  // 8: threadbus.v1.PostResult.response:type_name -> threadbus.v1.PostMessageResponse
+	32, // 9: threadbus.v1.PostResult.status:type_name -> google.rpc.Status
+	33, // 10: threadbus.v1.WaitMessagesRequest.threads:type_name -> threadbus.v1.Cursor
+	34, // 11: threadbus.v1.WaitMessagesRequest.filter:type_name -> threadbus.v1.MessageFilter
+	35, // 12: threadbus.v1.WaitMessagesRequest.max_wait:type_name -> google.protobuf.Duration
+	35, // 13: threadbus.v1.WaitMessagesRequest.keepalive_interval:type_name -> google.protobuf.Duration
+	9,  // 14: threadbus.v1.WaitMessagesResponse.started:type_name -> threadbus.v1.WaitStarted
+	10, // 15: threadbus.v1.WaitMessagesResponse.messages:type_name -> threadbus.v1.MessageBatch
+	36, // 16: threadbus.v1.WaitMessagesResponse.caught_up:type_name -> threadbus.v1.ThreadPosition
+	11, // 17: threadbus.v1.WaitMessagesResponse.keepalive:type_name -> threadbus.v1.WaitKeepalive
+	12, // 18: threadbus.v1.WaitMessagesResponse.resync:type_name -> threadbus.v1.WaitResync
+	13, // 19: threadbus.v1.WaitMessagesResponse.ending:type_name -> threadbus.v1.WaitEnding
+	15, // 20: threadbus.v1.WaitMessagesResponse.participants:type_name -> threadbus.v1.ParticipantUpdate
+	36, // 21: threadbus.v1.WaitMessagesResponse.thread_added:type_name -> threadbus.v1.ThreadPosition
+	14, // 22: threadbus.v1.WaitMessagesResponse.thread_removed:type_name -> threadbus.v1.ThreadRemoved
+	36, // 23: threadbus.v1.WaitStarted.threads:type_name -> threadbus.v1.ThreadPosition
+	35, // 24: threadbus.v1.WaitStarted.keepalive_interval:type_name -> google.protobuf.Duration
+	33, // 25: threadbus.v1.MessageBatch.cursor:type_name -> threadbus.v1.Cursor
+	37, // 26: threadbus.v1.MessageBatch.messages:type_name -> threadbus.v1.Message
+	36, // 27: threadbus.v1.WaitKeepalive.threads:type_name -> threadbus.v1.ThreadPosition
+	0,  // 28: threadbus.v1.WaitResync.reason:type_name -> threadbus.v1.WaitResync.Reason
+	36, // 29: threadbus.v1.WaitResync.position:type_name -> threadbus.v1.ThreadPosition
+	33, // 30: threadbus.v1.WaitResync.requested:type_name -> threadbus.v1.Cursor
+	1,  // 31: threadbus.v1.WaitEnding.reason:type_name -> threadbus.v1.WaitEnding.Reason
+	35, // 32: threadbus.v1.WaitEnding.retry_delay:type_name -> google.protobuf.Duration
+	36, // 33: threadbus.v1.WaitEnding.threads:type_name -> threadbus.v1.ThreadPosition
+	31, // 34: threadbus.v1.ParticipantUpdate.participants:type_name -> threadbus.v1.Participant
+	38, // 35: threadbus.v1.HeartbeatRequest.state:type_name -> threadbus.v1.Presence
+	33, // 36: threadbus.v1.HeartbeatRequest.read_cursors:type_name -> threadbus.v1.Cursor
+	35, // 37: threadbus.v1.HeartbeatRequest.lease:type_name -> google.protobuf.Duration
+	35, // 38: threadbus.v1.HeartbeatResponse.heartbeat_interval:type_name -> google.protobuf.Duration
+	35, // 39: threadbus.v1.HeartbeatResponse.agent_timeout:type_name -> google.protobuf.Duration
+	30, // 40: threadbus.v1.HeartbeatResponse.expire_time:type_name -> google.protobuf.Timestamp
+	18, // 41: threadbus.v1.HeartbeatResponse.unread:type_name -> threadbus.v1.ThreadUnread
+	34, // 42: threadbus.v1.ListMessagesRequest.filter:type_name -> threadbus.v1.MessageFilter
+	37, // 43: threadbus.v1.ListMessagesResponse.messages:type_name -> threadbus.v1.Message
+	37, // 44: threadbus.v1.GetMessageResponse.message:type_name -> threadbus.v1.Message
+	25, // 45: threadbus.v1.GetServerInfoResponse.limits:type_name -> threadbus.v1.ServerLimits
+	35, // 46: threadbus.v1.GetServerInfoResponse.heartbeat_interval:type_name -> google.protobuf.Duration
+	35, // 47: threadbus.v1.GetServerInfoResponse.agent_timeout:type_name -> google.protobuf.Duration
+	35, // 48: threadbus.v1.GetServerInfoResponse.working_timeout:type_name -> google.protobuf.Duration
+	30, // 49: threadbus.v1.GetServerInfoResponse.server_time:type_name -> google.protobuf.Timestamp
+	30, // 50: threadbus.v1.GetServerInfoResponse.token_expire_time:type_name -> google.protobuf.Timestamp
+	35, // 51: threadbus.v1.ServerLimits.max_lease:type_name -> google.protobuf.Duration
+	35, // 52: threadbus.v1.ServerLimits.request_timeout:type_name -> google.protobuf.Duration
+	2,  // 53: threadbus.v1.BusService.PostMessage:input_type -> threadbus.v1.PostMessageRequest
+	4,  // 54: threadbus.v1.BusService.PostMessages:input_type -> threadbus.v1.PostMessagesRequest
+	7,  // 55: threadbus.v1.BusService.WaitMessages:input_type -> threadbus.v1.WaitMessagesRequest
+	16, // 56: threadbus.v1.BusService.Heartbeat:input_type -> threadbus.v1.HeartbeatRequest
+	19, // 57: threadbus.v1.BusService.ListMessages:input_type -> threadbus.v1.ListMessagesRequest
+	21, // 58: threadbus.v1.BusService.GetMessage:input_type -> threadbus.v1.GetMessageRequest
+	23, // 59: threadbus.v1.BusService.GetServerInfo:input_type -> threadbus.v1.GetServerInfoRequest
+	3,  // 60: threadbus.v1.BusService.PostMessage:output_type -> threadbus.v1.PostMessageResponse
+	5,  // 61: threadbus.v1.BusService.PostMessages:output_type -> threadbus.v1.PostMessagesResponse
+	8,  // 62: threadbus.v1.BusService.WaitMessages:output_type -> threadbus.v1.WaitMessagesResponse
+	17, // 63: threadbus.v1.BusService.Heartbeat:output_type -> threadbus.v1.HeartbeatResponse
+	20, // 64: threadbus.v1.BusService.ListMessages:output_type -> threadbus.v1.ListMessagesResponse
+	22, // 65: threadbus.v1.BusService.GetMessage:output_type -> threadbus.v1.GetMessageResponse
+	24, // 66: threadbus.v1.BusService.GetServerInfo:output_type -> threadbus.v1.GetServerInfoResponse
+	60, // [60:67] is the sub-list for method output_type
+	53, // [53:60] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_threadbus_v1_bus_service_proto_init() }
@@ -2432,6 +2744,8 @@ func file_threadbus_v1_bus_service_proto_init() {
 		(*WaitMessagesResponse_Resync)(nil),
 		(*WaitMessagesResponse_Ending)(nil),
 		(*WaitMessagesResponse_Participants)(nil),
+		(*WaitMessagesResponse_ThreadAdded)(nil),
+		(*WaitMessagesResponse_ThreadRemoved)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2439,7 +2753,7 @@ func file_threadbus_v1_bus_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_threadbus_v1_bus_service_proto_rawDesc), len(file_threadbus_v1_bus_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

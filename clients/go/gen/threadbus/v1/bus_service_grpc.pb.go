@@ -45,11 +45,12 @@ type BusServiceClient interface {
 	//   - ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
 	//   - ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
 	//     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
-	//   - INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+	//   - INVALID_ARGUMENT: MESSAGE_TOO_LARGE, CONTENT_BLOCKED.
 	//   - OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
 	//   - PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
 	//     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
-	//   - RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+	//   - RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
+	//     seqs left.
 	//
 	// Has no idempotency_level: it may be repeated only with a request_id.
 	PostMessage(ctx context.Context, in *PostMessageRequest, opts ...grpc.CallOption) (*PostMessageResponse, error)
@@ -76,8 +77,8 @@ type BusServiceClient interface {
 	//
 	// Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
 	WaitMessages(ctx context.Context, in *WaitMessagesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WaitMessagesResponse], error)
-	// Renews the caller's lease, records its state and what it has read, and returns the threads that
-	// it has not read to their heads. Records and renews nothing for anonymous callers.
+	// Renews the caller's lease, records its state and what it has read, and returns the threads in
+	// which it has not read what wakes it. Records and renews nothing for anonymous callers.
 	//
 	// Idempotent: state and lease are replaced, and read positions never decrease.
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error)
@@ -199,11 +200,12 @@ type BusServiceServer interface {
 	//   - ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
 	//   - ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
 	//     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
-	//   - INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+	//   - INVALID_ARGUMENT: MESSAGE_TOO_LARGE, CONTENT_BLOCKED.
 	//   - OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
 	//   - PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
 	//     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
-	//   - RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+	//   - RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
+	//     seqs left.
 	//
 	// Has no idempotency_level: it may be repeated only with a request_id.
 	PostMessage(context.Context, *PostMessageRequest) (*PostMessageResponse, error)
@@ -230,8 +232,8 @@ type BusServiceServer interface {
 	//
 	// Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
 	WaitMessages(*WaitMessagesRequest, grpc.ServerStreamingServer[WaitMessagesResponse]) error
-	// Renews the caller's lease, records its state and what it has read, and returns the threads that
-	// it has not read to their heads. Records and renews nothing for anonymous callers.
+	// Renews the caller's lease, records its state and what it has read, and returns the threads in
+	// which it has not read what wakes it. Records and renews nothing for anonymous callers.
 	//
 	// Idempotent: state and lease are replaced, and read positions never decrease.
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error)

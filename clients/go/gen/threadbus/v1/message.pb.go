@@ -160,6 +160,70 @@ func (Priority) EnumDescriptor() ([]byte, []int) {
 	return file_threadbus_v1_message_proto_rawDescGZIP(), []int{1}
 }
 
+// Whom an entry wakes: for whom it counts in min_messages of a wait and in HeartbeatResponse.unread,
+// and makes its reader WORKING. Nothing else depends on it: everybody gets every entry, in order. A
+// long poll that it does not end returns it with the next entry that does.
+type Wake int32
+
+const (
+	// In a request: ALL. In a message of an older server: ALL.
+	Wake_WAKE_UNSPECIFIED Wake = 0
+	// Everybody. The default.
+	Wake_WAKE_ALL Wake = 1
+	// Only those that it addresses: the agents in `mentions` and `handoff_to`, and the author of the
+	// message that it replies to. Never its sender, nor anonymous callers.
+	Wake_WAKE_ADDRESSED Wake = 2
+	// Only people. Set by the server, never by a caller: INVALID_ARGUMENT in a request.
+	Wake_WAKE_PEOPLE Wake = 3
+	// Nobody. THREAD entries wake nobody.
+	Wake_WAKE_NOBODY Wake = 4
+)
+
+// Enum value maps for Wake.
+var (
+	Wake_name = map[int32]string{
+		0: "WAKE_UNSPECIFIED",
+		1: "WAKE_ALL",
+		2: "WAKE_ADDRESSED",
+		3: "WAKE_PEOPLE",
+		4: "WAKE_NOBODY",
+	}
+	Wake_value = map[string]int32{
+		"WAKE_UNSPECIFIED": 0,
+		"WAKE_ALL":         1,
+		"WAKE_ADDRESSED":   2,
+		"WAKE_PEOPLE":      3,
+		"WAKE_NOBODY":      4,
+	}
+)
+
+func (x Wake) Enum() *Wake {
+	p := new(Wake)
+	*p = x
+	return p
+}
+
+func (x Wake) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Wake) Descriptor() protoreflect.EnumDescriptor {
+	return file_threadbus_v1_message_proto_enumTypes[2].Descriptor()
+}
+
+func (Wake) Type() protoreflect.EnumType {
+	return &file_threadbus_v1_message_proto_enumTypes[2]
+}
+
+func (x Wake) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Wake.Descriptor instead.
+func (Wake) EnumDescriptor() ([]byte, []int) {
+	return file_threadbus_v1_message_proto_rawDescGZIP(), []int{2}
+}
+
 // One entry of a thread's log. Immutable, except `edit_seq`.
 type Message struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -170,7 +234,7 @@ type Message struct {
 	// The agent that wrote it, identified by its token; `anonymous` for calls without a token.
 	Sender string `protobuf:"bytes,3,opt,name=sender,proto3" json:"sender,omitempty"`
 	// The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
-	// parse it.
+	// parse it. Cut off in a response to a request with max_content_bytes: see content_size.
 	Content string `protobuf:"bytes,4,opt,name=content,proto3" json:"content,omitempty"`
 	// When it was committed. Order messages by seq, not by time.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
@@ -201,7 +265,12 @@ type Message struct {
 	// EDIT is the current one. 0 = never edited.
 	EditSeq int64 `protobuf:"varint,17,opt,name=edit_seq,json=editSeq,proto3" json:"edit_seq,omitempty"`
 	// The operator that posted it on the sender's behalf. Empty = the sender posted it.
-	PostedBy      string `protobuf:"bytes,18,opt,name=posted_by,json=postedBy,proto3" json:"posted_by,omitempty"`
+	PostedBy string `protobuf:"bytes,18,opt,name=posted_by,json=postedBy,proto3" json:"posted_by,omitempty"`
+	// Bytes of the whole content in UTF-8. If `content` has fewer, it was cut off: GetMessage returns
+	// the rest. Set in every message that the server returns.
+	ContentSize int64 `protobuf:"varint,19,opt,name=content_size,json=contentSize,proto3" json:"content_size,omitempty"`
+	// Whom it wakes. UNSPECIFIED = ALL: an older server stored it.
+	Wakes         Wake `protobuf:"varint,20,opt,name=wakes,proto3,enum=threadbus.v1.Wake" json:"wakes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -362,6 +431,20 @@ func (x *Message) GetPostedBy() string {
 	return ""
 }
 
+func (x *Message) GetContentSize() int64 {
+	if x != nil {
+		return x.ContentSize
+	}
+	return 0
+}
+
+func (x *Message) GetWakes() Wake {
+	if x != nil {
+		return x.Wakes
+	}
+	return Wake_WAKE_UNSPECIFIED
+}
+
 // An attached file. The field names are those of A2A's Part.
 type Attachment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -369,13 +452,17 @@ type Attachment struct {
 	Filename string `protobuf:"bytes,1,opt,name=filename,proto3" json:"filename,omitempty"`
 	// Media type, for example `text/x-diff`. Empty = application/octet-stream.
 	MediaType string `protobuf:"bytes,2,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
-	// Exactly one is set.
+	// Exactly one is set in a post. In a response to a request with omit_attachment_data, neither is
+	// set if the file has bytes.
 	//
 	// Types that are valid to be assigned to Content:
 	//
 	//	*Attachment_Raw
 	//	*Attachment_Url
-	Content       isAttachment_Content `protobuf_oneof:"content"`
+	Content isAttachment_Content `protobuf_oneof:"content"`
+	// Number of the file's bytes, also where `raw` is omitted. 0 with a URL. Set in every message that
+	// the server returns; ignored in a post.
+	Size          int64 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -449,6 +536,13 @@ func (x *Attachment) GetUrl() string {
 	return ""
 }
 
+func (x *Attachment) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
 type isAttachment_Content interface {
 	isAttachment_Content()
 }
@@ -476,7 +570,12 @@ type Cursor struct {
 	// Seq of the last entry that was delivered or filtered out. 0 = from the start.
 	AfterSeq int64 `protobuf:"varint,2,opt,name=after_seq,json=afterSeq,proto3" json:"after_seq,omitempty"`
 	// The epoch of after_seq (Thread.epoch). In a request, empty = not checked.
-	Epoch         string `protobuf:"bytes,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Epoch string `protobuf:"bytes,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Lowest seq that a filter of the reader hid, at most after_seq; entries of the reader itself do
+	// not count. 0 = none. The server sets it in the frames of a wait with a filter. In read_cursors
+	// of a heartbeat, entries from here on do not count as read: they raise passed_over instead. To
+	// wait from passed_over, set it to read_seq + 1.
+	HiddenSeq     int64 `protobuf:"varint,4,opt,name=hidden_seq,json=hiddenSeq,proto3" json:"hidden_seq,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -532,8 +631,15 @@ func (x *Cursor) GetEpoch() string {
 	return ""
 }
 
-// Selects messages. All fields that are set must match. Messages that are filtered out also move
-// the cursor.
+func (x *Cursor) GetHiddenSeq() int64 {
+	if x != nil {
+		return x.HiddenSeq
+	}
+	return 0
+}
+
+// Selects messages. All fields that are set must match. An edit is selected, too, if the message
+// that it edits matches all but `kinds`. Messages that are filtered out also move the cursor.
 type MessageFilter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only messages from these agents, at most 100. Empty = from all.
@@ -621,7 +727,7 @@ var File_threadbus_v1_message_proto protoreflect.FileDescriptor
 
 const file_threadbus_v1_message_proto_rawDesc = "" +
 	"\n" +
-	"\x1athreadbus/v1/message.proto\x12\fthreadbus.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18threadbus/v1/agent.proto\"\xef\x05\n" +
+	"\x1athreadbus/v1/message.proto\x12\fthreadbus.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18threadbus/v1/agent.proto\"\xbc\x06\n" +
 	"\aMessage\x12\x16\n" +
 	"\x06thread\x18\x01 \x01(\tR\x06thread\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x03R\x03seq\x12\x16\n" +
@@ -646,23 +752,28 @@ const file_threadbus_v1_message_proto_rawDesc = "" +
 	"basedOnSeq\x88\x01\x01\x12\x17\n" +
 	"\aedit_of\x18\x10 \x01(\x03R\x06editOf\x12\x19\n" +
 	"\bedit_seq\x18\x11 \x01(\x03R\aeditSeq\x12\x1b\n" +
-	"\tposted_by\x18\x12 \x01(\tR\bpostedBy\x1a9\n" +
+	"\tposted_by\x18\x12 \x01(\tR\bpostedBy\x12!\n" +
+	"\fcontent_size\x18\x13 \x01(\x03R\vcontentSize\x12(\n" +
+	"\x05wakes\x18\x14 \x01(\x0e2\x12.threadbus.v1.WakeR\x05wakes\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
-	"\r_based_on_seq\"z\n" +
+	"\r_based_on_seq\"\x8e\x01\n" +
 	"\n" +
 	"Attachment\x12\x1a\n" +
 	"\bfilename\x18\x01 \x01(\tR\bfilename\x12\x1d\n" +
 	"\n" +
 	"media_type\x18\x02 \x01(\tR\tmediaType\x12\x12\n" +
 	"\x03raw\x18\x03 \x01(\fH\x00R\x03raw\x12\x12\n" +
-	"\x03url\x18\x04 \x01(\tH\x00R\x03urlB\t\n" +
-	"\acontent\"S\n" +
+	"\x03url\x18\x04 \x01(\tH\x00R\x03url\x12\x12\n" +
+	"\x04size\x18\x05 \x01(\x03R\x04sizeB\t\n" +
+	"\acontent\"r\n" +
 	"\x06Cursor\x12\x16\n" +
 	"\x06thread\x18\x01 \x01(\tR\x06thread\x12\x1b\n" +
 	"\tafter_seq\x18\x02 \x01(\x03R\bafterSeq\x12\x14\n" +
-	"\x05epoch\x18\x03 \x01(\tR\x05epoch\"\xde\x01\n" +
+	"\x05epoch\x18\x03 \x01(\tR\x05epoch\x12\x1d\n" +
+	"\n" +
+	"hidden_seq\x18\x04 \x01(\x03R\thiddenSeq\"\xde\x01\n" +
 	"\rMessageFilter\x12\x18\n" +
 	"\asenders\x18\x01 \x03(\tR\asenders\x12&\n" +
 	"\x0faddressed_to_me\x18\x02 \x01(\bR\raddressedToMe\x12\x1f\n" +
@@ -680,7 +791,13 @@ const file_threadbus_v1_message_proto_rawDesc = "" +
 	"\fPRIORITY_LOW\x10\x01\x12\x13\n" +
 	"\x0fPRIORITY_NORMAL\x10\x02\x12\x11\n" +
 	"\rPRIORITY_HIGH\x10\x03\x12\x13\n" +
-	"\x0fPRIORITY_URGENT\x10\x04B`\n" +
+	"\x0fPRIORITY_URGENT\x10\x04*`\n" +
+	"\x04Wake\x12\x14\n" +
+	"\x10WAKE_UNSPECIFIED\x10\x00\x12\f\n" +
+	"\bWAKE_ALL\x10\x01\x12\x12\n" +
+	"\x0eWAKE_ADDRESSED\x10\x02\x12\x0f\n" +
+	"\vWAKE_PEOPLE\x10\x03\x12\x0f\n" +
+	"\vWAKE_NOBODY\x10\x04B`\n" +
 	"\x10dev.threadbus.v1B\fMessageProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\fThreadBus.V1b\x06proto3"
 
 var (
@@ -695,33 +812,35 @@ func file_threadbus_v1_message_proto_rawDescGZIP() []byte {
 	return file_threadbus_v1_message_proto_rawDescData
 }
 
-var file_threadbus_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_threadbus_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_threadbus_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_threadbus_v1_message_proto_goTypes = []any{
 	(MessageKind)(0),              // 0: threadbus.v1.MessageKind
 	(Priority)(0),                 // 1: threadbus.v1.Priority
-	(*Message)(nil),               // 2: threadbus.v1.Message
-	(*Attachment)(nil),            // 3: threadbus.v1.Attachment
-	(*Cursor)(nil),                // 4: threadbus.v1.Cursor
-	(*MessageFilter)(nil),         // 5: threadbus.v1.MessageFilter
-	nil,                           // 6: threadbus.v1.Message.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
-	(AgentKind)(0),                // 8: threadbus.v1.AgentKind
+	(Wake)(0),                     // 2: threadbus.v1.Wake
+	(*Message)(nil),               // 3: threadbus.v1.Message
+	(*Attachment)(nil),            // 4: threadbus.v1.Attachment
+	(*Cursor)(nil),                // 5: threadbus.v1.Cursor
+	(*MessageFilter)(nil),         // 6: threadbus.v1.MessageFilter
+	nil,                           // 7: threadbus.v1.Message.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(AgentKind)(0),                // 9: threadbus.v1.AgentKind
 }
 var file_threadbus_v1_message_proto_depIdxs = []int32{
-	7, // 0: threadbus.v1.Message.create_time:type_name -> google.protobuf.Timestamp
-	8, // 1: threadbus.v1.Message.sender_kind:type_name -> threadbus.v1.AgentKind
+	8, // 0: threadbus.v1.Message.create_time:type_name -> google.protobuf.Timestamp
+	9, // 1: threadbus.v1.Message.sender_kind:type_name -> threadbus.v1.AgentKind
 	0, // 2: threadbus.v1.Message.kind:type_name -> threadbus.v1.MessageKind
 	1, // 3: threadbus.v1.Message.priority:type_name -> threadbus.v1.Priority
-	6, // 4: threadbus.v1.Message.labels:type_name -> threadbus.v1.Message.LabelsEntry
-	3, // 5: threadbus.v1.Message.attachments:type_name -> threadbus.v1.Attachment
-	1, // 6: threadbus.v1.MessageFilter.min_priority:type_name -> threadbus.v1.Priority
-	0, // 7: threadbus.v1.MessageFilter.kinds:type_name -> threadbus.v1.MessageKind
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	7, // 4: threadbus.v1.Message.labels:type_name -> threadbus.v1.Message.LabelsEntry
+	4, // 5: threadbus.v1.Message.attachments:type_name -> threadbus.v1.Attachment
+	2, // 6: threadbus.v1.Message.wakes:type_name -> threadbus.v1.Wake
+	1, // 7: threadbus.v1.MessageFilter.min_priority:type_name -> threadbus.v1.Priority
+	0, // 8: threadbus.v1.MessageFilter.kinds:type_name -> threadbus.v1.MessageKind
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_threadbus_v1_message_proto_init() }
@@ -740,7 +859,7 @@ func file_threadbus_v1_message_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_threadbus_v1_message_proto_rawDesc), len(file_threadbus_v1_message_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -439,9 +439,9 @@ type JoinThreadRequest struct {
 	// Maximum number of messages to return as context, which holds about 1 MiB at most. 0 = none.
 	// Values above 100 are lowered to 100.
 	ContextLimit int32 `protobuf:"varint,4,opt,name=context_limit,json=contextLimit,proto3" json:"context_limit,omitempty"`
-	// Where a new participant starts, or an anonymous caller. An existing participant (which has
-	// joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
-	// still be 0.
+	// Where a new participant starts, or an anonymous caller. A participant that has joined, posted
+	// or reported anything as read continues from its read_seq, which may still be 0. One that has
+	// only been mentioned or handed off to is new.
 	Start         JoinStart `protobuf:"varint,5,opt,name=start,proto3,enum=threadbus.v1.JoinStart" json:"start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -519,7 +519,7 @@ type JoinThreadResponse struct {
 	Thread *Thread `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
 	// Whether this call created it.
 	Created bool `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
-	// Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+	// Wait from here: the caller's read_seq if it had started to read before, or else as `start`
 	// specifies.
 	Cursor *Cursor `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat
@@ -822,7 +822,9 @@ type UpdateThreadRequest struct {
 	// New sync_mode. UNSPECIFIED = OFF.
 	SyncMode SyncMode `protobuf:"varint,5,opt,name=sync_mode,json=syncMode,proto3,enum=threadbus.v1.SyncMode" json:"sync_mode,omitempty"`
 	// The fields to set: some of topic, stage, labels, sync_mode. Required.
-	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,6,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,6,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	// The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+	Epoch         string `protobuf:"bytes,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -899,6 +901,13 @@ func (x *UpdateThreadRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
 	return nil
 }
 
+func (x *UpdateThreadRequest) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
 // The thread after the change.
 type UpdateThreadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -951,7 +960,9 @@ type SetThreadStateRequest struct {
 	// The thread. Required.
 	Thread string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
 	// The new state. Required.
-	State         ThreadState `protobuf:"varint,2,opt,name=state,proto3,enum=threadbus.v1.ThreadState" json:"state,omitempty"`
+	State ThreadState `protobuf:"varint,2,opt,name=state,proto3,enum=threadbus.v1.ThreadState" json:"state,omitempty"`
+	// The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+	Epoch         string `protobuf:"bytes,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -998,6 +1009,13 @@ func (x *SetThreadStateRequest) GetState() ThreadState {
 		return x.State
 	}
 	return ThreadState_THREAD_STATE_UNSPECIFIED
+}
+
+func (x *SetThreadStateRequest) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
 }
 
 // The thread after the change.
@@ -1050,7 +1068,9 @@ func (x *SetThreadStateResponse) GetThread() *Thread {
 type DeleteThreadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name. Required.
-	Thread        string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
+	Thread string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
+	// The thread's epoch: nothing is deleted if it has another one. Empty = not checked.
+	Epoch         string `protobuf:"bytes,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1088,6 +1108,13 @@ func (*DeleteThreadRequest) Descriptor() ([]byte, []int) {
 func (x *DeleteThreadRequest) GetThread() string {
 	if x != nil {
 		return x.Thread
+	}
+	return ""
+}
+
+func (x *DeleteThreadRequest) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
 	}
 	return ""
 }
@@ -1181,7 +1208,7 @@ const file_threadbus_v1_thread_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"\x81\x01\n" +
 	"\x18ListParticipantsResponse\x12=\n" +
 	"\fparticipants\x18\x01 \x03(\v2\x19.threadbus.v1.ParticipantR\fparticipants\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xcd\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe3\x02\n" +
 	"\x13UpdateThreadRequest\x12\x16\n" +
 	"\x06thread\x18\x01 \x01(\tR\x06thread\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x14\n" +
@@ -1189,19 +1216,22 @@ const file_threadbus_v1_thread_service_proto_rawDesc = "" +
 	"\x06labels\x18\x04 \x03(\v2-.threadbus.v1.UpdateThreadRequest.LabelsEntryR\x06labels\x123\n" +
 	"\tsync_mode\x18\x05 \x01(\x0e2\x16.threadbus.v1.SyncModeR\bsyncMode\x12;\n" +
 	"\vupdate_mask\x18\x06 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
-	"updateMask\x1a9\n" +
+	"updateMask\x12\x14\n" +
+	"\x05epoch\x18\a \x01(\tR\x05epoch\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"D\n" +
 	"\x14UpdateThreadResponse\x12,\n" +
-	"\x06thread\x18\x01 \x01(\v2\x14.threadbus.v1.ThreadR\x06thread\"`\n" +
+	"\x06thread\x18\x01 \x01(\v2\x14.threadbus.v1.ThreadR\x06thread\"v\n" +
 	"\x15SetThreadStateRequest\x12\x16\n" +
 	"\x06thread\x18\x01 \x01(\tR\x06thread\x12/\n" +
-	"\x05state\x18\x02 \x01(\x0e2\x19.threadbus.v1.ThreadStateR\x05state\"F\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x19.threadbus.v1.ThreadStateR\x05state\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\tR\x05epoch\"F\n" +
 	"\x16SetThreadStateResponse\x12,\n" +
-	"\x06thread\x18\x01 \x01(\v2\x14.threadbus.v1.ThreadR\x06thread\"-\n" +
+	"\x06thread\x18\x01 \x01(\v2\x14.threadbus.v1.ThreadR\x06thread\"C\n" +
 	"\x13DeleteThreadRequest\x12\x16\n" +
-	"\x06thread\x18\x01 \x01(\tR\x06thread\"\x16\n" +
+	"\x06thread\x18\x01 \x01(\tR\x06thread\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\tR\x05epoch\"\x16\n" +
 	"\x14DeleteThreadResponse*R\n" +
 	"\tJoinStart\x12\x1a\n" +
 	"\x16JOIN_START_UNSPECIFIED\x10\x00\x12\x13\n" +

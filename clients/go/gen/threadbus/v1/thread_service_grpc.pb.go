@@ -38,7 +38,9 @@ const (
 //
 // Creates, lists, changes and deletes threads, and manages their participants.
 type ThreadServiceClient interface {
-	// Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+	// Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken,
+	// INVALID_ARGUMENT / CONTENT_BLOCKED, or RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the caller has
+	// created as many as ServerLimits.threads_per_caller allows.
 	//
 	// Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
 	// who created the thread. JoinThread with `create` is idempotent.
@@ -52,7 +54,9 @@ type ThreadServiceClient interface {
 	// Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
 	// snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
 	// callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-	// exist and `create` is not set.
+	// exist and `create` is not set, INVALID_ARGUMENT / CONTENT_BLOCKED, and RESOURCE_EXHAUSTED /
+	// QUOTA_EXCEEDED if the thread would be created and the caller has created as many as
+	// ServerLimits.threads_per_caller allows.
 	//
 	// Idempotent: a participant keeps its position. Only the first response has `created` and
 	// `similar`.
@@ -67,23 +71,30 @@ type ThreadServiceClient interface {
 	// THREAD_NOT_FOUND if the thread does not exist.
 	ListParticipants(ctx context.Context, in *ListParticipantsRequest, opts ...grpc.CallOption) (*ListParticipantsResponse, error)
 	// Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
-	// entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
-	// and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+	// entry if a value changes. Only the thread's creator, people and operators may change a thread,
+	// and its participants may change only its stage; anyone may change one that `anonymous` created, and any
+	// where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
+	// ACCESS_DENIED. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, OUT_OF_RANGE /
+	// CURSOR_INVALID if `epoch` is given and is not the thread's, RESOURCE_EXHAUSTED /
+	// QUOTA_EXCEEDED if the thread has no seqs left, and INVALID_ARGUMENT / CONTENT_BLOCKED.
 	//
 	// Not idempotent: a second call would undo what another agent changed in between, perhaps in
 	// response to the first, and append a second entry. After an unknown outcome, read the thread.
 	UpdateThread(ctx context.Context, in *UpdateThreadRequest, opts ...grpc.CallOption) (*UpdateThreadResponse, error)
 	// Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
-	// changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
-	// thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+	// changes, so that waits receive the change in order. Only the thread's creator, people and
+	// operators may do this, with the exceptions and errors of UpdateThread.
 	//
 	// Not idempotent, for the same reason as UpdateThread.
 	SetThreadState(ctx context.Context, in *SetThreadStateRequest, opts ...grpc.CallOption) (*SetThreadStateResponse, error)
 	// Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
-	// THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
-	// NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+	// THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Only the
+	// thread's creator, people and operators may do this, with the exceptions of UpdateThread. Returns
+	// NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, and OUT_OF_RANGE / CURSOR_INVALID if
+	// `epoch` is given and is not the thread's.
 	//
-	// Not idempotent: a second call could delete a thread created in between.
+	// Not idempotent: without `epoch`, a second call could delete a thread created in between. With
+	// it, exactly one of several calls succeeds.
 	DeleteThread(ctx context.Context, in *DeleteThreadRequest, opts ...grpc.CallOption) (*DeleteThreadResponse, error)
 }
 
@@ -191,7 +202,9 @@ func (c *threadServiceClient) DeleteThread(ctx context.Context, in *DeleteThread
 //
 // Creates, lists, changes and deletes threads, and manages their participants.
 type ThreadServiceServer interface {
-	// Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+	// Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken,
+	// INVALID_ARGUMENT / CONTENT_BLOCKED, or RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the caller has
+	// created as many as ServerLimits.threads_per_caller allows.
 	//
 	// Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
 	// who created the thread. JoinThread with `create` is idempotent.
@@ -205,7 +218,9 @@ type ThreadServiceServer interface {
 	// Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
 	// snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
 	// callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-	// exist and `create` is not set.
+	// exist and `create` is not set, INVALID_ARGUMENT / CONTENT_BLOCKED, and RESOURCE_EXHAUSTED /
+	// QUOTA_EXCEEDED if the thread would be created and the caller has created as many as
+	// ServerLimits.threads_per_caller allows.
 	//
 	// Idempotent: a participant keeps its position. Only the first response has `created` and
 	// `similar`.
@@ -220,23 +235,30 @@ type ThreadServiceServer interface {
 	// THREAD_NOT_FOUND if the thread does not exist.
 	ListParticipants(context.Context, *ListParticipantsRequest) (*ListParticipantsResponse, error)
 	// Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
-	// entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
-	// and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+	// entry if a value changes. Only the thread's creator, people and operators may change a thread,
+	// and its participants may change only its stage; anyone may change one that `anonymous` created, and any
+	// where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
+	// ACCESS_DENIED. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, OUT_OF_RANGE /
+	// CURSOR_INVALID if `epoch` is given and is not the thread's, RESOURCE_EXHAUSTED /
+	// QUOTA_EXCEEDED if the thread has no seqs left, and INVALID_ARGUMENT / CONTENT_BLOCKED.
 	//
 	// Not idempotent: a second call would undo what another agent changed in between, perhaps in
 	// response to the first, and append a second entry. After an unknown outcome, read the thread.
 	UpdateThread(context.Context, *UpdateThreadRequest) (*UpdateThreadResponse, error)
 	// Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
-	// changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
-	// thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+	// changes, so that waits receive the change in order. Only the thread's creator, people and
+	// operators may do this, with the exceptions and errors of UpdateThread.
 	//
 	// Not idempotent, for the same reason as UpdateThread.
 	SetThreadState(context.Context, *SetThreadStateRequest) (*SetThreadStateResponse, error)
 	// Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
-	// THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
-	// NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+	// THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Only the
+	// thread's creator, people and operators may do this, with the exceptions of UpdateThread. Returns
+	// NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, and OUT_OF_RANGE / CURSOR_INVALID if
+	// `epoch` is given and is not the thread's.
 	//
-	// Not idempotent: a second call could delete a thread created in between.
+	// Not idempotent: without `epoch`, a second call could delete a thread created in between. With
+	// it, exactly one of several calls succeeds.
 	DeleteThread(context.Context, *DeleteThreadRequest) (*DeleteThreadResponse, error)
 	mustEmbedUnimplementedThreadServiceServer()
 }

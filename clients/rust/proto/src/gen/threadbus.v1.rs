@@ -3,8 +3,8 @@
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Agent {
     /// Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
-    /// `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
-    /// registered is never given to another agent.
+    /// `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. Only an operator
+    /// can register a name again that was unregistered.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// What kind of sender it is. Fixed at registration.
@@ -68,8 +68,8 @@ pub struct Participant {
     pub delivered_seq: i64,
     /// Highest seq of this thread that the agent reported as read (HeartbeatRequest.read_cursors,
     /// PostMessageRequest.based_on_seq), or its starting position when it joined. If the next entry is
-    /// the agent's own, it counts as read, too. Never above head_seq; within an epoch, decreases only
-    /// if the agent leaves the thread.
+    /// the agent's own, it counts as read, too. Never covers what a filter hid. Never above head_seq;
+    /// within an epoch, decreases only if the agent leaves the thread.
     #[prost(int64, tag = "6")]
     pub read_seq: i64,
     /// When it became a participant: by JoinThread, by posting, or by a mention or a handoff. Unset =
@@ -81,6 +81,12 @@ pub struct Participant {
     /// addresses.
     #[prost(int32, tag = "8")]
     pub wait_count: i32,
+    /// Highest seq up to which the agent has read this thread through a filter, which hid some entries
+    /// above read_seq: it reported a cursor with a hidden_seq as read. A wait with a filter continues
+    /// from here if it is above read_seq; one without continues from read_seq. 0 = it has read none so.
+    /// Never above head_seq; within an epoch, decreases only if the agent leaves the thread.
+    #[prost(int64, tag = "9")]
+    pub passed_over: i64,
 }
 impl ::prost::Name for Participant {
     const NAME: &'static str = "Participant";
@@ -136,10 +142,10 @@ impl AgentKind {
 /// An agent's presence. The newest evidence decides:
 ///    * A heartbeat sets the state and the lease that it carries.
 ///    * Opening a wait sets WAITING, unless the agent is still WORKING on other threads.
-///    * Delivering messages of other senders to a wait sets WORKING, for working_timeout at most.
-///      WORKING ends when the agent has read the messages, posts to their thread, or waits on it
-///      again. Then it is WAITING if a wait is open, else IDLE until agent_timeout, or a longer
-///      lease, ends.
+///    * Delivering messages of other senders to a wait sets WORKING, for working_timeout at most, if
+///      one of them wakes the agent (Message.wakes). WORKING ends when the agent has read the
+///      messages, posts to their thread, or waits on it again. Then it is WAITING if a wait is open,
+///      else IDLE until agent_timeout, or a longer lease, ends.
 ///    * Any other call renews the lease without shortening it, and turns LAPSED and OFFLINE into
 ///      IDLE. The end of a wait renews the lease, too, but does not end OFFLINE.
 ///    * When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open.
@@ -151,8 +157,8 @@ pub enum Presence {
     Unspecified = 0,
     /// It has an open wait, and is not WORKING; or a heartbeat reported this state.
     Waiting = 1,
-    /// Messages were delivered to it within working_timeout, and it has not reported them as read; or
-    /// a heartbeat reported this state.
+    /// Messages that wake it were delivered to it within working_timeout, and it has not reported them
+    /// as read; or a heartbeat reported this state.
     Working = 2,
     /// Its lease has not ended, and it is neither WAITING nor WORKING; or a heartbeat reported this
     /// state.
@@ -207,7 +213,7 @@ pub struct Message {
     #[prost(string, tag = "3")]
     pub sender: ::prost::alloc::string::String,
     /// The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
-    /// parse it.
+    /// parse it. Cut off in a response to a request with max_content_bytes: see content_size.
     #[prost(string, tag = "4")]
     pub content: ::prost::alloc::string::String,
     /// When it was committed. Order messages by seq, not by time.
@@ -257,6 +263,13 @@ pub struct Message {
     /// The operator that posted it on the sender's behalf. Empty = the sender posted it.
     #[prost(string, tag = "18")]
     pub posted_by: ::prost::alloc::string::String,
+    /// Bytes of the whole content in UTF-8. If `content` has fewer, it was cut off: GetMessage returns
+    /// the rest. Set in every message that the server returns.
+    #[prost(int64, tag = "19")]
+    pub content_size: i64,
+    /// Whom it wakes. UNSPECIFIED = ALL: an older server stored it.
+    #[prost(enumeration = "Wake", tag = "20")]
+    pub wakes: i32,
 }
 impl ::prost::Name for Message {
     const NAME: &'static str = "Message";
@@ -277,13 +290,19 @@ pub struct Attachment {
     /// Media type, for example `text/x-diff`. Empty = application/octet-stream.
     #[prost(string, tag = "2")]
     pub media_type: ::prost::alloc::string::String,
-    /// Exactly one is set.
+    /// Number of the file's bytes, also where `raw` is omitted. 0 with a URL. Set in every message that
+    /// the server returns; ignored in a post.
+    #[prost(int64, tag = "5")]
+    pub size: i64,
+    /// Exactly one is set in a post. In a response to a request with omit_attachment_data, neither is
+    /// set if the file has bytes.
     #[prost(oneof = "attachment::Content", tags = "3, 4")]
     pub content: ::core::option::Option<attachment::Content>,
 }
 /// Nested message and enum types in `Attachment`.
 pub mod attachment {
-    /// Exactly one is set.
+    /// Exactly one is set in a post. In a response to a request with omit_attachment_data, neither is
+    /// set if the file has bytes.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Content {
         /// The file's bytes. The whole message is at most 3 MiB, so that every frame is within gRPC's
@@ -317,6 +336,12 @@ pub struct Cursor {
     /// The epoch of after_seq (Thread.epoch). In a request, empty = not checked.
     #[prost(string, tag = "3")]
     pub epoch: ::prost::alloc::string::String,
+    /// Lowest seq that a filter of the reader hid, at most after_seq; entries of the reader itself do
+    /// not count. 0 = none. The server sets it in the frames of a wait with a filter. In read_cursors
+    /// of a heartbeat, entries from here on do not count as read: they raise passed_over instead. To
+    /// wait from passed_over, set it to read_seq + 1.
+    #[prost(int64, tag = "4")]
+    pub hidden_seq: i64,
 }
 impl ::prost::Name for Cursor {
     const NAME: &'static str = "Cursor";
@@ -328,8 +353,8 @@ impl ::prost::Name for Cursor {
         "/threadbus.v1.Cursor".into()
     }
 }
-/// Selects messages. All fields that are set must match. Messages that are filtered out also move
-/// the cursor.
+/// Selects messages. All fields that are set must match. An edit is selected, too, if the message
+/// that it edits matches all but `kinds`. Messages that are filtered out also move the cursor.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MessageFilter {
     /// Only messages from these agents, at most 100. Empty = from all.
@@ -439,6 +464,211 @@ impl Priority {
         }
     }
 }
+/// Whom an entry wakes: for whom it counts in min_messages of a wait and in HeartbeatResponse.unread,
+/// and makes its reader WORKING. Nothing else depends on it: everybody gets every entry, in order. A
+/// long poll that it does not end returns it with the next entry that does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Wake {
+    /// In a request: ALL. In a message of an older server: ALL.
+    Unspecified = 0,
+    /// Everybody. The default.
+    All = 1,
+    /// Only those that it addresses: the agents in `mentions` and `handoff_to`, and the author of the
+    /// message that it replies to. Never its sender, nor anonymous callers.
+    Addressed = 2,
+    /// Only people. Set by the server, never by a caller: INVALID_ARGUMENT in a request.
+    People = 3,
+    /// Nobody. THREAD entries wake nobody.
+    Nobody = 4,
+}
+impl Wake {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "WAKE_UNSPECIFIED",
+            Self::All => "WAKE_ALL",
+            Self::Addressed => "WAKE_ADDRESSED",
+            Self::People => "WAKE_PEOPLE",
+            Self::Nobody => "WAKE_NOBODY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "WAKE_UNSPECIFIED" => Some(Self::Unspecified),
+            "WAKE_ALL" => Some(Self::All),
+            "WAKE_ADDRESSED" => Some(Self::Addressed),
+            "WAKE_PEOPLE" => Some(Self::People),
+            "WAKE_NOBODY" => Some(Self::Nobody),
+            _ => None,
+        }
+    }
+}
+/// A token, without its secret.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Token {
+    /// Its id, 16 characters. Not a secret. RotateToken keeps it.
+    #[prost(string, tag = "1")]
+    pub token_id: ::prost::alloc::string::String,
+    /// The agent whose calls it authenticates. Empty = an operator, which calls as `operator`.
+    #[prost(string, tag = "2")]
+    pub agent: ::prost::alloc::string::String,
+    /// What it permits: some of `post`, `read`, `admin`. docs/security.md lists the scope that each
+    /// method needs. Calls with `admin` are an operator's.
+    #[prost(string, repeated, tag = "3")]
+    pub scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// It permits access only to threads whose names begin with one of these. Other threads do not exist
+    /// for it: calls that name one return NOT_FOUND / THREAD_NOT_FOUND, lists leave them out, and it
+    /// cannot create one (PERMISSION_DENIED / ACCESS_DENIED). Empty = to all threads.
+    #[prost(string, repeated, tag = "4")]
+    pub thread_prefixes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// When it was created, or last replaced by RotateToken.
+    #[prost(message, optional, tag = "5")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it expires. Unset = never.
+    #[prost(message, optional, tag = "6")]
+    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The minute of the last call with it, as of the servers' last checkpoints. Unset = there was none
+    /// since create_time.
+    #[prost(message, optional, tag = "7")]
+    pub last_use_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+impl ::prost::Name for Token {
+    const NAME: &'static str = "Token";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.Token".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.Token".into()
+    }
+}
+/// A token to create.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateTokenRequest {
+    /// The agent that calls with it. Empty = an operator; without the scope `admin`, its calls still
+    /// have the rights of a person.
+    #[prost(string, tag = "1")]
+    pub agent: ::prost::alloc::string::String,
+    /// What it permits: some of `post`, `read`, `admin`. Empty = post and read.
+    #[prost(string, repeated, tag = "2")]
+    pub scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Prefixes of thread names, up to 20: it permits access only to threads whose names begin with one
+    /// of them. Empty = to all threads. Not with the scope `admin`.
+    #[prost(string, repeated, tag = "3")]
+    pub thread_prefixes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How long it is valid: more than 0, and up to 10 years. Unset = it does not expire.
+    #[prost(message, optional, tag = "4")]
+    pub lifetime: ::core::option::Option<::prost_types::Duration>,
+}
+impl ::prost::Name for CreateTokenRequest {
+    const NAME: &'static str = "CreateTokenRequest";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.CreateTokenRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.CreateTokenRequest".into()
+    }
+}
+/// The created token.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateTokenResponse {
+    /// What it permits.
+    #[prost(message, optional, tag = "1")]
+    pub token: ::core::option::Option<Token>,
+    /// The token itself, to be sent as metadata `authorization: Bearer …`. Returned only here: the
+    /// server stores only a hash.
+    #[prost(string, tag = "2")]
+    pub secret: ::prost::alloc::string::String,
+}
+impl ::prost::Name for CreateTokenResponse {
+    const NAME: &'static str = "CreateTokenResponse";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.CreateTokenResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.CreateTokenResponse".into()
+    }
+}
+/// Selects tokens.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListTokensRequest {
+    /// Only tokens of this agent; `operator` = of operators. Empty = all.
+    #[prost(string, tag = "1")]
+    pub agent: ::prost::alloc::string::String,
+    /// Maximum number of tokens to return. 0 = 100. Values above 1,000 are lowered to 1,000.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// next_page_token of the previous page. Empty = the first page.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ListTokensRequest {
+    const NAME: &'static str = "ListTokensRequest";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.ListTokensRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.ListTokensRequest".into()
+    }
+}
+/// A page of tokens.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListTokensResponse {
+    /// The tokens, newest first.
+    #[prost(message, repeated, tag = "1")]
+    pub tokens: ::prost::alloc::vec::Vec<Token>,
+    /// The page_token of the next page. Empty = this is the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ListTokensResponse {
+    const NAME: &'static str = "ListTokensResponse";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.ListTokensResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.ListTokensResponse".into()
+    }
+}
+/// Selects a token to revoke.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeTokenRequest {
+    /// Its id. Required.
+    #[prost(string, tag = "1")]
+    pub token_id: ::prost::alloc::string::String,
+}
+impl ::prost::Name for RevokeTokenRequest {
+    const NAME: &'static str = "RevokeTokenRequest";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.RevokeTokenRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.RevokeTokenRequest".into()
+    }
+}
+/// Empty.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeTokenResponse {}
+impl ::prost::Name for RevokeTokenResponse {
+    const NAME: &'static str = "RevokeTokenResponse";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.RevokeTokenResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.RevokeTokenResponse".into()
+    }
+}
 /// Selects open waits.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListWaitsRequest {
@@ -503,6 +733,10 @@ pub struct Wait {
     /// waits of a client may share a connection. Behind a proxy, this is the proxy's address.
     #[prost(string, tag = "4")]
     pub peer: ::prost::alloc::string::String,
+    /// Whether it waits on all threads of the agent (WaitMessagesRequest.all_my_threads). `threads`
+    /// then has those of which something was delivered.
+    #[prost(bool, tag = "5")]
+    pub all_my_threads: bool,
 }
 impl ::prost::Name for Wait {
     const NAME: &'static str = "Wait";
@@ -525,7 +759,7 @@ pub mod admin_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Shows operators what the servers of a store are doing.
+    /// Lets operators issue tokens, and shows them what the servers of a store are doing.
     #[derive(Debug, Clone)]
     pub struct AdminServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -606,6 +840,92 @@ pub mod admin_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
+        /// Creates a token for an agent or an operator, and returns it with its secret. An agent that is not
+        /// registered is registered, as kind AGENT, even if its name was unregistered before. What a token
+        /// may do never changes: create another one, and revoke this.
+        ///
+        /// Not idempotent: if the response is lost, the token exists, but nobody knows its secret. Look for
+        /// it with ListTokens, revoke it, and create another one.
+        pub async fn create_token(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateTokenResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/threadbus.v1.AdminService/CreateToken",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("threadbus.v1.AdminService", "CreateToken"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns a page of the tokens that are valid, without their secrets, newest first.
+        pub async fn list_tokens(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListTokensRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListTokensResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/threadbus.v1.AdminService/ListTokens",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("threadbus.v1.AdminService", "ListTokens"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Revokes a token, and those that it replaced by RotateToken. On every server of the store, streams
+        /// that were opened with them end within a second (or the server's --fallback-interval), with
+        /// UNAUTHENTICATED / TOKEN_INVALID and without `ending`; posts that were accepted are stored and
+        /// answered. The token that the call is made with cannot be revoked. Returns INVALID_ARGUMENT /
+        /// VALIDATION_FAILED if no token has the id, as after an earlier call.
+        ///
+        /// A server whose operator's token file has a token that was revoked does not start.
+        pub async fn revoke_token(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RevokeTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RevokeTokenResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/threadbus.v1.AdminService/RevokeToken",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("threadbus.v1.AdminService", "RevokeToken"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Returns a page of the open waits on this server and on others of the same store: which agents
         /// wait on which threads, and since when. Those on other servers are as of their last checkpoints.
         pub async fn list_waits(
@@ -640,7 +960,7 @@ pub struct RegisterAgentRequest {
     /// Its name; see Agent.name. Required.
     #[prost(string, tag = "1")]
     pub agent: ::prost::alloc::string::String,
-    /// AGENT or HUMAN. UNSPECIFIED = AGENT.
+    /// AGENT or HUMAN, which only operators register. UNSPECIFIED = AGENT.
     #[prost(enumeration = "AgentKind", tag = "2")]
     pub kind: i32,
     /// A name to show to people, up to 128 bytes.
@@ -824,9 +1144,13 @@ impl ::prost::Name for UpdateAgentResponse {
         "/threadbus.v1.UpdateAgentResponse".into()
     }
 }
-/// Empty: the token identifies the caller.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct EndSessionRequest {}
+/// A session to end.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndSessionRequest {
+    /// The agent. Empty = the caller. Only operators may name another agent.
+    #[prost(string, tag = "1")]
+    pub agent: ::prost::alloc::string::String,
+}
 impl ::prost::Name for EndSessionRequest {
     const NAME: &'static str = "EndSessionRequest";
     const PACKAGE: &'static str = "threadbus.v1";
@@ -881,12 +1205,16 @@ impl ::prost::Name for UnregisterAgentResponse {
     }
 }
 /// A token rotation.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RotateTokenRequest {
     /// How long the old tokens remain valid, so that the call can be repeated if its response is lost.
     /// Unset = 0. Values above 1 h are lowered to 1 h.
     #[prost(message, optional, tag = "1")]
     pub grace: ::core::option::Option<::prost_types::Duration>,
+    /// The agent whose tokens to replace. Empty = only the token that the call is made with. Only
+    /// operators may name another agent.
+    #[prost(string, tag = "2")]
+    pub agent: ::prost::alloc::string::String,
 }
 impl ::prost::Name for RotateTokenRequest {
     const NAME: &'static str = "RotateTokenRequest";
@@ -1007,11 +1335,15 @@ pub mod agent_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-        /// are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-        /// AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
-        /// agent that a post with on_behalf_of registered has no token: only an operator can give it one
-        /// here.
+        /// Registers an agent and returns it with its token. In open mode anyone may register agents;
+        /// where tokens are required, only operators may, and the agent itself with its own token. Only
+        /// operators register people (kind HUMAN). Others get PERMISSION_DENIED / ACCESS_DENIED. Returns
+        /// ALREADY_EXISTS / AGENT_EXISTS if the name is registered with another token or none, or was
+        /// unregistered. Only an operator can register a name again that was unregistered, or give a token
+        /// here to an agent that has no valid one, as if a post with on_behalf_of registered it. Returns
+        /// RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the name is new and the caller has registered as many
+        /// agents as ServerLimits.agents_per_caller allows. A sign of life of the agent, unless an
+        /// operator or another agent calls.
         ///
         /// Idempotent: a second call with the same name and token returns the registered agent. Without
         /// `token` in the request, a lost response loses the token, and the next call returns
@@ -1122,7 +1454,10 @@ pub mod agent_service_client {
         }
         /// Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
         /// SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-        /// callers.
+        /// callers. With a token that is limited to some threads, only the waits that were opened with it
+        /// end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
+        /// the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
+        /// ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
         ///
         /// Idempotent: the agent is OFFLINE either way.
         pub async fn end_session(
@@ -1151,8 +1486,8 @@ pub mod agent_service_client {
         }
         /// Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
         /// which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
-        /// messages keep its name, which is never given to another agent. Callers that are not operators
-        /// and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+        /// messages keep its name, which only an operator can register again. Callers that are not
+        /// operators and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
         /// AGENT_NOT_FOUND if the agent is not registered.
         ///
         /// Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
@@ -1180,10 +1515,14 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.AgentService", "UnregisterAgent"));
             self.inner.unary(req, path, codec).await
         }
-        /// Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
-        /// opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-        /// UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
-        /// operators, whose token is in a file.
+        /// Replaces the token that the call is made with, and returns the new one, which permits the same
+        /// and expires at the same time. Streams that were opened with the old token end when it expires
+        /// (UNAUTHENTICATED / TOKEN_EXPIRED). Returns UNAUTHENTICATED / TOKEN_INVALID to anonymous callers.
+        ///
+        /// With `agent`, for operators: ends all tokens of an agent, such as one that has lost its token,
+        /// and returns a new one that permits post and read everywhere. Other callers that name another
+        /// agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is
+        /// not registered. An operator's own token is not replaced here: see CreateToken and RevokeToken.
         ///
         /// Not idempotent: each call creates a token. Without `grace`, the token that a second call would
         /// need expires with the first. With `grace`, call again before it is over: the last token
@@ -1436,6 +1775,10 @@ pub struct PostMessageRequest {
     /// this; Message.posted_by names the operator. Empty = the caller.
     #[prost(string, tag = "15")]
     pub on_behalf_of: ::prost::alloc::string::String,
+    /// Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
+    /// edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+    #[prost(enumeration = "Wake", tag = "16")]
+    pub wakes: i32,
 }
 impl ::prost::Name for PostMessageRequest {
     const NAME: &'static str = "PostMessageRequest";
@@ -1555,7 +1898,8 @@ impl ::prost::Name for PostResult {
 /// A wait: what to wait for, and when to end.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitMessagesRequest {
-    /// 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+    /// 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+    /// with all_my_threads.
     #[prost(message, repeated, tag = "1")]
     pub threads: ::prost::alloc::vec::Vec<Cursor>,
     /// Which messages to deliver. Unset = all.
@@ -1572,14 +1916,40 @@ pub struct WaitMessagesRequest {
     /// nearer bound. Unset = 45 s.
     #[prost(message, optional, tag = "5")]
     pub keepalive_interval: ::core::option::Option<::prost_types::Duration>,
-    /// End when at least this many messages were delivered and every thread is caught up. 0 = do not
-    /// end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
-    /// first message that arrives.
+    /// End when at least this many messages were delivered that wake the caller (Message.wakes), and
+    /// every thread is caught up. 0 = do not end for this reason. 1 with max_wait is a long poll: it
+    /// delivers what is there, or else what arrives, up to the first message that wakes the caller.
     #[prost(int32, tag = "6")]
     pub min_messages: i32,
     /// Whether to send `participants` frames.
     #[prost(bool, tag = "7")]
     pub include_participants: bool,
+    /// Return attachments without their bytes: with filename, media_type, size, and url if they have
+    /// one.
+    #[prost(bool, tag = "8")]
+    pub omit_attachment_data: bool,
+    /// Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+    /// most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+    /// tells the whole length. 0 = no limit.
+    #[prost(int64, tag = "9")]
+    pub max_content_bytes: i64,
+    /// End when the next message would bring those delivered above this many bytes, serialised as they
+    /// are sent; or when they have exactly so many. The first message is always delivered. 0 = no
+    /// limit.
+    #[prost(int64, tag = "10")]
+    pub max_bytes: i64,
+    /// Wait on all threads in which the caller participates, also on those that it joins, posts to, is
+    /// mentioned in or handed off to during the wait. With the filter addressed_to_me, this is an
+    /// inbox: then an edit is delivered only if it addresses the caller itself, and the caller's own
+    /// entries are not. Each thread starts at the caller's read_seq, or with a filter at its
+    /// passed_over if that is higher, or at its cursor in `threads`. The wait does not end because
+    /// threads are closed or deleted. Not with include_participants, and not for anonymous callers:
+    /// INVALID_ARGUMENT. A token with thread_prefixes waits on its own threads.
+    #[prost(bool, tag = "11")]
+    pub all_my_threads: bool,
+    /// Whether min_messages counts every message delivered, also those that do not wake the caller.
+    #[prost(bool, tag = "12")]
+    pub count_all: bool,
 }
 impl ::prost::Name for WaitMessagesRequest {
     const NAME: &'static str = "WaitMessagesRequest";
@@ -1595,7 +1965,7 @@ impl ::prost::Name for WaitMessagesRequest {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitMessagesResponse {
     /// The frame.
-    #[prost(oneof = "wait_messages_response::Frame", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "wait_messages_response::Frame", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub frame: ::core::option::Option<wait_messages_response::Frame>,
 }
 /// Nested message and enum types in `WaitMessagesResponse`.
@@ -1610,7 +1980,8 @@ pub mod wait_messages_response {
         #[prost(message, tag = "2")]
         Messages(super::MessageBatch),
         /// What a thread held when the wait started has been delivered or filtered out; what follows is
-        /// new. Sent at most once for each thread: a wait may end before it.
+        /// new. Sent at most once for each thread: a wait may end before it. With all_my_threads, it is
+        /// sent once for all threads, and is empty.
         #[prost(message, tag = "3")]
         CaughtUp(super::ThreadPosition),
         /// No other frame was sent for about keepalive_interval.
@@ -1625,6 +1996,13 @@ pub mod wait_messages_response {
         /// Participants of one thread. Sent only with include_participants.
         #[prost(message, tag = "7")]
         Participants(super::ParticipantUpdate),
+        /// With all_my_threads: the caller has become a participant of this thread. If it joined through
+        /// another server, this is sent when the thread gets its next entry.
+        #[prost(message, tag = "8")]
+        ThreadAdded(super::ThreadPosition),
+        /// With all_my_threads: the wait does not, or no longer, include a thread.
+        #[prost(message, tag = "9")]
+        ThreadRemoved(super::ThreadRemoved),
     }
 }
 impl ::prost::Name for WaitMessagesResponse {
@@ -1641,7 +2019,9 @@ impl ::prost::Name for WaitMessagesResponse {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitStarted {
     /// One for each requested thread, in the order requested. A cursor that is not valid is returned
-    /// as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+    /// as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+    /// all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+    /// follows.
     #[prost(message, repeated, tag = "1")]
     pub threads: ::prost::alloc::vec::Vec<ThreadPosition>,
     /// The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
@@ -1780,7 +2160,9 @@ pub struct WaitEnding {
     /// not know.
     #[prost(message, optional, tag = "2")]
     pub retry_delay: ::core::option::Option<::prost_types::Duration>,
-    /// Every thread of the wait, with the cursor to resume from.
+    /// Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+    /// cursors have moved since they were last sent in a frame; if there are many, the first ones come
+    /// in `keepalive` frames before this one.
     #[prost(message, repeated, tag = "3")]
     pub threads: ::prost::alloc::vec::Vec<ThreadPosition>,
 }
@@ -1804,7 +2186,7 @@ pub mod wait_ending {
         Unspecified = 0,
         /// max_messages were delivered.
         MaxMessages = 1,
-        /// min_messages were delivered and every thread is caught up.
+        /// min_messages were delivered that count, and every thread is caught up.
         MinMessages = 2,
         /// max_wait has passed.
         MaxWait = 3,
@@ -1817,6 +2199,8 @@ pub mod wait_ending {
         ThreadsClosed = 7,
         /// The agent ended its session (EndSession). Do not wait again.
         SessionEnded = 8,
+        /// max_bytes were delivered. The cursors are past the last message delivered.
+        MaxBytes = 9,
     }
     impl Reason {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -1833,6 +2217,7 @@ pub mod wait_ending {
                 Self::Draining => "REASON_DRAINING",
                 Self::ThreadsClosed => "REASON_THREADS_CLOSED",
                 Self::SessionEnded => "REASON_SESSION_ENDED",
+                Self::MaxBytes => "REASON_MAX_BYTES",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1846,6 +2231,7 @@ pub mod wait_ending {
                 "REASON_DRAINING" => Some(Self::Draining),
                 "REASON_THREADS_CLOSED" => Some(Self::ThreadsClosed),
                 "REASON_SESSION_ENDED" => Some(Self::SessionEnded),
+                "REASON_MAX_BYTES" => Some(Self::MaxBytes),
                 _ => None,
             }
         }
@@ -1859,6 +2245,24 @@ impl ::prost::Name for WaitEnding {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/threadbus.v1.WaitEnding".into()
+    }
+}
+/// A thread that a wait does not include: the caller is not a participant of it, has left it, or the
+/// thread was deleted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ThreadRemoved {
+    /// The thread.
+    #[prost(string, tag = "1")]
+    pub thread: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ThreadRemoved {
+    const NAME: &'static str = "ThreadRemoved";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.ThreadRemoved".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.ThreadRemoved".into()
     }
 }
 /// Participants of a thread: all of them after `started`, then those that changed, at most once a
@@ -1896,7 +2300,8 @@ pub struct HeartbeatRequest {
     #[prost(string, tag = "2")]
     pub status_text: ::prost::alloc::string::String,
     /// What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-    /// it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+    /// it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+    /// after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
     /// thread, if the epochs differ, or if the cursor is past the head.
     #[prost(message, repeated, tag = "3")]
     pub read_cursors: ::prost::alloc::vec::Vec<Cursor>,
@@ -1931,9 +2336,9 @@ pub struct HeartbeatResponse {
     /// When the lease ends, on the server's clock. Unset for anonymous callers.
     #[prost(message, optional, tag = "3")]
     pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Threads in which the caller participates and whose head_seq is above its read_seq, most
-    /// recently active first. At most 100. An entry that the caller appended after reading everything
-    /// before it counts as read.
+    /// Threads in which the caller participates and that have an entry after its read_seq that wakes
+    /// it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+    /// after reading everything before it counts as read.
     #[prost(message, repeated, tag = "5")]
     pub unread: ::prost::alloc::vec::Vec<ThreadUnread>,
 }
@@ -1947,7 +2352,7 @@ impl ::prost::Name for HeartbeatResponse {
         "/threadbus.v1.HeartbeatResponse".into()
     }
 }
-/// A thread that an agent has not read to its head.
+/// A thread with entries that wake an agent and that it has not read.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ThreadUnread {
     /// The thread.
@@ -1959,6 +2364,10 @@ pub struct ThreadUnread {
     /// Seq up to which the agent has read it.
     #[prost(int64, tag = "3")]
     pub read_seq: i64,
+    /// Number of entries after read_seq that wake the agent, and mention it, hand off to it, or reply
+    /// to one of its messages. 1,000 = that many or more.
+    #[prost(int32, tag = "4")]
+    pub addressed_count: i32,
 }
 impl ::prost::Name for ThreadUnread {
     const NAME: &'static str = "ThreadUnread";
@@ -1996,6 +2405,19 @@ pub struct ListMessagesRequest {
     /// The epoch of after_seq and before_seq. Empty = not checked.
     #[prost(string, tag = "7")]
     pub epoch: ::prost::alloc::string::String,
+    /// Return attachments without their bytes: with filename, media_type, size, and url if they have
+    /// one.
+    #[prost(bool, tag = "8")]
+    pub omit_attachment_data: bool,
+    /// Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+    /// most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+    /// tells the whole length. 0 = no limit.
+    #[prost(int64, tag = "9")]
+    pub max_content_bytes: i64,
+    /// End the page before the message that would bring it above this many bytes, serialised as they
+    /// are returned. One message is always returned. 0 = no limit.
+    #[prost(int64, tag = "10")]
+    pub max_bytes: i64,
 }
 impl ::prost::Name for ListMessagesRequest {
     const NAME: &'static str = "ListMessagesRequest";
@@ -2054,6 +2476,15 @@ pub struct GetMessageRequest {
     /// The message's seq, 1 or greater. Required.
     #[prost(int64, tag = "2")]
     pub seq: i64,
+    /// Return attachments without their bytes: with filename, media_type, size, and url if they have
+    /// one.
+    #[prost(bool, tag = "3")]
+    pub omit_attachment_data: bool,
+    /// Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+    /// most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+    /// tells the whole length. 0 = no limit.
+    #[prost(int64, tag = "4")]
+    pub max_content_bytes: i64,
 }
 impl ::prost::Name for GetMessageRequest {
     const NAME: &'static str = "GetMessageRequest";
@@ -2133,6 +2564,15 @@ pub struct GetServerInfoResponse {
     /// The current time on the server's clock.
     #[prost(message, optional, tag = "12")]
     pub server_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// `owners` or `everyone`: who may change, close and delete a thread; see UpdateThread.
+    #[prost(string, tag = "13")]
+    pub thread_rights: ::prost::alloc::string::String,
+    /// The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads.
+    #[prost(string, repeated, tag = "14")]
+    pub thread_prefixes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// When the caller's token expires. Unset = never.
+    #[prost(message, optional, tag = "15")]
+    pub token_expire_time: ::core::option::Option<::prost_types::Timestamp>,
 }
 impl ::prost::Name for GetServerInfoResponse {
     const NAME: &'static str = "GetServerInfoResponse";
@@ -2185,6 +2625,21 @@ pub struct ServerLimits {
     /// apply to the requests of a PostMessages stream.
     #[prost(message, optional, tag = "11")]
     pub request_timeout: ::core::option::Option<::prost_types::Duration>,
+    /// Maximum number of posts a minute of one agent (or one connection without a token), and to one
+    /// thread: so many at once, and as many again, evenly, over each minute. Further ones are refused
+    /// with RATE_LIMITED. In a PostMessages stream, later posts may be accepted when an earlier one was
+    /// refused: to keep the order, send a batch only after the results of the one before. Operators
+    /// are exempt. 0 = no limit.
+    #[prost(int32, tag = "12")]
+    pub posts_per_minute: i32,
+    /// Maximum number of threads that one caller may create on this server: so many at once, and as
+    /// many again, evenly, over each day. All anonymous callers together are one caller; operators are
+    /// exempt. 0 = no limit.
+    #[prost(int32, tag = "13")]
+    pub threads_per_caller: i32,
+    /// Maximum number of agents that one caller may register, counted in the same way. 0 = no limit.
+    #[prost(int32, tag = "14")]
+    pub agents_per_caller: i32,
 }
 impl ::prost::Name for ServerLimits {
     const NAME: &'static str = "ServerLimits";
@@ -2297,11 +2752,12 @@ pub mod bus_service_client {
         ///   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
         ///   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
         ///     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
-        ///   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+        ///   * INVALID_ARGUMENT: MESSAGE_TOO_LARGE, CONTENT_BLOCKED.
         ///   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
         ///   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
         ///     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
-        ///   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+        ///   * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
+        ///     seqs left.
         ///
         /// Has no idempotency_level: it may be repeated only with a request_id.
         pub async fn post_message(
@@ -2398,8 +2854,8 @@ pub mod bus_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.BusService", "WaitMessages"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Renews the caller's lease, records its state and what it has read, and returns the threads that
-        /// it has not read to their heads. Records and renews nothing for anonymous callers.
+        /// Renews the caller's lease, records its state and what it has read, and returns the threads in
+        /// which it has not read what wakes it. Records and renews nothing for anonymous callers.
         ///
         /// Idempotent: state and lease are replaced, and read positions never decrease.
         pub async fn heartbeat(
@@ -2518,9 +2974,11 @@ pub enum ErrorReason {
     ValidationFailed = 1,
     /// \[INVALID_ARGUMENT\] {limit, size} A post is larger than allowed; limit and size are in bytes.
     MessageTooLarge = 2,
+    /// \[INVALID_ARGUMENT\] {rule} A text contains what looks like a key or a token, and the server refuses those; BadRequest names the field. Remove it before you repeat the call.
+    ContentBlocked = 3,
     /// \[UNAUTHENTICATED\] A token is required and missing, or the token is malformed, unknown or revoked. Do not retry.
     TokenInvalid = 4,
-    /// \[UNAUTHENTICATED\] The token was replaced by RotateToken and has expired. Use the new one.
+    /// \[UNAUTHENTICATED\] The token was replaced by RotateToken, or its lifetime is over. Use a new one.
     TokenExpired = 5,
     /// \[PERMISSION_DENIED\] The caller is not allowed to do this.
     AccessDenied = 6,
@@ -2544,7 +3002,9 @@ pub enum ErrorReason {
     ThreadClosed = 15,
     /// \[OUT_OF_RANGE\] {first_seq, head_seq, epoch} A position is past the head or of another epoch. WaitMessages sends a `resync` instead.
     CursorInvalid = 16,
-    /// \[RESOURCE_EXHAUSTED\] {limit} A limit is reached, such as the open waits of one agent; QuotaFailure names it. Retrying later does not help.
+    /// \[RESOURCE_EXHAUSTED\] {limit} More posts than posts_per_minute, by the caller or to the thread; nothing was done. Retry after the delay in RetryInfo, at most a minute: then there is room for this post, unless others have taken it.
+    RateLimited = 17,
+    /// \[RESOURCE_EXHAUSTED\] {limit} A limit is reached, such as the open waits of one agent; QuotaFailure names it. Retrying soon does not help.
     QuotaExceeded = 18,
     /// \[RESOURCE_EXHAUSTED\] The disk is full.
     StorageFull = 20,
@@ -2567,6 +3027,7 @@ impl ErrorReason {
             Self::Unspecified => "ERROR_REASON_UNSPECIFIED",
             Self::ValidationFailed => "ERROR_REASON_VALIDATION_FAILED",
             Self::MessageTooLarge => "ERROR_REASON_MESSAGE_TOO_LARGE",
+            Self::ContentBlocked => "ERROR_REASON_CONTENT_BLOCKED",
             Self::TokenInvalid => "ERROR_REASON_TOKEN_INVALID",
             Self::TokenExpired => "ERROR_REASON_TOKEN_EXPIRED",
             Self::AccessDenied => "ERROR_REASON_ACCESS_DENIED",
@@ -2580,6 +3041,7 @@ impl ErrorReason {
             Self::ExpectedSeqRequired => "ERROR_REASON_EXPECTED_SEQ_REQUIRED",
             Self::ThreadClosed => "ERROR_REASON_THREAD_CLOSED",
             Self::CursorInvalid => "ERROR_REASON_CURSOR_INVALID",
+            Self::RateLimited => "ERROR_REASON_RATE_LIMITED",
             Self::QuotaExceeded => "ERROR_REASON_QUOTA_EXCEEDED",
             Self::StorageFull => "ERROR_REASON_STORAGE_FULL",
             Self::Draining => "ERROR_REASON_DRAINING",
@@ -2594,6 +3056,7 @@ impl ErrorReason {
             "ERROR_REASON_UNSPECIFIED" => Some(Self::Unspecified),
             "ERROR_REASON_VALIDATION_FAILED" => Some(Self::ValidationFailed),
             "ERROR_REASON_MESSAGE_TOO_LARGE" => Some(Self::MessageTooLarge),
+            "ERROR_REASON_CONTENT_BLOCKED" => Some(Self::ContentBlocked),
             "ERROR_REASON_TOKEN_INVALID" => Some(Self::TokenInvalid),
             "ERROR_REASON_TOKEN_EXPIRED" => Some(Self::TokenExpired),
             "ERROR_REASON_ACCESS_DENIED" => Some(Self::AccessDenied),
@@ -2607,6 +3070,7 @@ impl ErrorReason {
             "ERROR_REASON_EXPECTED_SEQ_REQUIRED" => Some(Self::ExpectedSeqRequired),
             "ERROR_REASON_THREAD_CLOSED" => Some(Self::ThreadClosed),
             "ERROR_REASON_CURSOR_INVALID" => Some(Self::CursorInvalid),
+            "ERROR_REASON_RATE_LIMITED" => Some(Self::RateLimited),
             "ERROR_REASON_QUOTA_EXCEEDED" => Some(Self::QuotaExceeded),
             "ERROR_REASON_STORAGE_FULL" => Some(Self::StorageFull),
             "ERROR_REASON_DRAINING" => Some(Self::Draining),
@@ -2764,9 +3228,9 @@ pub struct JoinThreadRequest {
     /// Values above 100 are lowered to 100.
     #[prost(int32, tag = "4")]
     pub context_limit: i32,
-    /// Where a new participant starts, or an anonymous caller. An existing participant (which has
-    /// joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
-    /// still be 0.
+    /// Where a new participant starts, or an anonymous caller. A participant that has joined, posted
+    /// or reported anything as read continues from its read_seq, which may still be 0. One that has
+    /// only been mentioned or handed off to is new.
     #[prost(enumeration = "JoinStart", tag = "5")]
     pub start: i32,
 }
@@ -2789,7 +3253,7 @@ pub struct JoinThreadResponse {
     /// Whether this call created it.
     #[prost(bool, tag = "2")]
     pub created: bool,
-    /// Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+    /// Wait from here: the caller's read_seq if it had started to read before, or else as `start`
     /// specifies.
     #[prost(message, optional, tag = "3")]
     pub cursor: ::core::option::Option<Cursor>,
@@ -2912,6 +3376,9 @@ pub struct UpdateThreadRequest {
     /// The fields to set: some of topic, stage, labels, sync_mode. Required.
     #[prost(message, optional, tag = "6")]
     pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
+    /// The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+    #[prost(string, tag = "7")]
+    pub epoch: ::prost::alloc::string::String,
 }
 impl ::prost::Name for UpdateThreadRequest {
     const NAME: &'static str = "UpdateThreadRequest";
@@ -2949,6 +3416,9 @@ pub struct SetThreadStateRequest {
     /// The new state. Required.
     #[prost(enumeration = "ThreadState", tag = "2")]
     pub state: i32,
+    /// The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+    #[prost(string, tag = "3")]
+    pub epoch: ::prost::alloc::string::String,
 }
 impl ::prost::Name for SetThreadStateRequest {
     const NAME: &'static str = "SetThreadStateRequest";
@@ -2983,6 +3453,9 @@ pub struct DeleteThreadRequest {
     /// Its name. Required.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
+    /// The thread's epoch: nothing is deleted if it has another one. Empty = not checked.
+    #[prost(string, tag = "2")]
+    pub epoch: ::prost::alloc::string::String,
 }
 impl ::prost::Name for DeleteThreadRequest {
     const NAME: &'static str = "DeleteThreadRequest";
@@ -3132,7 +3605,9 @@ pub mod thread_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+        /// Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken,
+        /// INVALID_ARGUMENT / CONTENT_BLOCKED, or RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the caller has
+        /// created as many as ServerLimits.threads_per_caller allows.
         ///
         /// Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
         /// who created the thread. JoinThread with `create` is idempotent.
@@ -3215,7 +3690,9 @@ pub mod thread_service_client {
         /// Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
         /// snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
         /// callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-        /// exist and `create` is not set.
+        /// exist and `create` is not set, INVALID_ARGUMENT / CONTENT_BLOCKED, and RESOURCE_EXHAUSTED /
+        /// QUOTA_EXCEEDED if the thread would be created and the caller has created as many as
+        /// ServerLimits.threads_per_caller allows.
         ///
         /// Idempotent: a participant keeps its position. Only the first response has `created` and
         /// `similar`.
@@ -3301,8 +3778,12 @@ pub mod thread_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
-        /// entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
-        /// and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+        /// entry if a value changes. Only the thread's creator, people and operators may change a thread,
+        /// and its participants may change only its stage; anyone may change one that `anonymous` created, and any
+        /// where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
+        /// ACCESS_DENIED. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, OUT_OF_RANGE /
+        /// CURSOR_INVALID if `epoch` is given and is not the thread's, RESOURCE_EXHAUSTED /
+        /// QUOTA_EXCEEDED if the thread has no seqs left, and INVALID_ARGUMENT / CONTENT_BLOCKED.
         ///
         /// Not idempotent: a second call would undo what another agent changed in between, perhaps in
         /// response to the first, and append a second entry. After an unknown outcome, read the thread.
@@ -3331,8 +3812,8 @@ pub mod thread_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
-        /// changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
-        /// thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+        /// changes, so that waits receive the change in order. Only the thread's creator, people and
+        /// operators may do this, with the exceptions and errors of UpdateThread.
         ///
         /// Not idempotent, for the same reason as UpdateThread.
         pub async fn set_thread_state(
@@ -3360,10 +3841,13 @@ pub mod thread_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
-        /// THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
-        /// NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+        /// THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Only the
+        /// thread's creator, people and operators may do this, with the exceptions of UpdateThread. Returns
+        /// NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, and OUT_OF_RANGE / CURSOR_INVALID if
+        /// `epoch` is given and is not the thread's.
         ///
-        /// Not idempotent: a second call could delete a thread created in between.
+        /// Not idempotent: without `epoch`, a second call could delete a thread created in between. With
+        /// it, exactly one of several calls succeeds.
         pub async fn delete_thread(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteThreadRequest>,

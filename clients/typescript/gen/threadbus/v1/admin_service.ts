@@ -18,6 +18,7 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { Duration } from "../../google/protobuf/duration.js";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
 import { Cursor } from "./message.js";
 
@@ -29,6 +30,97 @@ export const protobufFileName = "threadbus/v1/admin_service.proto";
  * Methods for operators. Each requires a token with the scope `admin`, and returns
  * PERMISSION_DENIED / ACCESS_DENIED to other callers.
  */
+
+/** A token, without its secret. */
+export interface Token {
+  /** Its id, 16 characters. Not a secret. RotateToken keeps it. */
+  tokenId: string;
+  /** The agent whose calls it authenticates. Empty = an operator, which calls as `operator`. */
+  agent: string;
+  /**
+   * What it permits: some of `post`, `read`, `admin`. docs/security.md lists the scope that each
+   * method needs. Calls with `admin` are an operator's.
+   */
+  scopes: string[];
+  /**
+   * It permits access only to threads whose names begin with one of these. Other threads do not exist
+   * for it: calls that name one return NOT_FOUND / THREAD_NOT_FOUND, lists leave them out, and it
+   * cannot create one (PERMISSION_DENIED / ACCESS_DENIED). Empty = to all threads.
+   */
+  threadPrefixes: string[];
+  /** When it was created, or last replaced by RotateToken. */
+  createTime:
+    | Timestamp
+    | undefined;
+  /** When it expires. Unset = never. */
+  expireTime:
+    | Timestamp
+    | undefined;
+  /**
+   * The minute of the last call with it, as of the servers' last checkpoints. Unset = there was none
+   * since create_time.
+   */
+  lastUseTime: Timestamp | undefined;
+}
+
+/** A token to create. */
+export interface CreateTokenRequest {
+  /**
+   * The agent that calls with it. Empty = an operator; without the scope `admin`, its calls still
+   * have the rights of a person.
+   */
+  agent: string;
+  /** What it permits: some of `post`, `read`, `admin`. Empty = post and read. */
+  scopes: string[];
+  /**
+   * Prefixes of thread names, up to 20: it permits access only to threads whose names begin with one
+   * of them. Empty = to all threads. Not with the scope `admin`.
+   */
+  threadPrefixes: string[];
+  /** How long it is valid: more than 0, and up to 10 years. Unset = it does not expire. */
+  lifetime: Duration | undefined;
+}
+
+/** The created token. */
+export interface CreateTokenResponse {
+  /** What it permits. */
+  token:
+    | Token
+    | undefined;
+  /**
+   * The token itself, to be sent as metadata `authorization: Bearer …`. Returned only here: the
+   * server stores only a hash.
+   */
+  secret: string;
+}
+
+/** Selects tokens. */
+export interface ListTokensRequest {
+  /** Only tokens of this agent; `operator` = of operators. Empty = all. */
+  agent: string;
+  /** Maximum number of tokens to return. 0 = 100. Values above 1,000 are lowered to 1,000. */
+  pageSize: number;
+  /** next_page_token of the previous page. Empty = the first page. */
+  pageToken: string;
+}
+
+/** A page of tokens. */
+export interface ListTokensResponse {
+  /** The tokens, newest first. */
+  tokens: Token[];
+  /** The page_token of the next page. Empty = this is the last page. */
+  nextPageToken: string;
+}
+
+/** Selects a token to revoke. */
+export interface RevokeTokenRequest {
+  /** Its id. Required. */
+  tokenId: string;
+}
+
+/** Empty. */
+export interface RevokeTokenResponse {
+}
 
 /** Selects open waits. */
 export interface ListWaitsRequest {
@@ -71,7 +163,742 @@ export interface Wait {
    * waits of a client may share a connection. Behind a proxy, this is the proxy's address.
    */
   peer: string;
+  /**
+   * Whether it waits on all threads of the agent (WaitMessagesRequest.all_my_threads). `threads`
+   * then has those of which something was delivered.
+   */
+  allMyThreads: boolean;
 }
+
+function createBaseToken(): Token {
+  return {
+    tokenId: "",
+    agent: "",
+    scopes: [],
+    threadPrefixes: [],
+    createTime: undefined,
+    expireTime: undefined,
+    lastUseTime: undefined,
+  };
+}
+
+export const Token: MessageFns<Token> = {
+  encode(message: Token, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tokenId !== "") {
+      writer.uint32(10).string(message.tokenId);
+    }
+    if (message.agent !== "") {
+      writer.uint32(18).string(message.agent);
+    }
+    for (const v of message.scopes) {
+      writer.uint32(26).string(v!);
+    }
+    for (const v of message.threadPrefixes) {
+      writer.uint32(34).string(v!);
+    }
+    if (message.createTime !== undefined) {
+      Timestamp.encode(message.createTime, writer.uint32(42).fork()).join();
+    }
+    if (message.expireTime !== undefined) {
+      Timestamp.encode(message.expireTime, writer.uint32(50).fork()).join();
+    }
+    if (message.lastUseTime !== undefined) {
+      Timestamp.encode(message.lastUseTime, writer.uint32(58).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Token {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseToken();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tokenId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.agent = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.scopes.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.threadPrefixes.push(reader.string());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.createTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.expireTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.lastUseTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Token {
+    return {
+      tokenId: isSet(object.tokenId)
+        ? globalThis.String(object.tokenId)
+        : isSet(object.token_id)
+        ? globalThis.String(object.token_id)
+        : "",
+      agent: isSet(object.agent) ? globalThis.String(object.agent) : "",
+      scopes: globalThis.Array.isArray(object?.scopes) ? object.scopes.map((e: any) => globalThis.String(e)) : [],
+      threadPrefixes: globalThis.Array.isArray(object?.threadPrefixes)
+        ? object.threadPrefixes.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.thread_prefixes)
+        ? object.thread_prefixes.map((e: any) => globalThis.String(e))
+        : [],
+      createTime: isSet(object.createTime)
+        ? fromJsonTimestamp(object.createTime)
+        : isSet(object.create_time)
+        ? fromJsonTimestamp(object.create_time)
+        : undefined,
+      expireTime: isSet(object.expireTime)
+        ? fromJsonTimestamp(object.expireTime)
+        : isSet(object.expire_time)
+        ? fromJsonTimestamp(object.expire_time)
+        : undefined,
+      lastUseTime: isSet(object.lastUseTime)
+        ? fromJsonTimestamp(object.lastUseTime)
+        : isSet(object.last_use_time)
+        ? fromJsonTimestamp(object.last_use_time)
+        : undefined,
+    };
+  },
+
+  toJSON(message: Token): unknown {
+    const obj: any = {};
+    if (message.tokenId !== "") {
+      obj.tokenId = message.tokenId;
+    }
+    if (message.agent !== "") {
+      obj.agent = message.agent;
+    }
+    if (message.scopes?.length) {
+      obj.scopes = message.scopes;
+    }
+    if (message.threadPrefixes?.length) {
+      obj.threadPrefixes = message.threadPrefixes;
+    }
+    if (message.createTime !== undefined) {
+      obj.createTime = fromTimestamp(message.createTime).toISOString();
+    }
+    if (message.expireTime !== undefined) {
+      obj.expireTime = fromTimestamp(message.expireTime).toISOString();
+    }
+    if (message.lastUseTime !== undefined) {
+      obj.lastUseTime = fromTimestamp(message.lastUseTime).toISOString();
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Token>, I>>(base?: I): Token {
+    return Token.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Token>, I>>(object: I): Token {
+    const message = createBaseToken();
+    message.tokenId = object.tokenId ?? "";
+    message.agent = object.agent ?? "";
+    message.scopes = object.scopes?.map((e) => e) || [];
+    message.threadPrefixes = object.threadPrefixes?.map((e) => e) || [];
+    message.createTime = (object.createTime !== undefined && object.createTime !== null)
+      ? Timestamp.fromPartial(object.createTime)
+      : undefined;
+    message.expireTime = (object.expireTime !== undefined && object.expireTime !== null)
+      ? Timestamp.fromPartial(object.expireTime)
+      : undefined;
+    message.lastUseTime = (object.lastUseTime !== undefined && object.lastUseTime !== null)
+      ? Timestamp.fromPartial(object.lastUseTime)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseCreateTokenRequest(): CreateTokenRequest {
+  return { agent: "", scopes: [], threadPrefixes: [], lifetime: undefined };
+}
+
+export const CreateTokenRequest: MessageFns<CreateTokenRequest> = {
+  encode(message: CreateTokenRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.agent !== "") {
+      writer.uint32(10).string(message.agent);
+    }
+    for (const v of message.scopes) {
+      writer.uint32(18).string(v!);
+    }
+    for (const v of message.threadPrefixes) {
+      writer.uint32(26).string(v!);
+    }
+    if (message.lifetime !== undefined) {
+      Duration.encode(message.lifetime, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CreateTokenRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCreateTokenRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.agent = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.scopes.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.threadPrefixes.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.lifetime = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CreateTokenRequest {
+    return {
+      agent: isSet(object.agent) ? globalThis.String(object.agent) : "",
+      scopes: globalThis.Array.isArray(object?.scopes) ? object.scopes.map((e: any) => globalThis.String(e)) : [],
+      threadPrefixes: globalThis.Array.isArray(object?.threadPrefixes)
+        ? object.threadPrefixes.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.thread_prefixes)
+        ? object.thread_prefixes.map((e: any) => globalThis.String(e))
+        : [],
+      lifetime: isSet(object.lifetime) ? Duration.fromJSON(object.lifetime) : undefined,
+    };
+  },
+
+  toJSON(message: CreateTokenRequest): unknown {
+    const obj: any = {};
+    if (message.agent !== "") {
+      obj.agent = message.agent;
+    }
+    if (message.scopes?.length) {
+      obj.scopes = message.scopes;
+    }
+    if (message.threadPrefixes?.length) {
+      obj.threadPrefixes = message.threadPrefixes;
+    }
+    if (message.lifetime !== undefined) {
+      obj.lifetime = Duration.toJSON(message.lifetime);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<CreateTokenRequest>, I>>(base?: I): CreateTokenRequest {
+    return CreateTokenRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<CreateTokenRequest>, I>>(object: I): CreateTokenRequest {
+    const message = createBaseCreateTokenRequest();
+    message.agent = object.agent ?? "";
+    message.scopes = object.scopes?.map((e) => e) || [];
+    message.threadPrefixes = object.threadPrefixes?.map((e) => e) || [];
+    message.lifetime = (object.lifetime !== undefined && object.lifetime !== null)
+      ? Duration.fromPartial(object.lifetime)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseCreateTokenResponse(): CreateTokenResponse {
+  return { token: undefined, secret: "" };
+}
+
+export const CreateTokenResponse: MessageFns<CreateTokenResponse> = {
+  encode(message: CreateTokenResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.token !== undefined) {
+      Token.encode(message.token, writer.uint32(10).fork()).join();
+    }
+    if (message.secret !== "") {
+      writer.uint32(18).string(message.secret);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CreateTokenResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCreateTokenResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.token = Token.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.secret = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CreateTokenResponse {
+    return {
+      token: isSet(object.token) ? Token.fromJSON(object.token) : undefined,
+      secret: isSet(object.secret) ? globalThis.String(object.secret) : "",
+    };
+  },
+
+  toJSON(message: CreateTokenResponse): unknown {
+    const obj: any = {};
+    if (message.token !== undefined) {
+      obj.token = Token.toJSON(message.token);
+    }
+    if (message.secret !== "") {
+      obj.secret = message.secret;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<CreateTokenResponse>, I>>(base?: I): CreateTokenResponse {
+    return CreateTokenResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<CreateTokenResponse>, I>>(object: I): CreateTokenResponse {
+    const message = createBaseCreateTokenResponse();
+    message.token = (object.token !== undefined && object.token !== null) ? Token.fromPartial(object.token) : undefined;
+    message.secret = object.secret ?? "";
+    return message;
+  },
+};
+
+function createBaseListTokensRequest(): ListTokensRequest {
+  return { agent: "", pageSize: 0, pageToken: "" };
+}
+
+export const ListTokensRequest: MessageFns<ListTokensRequest> = {
+  encode(message: ListTokensRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.agent !== "") {
+      writer.uint32(10).string(message.agent);
+    }
+    if (message.pageSize !== 0) {
+      writer.uint32(16).int32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(26).string(message.pageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListTokensRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListTokensRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.agent = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.pageSize = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListTokensRequest {
+    return {
+      agent: isSet(object.agent) ? globalThis.String(object.agent) : "",
+      pageSize: isSet(object.pageSize)
+        ? globalThis.Number(object.pageSize)
+        : isSet(object.page_size)
+        ? globalThis.Number(object.page_size)
+        : 0,
+      pageToken: isSet(object.pageToken)
+        ? globalThis.String(object.pageToken)
+        : isSet(object.page_token)
+        ? globalThis.String(object.page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListTokensRequest): unknown {
+    const obj: any = {};
+    if (message.agent !== "") {
+      obj.agent = message.agent;
+    }
+    if (message.pageSize !== 0) {
+      obj.pageSize = Math.round(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      obj.pageToken = message.pageToken;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ListTokensRequest>, I>>(base?: I): ListTokensRequest {
+    return ListTokensRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListTokensRequest>, I>>(object: I): ListTokensRequest {
+    const message = createBaseListTokensRequest();
+    message.agent = object.agent ?? "";
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseListTokensResponse(): ListTokensResponse {
+  return { tokens: [], nextPageToken: "" };
+}
+
+export const ListTokensResponse: MessageFns<ListTokensResponse> = {
+  encode(message: ListTokensResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.tokens) {
+      Token.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListTokensResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListTokensResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tokens.push(Token.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListTokensResponse {
+    return {
+      tokens: globalThis.Array.isArray(object?.tokens) ? object.tokens.map((e: any) => Token.fromJSON(e)) : [],
+      nextPageToken: isSet(object.nextPageToken)
+        ? globalThis.String(object.nextPageToken)
+        : isSet(object.next_page_token)
+        ? globalThis.String(object.next_page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListTokensResponse): unknown {
+    const obj: any = {};
+    if (message.tokens?.length) {
+      obj.tokens = message.tokens.map((e) => Token.toJSON(e));
+    }
+    if (message.nextPageToken !== "") {
+      obj.nextPageToken = message.nextPageToken;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ListTokensResponse>, I>>(base?: I): ListTokensResponse {
+    return ListTokensResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListTokensResponse>, I>>(object: I): ListTokensResponse {
+    const message = createBaseListTokensResponse();
+    message.tokens = object.tokens?.map((e) => Token.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseRevokeTokenRequest(): RevokeTokenRequest {
+  return { tokenId: "" };
+}
+
+export const RevokeTokenRequest: MessageFns<RevokeTokenRequest> = {
+  encode(message: RevokeTokenRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tokenId !== "") {
+      writer.uint32(10).string(message.tokenId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RevokeTokenRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevokeTokenRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tokenId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RevokeTokenRequest {
+    return {
+      tokenId: isSet(object.tokenId)
+        ? globalThis.String(object.tokenId)
+        : isSet(object.token_id)
+        ? globalThis.String(object.token_id)
+        : "",
+    };
+  },
+
+  toJSON(message: RevokeTokenRequest): unknown {
+    const obj: any = {};
+    if (message.tokenId !== "") {
+      obj.tokenId = message.tokenId;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<RevokeTokenRequest>, I>>(base?: I): RevokeTokenRequest {
+    return RevokeTokenRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RevokeTokenRequest>, I>>(object: I): RevokeTokenRequest {
+    const message = createBaseRevokeTokenRequest();
+    message.tokenId = object.tokenId ?? "";
+    return message;
+  },
+};
+
+function createBaseRevokeTokenResponse(): RevokeTokenResponse {
+  return {};
+}
+
+export const RevokeTokenResponse: MessageFns<RevokeTokenResponse> = {
+  encode(_: RevokeTokenResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RevokeTokenResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevokeTokenResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): RevokeTokenResponse {
+    return {};
+  },
+
+  toJSON(_: RevokeTokenResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<RevokeTokenResponse>, I>>(base?: I): RevokeTokenResponse {
+    return RevokeTokenResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RevokeTokenResponse>, I>>(_: I): RevokeTokenResponse {
+    const message = createBaseRevokeTokenResponse();
+    return message;
+  },
+};
 
 function createBaseListWaitsRequest(): ListWaitsRequest {
   return { agent: "", thread: "", pageSize: 0, pageToken: "" };
@@ -288,7 +1115,7 @@ export const ListWaitsResponse: MessageFns<ListWaitsResponse> = {
 };
 
 function createBaseWait(): Wait {
-  return { agent: "", threads: [], startTime: undefined, peer: "" };
+  return { agent: "", threads: [], startTime: undefined, peer: "", allMyThreads: false };
 }
 
 export const Wait: MessageFns<Wait> = {
@@ -304,6 +1131,9 @@ export const Wait: MessageFns<Wait> = {
     }
     if (message.peer !== "") {
       writer.uint32(34).string(message.peer);
+    }
+    if (message.allMyThreads !== false) {
+      writer.uint32(40).bool(message.allMyThreads);
     }
     return writer;
   },
@@ -353,6 +1183,14 @@ export const Wait: MessageFns<Wait> = {
             message.peer = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.allMyThreads = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -375,6 +1213,11 @@ export const Wait: MessageFns<Wait> = {
         ? fromJsonTimestamp(object.start_time)
         : undefined,
       peer: isSet(object.peer) ? globalThis.String(object.peer) : "",
+      allMyThreads: isSet(object.allMyThreads)
+        ? globalThis.Boolean(object.allMyThreads)
+        : isSet(object.all_my_threads)
+        ? globalThis.Boolean(object.all_my_threads)
+        : false,
     };
   },
 
@@ -392,6 +1235,9 @@ export const Wait: MessageFns<Wait> = {
     if (message.peer !== "") {
       obj.peer = message.peer;
     }
+    if (message.allMyThreads !== false) {
+      obj.allMyThreads = message.allMyThreads;
+    }
     return obj;
   },
 
@@ -406,16 +1252,59 @@ export const Wait: MessageFns<Wait> = {
       ? Timestamp.fromPartial(object.startTime)
       : undefined;
     message.peer = object.peer ?? "";
+    message.allMyThreads = object.allMyThreads ?? false;
     return message;
   },
 };
 
-/** Shows operators what the servers of a store are doing. */
+/** Lets operators issue tokens, and shows them what the servers of a store are doing. */
 export type AdminServiceDefinition = typeof AdminServiceDefinition;
 export const AdminServiceDefinition = {
   name: "AdminService",
   fullName: "threadbus.v1.AdminService",
   methods: {
+    /**
+     * Creates a token for an agent or an operator, and returns it with its secret. An agent that is not
+     * registered is registered, as kind AGENT, even if its name was unregistered before. What a token
+     * may do never changes: create another one, and revoke this.
+     *
+     * Not idempotent: if the response is lost, the token exists, but nobody knows its secret. Look for
+     * it with ListTokens, revoke it, and create another one.
+     */
+    createToken: {
+      name: "CreateToken",
+      requestType: CreateTokenRequest as typeof CreateTokenRequest,
+      requestStream: false,
+      responseType: CreateTokenResponse as typeof CreateTokenResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Returns a page of the tokens that are valid, without their secrets, newest first. */
+    listTokens: {
+      name: "ListTokens",
+      requestType: ListTokensRequest as typeof ListTokensRequest,
+      requestStream: false,
+      responseType: ListTokensResponse as typeof ListTokensResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
+    },
+    /**
+     * Revokes a token, and those that it replaced by RotateToken. On every server of the store, streams
+     * that were opened with them end within a second (or the server's --fallback-interval), with
+     * UNAUTHENTICATED / TOKEN_INVALID and without `ending`; posts that were accepted are stored and
+     * answered. The token that the call is made with cannot be revoked. Returns INVALID_ARGUMENT /
+     * VALIDATION_FAILED if no token has the id, as after an earlier call.
+     *
+     * A server whose operator's token file has a token that was revoked does not start.
+     */
+    revokeToken: {
+      name: "RevokeToken",
+      requestType: RevokeTokenRequest as typeof RevokeTokenRequest,
+      requestStream: false,
+      responseType: RevokeTokenResponse as typeof RevokeTokenResponse,
+      responseStream: false,
+      options: {},
+    },
     /**
      * Returns a page of the open waits on this server and on others of the same store: which agents
      * wait on which threads, and since when. Those on other servers are as of their last checkpoints.
@@ -431,9 +1320,54 @@ export const AdminServiceDefinition = {
   },
 } as const;
 
-/** Shows operators what the servers of a store are doing. */
+/** Lets operators issue tokens, and shows them what the servers of a store are doing. */
 export type AdminServiceService = typeof AdminServiceService;
 export const AdminServiceService = {
+  /**
+   * Creates a token for an agent or an operator, and returns it with its secret. An agent that is not
+   * registered is registered, as kind AGENT, even if its name was unregistered before. What a token
+   * may do never changes: create another one, and revoke this.
+   *
+   * Not idempotent: if the response is lost, the token exists, but nobody knows its secret. Look for
+   * it with ListTokens, revoke it, and create another one.
+   */
+  createToken: {
+    path: "/threadbus.v1.AdminService/CreateToken" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: CreateTokenRequest): Buffer => Buffer.from(CreateTokenRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): CreateTokenRequest => CreateTokenRequest.decode(value),
+    responseSerialize: (value: CreateTokenResponse): Buffer => Buffer.from(CreateTokenResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): CreateTokenResponse => CreateTokenResponse.decode(value),
+  },
+  /** Returns a page of the tokens that are valid, without their secrets, newest first. */
+  listTokens: {
+    path: "/threadbus.v1.AdminService/ListTokens" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListTokensRequest): Buffer => Buffer.from(ListTokensRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListTokensRequest => ListTokensRequest.decode(value),
+    responseSerialize: (value: ListTokensResponse): Buffer => Buffer.from(ListTokensResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListTokensResponse => ListTokensResponse.decode(value),
+  },
+  /**
+   * Revokes a token, and those that it replaced by RotateToken. On every server of the store, streams
+   * that were opened with them end within a second (or the server's --fallback-interval), with
+   * UNAUTHENTICATED / TOKEN_INVALID and without `ending`; posts that were accepted are stored and
+   * answered. The token that the call is made with cannot be revoked. Returns INVALID_ARGUMENT /
+   * VALIDATION_FAILED if no token has the id, as after an earlier call.
+   *
+   * A server whose operator's token file has a token that was revoked does not start.
+   */
+  revokeToken: {
+    path: "/threadbus.v1.AdminService/RevokeToken" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RevokeTokenRequest): Buffer => Buffer.from(RevokeTokenRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RevokeTokenRequest => RevokeTokenRequest.decode(value),
+    responseSerialize: (value: RevokeTokenResponse): Buffer => Buffer.from(RevokeTokenResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RevokeTokenResponse => RevokeTokenResponse.decode(value),
+  },
   /**
    * Returns a page of the open waits on this server and on others of the same store: which agents
    * wait on which threads, and since when. Those on other servers are as of their last checkpoints.
@@ -451,6 +1385,27 @@ export const AdminServiceService = {
 
 export interface AdminServiceServer extends UntypedServiceImplementation {
   /**
+   * Creates a token for an agent or an operator, and returns it with its secret. An agent that is not
+   * registered is registered, as kind AGENT, even if its name was unregistered before. What a token
+   * may do never changes: create another one, and revoke this.
+   *
+   * Not idempotent: if the response is lost, the token exists, but nobody knows its secret. Look for
+   * it with ListTokens, revoke it, and create another one.
+   */
+  createToken: handleUnaryCall<CreateTokenRequest, CreateTokenResponse>;
+  /** Returns a page of the tokens that are valid, without their secrets, newest first. */
+  listTokens: handleUnaryCall<ListTokensRequest, ListTokensResponse>;
+  /**
+   * Revokes a token, and those that it replaced by RotateToken. On every server of the store, streams
+   * that were opened with them end within a second (or the server's --fallback-interval), with
+   * UNAUTHENTICATED / TOKEN_INVALID and without `ending`; posts that were accepted are stored and
+   * answered. The token that the call is made with cannot be revoked. Returns INVALID_ARGUMENT /
+   * VALIDATION_FAILED if no token has the id, as after an earlier call.
+   *
+   * A server whose operator's token file has a token that was revoked does not start.
+   */
+  revokeToken: handleUnaryCall<RevokeTokenRequest, RevokeTokenResponse>;
+  /**
    * Returns a page of the open waits on this server and on others of the same store: which agents
    * wait on which threads, and since when. Those on other servers are as of their last checkpoints.
    */
@@ -458,6 +1413,69 @@ export interface AdminServiceServer extends UntypedServiceImplementation {
 }
 
 export interface AdminServiceClient extends Client {
+  /**
+   * Creates a token for an agent or an operator, and returns it with its secret. An agent that is not
+   * registered is registered, as kind AGENT, even if its name was unregistered before. What a token
+   * may do never changes: create another one, and revoke this.
+   *
+   * Not idempotent: if the response is lost, the token exists, but nobody knows its secret. Look for
+   * it with ListTokens, revoke it, and create another one.
+   */
+  createToken(
+    request: CreateTokenRequest,
+    callback: (error: ServiceError | null, response: CreateTokenResponse) => void,
+  ): ClientUnaryCall;
+  createToken(
+    request: CreateTokenRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: CreateTokenResponse) => void,
+  ): ClientUnaryCall;
+  createToken(
+    request: CreateTokenRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: CreateTokenResponse) => void,
+  ): ClientUnaryCall;
+  /** Returns a page of the tokens that are valid, without their secrets, newest first. */
+  listTokens(
+    request: ListTokensRequest,
+    callback: (error: ServiceError | null, response: ListTokensResponse) => void,
+  ): ClientUnaryCall;
+  listTokens(
+    request: ListTokensRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListTokensResponse) => void,
+  ): ClientUnaryCall;
+  listTokens(
+    request: ListTokensRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListTokensResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Revokes a token, and those that it replaced by RotateToken. On every server of the store, streams
+   * that were opened with them end within a second (or the server's --fallback-interval), with
+   * UNAUTHENTICATED / TOKEN_INVALID and without `ending`; posts that were accepted are stored and
+   * answered. The token that the call is made with cannot be revoked. Returns INVALID_ARGUMENT /
+   * VALIDATION_FAILED if no token has the id, as after an earlier call.
+   *
+   * A server whose operator's token file has a token that was revoked does not start.
+   */
+  revokeToken(
+    request: RevokeTokenRequest,
+    callback: (error: ServiceError | null, response: RevokeTokenResponse) => void,
+  ): ClientUnaryCall;
+  revokeToken(
+    request: RevokeTokenRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RevokeTokenResponse) => void,
+  ): ClientUnaryCall;
+  revokeToken(
+    request: RevokeTokenRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RevokeTokenResponse) => void,
+  ): ClientUnaryCall;
   /**
    * Returns a page of the open waits on this server and on others of the same store: which agents
    * wait on which threads, and since when. Those on other servers are as of their last checkpoints.

@@ -75,10 +75,10 @@ export function agentKindToJSON(object: AgentKind): string {
  * An agent's presence. The newest evidence decides:
  *   * A heartbeat sets the state and the lease that it carries.
  *   * Opening a wait sets WAITING, unless the agent is still WORKING on other threads.
- *   * Delivering messages of other senders to a wait sets WORKING, for working_timeout at most.
- *     WORKING ends when the agent has read the messages, posts to their thread, or waits on it
- *     again. Then it is WAITING if a wait is open, else IDLE until agent_timeout, or a longer
- *     lease, ends.
+ *   * Delivering messages of other senders to a wait sets WORKING, for working_timeout at most, if
+ *     one of them wakes the agent (Message.wakes). WORKING ends when the agent has read the
+ *     messages, posts to their thread, or waits on it again. Then it is WAITING if a wait is open,
+ *     else IDLE until agent_timeout, or a longer lease, ends.
  *   * Any other call renews the lease without shortening it, and turns LAPSED and OFFLINE into
  *     IDLE. The end of a wait renews the lease, too, but does not end OFFLINE.
  *   * When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open.
@@ -90,8 +90,8 @@ export enum Presence {
   /** PRESENCE_WAITING - It has an open wait, and is not WORKING; or a heartbeat reported this state. */
   PRESENCE_WAITING = 1,
   /**
-   * PRESENCE_WORKING - Messages were delivered to it within working_timeout, and it has not reported them as read; or
-   * a heartbeat reported this state.
+   * PRESENCE_WORKING - Messages that wake it were delivered to it within working_timeout, and it has not reported them
+   * as read; or a heartbeat reported this state.
    */
   PRESENCE_WORKING = 2,
   /**
@@ -164,8 +164,8 @@ export function presenceToJSON(object: Presence): string {
 export interface Agent {
   /**
    * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
-   * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
-   * registered is never given to another agent.
+   * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. Only an operator
+   * can register a name again that was unregistered.
    */
   name: string;
   /** What kind of sender it is. Fixed at registration. */
@@ -215,8 +215,8 @@ export interface Participant {
   /**
    * Highest seq of this thread that the agent reported as read (HeartbeatRequest.read_cursors,
    * PostMessageRequest.based_on_seq), or its starting position when it joined. If the next entry is
-   * the agent's own, it counts as read, too. Never above head_seq; within an epoch, decreases only
-   * if the agent leaves the thread.
+   * the agent's own, it counts as read, too. Never covers what a filter hid. Never above head_seq;
+   * within an epoch, decreases only if the agent leaves the thread.
    */
   readSeq: number;
   /**
@@ -232,6 +232,13 @@ export interface Participant {
    * addresses.
    */
   waitCount: number;
+  /**
+   * Highest seq up to which the agent has read this thread through a filter, which hid some entries
+   * above read_seq: it reported a cursor with a hidden_seq as read. A wait with a filter continues
+   * from here if it is above read_seq; one without continues from read_seq. 0 = it has read none so.
+   * Never above head_seq; within an epoch, decreases only if the agent leaves the thread.
+   */
+  passedOver: number;
 }
 
 function createBaseAgent(): Agent {
@@ -586,6 +593,7 @@ function createBaseParticipant(): Participant {
     readSeq: 0,
     joinTime: undefined,
     waitCount: 0,
+    passedOver: 0,
   };
 }
 
@@ -614,6 +622,9 @@ export const Participant: MessageFns<Participant> = {
     }
     if (message.waitCount !== 0) {
       writer.uint32(64).int32(message.waitCount);
+    }
+    if (message.passedOver !== 0) {
+      writer.uint32(72).int64(message.passedOver);
     }
     return writer;
   },
@@ -695,6 +706,14 @@ export const Participant: MessageFns<Participant> = {
             message.waitCount = reader.int32();
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.passedOver = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -733,6 +752,11 @@ export const Participant: MessageFns<Participant> = {
         : isSet(object.wait_count)
         ? globalThis.Number(object.wait_count)
         : 0,
+      passedOver: isSet(object.passedOver)
+        ? globalThis.Number(object.passedOver)
+        : isSet(object.passed_over)
+        ? globalThis.Number(object.passed_over)
+        : 0,
     };
   },
 
@@ -762,6 +786,9 @@ export const Participant: MessageFns<Participant> = {
     if (message.waitCount !== 0) {
       obj.waitCount = Math.round(message.waitCount);
     }
+    if (message.passedOver !== 0) {
+      obj.passedOver = Math.round(message.passedOver);
+    }
     return obj;
   },
 
@@ -780,6 +807,7 @@ export const Participant: MessageFns<Participant> = {
       ? Timestamp.fromPartial(object.joinTime)
       : undefined;
     message.waitCount = object.waitCount ?? 0;
+    message.passedOver = object.passedOver ?? 0;
     return message;
   },
 };

@@ -40,7 +40,7 @@ export const protobufFileName = "threadbus/v1/agent_service.proto";
 export interface RegisterAgentRequest {
   /** Its name; see Agent.name. Required. */
   agent: string;
-  /** AGENT or HUMAN. UNSPECIFIED = AGENT. */
+  /** AGENT or HUMAN, which only operators register. UNSPECIFIED = AGENT. */
   kind: AgentKind;
   /** A name to show to people, up to 128 bytes. */
   displayName: string;
@@ -140,8 +140,10 @@ export interface UpdateAgentResponse {
   agent: Agent | undefined;
 }
 
-/** Empty: the token identifies the caller. */
+/** A session to end. */
 export interface EndSessionRequest {
+  /** The agent. Empty = the caller. Only operators may name another agent. */
+  agent: string;
 }
 
 /** Empty. */
@@ -164,7 +166,14 @@ export interface RotateTokenRequest {
    * How long the old tokens remain valid, so that the call can be repeated if its response is lost.
    * Unset = 0. Values above 1 h are lowered to 1 h.
    */
-  grace: Duration | undefined;
+  grace:
+    | Duration
+    | undefined;
+  /**
+   * The agent whose tokens to replace. Empty = only the token that the call is made with. Only
+   * operators may name another agent.
+   */
+  agent: string;
 }
 
 /** The result of a token rotation. */
@@ -1220,11 +1229,14 @@ export const UpdateAgentResponse: MessageFns<UpdateAgentResponse> = {
 };
 
 function createBaseEndSessionRequest(): EndSessionRequest {
-  return {};
+  return { agent: "" };
 }
 
 export const EndSessionRequest: MessageFns<EndSessionRequest> = {
-  encode(_: EndSessionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: EndSessionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.agent !== "") {
+      writer.uint32(10).string(message.agent);
+    }
     return writer;
   },
 
@@ -1241,6 +1253,14 @@ export const EndSessionRequest: MessageFns<EndSessionRequest> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.agent = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1253,20 +1273,24 @@ export const EndSessionRequest: MessageFns<EndSessionRequest> = {
     }
   },
 
-  fromJSON(_: any): EndSessionRequest {
-    return {};
+  fromJSON(object: any): EndSessionRequest {
+    return { agent: isSet(object.agent) ? globalThis.String(object.agent) : "" };
   },
 
-  toJSON(_: EndSessionRequest): unknown {
+  toJSON(message: EndSessionRequest): unknown {
     const obj: any = {};
+    if (message.agent !== "") {
+      obj.agent = message.agent;
+    }
     return obj;
   },
 
   create<I extends Exact<DeepPartial<EndSessionRequest>, I>>(base?: I): EndSessionRequest {
     return EndSessionRequest.fromPartial(base ?? ({} as any));
   },
-  fromPartial<I extends Exact<DeepPartial<EndSessionRequest>, I>>(_: I): EndSessionRequest {
+  fromPartial<I extends Exact<DeepPartial<EndSessionRequest>, I>>(object: I): EndSessionRequest {
     const message = createBaseEndSessionRequest();
+    message.agent = object.agent ?? "";
     return message;
   },
 };
@@ -1443,13 +1467,16 @@ export const UnregisterAgentResponse: MessageFns<UnregisterAgentResponse> = {
 };
 
 function createBaseRotateTokenRequest(): RotateTokenRequest {
-  return { grace: undefined };
+  return { grace: undefined, agent: "" };
 }
 
 export const RotateTokenRequest: MessageFns<RotateTokenRequest> = {
   encode(message: RotateTokenRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.grace !== undefined) {
       Duration.encode(message.grace, writer.uint32(10).fork()).join();
+    }
+    if (message.agent !== "") {
+      writer.uint32(18).string(message.agent);
     }
     return writer;
   },
@@ -1475,6 +1502,14 @@ export const RotateTokenRequest: MessageFns<RotateTokenRequest> = {
             message.grace = Duration.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.agent = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1488,13 +1523,19 @@ export const RotateTokenRequest: MessageFns<RotateTokenRequest> = {
   },
 
   fromJSON(object: any): RotateTokenRequest {
-    return { grace: isSet(object.grace) ? Duration.fromJSON(object.grace) : undefined };
+    return {
+      grace: isSet(object.grace) ? Duration.fromJSON(object.grace) : undefined,
+      agent: isSet(object.agent) ? globalThis.String(object.agent) : "",
+    };
   },
 
   toJSON(message: RotateTokenRequest): unknown {
     const obj: any = {};
     if (message.grace !== undefined) {
       obj.grace = Duration.toJSON(message.grace);
+    }
+    if (message.agent !== "") {
+      obj.agent = message.agent;
     }
     return obj;
   },
@@ -1507,6 +1548,7 @@ export const RotateTokenRequest: MessageFns<RotateTokenRequest> = {
     message.grace = (object.grace !== undefined && object.grace !== null)
       ? Duration.fromPartial(object.grace)
       : undefined;
+    message.agent = object.agent ?? "";
     return message;
   },
 };
@@ -1585,11 +1627,15 @@ export const AgentServiceDefinition = {
   fullName: "threadbus.v1.AgentService",
   methods: {
     /**
-     * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-     * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-     * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
-     * agent that a post with on_behalf_of registered has no token: only an operator can give it one
-     * here.
+     * Registers an agent and returns it with its token. In open mode anyone may register agents;
+     * where tokens are required, only operators may, and the agent itself with its own token. Only
+     * operators register people (kind HUMAN). Others get PERMISSION_DENIED / ACCESS_DENIED. Returns
+     * ALREADY_EXISTS / AGENT_EXISTS if the name is registered with another token or none, or was
+     * unregistered. Only an operator can register a name again that was unregistered, or give a token
+     * here to an agent that has no valid one, as if a post with on_behalf_of registered it. Returns
+     * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the name is new and the caller has registered as many
+     * agents as ServerLimits.agents_per_caller allows. A sign of life of the agent, unless an
+     * operator or another agent calls.
      *
      * Idempotent: a second call with the same name and token returns the registered agent. Without
      * `token` in the request, a lost response loses the token, and the next call returns
@@ -1640,7 +1686,10 @@ export const AgentServiceDefinition = {
     /**
      * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
      * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-     * callers.
+     * callers. With a token that is limited to some threads, only the waits that were opened with it
+     * end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
+     * the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
+     * ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
      *
      * Idempotent: the agent is OFFLINE either way.
      */
@@ -1655,8 +1704,8 @@ export const AgentServiceDefinition = {
     /**
      * Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
      * which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
-     * messages keep its name, which is never given to another agent. Callers that are not operators
-     * and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+     * messages keep its name, which only an operator can register again. Callers that are not
+     * operators and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
      * AGENT_NOT_FOUND if the agent is not registered.
      *
      * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
@@ -1670,10 +1719,14 @@ export const AgentServiceDefinition = {
       options: {},
     },
     /**
-     * Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
-     * opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-     * UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
-     * operators, whose token is in a file.
+     * Replaces the token that the call is made with, and returns the new one, which permits the same
+     * and expires at the same time. Streams that were opened with the old token end when it expires
+     * (UNAUTHENTICATED / TOKEN_EXPIRED). Returns UNAUTHENTICATED / TOKEN_INVALID to anonymous callers.
+     *
+     * With `agent`, for operators: ends all tokens of an agent, such as one that has lost its token,
+     * and returns a new one that permits post and read everywhere. Other callers that name another
+     * agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is
+     * not registered. An operator's own token is not replaced here: see CreateToken and RevokeToken.
      *
      * Not idempotent: each call creates a token. Without `grace`, the token that a second call would
      * need expires with the first. With `grace`, call again before it is over: the last token
@@ -1694,11 +1747,15 @@ export const AgentServiceDefinition = {
 export type AgentServiceService = typeof AgentServiceService;
 export const AgentServiceService = {
   /**
-   * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-   * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-   * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
-   * agent that a post with on_behalf_of registered has no token: only an operator can give it one
-   * here.
+   * Registers an agent and returns it with its token. In open mode anyone may register agents;
+   * where tokens are required, only operators may, and the agent itself with its own token. Only
+   * operators register people (kind HUMAN). Others get PERMISSION_DENIED / ACCESS_DENIED. Returns
+   * ALREADY_EXISTS / AGENT_EXISTS if the name is registered with another token or none, or was
+   * unregistered. Only an operator can register a name again that was unregistered, or give a token
+   * here to an agent that has no valid one, as if a post with on_behalf_of registered it. Returns
+   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the name is new and the caller has registered as many
+   * agents as ServerLimits.agents_per_caller allows. A sign of life of the agent, unless an
+   * operator or another agent calls.
    *
    * Idempotent: a second call with the same name and token returns the registered agent. Without
    * `token` in the request, a lost response loses the token, and the next call returns
@@ -1754,7 +1811,10 @@ export const AgentServiceService = {
   /**
    * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
    * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-   * callers.
+   * callers. With a token that is limited to some threads, only the waits that were opened with it
+   * end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
+   * the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
+   * ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
    *
    * Idempotent: the agent is OFFLINE either way.
    */
@@ -1770,8 +1830,8 @@ export const AgentServiceService = {
   /**
    * Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
    * which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
-   * messages keep its name, which is never given to another agent. Callers that are not operators
-   * and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+   * messages keep its name, which only an operator can register again. Callers that are not
+   * operators and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
    * AGENT_NOT_FOUND if the agent is not registered.
    *
    * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
@@ -1788,10 +1848,14 @@ export const AgentServiceService = {
     responseDeserialize: (value: Buffer): UnregisterAgentResponse => UnregisterAgentResponse.decode(value),
   },
   /**
-   * Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
-   * opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-   * UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
-   * operators, whose token is in a file.
+   * Replaces the token that the call is made with, and returns the new one, which permits the same
+   * and expires at the same time. Streams that were opened with the old token end when it expires
+   * (UNAUTHENTICATED / TOKEN_EXPIRED). Returns UNAUTHENTICATED / TOKEN_INVALID to anonymous callers.
+   *
+   * With `agent`, for operators: ends all tokens of an agent, such as one that has lost its token,
+   * and returns a new one that permits post and read everywhere. Other callers that name another
+   * agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is
+   * not registered. An operator's own token is not replaced here: see CreateToken and RevokeToken.
    *
    * Not idempotent: each call creates a token. Without `grace`, the token that a second call would
    * need expires with the first. With `grace`, call again before it is over: the last token
@@ -1810,11 +1874,15 @@ export const AgentServiceService = {
 
 export interface AgentServiceServer extends UntypedServiceImplementation {
   /**
-   * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-   * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-   * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
-   * agent that a post with on_behalf_of registered has no token: only an operator can give it one
-   * here.
+   * Registers an agent and returns it with its token. In open mode anyone may register agents;
+   * where tokens are required, only operators may, and the agent itself with its own token. Only
+   * operators register people (kind HUMAN). Others get PERMISSION_DENIED / ACCESS_DENIED. Returns
+   * ALREADY_EXISTS / AGENT_EXISTS if the name is registered with another token or none, or was
+   * unregistered. Only an operator can register a name again that was unregistered, or give a token
+   * here to an agent that has no valid one, as if a post with on_behalf_of registered it. Returns
+   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the name is new and the caller has registered as many
+   * agents as ServerLimits.agents_per_caller allows. A sign of life of the agent, unless an
+   * operator or another agent calls.
    *
    * Idempotent: a second call with the same name and token returns the registered agent. Without
    * `token` in the request, a lost response loses the token, and the next call returns
@@ -1837,7 +1905,10 @@ export interface AgentServiceServer extends UntypedServiceImplementation {
   /**
    * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
    * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-   * callers.
+   * callers. With a token that is limited to some threads, only the waits that were opened with it
+   * end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
+   * the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
+   * ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
    *
    * Idempotent: the agent is OFFLINE either way.
    */
@@ -1845,18 +1916,22 @@ export interface AgentServiceServer extends UntypedServiceImplementation {
   /**
    * Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
    * which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
-   * messages keep its name, which is never given to another agent. Callers that are not operators
-   * and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+   * messages keep its name, which only an operator can register again. Callers that are not
+   * operators and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
    * AGENT_NOT_FOUND if the agent is not registered.
    *
    * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
    */
   unregisterAgent: handleUnaryCall<UnregisterAgentRequest, UnregisterAgentResponse>;
   /**
-   * Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
-   * opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-   * UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
-   * operators, whose token is in a file.
+   * Replaces the token that the call is made with, and returns the new one, which permits the same
+   * and expires at the same time. Streams that were opened with the old token end when it expires
+   * (UNAUTHENTICATED / TOKEN_EXPIRED). Returns UNAUTHENTICATED / TOKEN_INVALID to anonymous callers.
+   *
+   * With `agent`, for operators: ends all tokens of an agent, such as one that has lost its token,
+   * and returns a new one that permits post and read everywhere. Other callers that name another
+   * agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is
+   * not registered. An operator's own token is not replaced here: see CreateToken and RevokeToken.
    *
    * Not idempotent: each call creates a token. Without `grace`, the token that a second call would
    * need expires with the first. With `grace`, call again before it is over: the last token
@@ -1867,11 +1942,15 @@ export interface AgentServiceServer extends UntypedServiceImplementation {
 
 export interface AgentServiceClient extends Client {
   /**
-   * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-   * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-   * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
-   * agent that a post with on_behalf_of registered has no token: only an operator can give it one
-   * here.
+   * Registers an agent and returns it with its token. In open mode anyone may register agents;
+   * where tokens are required, only operators may, and the agent itself with its own token. Only
+   * operators register people (kind HUMAN). Others get PERMISSION_DENIED / ACCESS_DENIED. Returns
+   * ALREADY_EXISTS / AGENT_EXISTS if the name is registered with another token or none, or was
+   * unregistered. Only an operator can register a name again that was unregistered, or give a token
+   * here to an agent that has no valid one, as if a post with on_behalf_of registered it. Returns
+   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the name is new and the caller has registered as many
+   * agents as ServerLimits.agents_per_caller allows. A sign of life of the agent, unless an
+   * operator or another agent calls.
    *
    * Idempotent: a second call with the same name and token returns the registered agent. Without
    * `token` in the request, a lost response loses the token, and the next call returns
@@ -1950,7 +2029,10 @@ export interface AgentServiceClient extends Client {
   /**
    * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
    * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-   * callers.
+   * callers. With a token that is limited to some threads, only the waits that were opened with it
+   * end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
+   * the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
+   * ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
    *
    * Idempotent: the agent is OFFLINE either way.
    */
@@ -1972,8 +2054,8 @@ export interface AgentServiceClient extends Client {
   /**
    * Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
    * which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
-   * messages keep its name, which is never given to another agent. Callers that are not operators
-   * and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+   * messages keep its name, which only an operator can register again. Callers that are not
+   * operators and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
    * AGENT_NOT_FOUND if the agent is not registered.
    *
    * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
@@ -1994,10 +2076,14 @@ export interface AgentServiceClient extends Client {
     callback: (error: ServiceError | null, response: UnregisterAgentResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
-   * opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-   * UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
-   * operators, whose token is in a file.
+   * Replaces the token that the call is made with, and returns the new one, which permits the same
+   * and expires at the same time. Streams that were opened with the old token end when it expires
+   * (UNAUTHENTICATED / TOKEN_EXPIRED). Returns UNAUTHENTICATED / TOKEN_INVALID to anonymous callers.
+   *
+   * With `agent`, for operators: ends all tokens of an agent, such as one that has lost its token,
+   * and returns a new one that permits post and read everywhere. Other callers that name another
+   * agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is
+   * not registered. An operator's own token is not replaced here: see CreateToken and RevokeToken.
    *
    * Not idempotent: each call creates a token. Without `grace`, the token that a second call would
    * need expires with the first. With `grace`, call again before it is over: the last token

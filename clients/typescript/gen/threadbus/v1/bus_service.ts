@@ -26,7 +26,18 @@ import { Duration } from "../../google/protobuf/duration.js";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
 import { Status } from "../../google/rpc/status.js";
 import { Participant, Presence, presenceFromJSON, presenceToJSON } from "./agent.js";
-import { Attachment, Cursor, Message, MessageFilter, Priority, priorityFromJSON, priorityToJSON } from "./message.js";
+import {
+  Attachment,
+  Cursor,
+  Message,
+  MessageFilter,
+  Priority,
+  priorityFromJSON,
+  priorityToJSON,
+  Wake,
+  wakeFromJSON,
+  wakeToJSON,
+} from "./message.js";
 import { ThreadPosition } from "./thread.js";
 
 export const protobufPackage = "threadbus.v1";
@@ -107,6 +118,11 @@ export interface PostMessageRequest {
    * this; Message.posted_by names the operator. Empty = the caller.
    */
   onBehalfOf: string;
+  /**
+   * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
+   * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+   */
+  wakes: Wake;
 }
 
 export interface PostMessageRequest_LabelsEntry {
@@ -170,7 +186,10 @@ export interface PostResult {
 
 /** A wait: what to wait for, and when to end. */
 export interface WaitMessagesRequest {
-  /** 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT. */
+  /**
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+   * with all_my_threads.
+   */
   threads: Cursor[];
   /** Which messages to deliver. Unset = all. */
   filter:
@@ -193,13 +212,42 @@ export interface WaitMessagesRequest {
     | Duration
     | undefined;
   /**
-   * End when at least this many messages were delivered and every thread is caught up. 0 = do not
-   * end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
-   * first message that arrives.
+   * End when at least this many messages were delivered that wake the caller (Message.wakes), and
+   * every thread is caught up. 0 = do not end for this reason. 1 with max_wait is a long poll: it
+   * delivers what is there, or else what arrives, up to the first message that wakes the caller.
    */
   minMessages: number;
   /** Whether to send `participants` frames. */
   includeParticipants: boolean;
+  /**
+   * Return attachments without their bytes: with filename, media_type, size, and url if they have
+   * one.
+   */
+  omitAttachmentData: boolean;
+  /**
+   * Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+   * most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+   * tells the whole length. 0 = no limit.
+   */
+  maxContentBytes: number;
+  /**
+   * End when the next message would bring those delivered above this many bytes, serialised as they
+   * are sent; or when they have exactly so many. The first message is always delivered. 0 = no
+   * limit.
+   */
+  maxBytes: number;
+  /**
+   * Wait on all threads in which the caller participates, also on those that it joins, posts to, is
+   * mentioned in or handed off to during the wait. With the filter addressed_to_me, this is an
+   * inbox: then an edit is delivered only if it addresses the caller itself, and the caller's own
+   * entries are not. Each thread starts at the caller's read_seq, or with a filter at its
+   * passed_over if that is higher, or at its cursor in `threads`. The wait does not end because
+   * threads are closed or deleted. Not with include_participants, and not for anonymous callers:
+   * INVALID_ARGUMENT. A token with thread_prefixes waits on its own threads.
+   */
+  allMyThreads: boolean;
+  /** Whether min_messages counts every message delivered, also those that do not wake the caller. */
+  countAll: boolean;
 }
 
 /** One frame of a wait. Clients skip frames that they do not know. */
@@ -214,7 +262,8 @@ export interface WaitMessagesResponse {
     | undefined;
   /**
    * What a thread held when the wait started has been delivered or filtered out; what follows is
-   * new. Sent at most once for each thread: a wait may end before it.
+   * new. Sent at most once for each thread: a wait may end before it. With all_my_threads, it is
+   * sent once for all threads, and is empty.
    */
   caughtUp?:
     | ThreadPosition
@@ -232,14 +281,27 @@ export interface WaitMessagesResponse {
     | WaitEnding
     | undefined;
   /** Participants of one thread. Sent only with include_participants. */
-  participants?: ParticipantUpdate | undefined;
+  participants?:
+    | ParticipantUpdate
+    | undefined;
+  /**
+   * With all_my_threads: the caller has become a participant of this thread. If it joined through
+   * another server, this is sent when the thread gets its next entry.
+   */
+  threadAdded?:
+    | ThreadPosition
+    | undefined;
+  /** With all_my_threads: the wait does not, or no longer, include a thread. */
+  threadRemoved?: ThreadRemoved | undefined;
 }
 
 /** The wait has started. */
 export interface WaitStarted {
   /**
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+   * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+   * follows.
    */
   threads: ThreadPosition[];
   /**
@@ -342,7 +404,11 @@ export interface WaitEnding {
   retryDelay:
     | Duration
     | undefined;
-  /** Every thread of the wait, with the cursor to resume from. */
+  /**
+   * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+   * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+   * in `keepalive` frames before this one.
+   */
   threads: ThreadPosition[];
 }
 
@@ -352,7 +418,7 @@ export enum WaitEnding_Reason {
   REASON_UNSPECIFIED = 0,
   /** REASON_MAX_MESSAGES - max_messages were delivered. */
   REASON_MAX_MESSAGES = 1,
-  /** REASON_MIN_MESSAGES - min_messages were delivered and every thread is caught up. */
+  /** REASON_MIN_MESSAGES - min_messages were delivered that count, and every thread is caught up. */
   REASON_MIN_MESSAGES = 2,
   /** REASON_MAX_WAIT - max_wait has passed. */
   REASON_MAX_WAIT = 3,
@@ -367,6 +433,8 @@ export enum WaitEnding_Reason {
   REASON_THREADS_CLOSED = 7,
   /** REASON_SESSION_ENDED - The agent ended its session (EndSession). Do not wait again. */
   REASON_SESSION_ENDED = 8,
+  /** REASON_MAX_BYTES - max_bytes were delivered. The cursors are past the last message delivered. */
+  REASON_MAX_BYTES = 9,
   UNRECOGNIZED = -1,
 }
 
@@ -396,6 +464,9 @@ export function waitEnding_ReasonFromJSON(object: any): WaitEnding_Reason {
     case 8:
     case "REASON_SESSION_ENDED":
       return WaitEnding_Reason.REASON_SESSION_ENDED;
+    case 9:
+    case "REASON_MAX_BYTES":
+      return WaitEnding_Reason.REASON_MAX_BYTES;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -421,10 +492,21 @@ export function waitEnding_ReasonToJSON(object: WaitEnding_Reason): string {
       return "REASON_THREADS_CLOSED";
     case WaitEnding_Reason.REASON_SESSION_ENDED:
       return "REASON_SESSION_ENDED";
+    case WaitEnding_Reason.REASON_MAX_BYTES:
+      return "REASON_MAX_BYTES";
     case WaitEnding_Reason.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
   }
+}
+
+/**
+ * A thread that a wait does not include: the caller is not a participant of it, has left it, or the
+ * thread was deleted.
+ */
+export interface ThreadRemoved {
+  /** The thread. */
+  thread: string;
 }
 
 /**
@@ -451,7 +533,8 @@ export interface HeartbeatRequest {
   statusText: string;
   /**
    * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+   * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
    * thread, if the epochs differ, or if the cursor is past the head.
    */
   readCursors: Cursor[];
@@ -487,14 +570,14 @@ export interface HeartbeatResponse {
     | Timestamp
     | undefined;
   /**
-   * Threads in which the caller participates and whose head_seq is above its read_seq, most
-   * recently active first. At most 100. An entry that the caller appended after reading everything
-   * before it counts as read.
+   * Threads in which the caller participates and that have an entry after its read_seq that wakes
+   * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+   * after reading everything before it counts as read.
    */
   unread: ThreadUnread[];
 }
 
-/** A thread that an agent has not read to its head. */
+/** A thread with entries that wake an agent and that it has not read. */
 export interface ThreadUnread {
   /** The thread. */
   thread: string;
@@ -502,6 +585,11 @@ export interface ThreadUnread {
   headSeq: number;
   /** Seq up to which the agent has read it. */
   readSeq: number;
+  /**
+   * Number of entries after read_seq that wake the agent, and mention it, hand off to it, or reply
+   * to one of its messages. 1,000 = that many or more.
+   */
+  addressedCount: number;
 }
 
 /** Selects messages of a thread: those with after_seq < seq < before_seq. */
@@ -528,6 +616,22 @@ export interface ListMessagesRequest {
   newest: boolean;
   /** The epoch of after_seq and before_seq. Empty = not checked. */
   epoch: string;
+  /**
+   * Return attachments without their bytes: with filename, media_type, size, and url if they have
+   * one.
+   */
+  omitAttachmentData: boolean;
+  /**
+   * Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+   * most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+   * tells the whole length. 0 = no limit.
+   */
+  maxContentBytes: number;
+  /**
+   * End the page before the message that would bring it above this many bytes, serialised as they
+   * are returned. One message is always returned. 0 = no limit.
+   */
+  maxBytes: number;
 }
 
 /** A page of a thread. */
@@ -563,6 +667,17 @@ export interface GetMessageRequest {
   thread: string;
   /** The message's seq, 1 or greater. Required. */
   seq: number;
+  /**
+   * Return attachments without their bytes: with filename, media_type, size, and url if they have
+   * one.
+   */
+  omitAttachmentData: boolean;
+  /**
+   * Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+   * most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+   * tells the whole length. 0 = no limit.
+   */
+  maxContentBytes: number;
 }
 
 /** One message. */
@@ -612,7 +727,15 @@ export interface GetServerInfoResponse {
     | Duration
     | undefined;
   /** The current time on the server's clock. */
-  serverTime: Timestamp | undefined;
+  serverTime:
+    | Timestamp
+    | undefined;
+  /** `owners` or `everyone`: who may change, close and delete a thread; see UpdateThread. */
+  threadRights: string;
+  /** The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads. */
+  threadPrefixes: string[];
+  /** When the caller's token expires. Unset = never. */
+  tokenExpireTime: Timestamp | undefined;
 }
 
 /** Limits of a server that its clients may reach. */
@@ -653,7 +776,25 @@ export interface ServerLimits {
    * How long the request of a call may take to arrive once the server begins to read it. Does not
    * apply to the requests of a PostMessages stream.
    */
-  requestTimeout: Duration | undefined;
+  requestTimeout:
+    | Duration
+    | undefined;
+  /**
+   * Maximum number of posts a minute of one agent (or one connection without a token), and to one
+   * thread: so many at once, and as many again, evenly, over each minute. Further ones are refused
+   * with RATE_LIMITED. In a PostMessages stream, later posts may be accepted when an earlier one was
+   * refused: to keep the order, send a batch only after the results of the one before. Operators
+   * are exempt. 0 = no limit.
+   */
+  postsPerMinute: number;
+  /**
+   * Maximum number of threads that one caller may create on this server: so many at once, and as
+   * many again, evenly, over each day. All anonymous callers together are one caller; operators are
+   * exempt. 0 = no limit.
+   */
+  threadsPerCaller: number;
+  /** Maximum number of agents that one caller may register, counted in the same way. 0 = no limit. */
+  agentsPerCaller: number;
 }
 
 function createBasePostMessageRequest(): PostMessageRequest {
@@ -673,6 +814,7 @@ function createBasePostMessageRequest(): PostMessageRequest {
     editOf: 0,
     epoch: "",
     onBehalfOf: "",
+    wakes: 0,
   };
 }
 
@@ -722,6 +864,9 @@ export const PostMessageRequest: MessageFns<PostMessageRequest> = {
     }
     if (message.onBehalfOf !== "") {
       writer.uint32(122).string(message.onBehalfOf);
+    }
+    if (message.wakes !== 0) {
+      writer.uint32(128).int32(message.wakes);
     }
     return writer;
   },
@@ -862,6 +1007,14 @@ export const PostMessageRequest: MessageFns<PostMessageRequest> = {
             message.onBehalfOf = reader.string();
             continue;
           }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.wakes = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -940,6 +1093,7 @@ export const PostMessageRequest: MessageFns<PostMessageRequest> = {
         : isSet(object.on_behalf_of)
         ? globalThis.String(object.on_behalf_of)
         : "",
+      wakes: isSet(object.wakes) ? wakeFromJSON(object.wakes) : 0,
     };
   },
 
@@ -996,6 +1150,9 @@ export const PostMessageRequest: MessageFns<PostMessageRequest> = {
     if (message.onBehalfOf !== "") {
       obj.onBehalfOf = message.onBehalfOf;
     }
+    if (message.wakes !== 0) {
+      obj.wakes = wakeToJSON(message.wakes);
+    }
     return obj;
   },
 
@@ -1027,6 +1184,7 @@ export const PostMessageRequest: MessageFns<PostMessageRequest> = {
     message.editOf = object.editOf ?? 0;
     message.epoch = object.epoch ?? "";
     message.onBehalfOf = object.onBehalfOf ?? "";
+    message.wakes = object.wakes ?? 0;
     return message;
   },
 };
@@ -1533,6 +1691,11 @@ function createBaseWaitMessagesRequest(): WaitMessagesRequest {
     keepaliveInterval: undefined,
     minMessages: 0,
     includeParticipants: false,
+    omitAttachmentData: false,
+    maxContentBytes: 0,
+    maxBytes: 0,
+    allMyThreads: false,
+    countAll: false,
   };
 }
 
@@ -1558,6 +1721,21 @@ export const WaitMessagesRequest: MessageFns<WaitMessagesRequest> = {
     }
     if (message.includeParticipants !== false) {
       writer.uint32(56).bool(message.includeParticipants);
+    }
+    if (message.omitAttachmentData !== false) {
+      writer.uint32(64).bool(message.omitAttachmentData);
+    }
+    if (message.maxContentBytes !== 0) {
+      writer.uint32(72).int64(message.maxContentBytes);
+    }
+    if (message.maxBytes !== 0) {
+      writer.uint32(80).int64(message.maxBytes);
+    }
+    if (message.allMyThreads !== false) {
+      writer.uint32(88).bool(message.allMyThreads);
+    }
+    if (message.countAll !== false) {
+      writer.uint32(96).bool(message.countAll);
     }
     return writer;
   },
@@ -1631,6 +1809,46 @@ export const WaitMessagesRequest: MessageFns<WaitMessagesRequest> = {
             message.includeParticipants = reader.bool();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.omitAttachmentData = reader.bool();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.maxContentBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.maxBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.allMyThreads = reader.bool();
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.countAll = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1672,6 +1890,31 @@ export const WaitMessagesRequest: MessageFns<WaitMessagesRequest> = {
         : isSet(object.include_participants)
         ? globalThis.Boolean(object.include_participants)
         : false,
+      omitAttachmentData: isSet(object.omitAttachmentData)
+        ? globalThis.Boolean(object.omitAttachmentData)
+        : isSet(object.omit_attachment_data)
+        ? globalThis.Boolean(object.omit_attachment_data)
+        : false,
+      maxContentBytes: isSet(object.maxContentBytes)
+        ? globalThis.Number(object.maxContentBytes)
+        : isSet(object.max_content_bytes)
+        ? globalThis.Number(object.max_content_bytes)
+        : 0,
+      maxBytes: isSet(object.maxBytes)
+        ? globalThis.Number(object.maxBytes)
+        : isSet(object.max_bytes)
+        ? globalThis.Number(object.max_bytes)
+        : 0,
+      allMyThreads: isSet(object.allMyThreads)
+        ? globalThis.Boolean(object.allMyThreads)
+        : isSet(object.all_my_threads)
+        ? globalThis.Boolean(object.all_my_threads)
+        : false,
+      countAll: isSet(object.countAll)
+        ? globalThis.Boolean(object.countAll)
+        : isSet(object.count_all)
+        ? globalThis.Boolean(object.count_all)
+        : false,
     };
   },
 
@@ -1698,6 +1941,21 @@ export const WaitMessagesRequest: MessageFns<WaitMessagesRequest> = {
     if (message.includeParticipants !== false) {
       obj.includeParticipants = message.includeParticipants;
     }
+    if (message.omitAttachmentData !== false) {
+      obj.omitAttachmentData = message.omitAttachmentData;
+    }
+    if (message.maxContentBytes !== 0) {
+      obj.maxContentBytes = Math.round(message.maxContentBytes);
+    }
+    if (message.maxBytes !== 0) {
+      obj.maxBytes = Math.round(message.maxBytes);
+    }
+    if (message.allMyThreads !== false) {
+      obj.allMyThreads = message.allMyThreads;
+    }
+    if (message.countAll !== false) {
+      obj.countAll = message.countAll;
+    }
     return obj;
   },
 
@@ -1719,6 +1977,11 @@ export const WaitMessagesRequest: MessageFns<WaitMessagesRequest> = {
       : undefined;
     message.minMessages = object.minMessages ?? 0;
     message.includeParticipants = object.includeParticipants ?? false;
+    message.omitAttachmentData = object.omitAttachmentData ?? false;
+    message.maxContentBytes = object.maxContentBytes ?? 0;
+    message.maxBytes = object.maxBytes ?? 0;
+    message.allMyThreads = object.allMyThreads ?? false;
+    message.countAll = object.countAll ?? false;
     return message;
   },
 };
@@ -1732,6 +1995,8 @@ function createBaseWaitMessagesResponse(): WaitMessagesResponse {
     resync: undefined,
     ending: undefined,
     participants: undefined,
+    threadAdded: undefined,
+    threadRemoved: undefined,
   };
 }
 
@@ -1757,6 +2022,12 @@ export const WaitMessagesResponse: MessageFns<WaitMessagesResponse> = {
     }
     if (message.participants !== undefined) {
       ParticipantUpdate.encode(message.participants, writer.uint32(58).fork()).join();
+    }
+    if (message.threadAdded !== undefined) {
+      ThreadPosition.encode(message.threadAdded, writer.uint32(66).fork()).join();
+    }
+    if (message.threadRemoved !== undefined) {
+      ThreadRemoved.encode(message.threadRemoved, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -1830,6 +2101,22 @@ export const WaitMessagesResponse: MessageFns<WaitMessagesResponse> = {
             message.participants = ParticipantUpdate.decode(reader, reader.uint32());
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.threadAdded = ThreadPosition.decode(reader, reader.uint32());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.threadRemoved = ThreadRemoved.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1855,6 +2142,16 @@ export const WaitMessagesResponse: MessageFns<WaitMessagesResponse> = {
       resync: isSet(object.resync) ? WaitResync.fromJSON(object.resync) : undefined,
       ending: isSet(object.ending) ? WaitEnding.fromJSON(object.ending) : undefined,
       participants: isSet(object.participants) ? ParticipantUpdate.fromJSON(object.participants) : undefined,
+      threadAdded: isSet(object.threadAdded)
+        ? ThreadPosition.fromJSON(object.threadAdded)
+        : isSet(object.thread_added)
+        ? ThreadPosition.fromJSON(object.thread_added)
+        : undefined,
+      threadRemoved: isSet(object.threadRemoved)
+        ? ThreadRemoved.fromJSON(object.threadRemoved)
+        : isSet(object.thread_removed)
+        ? ThreadRemoved.fromJSON(object.thread_removed)
+        : undefined,
     };
   },
 
@@ -1880,6 +2177,12 @@ export const WaitMessagesResponse: MessageFns<WaitMessagesResponse> = {
     }
     if (message.participants !== undefined) {
       obj.participants = ParticipantUpdate.toJSON(message.participants);
+    }
+    if (message.threadAdded !== undefined) {
+      obj.threadAdded = ThreadPosition.toJSON(message.threadAdded);
+    }
+    if (message.threadRemoved !== undefined) {
+      obj.threadRemoved = ThreadRemoved.toJSON(message.threadRemoved);
     }
     return obj;
   },
@@ -1909,6 +2212,12 @@ export const WaitMessagesResponse: MessageFns<WaitMessagesResponse> = {
       : undefined;
     message.participants = (object.participants !== undefined && object.participants !== null)
       ? ParticipantUpdate.fromPartial(object.participants)
+      : undefined;
+    message.threadAdded = (object.threadAdded !== undefined && object.threadAdded !== null)
+      ? ThreadPosition.fromPartial(object.threadAdded)
+      : undefined;
+    message.threadRemoved = (object.threadRemoved !== undefined && object.threadRemoved !== null)
+      ? ThreadRemoved.fromPartial(object.threadRemoved)
       : undefined;
     return message;
   },
@@ -2379,6 +2688,73 @@ export const WaitEnding: MessageFns<WaitEnding> = {
   },
 };
 
+function createBaseThreadRemoved(): ThreadRemoved {
+  return { thread: "" };
+}
+
+export const ThreadRemoved: MessageFns<ThreadRemoved> = {
+  encode(message: ThreadRemoved, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.thread !== "") {
+      writer.uint32(10).string(message.thread);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ThreadRemoved {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseThreadRemoved();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.thread = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ThreadRemoved {
+    return { thread: isSet(object.thread) ? globalThis.String(object.thread) : "" };
+  },
+
+  toJSON(message: ThreadRemoved): unknown {
+    const obj: any = {};
+    if (message.thread !== "") {
+      obj.thread = message.thread;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ThreadRemoved>, I>>(base?: I): ThreadRemoved {
+    return ThreadRemoved.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ThreadRemoved>, I>>(object: I): ThreadRemoved {
+    const message = createBaseThreadRemoved();
+    message.thread = object.thread ?? "";
+    return message;
+  },
+};
+
 function createBaseParticipantUpdate(): ParticipantUpdate {
   return { thread: "", participants: [], left: [] };
 }
@@ -2745,7 +3121,7 @@ export const HeartbeatResponse: MessageFns<HeartbeatResponse> = {
 };
 
 function createBaseThreadUnread(): ThreadUnread {
-  return { thread: "", headSeq: 0, readSeq: 0 };
+  return { thread: "", headSeq: 0, readSeq: 0, addressedCount: 0 };
 }
 
 export const ThreadUnread: MessageFns<ThreadUnread> = {
@@ -2758,6 +3134,9 @@ export const ThreadUnread: MessageFns<ThreadUnread> = {
     }
     if (message.readSeq !== 0) {
       writer.uint32(24).int64(message.readSeq);
+    }
+    if (message.addressedCount !== 0) {
+      writer.uint32(32).int32(message.addressedCount);
     }
     return writer;
   },
@@ -2799,6 +3178,14 @@ export const ThreadUnread: MessageFns<ThreadUnread> = {
             message.readSeq = longToNumber(reader.int64());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.addressedCount = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2824,6 +3211,11 @@ export const ThreadUnread: MessageFns<ThreadUnread> = {
         : isSet(object.read_seq)
         ? globalThis.Number(object.read_seq)
         : 0,
+      addressedCount: isSet(object.addressedCount)
+        ? globalThis.Number(object.addressedCount)
+        : isSet(object.addressed_count)
+        ? globalThis.Number(object.addressed_count)
+        : 0,
     };
   },
 
@@ -2838,6 +3230,9 @@ export const ThreadUnread: MessageFns<ThreadUnread> = {
     if (message.readSeq !== 0) {
       obj.readSeq = Math.round(message.readSeq);
     }
+    if (message.addressedCount !== 0) {
+      obj.addressedCount = Math.round(message.addressedCount);
+    }
     return obj;
   },
 
@@ -2849,12 +3244,24 @@ export const ThreadUnread: MessageFns<ThreadUnread> = {
     message.thread = object.thread ?? "";
     message.headSeq = object.headSeq ?? 0;
     message.readSeq = object.readSeq ?? 0;
+    message.addressedCount = object.addressedCount ?? 0;
     return message;
   },
 };
 
 function createBaseListMessagesRequest(): ListMessagesRequest {
-  return { thread: "", afterSeq: 0, beforeSeq: 0, limit: 0, filter: undefined, newest: false, epoch: "" };
+  return {
+    thread: "",
+    afterSeq: 0,
+    beforeSeq: 0,
+    limit: 0,
+    filter: undefined,
+    newest: false,
+    epoch: "",
+    omitAttachmentData: false,
+    maxContentBytes: 0,
+    maxBytes: 0,
+  };
 }
 
 export const ListMessagesRequest: MessageFns<ListMessagesRequest> = {
@@ -2879,6 +3286,15 @@ export const ListMessagesRequest: MessageFns<ListMessagesRequest> = {
     }
     if (message.epoch !== "") {
       writer.uint32(58).string(message.epoch);
+    }
+    if (message.omitAttachmentData !== false) {
+      writer.uint32(64).bool(message.omitAttachmentData);
+    }
+    if (message.maxContentBytes !== 0) {
+      writer.uint32(72).int64(message.maxContentBytes);
+    }
+    if (message.maxBytes !== 0) {
+      writer.uint32(80).int64(message.maxBytes);
     }
     return writer;
   },
@@ -2952,6 +3368,30 @@ export const ListMessagesRequest: MessageFns<ListMessagesRequest> = {
             message.epoch = reader.string();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.omitAttachmentData = reader.bool();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.maxContentBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.maxBytes = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2981,6 +3421,21 @@ export const ListMessagesRequest: MessageFns<ListMessagesRequest> = {
       filter: isSet(object.filter) ? MessageFilter.fromJSON(object.filter) : undefined,
       newest: isSet(object.newest) ? globalThis.Boolean(object.newest) : false,
       epoch: isSet(object.epoch) ? globalThis.String(object.epoch) : "",
+      omitAttachmentData: isSet(object.omitAttachmentData)
+        ? globalThis.Boolean(object.omitAttachmentData)
+        : isSet(object.omit_attachment_data)
+        ? globalThis.Boolean(object.omit_attachment_data)
+        : false,
+      maxContentBytes: isSet(object.maxContentBytes)
+        ? globalThis.Number(object.maxContentBytes)
+        : isSet(object.max_content_bytes)
+        ? globalThis.Number(object.max_content_bytes)
+        : 0,
+      maxBytes: isSet(object.maxBytes)
+        ? globalThis.Number(object.maxBytes)
+        : isSet(object.max_bytes)
+        ? globalThis.Number(object.max_bytes)
+        : 0,
     };
   },
 
@@ -3007,6 +3462,15 @@ export const ListMessagesRequest: MessageFns<ListMessagesRequest> = {
     if (message.epoch !== "") {
       obj.epoch = message.epoch;
     }
+    if (message.omitAttachmentData !== false) {
+      obj.omitAttachmentData = message.omitAttachmentData;
+    }
+    if (message.maxContentBytes !== 0) {
+      obj.maxContentBytes = Math.round(message.maxContentBytes);
+    }
+    if (message.maxBytes !== 0) {
+      obj.maxBytes = Math.round(message.maxBytes);
+    }
     return obj;
   },
 
@@ -3024,6 +3488,9 @@ export const ListMessagesRequest: MessageFns<ListMessagesRequest> = {
       : undefined;
     message.newest = object.newest ?? false;
     message.epoch = object.epoch ?? "";
+    message.omitAttachmentData = object.omitAttachmentData ?? false;
+    message.maxContentBytes = object.maxContentBytes ?? 0;
+    message.maxBytes = object.maxBytes ?? 0;
     return message;
   },
 };
@@ -3214,7 +3681,7 @@ export const ListMessagesResponse: MessageFns<ListMessagesResponse> = {
 };
 
 function createBaseGetMessageRequest(): GetMessageRequest {
-  return { thread: "", seq: 0 };
+  return { thread: "", seq: 0, omitAttachmentData: false, maxContentBytes: 0 };
 }
 
 export const GetMessageRequest: MessageFns<GetMessageRequest> = {
@@ -3224,6 +3691,12 @@ export const GetMessageRequest: MessageFns<GetMessageRequest> = {
     }
     if (message.seq !== 0) {
       writer.uint32(16).int64(message.seq);
+    }
+    if (message.omitAttachmentData !== false) {
+      writer.uint32(24).bool(message.omitAttachmentData);
+    }
+    if (message.maxContentBytes !== 0) {
+      writer.uint32(32).int64(message.maxContentBytes);
     }
     return writer;
   },
@@ -3257,6 +3730,22 @@ export const GetMessageRequest: MessageFns<GetMessageRequest> = {
             message.seq = longToNumber(reader.int64());
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.omitAttachmentData = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.maxContentBytes = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3273,6 +3762,16 @@ export const GetMessageRequest: MessageFns<GetMessageRequest> = {
     return {
       thread: isSet(object.thread) ? globalThis.String(object.thread) : "",
       seq: isSet(object.seq) ? globalThis.Number(object.seq) : 0,
+      omitAttachmentData: isSet(object.omitAttachmentData)
+        ? globalThis.Boolean(object.omitAttachmentData)
+        : isSet(object.omit_attachment_data)
+        ? globalThis.Boolean(object.omit_attachment_data)
+        : false,
+      maxContentBytes: isSet(object.maxContentBytes)
+        ? globalThis.Number(object.maxContentBytes)
+        : isSet(object.max_content_bytes)
+        ? globalThis.Number(object.max_content_bytes)
+        : 0,
     };
   },
 
@@ -3284,6 +3783,12 @@ export const GetMessageRequest: MessageFns<GetMessageRequest> = {
     if (message.seq !== 0) {
       obj.seq = Math.round(message.seq);
     }
+    if (message.omitAttachmentData !== false) {
+      obj.omitAttachmentData = message.omitAttachmentData;
+    }
+    if (message.maxContentBytes !== 0) {
+      obj.maxContentBytes = Math.round(message.maxContentBytes);
+    }
     return obj;
   },
 
@@ -3294,6 +3799,8 @@ export const GetMessageRequest: MessageFns<GetMessageRequest> = {
     const message = createBaseGetMessageRequest();
     message.thread = object.thread ?? "";
     message.seq = object.seq ?? 0;
+    message.omitAttachmentData = object.omitAttachmentData ?? false;
+    message.maxContentBytes = object.maxContentBytes ?? 0;
     return message;
   },
 };
@@ -3432,6 +3939,9 @@ function createBaseGetServerInfoResponse(): GetServerInfoResponse {
     agentTimeout: undefined,
     workingTimeout: undefined,
     serverTime: undefined,
+    threadRights: "",
+    threadPrefixes: [],
+    tokenExpireTime: undefined,
   };
 }
 
@@ -3469,6 +3979,15 @@ export const GetServerInfoResponse: MessageFns<GetServerInfoResponse> = {
     }
     if (message.serverTime !== undefined) {
       Timestamp.encode(message.serverTime, writer.uint32(98).fork()).join();
+    }
+    if (message.threadRights !== "") {
+      writer.uint32(106).string(message.threadRights);
+    }
+    for (const v of message.threadPrefixes) {
+      writer.uint32(114).string(v!);
+    }
+    if (message.tokenExpireTime !== undefined) {
+      Timestamp.encode(message.tokenExpireTime, writer.uint32(122).fork()).join();
     }
     return writer;
   },
@@ -3574,6 +4093,30 @@ export const GetServerInfoResponse: MessageFns<GetServerInfoResponse> = {
             message.serverTime = Timestamp.decode(reader, reader.uint32());
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.threadRights = reader.string();
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.threadPrefixes.push(reader.string());
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.tokenExpireTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3615,6 +4158,21 @@ export const GetServerInfoResponse: MessageFns<GetServerInfoResponse> = {
         : isSet(object.server_time)
         ? fromJsonTimestamp(object.server_time)
         : undefined,
+      threadRights: isSet(object.threadRights)
+        ? globalThis.String(object.threadRights)
+        : isSet(object.thread_rights)
+        ? globalThis.String(object.thread_rights)
+        : "",
+      threadPrefixes: globalThis.Array.isArray(object?.threadPrefixes)
+        ? object.threadPrefixes.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.thread_prefixes)
+        ? object.thread_prefixes.map((e: any) => globalThis.String(e))
+        : [],
+      tokenExpireTime: isSet(object.tokenExpireTime)
+        ? fromJsonTimestamp(object.tokenExpireTime)
+        : isSet(object.token_expire_time)
+        ? fromJsonTimestamp(object.token_expire_time)
+        : undefined,
     };
   },
 
@@ -3653,6 +4211,15 @@ export const GetServerInfoResponse: MessageFns<GetServerInfoResponse> = {
     if (message.serverTime !== undefined) {
       obj.serverTime = fromTimestamp(message.serverTime).toISOString();
     }
+    if (message.threadRights !== "") {
+      obj.threadRights = message.threadRights;
+    }
+    if (message.threadPrefixes?.length) {
+      obj.threadPrefixes = message.threadPrefixes;
+    }
+    if (message.tokenExpireTime !== undefined) {
+      obj.tokenExpireTime = fromTimestamp(message.tokenExpireTime).toISOString();
+    }
     return obj;
   },
 
@@ -3682,6 +4249,11 @@ export const GetServerInfoResponse: MessageFns<GetServerInfoResponse> = {
     message.serverTime = (object.serverTime !== undefined && object.serverTime !== null)
       ? Timestamp.fromPartial(object.serverTime)
       : undefined;
+    message.threadRights = object.threadRights ?? "";
+    message.threadPrefixes = object.threadPrefixes?.map((e) => e) || [];
+    message.tokenExpireTime = (object.tokenExpireTime !== undefined && object.tokenExpireTime !== null)
+      ? Timestamp.fromPartial(object.tokenExpireTime)
+      : undefined;
     return message;
   },
 };
@@ -3699,6 +4271,9 @@ function createBaseServerLimits(): ServerLimits {
     maxFrameBytes: 0,
     maxAnonymousWaits: 0,
     requestTimeout: undefined,
+    postsPerMinute: 0,
+    threadsPerCaller: 0,
+    agentsPerCaller: 0,
   };
 }
 
@@ -3736,6 +4311,15 @@ export const ServerLimits: MessageFns<ServerLimits> = {
     }
     if (message.requestTimeout !== undefined) {
       Duration.encode(message.requestTimeout, writer.uint32(90).fork()).join();
+    }
+    if (message.postsPerMinute !== 0) {
+      writer.uint32(96).int32(message.postsPerMinute);
+    }
+    if (message.threadsPerCaller !== 0) {
+      writer.uint32(104).int32(message.threadsPerCaller);
+    }
+    if (message.agentsPerCaller !== 0) {
+      writer.uint32(112).int32(message.agentsPerCaller);
     }
     return writer;
   },
@@ -3841,6 +4425,30 @@ export const ServerLimits: MessageFns<ServerLimits> = {
             message.requestTimeout = Duration.decode(reader, reader.uint32());
             continue;
           }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.postsPerMinute = reader.int32();
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.threadsPerCaller = reader.int32();
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.agentsPerCaller = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3910,6 +4518,21 @@ export const ServerLimits: MessageFns<ServerLimits> = {
         : isSet(object.request_timeout)
         ? Duration.fromJSON(object.request_timeout)
         : undefined,
+      postsPerMinute: isSet(object.postsPerMinute)
+        ? globalThis.Number(object.postsPerMinute)
+        : isSet(object.posts_per_minute)
+        ? globalThis.Number(object.posts_per_minute)
+        : 0,
+      threadsPerCaller: isSet(object.threadsPerCaller)
+        ? globalThis.Number(object.threadsPerCaller)
+        : isSet(object.threads_per_caller)
+        ? globalThis.Number(object.threads_per_caller)
+        : 0,
+      agentsPerCaller: isSet(object.agentsPerCaller)
+        ? globalThis.Number(object.agentsPerCaller)
+        : isSet(object.agents_per_caller)
+        ? globalThis.Number(object.agents_per_caller)
+        : 0,
     };
   },
 
@@ -3948,6 +4571,15 @@ export const ServerLimits: MessageFns<ServerLimits> = {
     if (message.requestTimeout !== undefined) {
       obj.requestTimeout = Duration.toJSON(message.requestTimeout);
     }
+    if (message.postsPerMinute !== 0) {
+      obj.postsPerMinute = Math.round(message.postsPerMinute);
+    }
+    if (message.threadsPerCaller !== 0) {
+      obj.threadsPerCaller = Math.round(message.threadsPerCaller);
+    }
+    if (message.agentsPerCaller !== 0) {
+      obj.agentsPerCaller = Math.round(message.agentsPerCaller);
+    }
     return obj;
   },
 
@@ -3971,6 +4603,9 @@ export const ServerLimits: MessageFns<ServerLimits> = {
     message.requestTimeout = (object.requestTimeout !== undefined && object.requestTimeout !== null)
       ? Duration.fromPartial(object.requestTimeout)
       : undefined;
+    message.postsPerMinute = object.postsPerMinute ?? 0;
+    message.threadsPerCaller = object.threadsPerCaller ?? 0;
+    message.agentsPerCaller = object.agentsPerCaller ?? 0;
     return message;
   },
 };
@@ -3991,11 +4626,12 @@ export const BusServiceDefinition = {
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
      *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
      *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
-     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+     *   * INVALID_ARGUMENT: MESSAGE_TOO_LARGE, CONTENT_BLOCKED.
      *   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
      *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
      *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
-     *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+     *   * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
+     *     seqs left.
      *
      * Has no idempotency_level: it may be repeated only with a request_id.
      */
@@ -4048,8 +4684,8 @@ export const BusServiceDefinition = {
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
     /**
-     * Renews the caller's lease, records its state and what it has read, and returns the threads that
-     * it has not read to their heads. Records and renews nothing for anonymous callers.
+     * Renews the caller's lease, records its state and what it has read, and returns the threads in
+     * which it has not read what wakes it. Records and renews nothing for anonymous callers.
      *
      * Idempotent: state and lease are replaced, and read positions never decrease.
      */
@@ -4113,11 +4749,12 @@ export const BusServiceService = {
    *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
    *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
    *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
-   *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+   *   * INVALID_ARGUMENT: MESSAGE_TOO_LARGE, CONTENT_BLOCKED.
    *   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
    *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
    *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
-   *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+   *   * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
+   *     seqs left.
    *
    * Has no idempotency_level: it may be repeated only with a request_id.
    */
@@ -4175,8 +4812,8 @@ export const BusServiceService = {
     responseDeserialize: (value: Buffer): WaitMessagesResponse => WaitMessagesResponse.decode(value),
   },
   /**
-   * Renews the caller's lease, records its state and what it has read, and returns the threads that
-   * it has not read to their heads. Records and renews nothing for anonymous callers.
+   * Renews the caller's lease, records its state and what it has read, and returns the threads in
+   * which it has not read what wakes it. Records and renews nothing for anonymous callers.
    *
    * Idempotent: state and lease are replaced, and read positions never decrease.
    */
@@ -4243,11 +4880,12 @@ export interface BusServiceServer extends UntypedServiceImplementation {
    *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
    *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
    *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
-   *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+   *   * INVALID_ARGUMENT: MESSAGE_TOO_LARGE, CONTENT_BLOCKED.
    *   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
    *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
    *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
-   *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+   *   * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
+   *     seqs left.
    *
    * Has no idempotency_level: it may be repeated only with a request_id.
    */
@@ -4279,8 +4917,8 @@ export interface BusServiceServer extends UntypedServiceImplementation {
    */
   waitMessages: handleServerStreamingCall<WaitMessagesRequest, WaitMessagesResponse>;
   /**
-   * Renews the caller's lease, records its state and what it has read, and returns the threads that
-   * it has not read to their heads. Records and renews nothing for anonymous callers.
+   * Renews the caller's lease, records its state and what it has read, and returns the threads in
+   * which it has not read what wakes it. Records and renews nothing for anonymous callers.
    *
    * Idempotent: state and lease are replaced, and read positions never decrease.
    */
@@ -4313,11 +4951,12 @@ export interface BusServiceClient extends Client {
    *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
    *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
    *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
-   *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+   *   * INVALID_ARGUMENT: MESSAGE_TOO_LARGE, CONTENT_BLOCKED.
    *   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
    *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
    *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
-   *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+   *   * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
+   *     seqs left.
    *
    * Has no idempotency_level: it may be repeated only with a request_id.
    */
@@ -4376,8 +5015,8 @@ export interface BusServiceClient extends Client {
     options?: Partial<CallOptions>,
   ): ClientReadableStream<WaitMessagesResponse>;
   /**
-   * Renews the caller's lease, records its state and what it has read, and returns the threads that
-   * it has not read to their heads. Records and renews nothing for anonymous callers.
+   * Renews the caller's lease, records its state and what it has read, and returns the threads in
+   * which it has not read what wakes it. Records and renews nothing for anonymous callers.
    *
    * Idempotent: state and lease are replaced, and read positions never decrease.
    */

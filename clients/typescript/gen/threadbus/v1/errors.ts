@@ -24,9 +24,9 @@ export const protobufFileName = "threadbus/v1/errors.proto";
  * of a post unknown. So does DEADLINE_EXCEEDED, UNAVAILABLE, CANCELLED or UNKNOWN without
  * ErrorInfo: the connection broke, or the disk failed during the commit. Repeat the post with the
  * same request_id, or not at all. If the repeated post is refused, the first one was not stored
- * either, with two exceptions: UNAUTHENTICATED and UNAVAILABLE are decided before the request_id is
- * looked up, and leave the outcome unknown. gRPC itself refuses a request of more than 4 MiB:
- * RESOURCE_EXHAUSTED without ErrorInfo.
+ * either, with three exceptions: UNAUTHENTICATED, UNAVAILABLE and RATE_LIMITED are decided before
+ * the request_id is looked up, and leave the outcome unknown. gRPC itself refuses a request of more
+ * than 4 MiB: RESOURCE_EXHAUSTED without ErrorInfo.
  */
 
 /** The reasons. Brackets hold the status code, braces the keys of ErrorInfo.metadata. */
@@ -37,9 +37,11 @@ export enum ErrorReason {
   ERROR_REASON_VALIDATION_FAILED = 1,
   /** ERROR_REASON_MESSAGE_TOO_LARGE - [INVALID_ARGUMENT] {limit, size} A post is larger than allowed; limit and size are in bytes. */
   ERROR_REASON_MESSAGE_TOO_LARGE = 2,
+  /** ERROR_REASON_CONTENT_BLOCKED - [INVALID_ARGUMENT] {rule} A text contains what looks like a key or a token, and the server refuses those; BadRequest names the field. Remove it before you repeat the call. */
+  ERROR_REASON_CONTENT_BLOCKED = 3,
   /** ERROR_REASON_TOKEN_INVALID - [UNAUTHENTICATED] A token is required and missing, or the token is malformed, unknown or revoked. Do not retry. */
   ERROR_REASON_TOKEN_INVALID = 4,
-  /** ERROR_REASON_TOKEN_EXPIRED - [UNAUTHENTICATED] The token was replaced by RotateToken and has expired. Use the new one. */
+  /** ERROR_REASON_TOKEN_EXPIRED - [UNAUTHENTICATED] The token was replaced by RotateToken, or its lifetime is over. Use a new one. */
   ERROR_REASON_TOKEN_EXPIRED = 5,
   /** ERROR_REASON_ACCESS_DENIED - [PERMISSION_DENIED] The caller is not allowed to do this. */
   ERROR_REASON_ACCESS_DENIED = 6,
@@ -63,7 +65,9 @@ export enum ErrorReason {
   ERROR_REASON_THREAD_CLOSED = 15,
   /** ERROR_REASON_CURSOR_INVALID - [OUT_OF_RANGE] {first_seq, head_seq, epoch} A position is past the head or of another epoch. WaitMessages sends a `resync` instead. */
   ERROR_REASON_CURSOR_INVALID = 16,
-  /** ERROR_REASON_QUOTA_EXCEEDED - [RESOURCE_EXHAUSTED] {limit} A limit is reached, such as the open waits of one agent; QuotaFailure names it. Retrying later does not help. */
+  /** ERROR_REASON_RATE_LIMITED - [RESOURCE_EXHAUSTED] {limit} More posts than posts_per_minute, by the caller or to the thread; nothing was done. Retry after the delay in RetryInfo, at most a minute: then there is room for this post, unless others have taken it. */
+  ERROR_REASON_RATE_LIMITED = 17,
+  /** ERROR_REASON_QUOTA_EXCEEDED - [RESOURCE_EXHAUSTED] {limit} A limit is reached, such as the open waits of one agent; QuotaFailure names it. Retrying soon does not help. */
   ERROR_REASON_QUOTA_EXCEEDED = 18,
   /** ERROR_REASON_STORAGE_FULL - [RESOURCE_EXHAUSTED] The disk is full. */
   ERROR_REASON_STORAGE_FULL = 20,
@@ -89,6 +93,9 @@ export function errorReasonFromJSON(object: any): ErrorReason {
     case 2:
     case "ERROR_REASON_MESSAGE_TOO_LARGE":
       return ErrorReason.ERROR_REASON_MESSAGE_TOO_LARGE;
+    case 3:
+    case "ERROR_REASON_CONTENT_BLOCKED":
+      return ErrorReason.ERROR_REASON_CONTENT_BLOCKED;
     case 4:
     case "ERROR_REASON_TOKEN_INVALID":
       return ErrorReason.ERROR_REASON_TOKEN_INVALID;
@@ -128,6 +135,9 @@ export function errorReasonFromJSON(object: any): ErrorReason {
     case 16:
     case "ERROR_REASON_CURSOR_INVALID":
       return ErrorReason.ERROR_REASON_CURSOR_INVALID;
+    case 17:
+    case "ERROR_REASON_RATE_LIMITED":
+      return ErrorReason.ERROR_REASON_RATE_LIMITED;
     case 18:
     case "ERROR_REASON_QUOTA_EXCEEDED":
       return ErrorReason.ERROR_REASON_QUOTA_EXCEEDED;
@@ -161,6 +171,8 @@ export function errorReasonToJSON(object: ErrorReason): string {
       return "ERROR_REASON_VALIDATION_FAILED";
     case ErrorReason.ERROR_REASON_MESSAGE_TOO_LARGE:
       return "ERROR_REASON_MESSAGE_TOO_LARGE";
+    case ErrorReason.ERROR_REASON_CONTENT_BLOCKED:
+      return "ERROR_REASON_CONTENT_BLOCKED";
     case ErrorReason.ERROR_REASON_TOKEN_INVALID:
       return "ERROR_REASON_TOKEN_INVALID";
     case ErrorReason.ERROR_REASON_TOKEN_EXPIRED:
@@ -187,6 +199,8 @@ export function errorReasonToJSON(object: ErrorReason): string {
       return "ERROR_REASON_THREAD_CLOSED";
     case ErrorReason.ERROR_REASON_CURSOR_INVALID:
       return "ERROR_REASON_CURSOR_INVALID";
+    case ErrorReason.ERROR_REASON_RATE_LIMITED:
+      return "ERROR_REASON_RATE_LIMITED";
     case ErrorReason.ERROR_REASON_QUOTA_EXCEEDED:
       return "ERROR_REASON_QUOTA_EXCEEDED";
     case ErrorReason.ERROR_REASON_STORAGE_FULL:

@@ -144,6 +144,70 @@ export function priorityToJSON(object: Priority): string {
   }
 }
 
+/**
+ * Whom an entry wakes: for whom it counts in min_messages of a wait and in HeartbeatResponse.unread,
+ * and makes its reader WORKING. Nothing else depends on it: everybody gets every entry, in order. A
+ * long poll that it does not end returns it with the next entry that does.
+ */
+export enum Wake {
+  /** WAKE_UNSPECIFIED - In a request: ALL. In a message of an older server: ALL. */
+  WAKE_UNSPECIFIED = 0,
+  /** WAKE_ALL - Everybody. The default. */
+  WAKE_ALL = 1,
+  /**
+   * WAKE_ADDRESSED - Only those that it addresses: the agents in `mentions` and `handoff_to`, and the author of the
+   * message that it replies to. Never its sender, nor anonymous callers.
+   */
+  WAKE_ADDRESSED = 2,
+  /** WAKE_PEOPLE - Only people. Set by the server, never by a caller: INVALID_ARGUMENT in a request. */
+  WAKE_PEOPLE = 3,
+  /** WAKE_NOBODY - Nobody. THREAD entries wake nobody. */
+  WAKE_NOBODY = 4,
+  UNRECOGNIZED = -1,
+}
+
+export function wakeFromJSON(object: any): Wake {
+  switch (object) {
+    case 0:
+    case "WAKE_UNSPECIFIED":
+      return Wake.WAKE_UNSPECIFIED;
+    case 1:
+    case "WAKE_ALL":
+      return Wake.WAKE_ALL;
+    case 2:
+    case "WAKE_ADDRESSED":
+      return Wake.WAKE_ADDRESSED;
+    case 3:
+    case "WAKE_PEOPLE":
+      return Wake.WAKE_PEOPLE;
+    case 4:
+    case "WAKE_NOBODY":
+      return Wake.WAKE_NOBODY;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return Wake.UNRECOGNIZED;
+  }
+}
+
+export function wakeToJSON(object: Wake): string {
+  switch (object) {
+    case Wake.WAKE_UNSPECIFIED:
+      return "WAKE_UNSPECIFIED";
+    case Wake.WAKE_ALL:
+      return "WAKE_ALL";
+    case Wake.WAKE_ADDRESSED:
+      return "WAKE_ADDRESSED";
+    case Wake.WAKE_PEOPLE:
+      return "WAKE_PEOPLE";
+    case Wake.WAKE_NOBODY:
+      return "WAKE_NOBODY";
+    case Wake.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 /** One entry of a thread's log. Immutable, except `edit_seq`. */
 export interface Message {
   /** The thread. */
@@ -154,7 +218,7 @@ export interface Message {
   sender: string;
   /**
    * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
-   * parse it.
+   * parse it. Cut off in a response to a request with max_content_bytes: see content_size.
    */
   content: string;
   /** When it was committed. Order messages by seq, not by time. */
@@ -195,6 +259,13 @@ export interface Message {
   editSeq: number;
   /** The operator that posted it on the sender's behalf. Empty = the sender posted it. */
   postedBy: string;
+  /**
+   * Bytes of the whole content in UTF-8. If `content` has fewer, it was cut off: GetMessage returns
+   * the rest. Set in every message that the server returns.
+   */
+  contentSize: number;
+  /** Whom it wakes. UNSPECIFIED = ALL: an older server stored it. */
+  wakes: Wake;
 }
 
 export interface Message_LabelsEntry {
@@ -216,7 +287,14 @@ export interface Attachment {
     | Buffer
     | undefined;
   /** An absolute URL of at most 2,048 bytes. The server does not fetch it. */
-  url?: string | undefined;
+  url?:
+    | string
+    | undefined;
+  /**
+   * Number of the file's bytes, also where `raw` is omitted. 0 with a URL. Set in every message that
+   * the server returns; ignored in a post.
+   */
+  size: number;
 }
 
 /** A position in one thread. A cursor from the server can be sent back unchanged to resume from it. */
@@ -227,11 +305,18 @@ export interface Cursor {
   afterSeq: number;
   /** The epoch of after_seq (Thread.epoch). In a request, empty = not checked. */
   epoch: string;
+  /**
+   * Lowest seq that a filter of the reader hid, at most after_seq; entries of the reader itself do
+   * not count. 0 = none. The server sets it in the frames of a wait with a filter. In read_cursors
+   * of a heartbeat, entries from here on do not count as read: they raise passed_over instead. To
+   * wait from passed_over, set it to read_seq + 1.
+   */
+  hiddenSeq: number;
 }
 
 /**
- * Selects messages. All fields that are set must match. Messages that are filtered out also move
- * the cursor.
+ * Selects messages. All fields that are set must match. An edit is selected, too, if the message
+ * that it edits matches all but `kinds`. Messages that are filtered out also move the cursor.
  */
 export interface MessageFilter {
   /** Only messages from these agents, at most 100. Empty = from all. */
@@ -272,6 +357,8 @@ function createBaseMessage(): Message {
     editOf: 0,
     editSeq: 0,
     postedBy: "",
+    contentSize: 0,
+    wakes: 0,
   };
 }
 
@@ -330,6 +417,12 @@ export const Message: MessageFns<Message> = {
     }
     if (message.postedBy !== "") {
       writer.uint32(146).string(message.postedBy);
+    }
+    if (message.contentSize !== 0) {
+      writer.uint32(152).int64(message.contentSize);
+    }
+    if (message.wakes !== 0) {
+      writer.uint32(160).int32(message.wakes);
     }
     return writer;
   },
@@ -494,6 +587,22 @@ export const Message: MessageFns<Message> = {
             message.postedBy = reader.string();
             continue;
           }
+          case 19: {
+            if (tag !== 152) {
+              break;
+            }
+
+            message.contentSize = longToNumber(reader.int64());
+            continue;
+          }
+          case 20: {
+            if (tag !== 160) {
+              break;
+            }
+
+            message.wakes = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -579,6 +688,12 @@ export const Message: MessageFns<Message> = {
         : isSet(object.posted_by)
         ? globalThis.String(object.posted_by)
         : "",
+      contentSize: isSet(object.contentSize)
+        ? globalThis.Number(object.contentSize)
+        : isSet(object.content_size)
+        ? globalThis.Number(object.content_size)
+        : 0,
+      wakes: isSet(object.wakes) ? wakeFromJSON(object.wakes) : 0,
     };
   },
 
@@ -644,6 +759,12 @@ export const Message: MessageFns<Message> = {
     if (message.postedBy !== "") {
       obj.postedBy = message.postedBy;
     }
+    if (message.contentSize !== 0) {
+      obj.contentSize = Math.round(message.contentSize);
+    }
+    if (message.wakes !== 0) {
+      obj.wakes = wakeToJSON(message.wakes);
+    }
     return obj;
   },
 
@@ -680,6 +801,8 @@ export const Message: MessageFns<Message> = {
     message.editOf = object.editOf ?? 0;
     message.editSeq = object.editSeq ?? 0;
     message.postedBy = object.postedBy ?? "";
+    message.contentSize = object.contentSize ?? 0;
+    message.wakes = object.wakes ?? 0;
     return message;
   },
 };
@@ -770,7 +893,7 @@ export const Message_LabelsEntry: MessageFns<Message_LabelsEntry> = {
 };
 
 function createBaseAttachment(): Attachment {
-  return { filename: "", mediaType: "", raw: undefined, url: undefined };
+  return { filename: "", mediaType: "", raw: undefined, url: undefined, size: 0 };
 }
 
 export const Attachment: MessageFns<Attachment> = {
@@ -786,6 +909,9 @@ export const Attachment: MessageFns<Attachment> = {
     }
     if (message.url !== undefined) {
       writer.uint32(34).string(message.url);
+    }
+    if (message.size !== 0) {
+      writer.uint32(40).int64(message.size);
     }
     return writer;
   },
@@ -835,6 +961,14 @@ export const Attachment: MessageFns<Attachment> = {
             message.url = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.size = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -857,6 +991,7 @@ export const Attachment: MessageFns<Attachment> = {
         : "",
       raw: isSet(object.raw) ? Buffer.from(bytesFromBase64(object.raw)) : undefined,
       url: isSet(object.url) ? globalThis.String(object.url) : undefined,
+      size: isSet(object.size) ? globalThis.Number(object.size) : 0,
     };
   },
 
@@ -874,6 +1009,9 @@ export const Attachment: MessageFns<Attachment> = {
     if (message.url !== undefined) {
       obj.url = message.url;
     }
+    if (message.size !== 0) {
+      obj.size = Math.round(message.size);
+    }
     return obj;
   },
 
@@ -886,12 +1024,13 @@ export const Attachment: MessageFns<Attachment> = {
     message.mediaType = object.mediaType ?? "";
     message.raw = object.raw ?? undefined;
     message.url = object.url ?? undefined;
+    message.size = object.size ?? 0;
     return message;
   },
 };
 
 function createBaseCursor(): Cursor {
-  return { thread: "", afterSeq: 0, epoch: "" };
+  return { thread: "", afterSeq: 0, epoch: "", hiddenSeq: 0 };
 }
 
 export const Cursor: MessageFns<Cursor> = {
@@ -904,6 +1043,9 @@ export const Cursor: MessageFns<Cursor> = {
     }
     if (message.epoch !== "") {
       writer.uint32(26).string(message.epoch);
+    }
+    if (message.hiddenSeq !== 0) {
+      writer.uint32(32).int64(message.hiddenSeq);
     }
     return writer;
   },
@@ -945,6 +1087,14 @@ export const Cursor: MessageFns<Cursor> = {
             message.epoch = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.hiddenSeq = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -966,6 +1116,11 @@ export const Cursor: MessageFns<Cursor> = {
         ? globalThis.Number(object.after_seq)
         : 0,
       epoch: isSet(object.epoch) ? globalThis.String(object.epoch) : "",
+      hiddenSeq: isSet(object.hiddenSeq)
+        ? globalThis.Number(object.hiddenSeq)
+        : isSet(object.hidden_seq)
+        ? globalThis.Number(object.hidden_seq)
+        : 0,
     };
   },
 
@@ -980,6 +1135,9 @@ export const Cursor: MessageFns<Cursor> = {
     if (message.epoch !== "") {
       obj.epoch = message.epoch;
     }
+    if (message.hiddenSeq !== 0) {
+      obj.hiddenSeq = Math.round(message.hiddenSeq);
+    }
     return obj;
   },
 
@@ -991,6 +1149,7 @@ export const Cursor: MessageFns<Cursor> = {
     message.thread = object.thread ?? "";
     message.afterSeq = object.afterSeq ?? 0;
     message.epoch = object.epoch ?? "";
+    message.hiddenSeq = object.hiddenSeq ?? 0;
     return message;
   },
 };

@@ -157,9 +157,9 @@ export interface JoinThreadRequest {
    */
   contextLimit: number;
   /**
-   * Where a new participant starts, or an anonymous caller. An existing participant (which has
-   * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
-   * still be 0.
+   * Where a new participant starts, or an anonymous caller. A participant that has joined, posted
+   * or reported anything as read continues from its read_seq, which may still be 0. One that has
+   * only been mentioned or handed off to is new.
    */
   start: JoinStart;
 }
@@ -173,7 +173,7 @@ export interface JoinThreadResponse {
   /** Whether this call created it. */
   created: boolean;
   /**
-   * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+   * Wait from here: the caller's read_seq if it had started to read before, or else as `start`
    * specifies.
    */
   cursor:
@@ -234,7 +234,11 @@ export interface UpdateThreadRequest {
   /** New sync_mode. UNSPECIFIED = OFF. */
   syncMode: SyncMode;
   /** The fields to set: some of topic, stage, labels, sync_mode. Required. */
-  updateMask: string[] | undefined;
+  updateMask:
+    | string[]
+    | undefined;
+  /** The thread's epoch: nothing is changed if it has another one. Empty = not checked. */
+  epoch: string;
 }
 
 export interface UpdateThreadRequest_LabelsEntry {
@@ -254,6 +258,8 @@ export interface SetThreadStateRequest {
   thread: string;
   /** The new state. Required. */
   state: ThreadState;
+  /** The thread's epoch: nothing is changed if it has another one. Empty = not checked. */
+  epoch: string;
 }
 
 /** The thread after the change. */
@@ -266,6 +272,8 @@ export interface SetThreadStateResponse {
 export interface DeleteThreadRequest {
   /** Its name. Required. */
   thread: string;
+  /** The thread's epoch: nothing is deleted if it has another one. Empty = not checked. */
+  epoch: string;
 }
 
 /** Empty. */
@@ -1571,7 +1579,7 @@ export const ListParticipantsResponse: MessageFns<ListParticipantsResponse> = {
 };
 
 function createBaseUpdateThreadRequest(): UpdateThreadRequest {
-  return { thread: "", topic: "", stage: "", labels: {}, syncMode: 0, updateMask: undefined };
+  return { thread: "", topic: "", stage: "", labels: {}, syncMode: 0, updateMask: undefined, epoch: "" };
 }
 
 export const UpdateThreadRequest: MessageFns<UpdateThreadRequest> = {
@@ -1593,6 +1601,9 @@ export const UpdateThreadRequest: MessageFns<UpdateThreadRequest> = {
     }
     if (message.updateMask !== undefined) {
       FieldMask.encode(FieldMask.wrap(message.updateMask), writer.uint32(50).fork()).join();
+    }
+    if (message.epoch !== "") {
+      writer.uint32(58).string(message.epoch);
     }
     return writer;
   },
@@ -1661,6 +1672,14 @@ export const UpdateThreadRequest: MessageFns<UpdateThreadRequest> = {
             message.updateMask = FieldMask.unwrap(FieldMask.decode(reader, reader.uint32()));
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.epoch = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1702,6 +1721,7 @@ export const UpdateThreadRequest: MessageFns<UpdateThreadRequest> = {
         : isSet(object.update_mask)
         ? FieldMask.unwrap(FieldMask.fromJSON(object.update_mask))
         : undefined,
+      epoch: isSet(object.epoch) ? globalThis.String(object.epoch) : "",
     };
   },
 
@@ -1731,6 +1751,9 @@ export const UpdateThreadRequest: MessageFns<UpdateThreadRequest> = {
     if (message.updateMask !== undefined) {
       obj.updateMask = FieldMask.toJSON(FieldMask.wrap(message.updateMask));
     }
+    if (message.epoch !== "") {
+      obj.epoch = message.epoch;
+    }
     return obj;
   },
 
@@ -1753,6 +1776,7 @@ export const UpdateThreadRequest: MessageFns<UpdateThreadRequest> = {
     );
     message.syncMode = object.syncMode ?? 0;
     message.updateMask = object.updateMask ?? undefined;
+    message.epoch = object.epoch ?? "";
     return message;
   },
 };
@@ -1914,7 +1938,7 @@ export const UpdateThreadResponse: MessageFns<UpdateThreadResponse> = {
 };
 
 function createBaseSetThreadStateRequest(): SetThreadStateRequest {
-  return { thread: "", state: 0 };
+  return { thread: "", state: 0, epoch: "" };
 }
 
 export const SetThreadStateRequest: MessageFns<SetThreadStateRequest> = {
@@ -1924,6 +1948,9 @@ export const SetThreadStateRequest: MessageFns<SetThreadStateRequest> = {
     }
     if (message.state !== 0) {
       writer.uint32(16).int32(message.state);
+    }
+    if (message.epoch !== "") {
+      writer.uint32(26).string(message.epoch);
     }
     return writer;
   },
@@ -1957,6 +1984,14 @@ export const SetThreadStateRequest: MessageFns<SetThreadStateRequest> = {
             message.state = reader.int32() as any;
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.epoch = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1973,6 +2008,7 @@ export const SetThreadStateRequest: MessageFns<SetThreadStateRequest> = {
     return {
       thread: isSet(object.thread) ? globalThis.String(object.thread) : "",
       state: isSet(object.state) ? threadStateFromJSON(object.state) : 0,
+      epoch: isSet(object.epoch) ? globalThis.String(object.epoch) : "",
     };
   },
 
@@ -1984,6 +2020,9 @@ export const SetThreadStateRequest: MessageFns<SetThreadStateRequest> = {
     if (message.state !== 0) {
       obj.state = threadStateToJSON(message.state);
     }
+    if (message.epoch !== "") {
+      obj.epoch = message.epoch;
+    }
     return obj;
   },
 
@@ -1994,6 +2033,7 @@ export const SetThreadStateRequest: MessageFns<SetThreadStateRequest> = {
     const message = createBaseSetThreadStateRequest();
     message.thread = object.thread ?? "";
     message.state = object.state ?? 0;
+    message.epoch = object.epoch ?? "";
     return message;
   },
 };
@@ -2068,13 +2108,16 @@ export const SetThreadStateResponse: MessageFns<SetThreadStateResponse> = {
 };
 
 function createBaseDeleteThreadRequest(): DeleteThreadRequest {
-  return { thread: "" };
+  return { thread: "", epoch: "" };
 }
 
 export const DeleteThreadRequest: MessageFns<DeleteThreadRequest> = {
   encode(message: DeleteThreadRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.thread !== "") {
       writer.uint32(10).string(message.thread);
+    }
+    if (message.epoch !== "") {
+      writer.uint32(18).string(message.epoch);
     }
     return writer;
   },
@@ -2100,6 +2143,14 @@ export const DeleteThreadRequest: MessageFns<DeleteThreadRequest> = {
             message.thread = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.epoch = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2113,13 +2164,19 @@ export const DeleteThreadRequest: MessageFns<DeleteThreadRequest> = {
   },
 
   fromJSON(object: any): DeleteThreadRequest {
-    return { thread: isSet(object.thread) ? globalThis.String(object.thread) : "" };
+    return {
+      thread: isSet(object.thread) ? globalThis.String(object.thread) : "",
+      epoch: isSet(object.epoch) ? globalThis.String(object.epoch) : "",
+    };
   },
 
   toJSON(message: DeleteThreadRequest): unknown {
     const obj: any = {};
     if (message.thread !== "") {
       obj.thread = message.thread;
+    }
+    if (message.epoch !== "") {
+      obj.epoch = message.epoch;
     }
     return obj;
   },
@@ -2130,6 +2187,7 @@ export const DeleteThreadRequest: MessageFns<DeleteThreadRequest> = {
   fromPartial<I extends Exact<DeepPartial<DeleteThreadRequest>, I>>(object: I): DeleteThreadRequest {
     const message = createBaseDeleteThreadRequest();
     message.thread = object.thread ?? "";
+    message.epoch = object.epoch ?? "";
     return message;
   },
 };
@@ -2193,7 +2251,9 @@ export const ThreadServiceDefinition = {
   fullName: "threadbus.v1.ThreadService",
   methods: {
     /**
-     * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+     * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken,
+     * INVALID_ARGUMENT / CONTENT_BLOCKED, or RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the caller has
+     * created as many as ServerLimits.threads_per_caller allows.
      *
      * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
      * who created the thread. JoinThread with `create` is idempotent.
@@ -2232,7 +2292,9 @@ export const ThreadServiceDefinition = {
      * Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
      * snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
      * callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-     * exist and `create` is not set.
+     * exist and `create` is not set, INVALID_ARGUMENT / CONTENT_BLOCKED, and RESOURCE_EXHAUSTED /
+     * QUOTA_EXCEEDED if the thread would be created and the caller has created as many as
+     * ServerLimits.threads_per_caller allows.
      *
      * Idempotent: a participant keeps its position. Only the first response has `created` and
      * `similar`.
@@ -2274,8 +2336,12 @@ export const ThreadServiceDefinition = {
     },
     /**
      * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
-     * entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
-     * and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+     * entry if a value changes. Only the thread's creator, people and operators may change a thread,
+     * and its participants may change only its stage; anyone may change one that `anonymous` created, and any
+     * where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
+     * ACCESS_DENIED. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, OUT_OF_RANGE /
+     * CURSOR_INVALID if `epoch` is given and is not the thread's, RESOURCE_EXHAUSTED /
+     * QUOTA_EXCEEDED if the thread has no seqs left, and INVALID_ARGUMENT / CONTENT_BLOCKED.
      *
      * Not idempotent: a second call would undo what another agent changed in between, perhaps in
      * response to the first, and append a second entry. After an unknown outcome, read the thread.
@@ -2290,8 +2356,8 @@ export const ThreadServiceDefinition = {
     },
     /**
      * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
-     * changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
-     * thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+     * changes, so that waits receive the change in order. Only the thread's creator, people and
+     * operators may do this, with the exceptions and errors of UpdateThread.
      *
      * Not idempotent, for the same reason as UpdateThread.
      */
@@ -2305,10 +2371,13 @@ export const ThreadServiceDefinition = {
     },
     /**
      * Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
-     * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
-     * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+     * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Only the
+     * thread's creator, people and operators may do this, with the exceptions of UpdateThread. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, and OUT_OF_RANGE / CURSOR_INVALID if
+     * `epoch` is given and is not the thread's.
      *
-     * Not idempotent: a second call could delete a thread created in between.
+     * Not idempotent: without `epoch`, a second call could delete a thread created in between. With
+     * it, exactly one of several calls succeeds.
      */
     deleteThread: {
       name: "DeleteThread",
@@ -2325,7 +2394,9 @@ export const ThreadServiceDefinition = {
 export type ThreadServiceService = typeof ThreadServiceService;
 export const ThreadServiceService = {
   /**
-   * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+   * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken,
+   * INVALID_ARGUMENT / CONTENT_BLOCKED, or RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the caller has
+   * created as many as ServerLimits.threads_per_caller allows.
    *
    * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
    * who created the thread. JoinThread with `create` is idempotent.
@@ -2368,7 +2439,9 @@ export const ThreadServiceService = {
    * Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
    * snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
    * callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-   * exist and `create` is not set.
+   * exist and `create` is not set, INVALID_ARGUMENT / CONTENT_BLOCKED, and RESOURCE_EXHAUSTED /
+   * QUOTA_EXCEEDED if the thread would be created and the caller has created as many as
+   * ServerLimits.threads_per_caller allows.
    *
    * Idempotent: a participant keeps its position. Only the first response has `created` and
    * `similar`.
@@ -2415,8 +2488,12 @@ export const ThreadServiceService = {
   },
   /**
    * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
-   * entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
-   * and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+   * entry if a value changes. Only the thread's creator, people and operators may change a thread,
+   * and its participants may change only its stage; anyone may change one that `anonymous` created, and any
+   * where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
+   * ACCESS_DENIED. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, OUT_OF_RANGE /
+   * CURSOR_INVALID if `epoch` is given and is not the thread's, RESOURCE_EXHAUSTED /
+   * QUOTA_EXCEEDED if the thread has no seqs left, and INVALID_ARGUMENT / CONTENT_BLOCKED.
    *
    * Not idempotent: a second call would undo what another agent changed in between, perhaps in
    * response to the first, and append a second entry. After an unknown outcome, read the thread.
@@ -2433,8 +2510,8 @@ export const ThreadServiceService = {
   },
   /**
    * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
-   * changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
-   * thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+   * changes, so that waits receive the change in order. Only the thread's creator, people and
+   * operators may do this, with the exceptions and errors of UpdateThread.
    *
    * Not idempotent, for the same reason as UpdateThread.
    */
@@ -2451,10 +2528,13 @@ export const ThreadServiceService = {
   },
   /**
    * Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
-   * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
-   * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+   * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Only the
+   * thread's creator, people and operators may do this, with the exceptions of UpdateThread. Returns
+   * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, and OUT_OF_RANGE / CURSOR_INVALID if
+   * `epoch` is given and is not the thread's.
    *
-   * Not idempotent: a second call could delete a thread created in between.
+   * Not idempotent: without `epoch`, a second call could delete a thread created in between. With
+   * it, exactly one of several calls succeeds.
    */
   deleteThread: {
     path: "/threadbus.v1.ThreadService/DeleteThread" as const,
@@ -2470,7 +2550,9 @@ export const ThreadServiceService = {
 
 export interface ThreadServiceServer extends UntypedServiceImplementation {
   /**
-   * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+   * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken,
+   * INVALID_ARGUMENT / CONTENT_BLOCKED, or RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the caller has
+   * created as many as ServerLimits.threads_per_caller allows.
    *
    * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
    * who created the thread. JoinThread with `create` is idempotent.
@@ -2488,7 +2570,9 @@ export interface ThreadServiceServer extends UntypedServiceImplementation {
    * Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
    * snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
    * callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-   * exist and `create` is not set.
+   * exist and `create` is not set, INVALID_ARGUMENT / CONTENT_BLOCKED, and RESOURCE_EXHAUSTED /
+   * QUOTA_EXCEEDED if the thread would be created and the caller has created as many as
+   * ServerLimits.threads_per_caller allows.
    *
    * Idempotent: a participant keeps its position. Only the first response has `created` and
    * `similar`.
@@ -2509,8 +2593,12 @@ export interface ThreadServiceServer extends UntypedServiceImplementation {
   listParticipants: handleUnaryCall<ListParticipantsRequest, ListParticipantsResponse>;
   /**
    * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
-   * entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
-   * and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+   * entry if a value changes. Only the thread's creator, people and operators may change a thread,
+   * and its participants may change only its stage; anyone may change one that `anonymous` created, and any
+   * where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
+   * ACCESS_DENIED. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, OUT_OF_RANGE /
+   * CURSOR_INVALID if `epoch` is given and is not the thread's, RESOURCE_EXHAUSTED /
+   * QUOTA_EXCEEDED if the thread has no seqs left, and INVALID_ARGUMENT / CONTENT_BLOCKED.
    *
    * Not idempotent: a second call would undo what another agent changed in between, perhaps in
    * response to the first, and append a second entry. After an unknown outcome, read the thread.
@@ -2518,25 +2606,30 @@ export interface ThreadServiceServer extends UntypedServiceImplementation {
   updateThread: handleUnaryCall<UpdateThreadRequest, UpdateThreadResponse>;
   /**
    * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
-   * changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
-   * thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+   * changes, so that waits receive the change in order. Only the thread's creator, people and
+   * operators may do this, with the exceptions and errors of UpdateThread.
    *
    * Not idempotent, for the same reason as UpdateThread.
    */
   setThreadState: handleUnaryCall<SetThreadStateRequest, SetThreadStateResponse>;
   /**
    * Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
-   * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
-   * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+   * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Only the
+   * thread's creator, people and operators may do this, with the exceptions of UpdateThread. Returns
+   * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, and OUT_OF_RANGE / CURSOR_INVALID if
+   * `epoch` is given and is not the thread's.
    *
-   * Not idempotent: a second call could delete a thread created in between.
+   * Not idempotent: without `epoch`, a second call could delete a thread created in between. With
+   * it, exactly one of several calls succeeds.
    */
   deleteThread: handleUnaryCall<DeleteThreadRequest, DeleteThreadResponse>;
 }
 
 export interface ThreadServiceClient extends Client {
   /**
-   * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+   * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken,
+   * INVALID_ARGUMENT / CONTENT_BLOCKED, or RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the caller has
+   * created as many as ServerLimits.threads_per_caller allows.
    *
    * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
    * who created the thread. JoinThread with `create` is idempotent.
@@ -2596,7 +2689,9 @@ export interface ThreadServiceClient extends Client {
    * Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
    * snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
    * callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-   * exist and `create` is not set.
+   * exist and `create` is not set, INVALID_ARGUMENT / CONTENT_BLOCKED, and RESOURCE_EXHAUSTED /
+   * QUOTA_EXCEEDED if the thread would be created and the caller has created as many as
+   * ServerLimits.threads_per_caller allows.
    *
    * Idempotent: a participant keeps its position. Only the first response has `created` and
    * `similar`.
@@ -2659,8 +2754,12 @@ export interface ThreadServiceClient extends Client {
   ): ClientUnaryCall;
   /**
    * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
-   * entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
-   * and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+   * entry if a value changes. Only the thread's creator, people and operators may change a thread,
+   * and its participants may change only its stage; anyone may change one that `anonymous` created, and any
+   * where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
+   * ACCESS_DENIED. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, OUT_OF_RANGE /
+   * CURSOR_INVALID if `epoch` is given and is not the thread's, RESOURCE_EXHAUSTED /
+   * QUOTA_EXCEEDED if the thread has no seqs left, and INVALID_ARGUMENT / CONTENT_BLOCKED.
    *
    * Not idempotent: a second call would undo what another agent changed in between, perhaps in
    * response to the first, and append a second entry. After an unknown outcome, read the thread.
@@ -2682,8 +2781,8 @@ export interface ThreadServiceClient extends Client {
   ): ClientUnaryCall;
   /**
    * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
-   * changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
-   * thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+   * changes, so that waits receive the change in order. Only the thread's creator, people and
+   * operators may do this, with the exceptions and errors of UpdateThread.
    *
    * Not idempotent, for the same reason as UpdateThread.
    */
@@ -2704,10 +2803,13 @@ export interface ThreadServiceClient extends Client {
   ): ClientUnaryCall;
   /**
    * Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
-   * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
-   * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+   * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Only the
+   * thread's creator, people and operators may do this, with the exceptions of UpdateThread. Returns
+   * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, and OUT_OF_RANGE / CURSOR_INVALID if
+   * `epoch` is given and is not the thread's.
    *
-   * Not idempotent: a second call could delete a thread created in between.
+   * Not idempotent: without `epoch`, a second call could delete a thread created in between. With
+   * it, exactly one of several calls succeeds.
    */
   deleteThread(
     request: DeleteThreadRequest,

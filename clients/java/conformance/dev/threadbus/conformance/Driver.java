@@ -15,6 +15,7 @@ import dev.threadbus.client.BusException;
 import dev.threadbus.client.CursorLostException;
 import dev.threadbus.client.Follow;
 import dev.threadbus.client.ThreadBus;
+import dev.threadbus.client.TlsFiles;
 import dev.threadbus.v1.AgentServiceGrpc;
 import dev.threadbus.v1.BusServiceGrpc;
 import dev.threadbus.v1.Cursor;
@@ -39,6 +40,7 @@ import java.io.IOException;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -50,7 +52,7 @@ import java.util.stream.Stream;
 /** The conformance driver; tests/conformance/README.md describes the protocol. */
 public final class Driver {
   private static final Map<String, Set<String>> FIELDS = Map.ofEntries(
-      Map.entry("open", Set.of("address", "token")),
+      Map.entry("open", Set.of("address", "token", "ca_file", "client_cert", "client_key")),
       Map.entry("call", Set.of("method", "request", "timeout")),
       Map.entry("invoke", Set.of("method", "request")),
       Map.entry("wait", Set.of("request", "timeout")),
@@ -131,7 +133,9 @@ public final class Driver {
     switch (command.get("do").getAsString()) {
       case "open" -> {
         close();
-        bus = ThreadBus.connect(text(command, "address"), text(command, "token"));
+        TlsFiles files = new TlsFiles(file(command, "ca_file"), file(command, "client_cert"),
+            file(command, "client_key"));
+        bus = ThreadBus.connect(text(command, "address"), text(command, "token"), files);
       }
       case "call" -> {
         return json(call(command));
@@ -255,6 +259,10 @@ public final class Driver {
 
   private static String text(JsonObject command, String name) {
     return command.has(name) ? command.get(name).getAsString() : "";
+  }
+
+  private static Path file(JsonObject command, String name) {
+    return command.has(name) ? Path.of(text(command, name)) : null;
   }
 
   private static Duration seconds(JsonObject command, String name) {

@@ -6,6 +6,7 @@ import dev.threadbus.client.BusException;
 import dev.threadbus.client.CursorLostException;
 import dev.threadbus.client.Follow;
 import dev.threadbus.client.ThreadBus;
+import dev.threadbus.client.TlsFiles;
 import dev.threadbus.v1.Cursor;
 import dev.threadbus.v1.JoinStart;
 import dev.threadbus.v1.Message;
@@ -15,6 +16,7 @@ import java.io.FileDescriptor;
 import java.io.FileOutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
@@ -30,13 +32,21 @@ public final class Example {
       System.err.println("usage: Example HOST:PORT THREAD NAME");
       System.exit(2);
     }
-    try (ThreadBus bus = ThreadBus.connect(args[0])) {
+    TlsFiles files = new TlsFiles(file("THREADBUS_CA_FILE"), file("THREADBUS_CLIENT_CERT"),
+        file("THREADBUS_CLIENT_KEY"));
+    try (ThreadBus bus = ThreadBus.connect(args[0], "", files)) {
       run(bus, args[1], args[2]);
     } catch (BusException error) {
       fail(error.code().name(), error.reason(), error.getMessage());
     } catch (CursorLostException error) {
       fail("OUT_OF_RANGE", error.resync().getReason().name(), error.getMessage());
     }
+  }
+
+  /** Returns the path in an environment variable, or null if it is unset or empty. */
+  private static Path file(String variable) {
+    String path = System.getenv(variable);
+    return path == null || path.isEmpty() ? null : Path.of(path);
   }
 
   private static void run(ThreadBus bus, String thread, String name) {

@@ -4,7 +4,7 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * Shows operators what the servers of a store are doing.
+ * Lets operators issue tokens, and shows them what the servers of a store are doing.
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -15,6 +15,100 @@ public final class AdminServiceGrpc {
   public static final java.lang.String SERVICE_NAME = "threadbus.v1.AdminService";
 
   // Static method descriptors that strictly reflect the proto.
+  private static volatile io.grpc.MethodDescriptor<dev.threadbus.v1.CreateTokenRequest,
+      dev.threadbus.v1.CreateTokenResponse> getCreateTokenMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "CreateToken",
+      requestType = dev.threadbus.v1.CreateTokenRequest.class,
+      responseType = dev.threadbus.v1.CreateTokenResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.threadbus.v1.CreateTokenRequest,
+      dev.threadbus.v1.CreateTokenResponse> getCreateTokenMethod() {
+    io.grpc.MethodDescriptor<dev.threadbus.v1.CreateTokenRequest, dev.threadbus.v1.CreateTokenResponse> getCreateTokenMethod;
+    if ((getCreateTokenMethod = AdminServiceGrpc.getCreateTokenMethod) == null) {
+      synchronized (AdminServiceGrpc.class) {
+        if ((getCreateTokenMethod = AdminServiceGrpc.getCreateTokenMethod) == null) {
+          AdminServiceGrpc.getCreateTokenMethod = getCreateTokenMethod =
+              io.grpc.MethodDescriptor.<dev.threadbus.v1.CreateTokenRequest, dev.threadbus.v1.CreateTokenResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "CreateToken"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.threadbus.v1.CreateTokenRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.threadbus.v1.CreateTokenResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new AdminServiceMethodDescriptorSupplier("CreateToken"))
+              .build();
+        }
+      }
+    }
+    return getCreateTokenMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.threadbus.v1.ListTokensRequest,
+      dev.threadbus.v1.ListTokensResponse> getListTokensMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "ListTokens",
+      requestType = dev.threadbus.v1.ListTokensRequest.class,
+      responseType = dev.threadbus.v1.ListTokensResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.threadbus.v1.ListTokensRequest,
+      dev.threadbus.v1.ListTokensResponse> getListTokensMethod() {
+    io.grpc.MethodDescriptor<dev.threadbus.v1.ListTokensRequest, dev.threadbus.v1.ListTokensResponse> getListTokensMethod;
+    if ((getListTokensMethod = AdminServiceGrpc.getListTokensMethod) == null) {
+      synchronized (AdminServiceGrpc.class) {
+        if ((getListTokensMethod = AdminServiceGrpc.getListTokensMethod) == null) {
+          AdminServiceGrpc.getListTokensMethod = getListTokensMethod =
+              io.grpc.MethodDescriptor.<dev.threadbus.v1.ListTokensRequest, dev.threadbus.v1.ListTokensResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "ListTokens"))
+              .setSafe(true)
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.threadbus.v1.ListTokensRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.threadbus.v1.ListTokensResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new AdminServiceMethodDescriptorSupplier("ListTokens"))
+              .build();
+        }
+      }
+    }
+    return getListTokensMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.threadbus.v1.RevokeTokenRequest,
+      dev.threadbus.v1.RevokeTokenResponse> getRevokeTokenMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "RevokeToken",
+      requestType = dev.threadbus.v1.RevokeTokenRequest.class,
+      responseType = dev.threadbus.v1.RevokeTokenResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.threadbus.v1.RevokeTokenRequest,
+      dev.threadbus.v1.RevokeTokenResponse> getRevokeTokenMethod() {
+    io.grpc.MethodDescriptor<dev.threadbus.v1.RevokeTokenRequest, dev.threadbus.v1.RevokeTokenResponse> getRevokeTokenMethod;
+    if ((getRevokeTokenMethod = AdminServiceGrpc.getRevokeTokenMethod) == null) {
+      synchronized (AdminServiceGrpc.class) {
+        if ((getRevokeTokenMethod = AdminServiceGrpc.getRevokeTokenMethod) == null) {
+          AdminServiceGrpc.getRevokeTokenMethod = getRevokeTokenMethod =
+              io.grpc.MethodDescriptor.<dev.threadbus.v1.RevokeTokenRequest, dev.threadbus.v1.RevokeTokenResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "RevokeToken"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.threadbus.v1.RevokeTokenRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.threadbus.v1.RevokeTokenResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new AdminServiceMethodDescriptorSupplier("RevokeToken"))
+              .build();
+        }
+      }
+    }
+    return getRevokeTokenMethod;
+  }
+
   private static volatile io.grpc.MethodDescriptor<dev.threadbus.v1.ListWaitsRequest,
       dev.threadbus.v1.ListWaitsResponse> getListWaitsMethod;
 
@@ -108,10 +202,49 @@ public final class AdminServiceGrpc {
 
   /**
    * <pre>
-   * Shows operators what the servers of a store are doing.
+   * Lets operators issue tokens, and shows them what the servers of a store are doing.
    * </pre>
    */
   public interface AsyncService {
+
+    /**
+     * <pre>
+     * Creates a token for an agent or an operator, and returns it with its secret. An agent that is not
+     * registered is registered, as kind AGENT, even if its name was unregistered before. What a token
+     * may do never changes: create another one, and revoke this.
+     * Not idempotent: if the response is lost, the token exists, but nobody knows its secret. Look for
+     * it with ListTokens, revoke it, and create another one.
+     * </pre>
+     */
+    default void createToken(dev.threadbus.v1.CreateTokenRequest request,
+        io.grpc.stub.StreamObserver<dev.threadbus.v1.CreateTokenResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getCreateTokenMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Returns a page of the tokens that are valid, without their secrets, newest first.
+     * </pre>
+     */
+    default void listTokens(dev.threadbus.v1.ListTokensRequest request,
+        io.grpc.stub.StreamObserver<dev.threadbus.v1.ListTokensResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getListTokensMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Revokes a token, and those that it replaced by RotateToken. On every server of the store, streams
+     * that were opened with them end within a second (or the server's --fallback-interval), with
+     * UNAUTHENTICATED / TOKEN_INVALID and without `ending`; posts that were accepted are stored and
+     * answered. The token that the call is made with cannot be revoked. Returns INVALID_ARGUMENT /
+     * VALIDATION_FAILED if no token has the id, as after an earlier call.
+     * A server whose operator's token file has a token that was revoked does not start.
+     * </pre>
+     */
+    default void revokeToken(dev.threadbus.v1.RevokeTokenRequest request,
+        io.grpc.stub.StreamObserver<dev.threadbus.v1.RevokeTokenResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getRevokeTokenMethod(), responseObserver);
+    }
 
     /**
      * <pre>
@@ -128,7 +261,7 @@ public final class AdminServiceGrpc {
   /**
    * Base class for the server implementation of the service AdminService.
    * <pre>
-   * Shows operators what the servers of a store are doing.
+   * Lets operators issue tokens, and shows them what the servers of a store are doing.
    * </pre>
    */
   public static abstract class AdminServiceImplBase
@@ -142,7 +275,7 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service AdminService.
    * <pre>
-   * Shows operators what the servers of a store are doing.
+   * Lets operators issue tokens, and shows them what the servers of a store are doing.
    * </pre>
    */
   public static final class AdminServiceStub
@@ -156,6 +289,48 @@ public final class AdminServiceGrpc {
     protected AdminServiceStub build(
         io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
       return new AdminServiceStub(channel, callOptions);
+    }
+
+    /**
+     * <pre>
+     * Creates a token for an agent or an operator, and returns it with its secret. An agent that is not
+     * registered is registered, as kind AGENT, even if its name was unregistered before. What a token
+     * may do never changes: create another one, and revoke this.
+     * Not idempotent: if the response is lost, the token exists, but nobody knows its secret. Look for
+     * it with ListTokens, revoke it, and create another one.
+     * </pre>
+     */
+    public void createToken(dev.threadbus.v1.CreateTokenRequest request,
+        io.grpc.stub.StreamObserver<dev.threadbus.v1.CreateTokenResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getCreateTokenMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Returns a page of the tokens that are valid, without their secrets, newest first.
+     * </pre>
+     */
+    public void listTokens(dev.threadbus.v1.ListTokensRequest request,
+        io.grpc.stub.StreamObserver<dev.threadbus.v1.ListTokensResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getListTokensMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Revokes a token, and those that it replaced by RotateToken. On every server of the store, streams
+     * that were opened with them end within a second (or the server's --fallback-interval), with
+     * UNAUTHENTICATED / TOKEN_INVALID and without `ending`; posts that were accepted are stored and
+     * answered. The token that the call is made with cannot be revoked. Returns INVALID_ARGUMENT /
+     * VALIDATION_FAILED if no token has the id, as after an earlier call.
+     * A server whose operator's token file has a token that was revoked does not start.
+     * </pre>
+     */
+    public void revokeToken(dev.threadbus.v1.RevokeTokenRequest request,
+        io.grpc.stub.StreamObserver<dev.threadbus.v1.RevokeTokenResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getRevokeTokenMethod(), getCallOptions()), request, responseObserver);
     }
 
     /**
@@ -174,7 +349,7 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do synchronous rpc calls to service AdminService.
    * <pre>
-   * Shows operators what the servers of a store are doing.
+   * Lets operators issue tokens, and shows them what the servers of a store are doing.
    * </pre>
    */
   public static final class AdminServiceBlockingV2Stub
@@ -192,6 +367,45 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
+     * Creates a token for an agent or an operator, and returns it with its secret. An agent that is not
+     * registered is registered, as kind AGENT, even if its name was unregistered before. What a token
+     * may do never changes: create another one, and revoke this.
+     * Not idempotent: if the response is lost, the token exists, but nobody knows its secret. Look for
+     * it with ListTokens, revoke it, and create another one.
+     * </pre>
+     */
+    public dev.threadbus.v1.CreateTokenResponse createToken(dev.threadbus.v1.CreateTokenRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getCreateTokenMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Returns a page of the tokens that are valid, without their secrets, newest first.
+     * </pre>
+     */
+    public dev.threadbus.v1.ListTokensResponse listTokens(dev.threadbus.v1.ListTokensRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getListTokensMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Revokes a token, and those that it replaced by RotateToken. On every server of the store, streams
+     * that were opened with them end within a second (or the server's --fallback-interval), with
+     * UNAUTHENTICATED / TOKEN_INVALID and without `ending`; posts that were accepted are stored and
+     * answered. The token that the call is made with cannot be revoked. Returns INVALID_ARGUMENT /
+     * VALIDATION_FAILED if no token has the id, as after an earlier call.
+     * A server whose operator's token file has a token that was revoked does not start.
+     * </pre>
+     */
+    public dev.threadbus.v1.RevokeTokenResponse revokeToken(dev.threadbus.v1.RevokeTokenRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getRevokeTokenMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
      * Returns a page of the open waits on this server and on others of the same store: which agents
      * wait on which threads, and since when. Those on other servers are as of their last checkpoints.
      * </pre>
@@ -205,7 +419,7 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service AdminService.
    * <pre>
-   * Shows operators what the servers of a store are doing.
+   * Lets operators issue tokens, and shows them what the servers of a store are doing.
    * </pre>
    */
   public static final class AdminServiceBlockingStub
@@ -223,6 +437,45 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
+     * Creates a token for an agent or an operator, and returns it with its secret. An agent that is not
+     * registered is registered, as kind AGENT, even if its name was unregistered before. What a token
+     * may do never changes: create another one, and revoke this.
+     * Not idempotent: if the response is lost, the token exists, but nobody knows its secret. Look for
+     * it with ListTokens, revoke it, and create another one.
+     * </pre>
+     */
+    public dev.threadbus.v1.CreateTokenResponse createToken(dev.threadbus.v1.CreateTokenRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getCreateTokenMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Returns a page of the tokens that are valid, without their secrets, newest first.
+     * </pre>
+     */
+    public dev.threadbus.v1.ListTokensResponse listTokens(dev.threadbus.v1.ListTokensRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getListTokensMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Revokes a token, and those that it replaced by RotateToken. On every server of the store, streams
+     * that were opened with them end within a second (or the server's --fallback-interval), with
+     * UNAUTHENTICATED / TOKEN_INVALID and without `ending`; posts that were accepted are stored and
+     * answered. The token that the call is made with cannot be revoked. Returns INVALID_ARGUMENT /
+     * VALIDATION_FAILED if no token has the id, as after an earlier call.
+     * A server whose operator's token file has a token that was revoked does not start.
+     * </pre>
+     */
+    public dev.threadbus.v1.RevokeTokenResponse revokeToken(dev.threadbus.v1.RevokeTokenRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getRevokeTokenMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
      * Returns a page of the open waits on this server and on others of the same store: which agents
      * wait on which threads, and since when. Those on other servers are as of their last checkpoints.
      * </pre>
@@ -236,7 +489,7 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service AdminService.
    * <pre>
-   * Shows operators what the servers of a store are doing.
+   * Lets operators issue tokens, and shows them what the servers of a store are doing.
    * </pre>
    */
   public static final class AdminServiceFutureStub
@@ -254,6 +507,48 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
+     * Creates a token for an agent or an operator, and returns it with its secret. An agent that is not
+     * registered is registered, as kind AGENT, even if its name was unregistered before. What a token
+     * may do never changes: create another one, and revoke this.
+     * Not idempotent: if the response is lost, the token exists, but nobody knows its secret. Look for
+     * it with ListTokens, revoke it, and create another one.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.CreateTokenResponse> createToken(
+        dev.threadbus.v1.CreateTokenRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getCreateTokenMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Returns a page of the tokens that are valid, without their secrets, newest first.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.ListTokensResponse> listTokens(
+        dev.threadbus.v1.ListTokensRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getListTokensMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Revokes a token, and those that it replaced by RotateToken. On every server of the store, streams
+     * that were opened with them end within a second (or the server's --fallback-interval), with
+     * UNAUTHENTICATED / TOKEN_INVALID and without `ending`; posts that were accepted are stored and
+     * answered. The token that the call is made with cannot be revoked. Returns INVALID_ARGUMENT /
+     * VALIDATION_FAILED if no token has the id, as after an earlier call.
+     * A server whose operator's token file has a token that was revoked does not start.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.RevokeTokenResponse> revokeToken(
+        dev.threadbus.v1.RevokeTokenRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getRevokeTokenMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
      * Returns a page of the open waits on this server and on others of the same store: which agents
      * wait on which threads, and since when. Those on other servers are as of their last checkpoints.
      * </pre>
@@ -265,7 +560,10 @@ public final class AdminServiceGrpc {
     }
   }
 
-  private static final int METHODID_LIST_WAITS = 0;
+  private static final int METHODID_CREATE_TOKEN = 0;
+  private static final int METHODID_LIST_TOKENS = 1;
+  private static final int METHODID_REVOKE_TOKEN = 2;
+  private static final int METHODID_LIST_WAITS = 3;
 
   private static final class MethodHandlers<Req, Resp> implements
       io.grpc.stub.ServerCalls.UnaryMethod<Req, Resp>,
@@ -284,6 +582,18 @@ public final class AdminServiceGrpc {
     @java.lang.SuppressWarnings("unchecked")
     public void invoke(Req request, io.grpc.stub.StreamObserver<Resp> responseObserver) {
       switch (methodId) {
+        case METHODID_CREATE_TOKEN:
+          serviceImpl.createToken((dev.threadbus.v1.CreateTokenRequest) request,
+              (io.grpc.stub.StreamObserver<dev.threadbus.v1.CreateTokenResponse>) responseObserver);
+          break;
+        case METHODID_LIST_TOKENS:
+          serviceImpl.listTokens((dev.threadbus.v1.ListTokensRequest) request,
+              (io.grpc.stub.StreamObserver<dev.threadbus.v1.ListTokensResponse>) responseObserver);
+          break;
+        case METHODID_REVOKE_TOKEN:
+          serviceImpl.revokeToken((dev.threadbus.v1.RevokeTokenRequest) request,
+              (io.grpc.stub.StreamObserver<dev.threadbus.v1.RevokeTokenResponse>) responseObserver);
+          break;
         case METHODID_LIST_WAITS:
           serviceImpl.listWaits((dev.threadbus.v1.ListWaitsRequest) request,
               (io.grpc.stub.StreamObserver<dev.threadbus.v1.ListWaitsResponse>) responseObserver);
@@ -306,6 +616,27 @@ public final class AdminServiceGrpc {
 
   public static final io.grpc.ServerServiceDefinition bindService(AsyncService service) {
     return io.grpc.ServerServiceDefinition.builder(getServiceDescriptor())
+        .addMethod(
+          getCreateTokenMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.threadbus.v1.CreateTokenRequest,
+              dev.threadbus.v1.CreateTokenResponse>(
+                service, METHODID_CREATE_TOKEN)))
+        .addMethod(
+          getListTokensMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.threadbus.v1.ListTokensRequest,
+              dev.threadbus.v1.ListTokensResponse>(
+                service, METHODID_LIST_TOKENS)))
+        .addMethod(
+          getRevokeTokenMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.threadbus.v1.RevokeTokenRequest,
+              dev.threadbus.v1.RevokeTokenResponse>(
+                service, METHODID_REVOKE_TOKEN)))
         .addMethod(
           getListWaitsMethod(),
           io.grpc.stub.ServerCalls.asyncUnaryCall(
@@ -361,6 +692,9 @@ public final class AdminServiceGrpc {
         if (result == null) {
           serviceDescriptor = result = io.grpc.ServiceDescriptor.newBuilder(SERVICE_NAME)
               .setSchemaDescriptor(new AdminServiceFileDescriptorSupplier())
+              .addMethod(getCreateTokenMethod())
+              .addMethod(getListTokensMethod())
+              .addMethod(getRevokeTokenMethod())
               .addMethod(getListWaitsMethod())
               .build();
         }

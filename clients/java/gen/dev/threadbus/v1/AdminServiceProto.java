@@ -27,6 +27,41 @@ public final class AdminServiceProto {
         (com.google.protobuf.ExtensionRegistryLite) registry);
   }
   static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_threadbus_v1_Token_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_threadbus_v1_Token_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_threadbus_v1_CreateTokenRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_threadbus_v1_CreateTokenRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_threadbus_v1_CreateTokenResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_threadbus_v1_CreateTokenResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_threadbus_v1_ListTokensRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_threadbus_v1_ListTokensRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_threadbus_v1_ListTokensResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_threadbus_v1_ListTokensResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_threadbus_v1_RevokeTokenRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_threadbus_v1_RevokeTokenRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_threadbus_v1_RevokeTokenResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_threadbus_v1_RevokeTokenResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
     internal_static_threadbus_v1_ListWaitsRequest_descriptor;
   static final 
     com.google.protobuf.GeneratedMessage.FieldAccessorTable
@@ -51,47 +86,115 @@ public final class AdminServiceProto {
   static {
     java.lang.String[] descriptorData = {
       "\n threadbus/v1/admin_service.proto\022\014thre" +
-      "adbus.v1\032\037google/protobuf/timestamp.prot" +
-      "o\032\032threadbus/v1/message.proto\"X\n\020ListWai" +
-      "tsRequest\022\r\n\005agent\030\001 \001(\t\022\016\n\006thread\030\002 \001(\t" +
-      "\022\021\n\tpage_size\030\003 \001(\005\022\022\n\npage_token\030\004 \001(\t\"" +
-      "O\n\021ListWaitsResponse\022!\n\005waits\030\001 \003(\0132\022.th" +
-      "readbus.v1.Wait\022\027\n\017next_page_token\030\002 \001(\t" +
-      "\"z\n\004Wait\022\r\n\005agent\030\001 \001(\t\022%\n\007threads\030\002 \003(\013" +
-      "2\024.threadbus.v1.Cursor\022.\n\nstart_time\030\003 \001" +
-      "(\0132\032.google.protobuf.Timestamp\022\014\n\004peer\030\004" +
-      " \001(\t2a\n\014AdminService\022Q\n\tListWaits\022\036.thre" +
-      "adbus.v1.ListWaitsRequest\032\037.threadbus.v1" +
-      ".ListWaitsResponse\"\003\220\002\001Be\n\020dev.threadbus" +
-      ".v1B\021AdminServiceProtoP\001Z-threadbus.dev/" +
-      "gen/go/threadbus/v1;threadbusv1\252\002\014Thread" +
-      "Bus.V1b\006proto3"
+      "adbus.v1\032\036google/protobuf/duration.proto" +
+      "\032\037google/protobuf/timestamp.proto\032\032threa" +
+      "dbus/v1/message.proto\"\346\001\n\005Token\022\020\n\010token" +
+      "_id\030\001 \001(\t\022\r\n\005agent\030\002 \001(\t\022\016\n\006scopes\030\003 \003(\t" +
+      "\022\027\n\017thread_prefixes\030\004 \003(\t\022/\n\013create_time" +
+      "\030\005 \001(\0132\032.google.protobuf.Timestamp\022/\n\013ex" +
+      "pire_time\030\006 \001(\0132\032.google.protobuf.Timest" +
+      "amp\0221\n\rlast_use_time\030\007 \001(\0132\032.google.prot" +
+      "obuf.Timestamp\"y\n\022CreateTokenRequest\022\r\n\005" +
+      "agent\030\001 \001(\t\022\016\n\006scopes\030\002 \003(\t\022\027\n\017thread_pr" +
+      "efixes\030\003 \003(\t\022+\n\010lifetime\030\004 \001(\0132\031.google." +
+      "protobuf.Duration\"I\n\023CreateTokenResponse" +
+      "\022\"\n\005token\030\001 \001(\0132\023.threadbus.v1.Token\022\016\n\006" +
+      "secret\030\002 \001(\t\"I\n\021ListTokensRequest\022\r\n\005age" +
+      "nt\030\001 \001(\t\022\021\n\tpage_size\030\002 \001(\005\022\022\n\npage_toke" +
+      "n\030\003 \001(\t\"R\n\022ListTokensResponse\022#\n\006tokens\030" +
+      "\001 \003(\0132\023.threadbus.v1.Token\022\027\n\017next_page_" +
+      "token\030\002 \001(\t\"&\n\022RevokeTokenRequest\022\020\n\010tok" +
+      "en_id\030\001 \001(\t\"\025\n\023RevokeTokenResponse\"X\n\020Li" +
+      "stWaitsRequest\022\r\n\005agent\030\001 \001(\t\022\016\n\006thread\030" +
+      "\002 \001(\t\022\021\n\tpage_size\030\003 \001(\005\022\022\n\npage_token\030\004" +
+      " \001(\t\"O\n\021ListWaitsResponse\022!\n\005waits\030\001 \003(\013" +
+      "2\022.threadbus.v1.Wait\022\027\n\017next_page_token\030" +
+      "\002 \001(\t\"\222\001\n\004Wait\022\r\n\005agent\030\001 \001(\t\022%\n\007threads" +
+      "\030\002 \003(\0132\024.threadbus.v1.Cursor\022.\n\nstart_ti" +
+      "me\030\003 \001(\0132\032.google.protobuf.Timestamp\022\014\n\004" +
+      "peer\030\004 \001(\t\022\026\n\016all_my_threads\030\005 \001(\0102\337\002\n\014A" +
+      "dminService\022R\n\013CreateToken\022 .threadbus.v" +
+      "1.CreateTokenRequest\032!.threadbus.v1.Crea" +
+      "teTokenResponse\022T\n\nListTokens\022\037.threadbu" +
+      "s.v1.ListTokensRequest\032 .threadbus.v1.Li" +
+      "stTokensResponse\"\003\220\002\001\022R\n\013RevokeToken\022 .t" +
+      "hreadbus.v1.RevokeTokenRequest\032!.threadb" +
+      "us.v1.RevokeTokenResponse\022Q\n\tListWaits\022\036" +
+      ".threadbus.v1.ListWaitsRequest\032\037.threadb" +
+      "us.v1.ListWaitsResponse\"\003\220\002\001Be\n\020dev.thre" +
+      "adbus.v1B\021AdminServiceProtoP\001Z-threadbus" +
+      ".dev/gen/go/threadbus/v1;threadbusv1\252\002\014T" +
+      "hreadBus.V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
         new com.google.protobuf.Descriptors.FileDescriptor[] {
+          com.google.protobuf.DurationProto.getDescriptor(),
           com.google.protobuf.TimestampProto.getDescriptor(),
           dev.threadbus.v1.MessageProto.getDescriptor(),
         });
-    internal_static_threadbus_v1_ListWaitsRequest_descriptor =
+    internal_static_threadbus_v1_Token_descriptor =
       getDescriptor().getMessageTypes().get(0);
+    internal_static_threadbus_v1_Token_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_threadbus_v1_Token_descriptor,
+        new java.lang.String[] { "TokenId", "Agent", "Scopes", "ThreadPrefixes", "CreateTime", "ExpireTime", "LastUseTime", });
+    internal_static_threadbus_v1_CreateTokenRequest_descriptor =
+      getDescriptor().getMessageTypes().get(1);
+    internal_static_threadbus_v1_CreateTokenRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_threadbus_v1_CreateTokenRequest_descriptor,
+        new java.lang.String[] { "Agent", "Scopes", "ThreadPrefixes", "Lifetime", });
+    internal_static_threadbus_v1_CreateTokenResponse_descriptor =
+      getDescriptor().getMessageTypes().get(2);
+    internal_static_threadbus_v1_CreateTokenResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_threadbus_v1_CreateTokenResponse_descriptor,
+        new java.lang.String[] { "Token", "Secret", });
+    internal_static_threadbus_v1_ListTokensRequest_descriptor =
+      getDescriptor().getMessageTypes().get(3);
+    internal_static_threadbus_v1_ListTokensRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_threadbus_v1_ListTokensRequest_descriptor,
+        new java.lang.String[] { "Agent", "PageSize", "PageToken", });
+    internal_static_threadbus_v1_ListTokensResponse_descriptor =
+      getDescriptor().getMessageTypes().get(4);
+    internal_static_threadbus_v1_ListTokensResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_threadbus_v1_ListTokensResponse_descriptor,
+        new java.lang.String[] { "Tokens", "NextPageToken", });
+    internal_static_threadbus_v1_RevokeTokenRequest_descriptor =
+      getDescriptor().getMessageTypes().get(5);
+    internal_static_threadbus_v1_RevokeTokenRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_threadbus_v1_RevokeTokenRequest_descriptor,
+        new java.lang.String[] { "TokenId", });
+    internal_static_threadbus_v1_RevokeTokenResponse_descriptor =
+      getDescriptor().getMessageTypes().get(6);
+    internal_static_threadbus_v1_RevokeTokenResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_threadbus_v1_RevokeTokenResponse_descriptor,
+        new java.lang.String[] { });
+    internal_static_threadbus_v1_ListWaitsRequest_descriptor =
+      getDescriptor().getMessageTypes().get(7);
     internal_static_threadbus_v1_ListWaitsRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_ListWaitsRequest_descriptor,
         new java.lang.String[] { "Agent", "Thread", "PageSize", "PageToken", });
     internal_static_threadbus_v1_ListWaitsResponse_descriptor =
-      getDescriptor().getMessageTypes().get(1);
+      getDescriptor().getMessageTypes().get(8);
     internal_static_threadbus_v1_ListWaitsResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_ListWaitsResponse_descriptor,
         new java.lang.String[] { "Waits", "NextPageToken", });
     internal_static_threadbus_v1_Wait_descriptor =
-      getDescriptor().getMessageTypes().get(2);
+      getDescriptor().getMessageTypes().get(9);
     internal_static_threadbus_v1_Wait_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_Wait_descriptor,
-        new java.lang.String[] { "Agent", "Threads", "StartTime", "Peer", });
+        new java.lang.String[] { "Agent", "Threads", "StartTime", "Peer", "AllMyThreads", });
     descriptor.resolveAllFeaturesImmutable();
+    com.google.protobuf.DurationProto.getDescriptor();
     com.google.protobuf.TimestampProto.getDescriptor();
     dev.threadbus.v1.MessageProto.getDescriptor();
   }

@@ -72,8 +72,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
-   * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
-   * registered is never given to another agent.
+   * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. Only an operator
+   * can register a name again that was unregistered.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -95,8 +95,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
-   * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
-   * registered is never given to another agent.
+   * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. Only an operator
+   * can register a name again that was unregistered.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -1046,8 +1046,8 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
-     * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
-     * registered is never given to another agent.
+     * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. Only an operator
+     * can register a name again that was unregistered.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1068,8 +1068,8 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
-     * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
-     * registered is never given to another agent.
+     * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. Only an operator
+     * can register a name again that was unregistered.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1091,8 +1091,8 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
-     * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
-     * registered is never given to another agent.
+     * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. Only an operator
+     * can register a name again that was unregistered.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1110,8 +1110,8 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
-     * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
-     * registered is never given to another agent.
+     * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. Only an operator
+     * can register a name again that was unregistered.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1126,8 +1126,8 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
-     * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
-     * registered is never given to another agent.
+     * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. Only an operator
+     * can register a name again that was unregistered.
      * </pre>
      *
      * <code>string name = 1;</code>

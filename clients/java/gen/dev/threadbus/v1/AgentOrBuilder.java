@@ -13,8 +13,8 @@ public interface AgentOrBuilder extends
   /**
    * <pre>
    * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
-   * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
-   * registered is never given to another agent.
+   * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. Only an operator
+   * can register a name again that was unregistered.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -24,8 +24,8 @@ public interface AgentOrBuilder extends
   /**
    * <pre>
    * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`,
-   * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was
-   * registered is never given to another agent.
+   * `system`, `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. Only an operator
+   * can register a name again that was unregistered.
    * </pre>
    *
    * <code>string name = 1;</code>

@@ -61,23 +61,23 @@ public final class AgentProto {
       "ogle.protobuf.Timestamp\022/\n\013create_time\030\t" +
       " \001(\0132\032.google.protobuf.Timestamp\032-\n\013Labe" +
       "lsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001\"" +
-      "\352\001\n\013Participant\022\r\n\005agent\030\001 \001(\t\022%\n\004kind\030\002" +
+      "\377\001\n\013Participant\022\r\n\005agent\030\001 \001(\t\022%\n\004kind\030\002" +
       " \001(\0162\027.threadbus.v1.AgentKind\022(\n\010presenc" +
       "e\030\003 \001(\0162\026.threadbus.v1.Presence\022\017\n\007waiti" +
       "ng\030\004 \001(\010\022\025\n\rdelivered_seq\030\005 \001(\003\022\020\n\010read_" +
       "seq\030\006 \001(\003\022-\n\tjoin_time\030\007 \001(\0132\032.google.pr" +
-      "otobuf.Timestamp\022\022\n\nwait_count\030\010 \001(\005*\204\001\n" +
-      "\tAgentKind\022\032\n\026AGENT_KIND_UNSPECIFIED\020\000\022\024" +
-      "\n\020AGENT_KIND_AGENT\020\001\022\024\n\020AGENT_KIND_HUMAN" +
-      "\020\002\022\030\n\024AGENT_KIND_ANONYMOUS\020\003\022\025\n\021AGENT_KI" +
-      "ND_SYSTEM\020\004*\253\001\n\010Presence\022\030\n\024PRESENCE_UNS" +
-      "PECIFIED\020\000\022\024\n\020PRESENCE_WAITING\020\001\022\024\n\020PRES" +
-      "ENCE_WORKING\020\002\022\021\n\rPRESENCE_IDLE\020\003\022\033\n\027PRE" +
-      "SENCE_AWAITING_HUMAN\020\004\022\023\n\017PRESENCE_LAPSE" +
-      "D\020\005\022\024\n\020PRESENCE_OFFLINE\020\006B^\n\020dev.threadb" +
-      "us.v1B\nAgentProtoP\001Z-threadbus.dev/gen/g" +
-      "o/threadbus/v1;threadbusv1\252\002\014ThreadBus.V" +
-      "1b\006proto3"
+      "otobuf.Timestamp\022\022\n\nwait_count\030\010 \001(\005\022\023\n\013" +
+      "passed_over\030\t \001(\003*\204\001\n\tAgentKind\022\032\n\026AGENT" +
+      "_KIND_UNSPECIFIED\020\000\022\024\n\020AGENT_KIND_AGENT\020" +
+      "\001\022\024\n\020AGENT_KIND_HUMAN\020\002\022\030\n\024AGENT_KIND_AN" +
+      "ONYMOUS\020\003\022\025\n\021AGENT_KIND_SYSTEM\020\004*\253\001\n\010Pre" +
+      "sence\022\030\n\024PRESENCE_UNSPECIFIED\020\000\022\024\n\020PRESE" +
+      "NCE_WAITING\020\001\022\024\n\020PRESENCE_WORKING\020\002\022\021\n\rP" +
+      "RESENCE_IDLE\020\003\022\033\n\027PRESENCE_AWAITING_HUMA" +
+      "N\020\004\022\023\n\017PRESENCE_LAPSED\020\005\022\024\n\020PRESENCE_OFF" +
+      "LINE\020\006B^\n\020dev.threadbus.v1B\nAgentProtoP\001" +
+      "Z-threadbus.dev/gen/go/threadbus/v1;thre" +
+      "adbusv1\252\002\014ThreadBus.V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -101,7 +101,7 @@ public final class AgentProto {
     internal_static_threadbus_v1_Participant_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_Participant_descriptor,
-        new java.lang.String[] { "Agent", "Kind", "Presence", "Waiting", "DeliveredSeq", "ReadSeq", "JoinTime", "WaitCount", });
+        new java.lang.String[] { "Agent", "Kind", "Presence", "Waiting", "DeliveredSeq", "ReadSeq", "JoinTime", "WaitCount", "PassedOver", });
     descriptor.resolveAllFeaturesImmutable();
     com.google.protobuf.TimestampProto.getDescriptor();
   }

@@ -305,11 +305,15 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-     * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-     * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
-     * agent that a post with on_behalf_of registered has no token: only an operator can give it one
-     * here.
+     * Registers an agent and returns it with its token. In open mode anyone may register agents;
+     * where tokens are required, only operators may, and the agent itself with its own token. Only
+     * operators register people (kind HUMAN). Others get PERMISSION_DENIED / ACCESS_DENIED. Returns
+     * ALREADY_EXISTS / AGENT_EXISTS if the name is registered with another token or none, or was
+     * unregistered. Only an operator can register a name again that was unregistered, or give a token
+     * here to an agent that has no valid one, as if a post with on_behalf_of registered it. Returns
+     * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the name is new and the caller has registered as many
+     * agents as ServerLimits.agents_per_caller allows. A sign of life of the agent, unless an
+     * operator or another agent calls.
      * Idempotent: a second call with the same name and token returns the registered agent. Without
      * `token` in the request, a lost response loses the token, and the next call returns
      * AGENT_EXISTS: send a token.
@@ -358,7 +362,10 @@ public final class AgentServiceGrpc {
      * <pre>
      * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
      * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-     * callers.
+     * callers. With a token that is limited to some threads, only the waits that were opened with it
+     * end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
+     * the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
+     * ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
@@ -371,8 +378,8 @@ public final class AgentServiceGrpc {
      * <pre>
      * Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
      * which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
-     * messages keep its name, which is never given to another agent. Callers that are not operators
-     * and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+     * messages keep its name, which only an operator can register again. Callers that are not
+     * operators and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
      * AGENT_NOT_FOUND if the agent is not registered.
      * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
@@ -384,10 +391,13 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
-     * opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-     * UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
-     * operators, whose token is in a file.
+     * Replaces the token that the call is made with, and returns the new one, which permits the same
+     * and expires at the same time. Streams that were opened with the old token end when it expires
+     * (UNAUTHENTICATED / TOKEN_EXPIRED). Returns UNAUTHENTICATED / TOKEN_INVALID to anonymous callers.
+     * With `agent`, for operators: ends all tokens of an agent, such as one that has lost its token,
+     * and returns a new one that permits post and read everywhere. Other callers that name another
+     * agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is
+     * not registered. An operator's own token is not replaced here: see CreateToken and RevokeToken.
      * Not idempotent: each call creates a token. Without `grace`, the token that a second call would
      * need expires with the first. With `grace`, call again before it is over: the last token
      * returned is valid.
@@ -434,11 +444,15 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-     * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-     * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
-     * agent that a post with on_behalf_of registered has no token: only an operator can give it one
-     * here.
+     * Registers an agent and returns it with its token. In open mode anyone may register agents;
+     * where tokens are required, only operators may, and the agent itself with its own token. Only
+     * operators register people (kind HUMAN). Others get PERMISSION_DENIED / ACCESS_DENIED. Returns
+     * ALREADY_EXISTS / AGENT_EXISTS if the name is registered with another token or none, or was
+     * unregistered. Only an operator can register a name again that was unregistered, or give a token
+     * here to an agent that has no valid one, as if a post with on_behalf_of registered it. Returns
+     * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the name is new and the caller has registered as many
+     * agents as ServerLimits.agents_per_caller allows. A sign of life of the agent, unless an
+     * operator or another agent calls.
      * Idempotent: a second call with the same name and token returns the registered agent. Without
      * `token` in the request, a lost response loses the token, and the next call returns
      * AGENT_EXISTS: send a token.
@@ -491,7 +505,10 @@ public final class AgentServiceGrpc {
      * <pre>
      * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
      * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-     * callers.
+     * callers. With a token that is limited to some threads, only the waits that were opened with it
+     * end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
+     * the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
+     * ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
@@ -505,8 +522,8 @@ public final class AgentServiceGrpc {
      * <pre>
      * Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
      * which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
-     * messages keep its name, which is never given to another agent. Callers that are not operators
-     * and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+     * messages keep its name, which only an operator can register again. Callers that are not
+     * operators and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
      * AGENT_NOT_FOUND if the agent is not registered.
      * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
@@ -519,10 +536,13 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
-     * opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-     * UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
-     * operators, whose token is in a file.
+     * Replaces the token that the call is made with, and returns the new one, which permits the same
+     * and expires at the same time. Streams that were opened with the old token end when it expires
+     * (UNAUTHENTICATED / TOKEN_EXPIRED). Returns UNAUTHENTICATED / TOKEN_INVALID to anonymous callers.
+     * With `agent`, for operators: ends all tokens of an agent, such as one that has lost its token,
+     * and returns a new one that permits post and read everywhere. Other callers that name another
+     * agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is
+     * not registered. An operator's own token is not replaced here: see CreateToken and RevokeToken.
      * Not idempotent: each call creates a token. Without `grace`, the token that a second call would
      * need expires with the first. With `grace`, call again before it is over: the last token
      * returned is valid.
@@ -556,11 +576,15 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-     * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-     * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
-     * agent that a post with on_behalf_of registered has no token: only an operator can give it one
-     * here.
+     * Registers an agent and returns it with its token. In open mode anyone may register agents;
+     * where tokens are required, only operators may, and the agent itself with its own token. Only
+     * operators register people (kind HUMAN). Others get PERMISSION_DENIED / ACCESS_DENIED. Returns
+     * ALREADY_EXISTS / AGENT_EXISTS if the name is registered with another token or none, or was
+     * unregistered. Only an operator can register a name again that was unregistered, or give a token
+     * here to an agent that has no valid one, as if a post with on_behalf_of registered it. Returns
+     * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the name is new and the caller has registered as many
+     * agents as ServerLimits.agents_per_caller allows. A sign of life of the agent, unless an
+     * operator or another agent calls.
      * Idempotent: a second call with the same name and token returns the registered agent. Without
      * `token` in the request, a lost response loses the token, and the next call returns
      * AGENT_EXISTS: send a token.
@@ -609,7 +633,10 @@ public final class AgentServiceGrpc {
      * <pre>
      * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
      * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-     * callers.
+     * callers. With a token that is limited to some threads, only the waits that were opened with it
+     * end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
+     * the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
+     * ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
@@ -622,8 +649,8 @@ public final class AgentServiceGrpc {
      * <pre>
      * Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
      * which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
-     * messages keep its name, which is never given to another agent. Callers that are not operators
-     * and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+     * messages keep its name, which only an operator can register again. Callers that are not
+     * operators and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
      * AGENT_NOT_FOUND if the agent is not registered.
      * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
@@ -635,10 +662,13 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
-     * opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-     * UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
-     * operators, whose token is in a file.
+     * Replaces the token that the call is made with, and returns the new one, which permits the same
+     * and expires at the same time. Streams that were opened with the old token end when it expires
+     * (UNAUTHENTICATED / TOKEN_EXPIRED). Returns UNAUTHENTICATED / TOKEN_INVALID to anonymous callers.
+     * With `agent`, for operators: ends all tokens of an agent, such as one that has lost its token,
+     * and returns a new one that permits post and read everywhere. Other callers that name another
+     * agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is
+     * not registered. An operator's own token is not replaced here: see CreateToken and RevokeToken.
      * Not idempotent: each call creates a token. Without `grace`, the token that a second call would
      * need expires with the first. With `grace`, call again before it is over: the last token
      * returned is valid.
@@ -671,11 +701,15 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-     * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-     * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
-     * agent that a post with on_behalf_of registered has no token: only an operator can give it one
-     * here.
+     * Registers an agent and returns it with its token. In open mode anyone may register agents;
+     * where tokens are required, only operators may, and the agent itself with its own token. Only
+     * operators register people (kind HUMAN). Others get PERMISSION_DENIED / ACCESS_DENIED. Returns
+     * ALREADY_EXISTS / AGENT_EXISTS if the name is registered with another token or none, or was
+     * unregistered. Only an operator can register a name again that was unregistered, or give a token
+     * here to an agent that has no valid one, as if a post with on_behalf_of registered it. Returns
+     * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the name is new and the caller has registered as many
+     * agents as ServerLimits.agents_per_caller allows. A sign of life of the agent, unless an
+     * operator or another agent calls.
      * Idempotent: a second call with the same name and token returns the registered agent. Without
      * `token` in the request, a lost response loses the token, and the next call returns
      * AGENT_EXISTS: send a token.
@@ -724,7 +758,10 @@ public final class AgentServiceGrpc {
      * <pre>
      * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
      * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-     * callers.
+     * callers. With a token that is limited to some threads, only the waits that were opened with it
+     * end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
+     * the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
+     * ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
@@ -737,8 +774,8 @@ public final class AgentServiceGrpc {
      * <pre>
      * Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
      * which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
-     * messages keep its name, which is never given to another agent. Callers that are not operators
-     * and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+     * messages keep its name, which only an operator can register again. Callers that are not
+     * operators and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
      * AGENT_NOT_FOUND if the agent is not registered.
      * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
@@ -750,10 +787,13 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
-     * opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-     * UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
-     * operators, whose token is in a file.
+     * Replaces the token that the call is made with, and returns the new one, which permits the same
+     * and expires at the same time. Streams that were opened with the old token end when it expires
+     * (UNAUTHENTICATED / TOKEN_EXPIRED). Returns UNAUTHENTICATED / TOKEN_INVALID to anonymous callers.
+     * With `agent`, for operators: ends all tokens of an agent, such as one that has lost its token,
+     * and returns a new one that permits post and read everywhere. Other callers that name another
+     * agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is
+     * not registered. An operator's own token is not replaced here: see CreateToken and RevokeToken.
      * Not idempotent: each call creates a token. Without `grace`, the token that a second call would
      * need expires with the first. With `grace`, call again before it is over: the last token
      * returned is valid.
@@ -786,11 +826,15 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-     * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
-     * AGENT_EXISTS if the name is registered with another token or none, or was unregistered. An
-     * agent that a post with on_behalf_of registered has no token: only an operator can give it one
-     * here.
+     * Registers an agent and returns it with its token. In open mode anyone may register agents;
+     * where tokens are required, only operators may, and the agent itself with its own token. Only
+     * operators register people (kind HUMAN). Others get PERMISSION_DENIED / ACCESS_DENIED. Returns
+     * ALREADY_EXISTS / AGENT_EXISTS if the name is registered with another token or none, or was
+     * unregistered. Only an operator can register a name again that was unregistered, or give a token
+     * here to an agent that has no valid one, as if a post with on_behalf_of registered it. Returns
+     * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the name is new and the caller has registered as many
+     * agents as ServerLimits.agents_per_caller allows. A sign of life of the agent, unless an
+     * operator or another agent calls.
      * Idempotent: a second call with the same name and token returns the registered agent. Without
      * `token` in the request, a lost response loses the token, and the next call returns
      * AGENT_EXISTS: send a token.
@@ -843,7 +887,10 @@ public final class AgentServiceGrpc {
      * <pre>
      * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
      * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-     * callers.
+     * callers. With a token that is limited to some threads, only the waits that were opened with it
+     * end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
+     * the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
+     * ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
@@ -857,8 +904,8 @@ public final class AgentServiceGrpc {
      * <pre>
      * Unregisters the caller; operators may unregister any agent. The agent's tokens are revoked,
      * which ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its
-     * messages keep its name, which is never given to another agent. Callers that are not operators
-     * and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
+     * messages keep its name, which only an operator can register again. Callers that are not
+     * operators and name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND /
      * AGENT_NOT_FOUND if the agent is not registered.
      * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
@@ -871,10 +918,13 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Replaces all of the caller's tokens with a new one, and returns the new one. Waits that were
-     * opened with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
-     * UNAUTHENTICATED / TOKEN_INVALID to anonymous callers, and PERMISSION_DENIED / ACCESS_DENIED to
-     * operators, whose token is in a file.
+     * Replaces the token that the call is made with, and returns the new one, which permits the same
+     * and expires at the same time. Streams that were opened with the old token end when it expires
+     * (UNAUTHENTICATED / TOKEN_EXPIRED). Returns UNAUTHENTICATED / TOKEN_INVALID to anonymous callers.
+     * With `agent`, for operators: ends all tokens of an agent, such as one that has lost its token,
+     * and returns a new one that permits post and read everywhere. Other callers that name another
+     * agent get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent is
+     * not registered. An operator's own token is not replaced here: see CreateToken and RevokeToken.
      * Not idempotent: each call creates a token. Without `grace`, the token that a second call would
      * need expires with the first. With `grace`, call again before it is over: the last token
      * returned is valid.

@@ -141,31 +141,32 @@ public final class AgentServiceProto {
       "(\0132\032.google.protobuf.FieldMask\032-\n\013Labels" +
       "Entry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001\"9\n" +
       "\023UpdateAgentResponse\022\"\n\005agent\030\001 \001(\0132\023.th" +
-      "readbus.v1.Agent\"\023\n\021EndSessionRequest\"\024\n" +
-      "\022EndSessionResponse\"\'\n\026UnregisterAgentRe" +
-      "quest\022\r\n\005agent\030\001 \001(\t\"\031\n\027UnregisterAgentR" +
-      "esponse\">\n\022RotateTokenRequest\022(\n\005grace\030\001" +
-      " \001(\0132\031.google.protobuf.Duration\"$\n\023Rotat" +
-      "eTokenResponse\022\r\n\005token\030\001 \001(\t2\366\004\n\014AgentS" +
-      "ervice\022]\n\rRegisterAgent\022\".threadbus.v1.R" +
-      "egisterAgentRequest\032#.threadbus.v1.Regis" +
-      "terAgentResponse\"\003\220\002\002\022N\n\010GetAgent\022\035.thre" +
-      "adbus.v1.GetAgentRequest\032\036.threadbus.v1." +
-      "GetAgentResponse\"\003\220\002\001\022T\n\nListAgents\022\037.th" +
-      "readbus.v1.ListAgentsRequest\032 .threadbus" +
-      ".v1.ListAgentsResponse\"\003\220\002\001\022W\n\013UpdateAge" +
-      "nt\022 .threadbus.v1.UpdateAgentRequest\032!.t" +
-      "hreadbus.v1.UpdateAgentResponse\"\003\220\002\002\022T\n\n" +
-      "EndSession\022\037.threadbus.v1.EndSessionRequ" +
-      "est\032 .threadbus.v1.EndSessionResponse\"\003\220" +
-      "\002\002\022^\n\017UnregisterAgent\022$.threadbus.v1.Unr" +
-      "egisterAgentRequest\032%.threadbus.v1.Unreg" +
-      "isterAgentResponse\022R\n\013RotateToken\022 .thre" +
-      "adbus.v1.RotateTokenRequest\032!.threadbus." +
-      "v1.RotateTokenResponseBe\n\020dev.threadbus." +
-      "v1B\021AgentServiceProtoP\001Z-threadbus.dev/g" +
-      "en/go/threadbus/v1;threadbusv1\252\002\014ThreadB" +
-      "us.V1b\006proto3"
+      "readbus.v1.Agent\"\"\n\021EndSessionRequest\022\r\n" +
+      "\005agent\030\001 \001(\t\"\024\n\022EndSessionResponse\"\'\n\026Un" +
+      "registerAgentRequest\022\r\n\005agent\030\001 \001(\t\"\031\n\027U" +
+      "nregisterAgentResponse\"M\n\022RotateTokenReq" +
+      "uest\022(\n\005grace\030\001 \001(\0132\031.google.protobuf.Du" +
+      "ration\022\r\n\005agent\030\002 \001(\t\"$\n\023RotateTokenResp" +
+      "onse\022\r\n\005token\030\001 \001(\t2\366\004\n\014AgentService\022]\n\r" +
+      "RegisterAgent\022\".threadbus.v1.RegisterAge" +
+      "ntRequest\032#.threadbus.v1.RegisterAgentRe" +
+      "sponse\"\003\220\002\002\022N\n\010GetAgent\022\035.threadbus.v1.G" +
+      "etAgentRequest\032\036.threadbus.v1.GetAgentRe" +
+      "sponse\"\003\220\002\001\022T\n\nListAgents\022\037.threadbus.v1" +
+      ".ListAgentsRequest\032 .threadbus.v1.ListAg" +
+      "entsResponse\"\003\220\002\001\022W\n\013UpdateAgent\022 .threa" +
+      "dbus.v1.UpdateAgentRequest\032!.threadbus.v" +
+      "1.UpdateAgentResponse\"\003\220\002\002\022T\n\nEndSession" +
+      "\022\037.threadbus.v1.EndSessionRequest\032 .thre" +
+      "adbus.v1.EndSessionResponse\"\003\220\002\002\022^\n\017Unre" +
+      "gisterAgent\022$.threadbus.v1.UnregisterAge" +
+      "ntRequest\032%.threadbus.v1.UnregisterAgent" +
+      "Response\022R\n\013RotateToken\022 .threadbus.v1.R" +
+      "otateTokenRequest\032!.threadbus.v1.RotateT" +
+      "okenResponseBe\n\020dev.threadbus.v1B\021AgentS" +
+      "erviceProtoP\001Z-threadbus.dev/gen/go/thre" +
+      "adbus/v1;threadbusv1\252\002\014ThreadBus.V1b\006pro" +
+      "to3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -239,7 +240,7 @@ public final class AgentServiceProto {
     internal_static_threadbus_v1_EndSessionRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_EndSessionRequest_descriptor,
-        new java.lang.String[] { });
+        new java.lang.String[] { "Agent", });
     internal_static_threadbus_v1_EndSessionResponse_descriptor =
       getDescriptor().getMessageTypes().get(9);
     internal_static_threadbus_v1_EndSessionResponse_fieldAccessorTable = new
@@ -263,7 +264,7 @@ public final class AgentServiceProto {
     internal_static_threadbus_v1_RotateTokenRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_RotateTokenRequest_descriptor,
-        new java.lang.String[] { "Grace", });
+        new java.lang.String[] { "Grace", "Agent", });
     internal_static_threadbus_v1_RotateTokenResponse_descriptor =
       getDescriptor().getMessageTypes().get(13);
     internal_static_threadbus_v1_RotateTokenResponse_fieldAccessorTable = new

@@ -280,6 +280,22 @@ private static final long serialVersionUID = 0L;
     }
   }
 
+  public static final int SIZE_FIELD_NUMBER = 5;
+  private long size_ = 0L;
+  /**
+   * <pre>
+   * Number of the file's bytes, also where `raw` is omitted. 0 with a URL. Set in every message that
+   * the server returns; ignored in a post.
+   * </pre>
+   *
+   * <code>int64 size = 5;</code>
+   * @return The size.
+   */
+  @java.lang.Override
+  public long getSize() {
+    return size_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -307,6 +323,9 @@ private static final long serialVersionUID = 0L;
     if (contentCase_ == 4) {
       com.google.protobuf.GeneratedMessage.writeString(output, 4, content_);
     }
+    if (size_ != 0L) {
+      output.writeInt64(5, size_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -330,6 +349,10 @@ private static final long serialVersionUID = 0L;
     if (contentCase_ == 4) {
       size += com.google.protobuf.GeneratedMessage.computeStringSize(4, content_);
     }
+    if (size_ != 0L) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt64Size(5, size_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -349,6 +372,8 @@ private static final long serialVersionUID = 0L;
         .equals(other.getFilename())) return false;
     if (!getMediaType()
         .equals(other.getMediaType())) return false;
+    if (getSize()
+        != other.getSize()) return false;
     if (!getContentCase().equals(other.getContentCase())) return false;
     switch (contentCase_) {
       case 3:
@@ -377,6 +402,9 @@ private static final long serialVersionUID = 0L;
     hash = (53 * hash) + getFilename().hashCode();
     hash = (37 * hash) + MEDIA_TYPE_FIELD_NUMBER;
     hash = (53 * hash) + getMediaType().hashCode();
+    hash = (37 * hash) + SIZE_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getSize());
     switch (contentCase_) {
       case 3:
         hash = (37 * hash) + RAW_FIELD_NUMBER;
@@ -526,6 +554,7 @@ private static final long serialVersionUID = 0L;
       bitField0_ = 0;
       filename_ = "";
       mediaType_ = "";
+      size_ = 0L;
       contentCase_ = 0;
       content_ = null;
       return this;
@@ -568,6 +597,9 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000002) != 0)) {
         result.mediaType_ = mediaType_;
       }
+      if (((from_bitField0_ & 0x00000010) != 0)) {
+        result.size_ = size_;
+      }
     }
 
     private void buildPartialOneofs(dev.threadbus.v1.Attachment result) {
@@ -596,6 +628,9 @@ private static final long serialVersionUID = 0L;
         mediaType_ = other.mediaType_;
         bitField0_ |= 0x00000002;
         onChanged();
+      }
+      if (other.getSize() != 0L) {
+        setSize(other.getSize());
       }
       switch (other.getContentCase()) {
         case RAW: {
@@ -659,6 +694,11 @@ private static final long serialVersionUID = 0L;
               content_ = s;
               break;
             } // case 34
+            case 40: {
+              size_ = input.readInt64();
+              bitField0_ |= 0x00000010;
+              break;
+            } // case 40
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1050,6 +1090,53 @@ private static final long serialVersionUID = 0L;
       checkByteStringIsUtf8(value);
       contentCase_ = 4;
       content_ = value;
+      onChanged();
+      return this;
+    }
+
+    private long size_ ;
+    /**
+     * <pre>
+     * Number of the file's bytes, also where `raw` is omitted. 0 with a URL. Set in every message that
+     * the server returns; ignored in a post.
+     * </pre>
+     *
+     * <code>int64 size = 5;</code>
+     * @return The size.
+     */
+    @java.lang.Override
+    public long getSize() {
+      return size_;
+    }
+    /**
+     * <pre>
+     * Number of the file's bytes, also where `raw` is omitted. 0 with a URL. Set in every message that
+     * the server returns; ignored in a post.
+     * </pre>
+     *
+     * <code>int64 size = 5;</code>
+     * @param value The size to set.
+     * @return This builder for chaining.
+     */
+    public Builder setSize(long value) {
+
+      size_ = value;
+      bitField0_ |= 0x00000010;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Number of the file's bytes, also where `raw` is omitted. 0 with a URL. Set in every message that
+     * the server returns; ignored in a post.
+     * </pre>
+     *
+     * <code>int64 size = 5;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearSize() {
+      bitField0_ = (bitField0_ & ~0x00000010);
+      size_ = 0L;
       onChanged();
       return this;
     }

@@ -100,5 +100,16 @@ public interface AttachmentOrBuilder extends
   com.google.protobuf.ByteString
       getUrlBytes();
 
+  /**
+   * <pre>
+   * Number of the file's bytes, also where `raw` is omitted. 0 with a URL. Set in every message that
+   * the server returns; ignored in a post.
+   * </pre>
+   *
+   * <code>int64 size = 5;</code>
+   * @return The size.
+   */
+  long getSize();
+
   dev.threadbus.v1.Attachment.ContentCase getContentCase();
 }

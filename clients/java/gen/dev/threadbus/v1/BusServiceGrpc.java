@@ -314,11 +314,12 @@ public final class BusServiceGrpc {
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
      *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
      *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
-     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+     *   * INVALID_ARGUMENT: MESSAGE_TOO_LARGE, CONTENT_BLOCKED.
      *   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
      *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
      *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
-     *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+     *   * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
+     *     seqs left.
      * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
      */
@@ -365,8 +366,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Renews the caller's lease, records its state and what it has read, and returns the threads that
-     * it has not read to their heads. Records and renews nothing for anonymous callers.
+     * Renews the caller's lease, records its state and what it has read, and returns the threads in
+     * which it has not read what wakes it. Records and renews nothing for anonymous callers.
      * Idempotent: state and lease are replaced, and read positions never decrease.
      * </pre>
      */
@@ -454,11 +455,12 @@ public final class BusServiceGrpc {
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
      *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
      *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
-     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+     *   * INVALID_ARGUMENT: MESSAGE_TOO_LARGE, CONTENT_BLOCKED.
      *   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
      *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
      *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
-     *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+     *   * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
+     *     seqs left.
      * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
      */
@@ -508,8 +510,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Renews the caller's lease, records its state and what it has read, and returns the threads that
-     * it has not read to their heads. Records and renews nothing for anonymous callers.
+     * Renews the caller's lease, records its state and what it has read, and returns the threads in
+     * which it has not read what wakes it. Records and renews nothing for anonymous callers.
      * Idempotent: state and lease are replaced, and read positions never decrease.
      * </pre>
      */
@@ -587,11 +589,12 @@ public final class BusServiceGrpc {
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
      *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
      *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
-     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+     *   * INVALID_ARGUMENT: MESSAGE_TOO_LARGE, CONTENT_BLOCKED.
      *   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
      *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
      *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
-     *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+     *   * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
+     *     seqs left.
      * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
      */
@@ -642,8 +645,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Renews the caller's lease, records its state and what it has read, and returns the threads that
-     * it has not read to their heads. Records and renews nothing for anonymous callers.
+     * Renews the caller's lease, records its state and what it has read, and returns the threads in
+     * which it has not read what wakes it. Records and renews nothing for anonymous callers.
      * Idempotent: state and lease are replaced, and read positions never decrease.
      * </pre>
      */
@@ -717,11 +720,12 @@ public final class BusServiceGrpc {
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
      *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
      *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
-     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+     *   * INVALID_ARGUMENT: MESSAGE_TOO_LARGE, CONTENT_BLOCKED.
      *   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
      *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
      *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
-     *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+     *   * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
+     *     seqs left.
      * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
      */
@@ -753,8 +757,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Renews the caller's lease, records its state and what it has read, and returns the threads that
-     * it has not read to their heads. Records and renews nothing for anonymous callers.
+     * Renews the caller's lease, records its state and what it has read, and returns the threads in
+     * which it has not read what wakes it. Records and renews nothing for anonymous callers.
      * Idempotent: state and lease are replaced, and read positions never decrease.
      * </pre>
      */
@@ -828,11 +832,12 @@ public final class BusServiceGrpc {
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
      *   * ALREADY_EXISTS: REQUEST_ID_REUSED (the request_id was used for a different post),
      *     AGENT_EXISTS (the agent named by on_behalf_of has been unregistered).
-     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE.
+     *   * INVALID_ARGUMENT: MESSAGE_TOO_LARGE, CONTENT_BLOCKED.
      *   * OUT_OF_RANGE / CURSOR_INVALID: the seqs are of another epoch than the thread's.
      *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
      *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
-     *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+     *   * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
+     *     seqs left.
      * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
      */
@@ -844,8 +849,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Renews the caller's lease, records its state and what it has read, and returns the threads that
-     * it has not read to their heads. Records and renews nothing for anonymous callers.
+     * Renews the caller's lease, records its state and what it has read, and returns the threads in
+     * which it has not read what wakes it. Records and renews nothing for anonymous callers.
      * Idempotent: state and lease are replaced, and read positions never decrease.
      * </pre>
      */

@@ -92,6 +92,11 @@ public final class BusServiceProto {
     com.google.protobuf.GeneratedMessage.FieldAccessorTable
       internal_static_threadbus_v1_WaitEnding_fieldAccessorTable;
   static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_threadbus_v1_ThreadRemoved_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_threadbus_v1_ThreadRemoved_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
     internal_static_threadbus_v1_ParticipantUpdate_descriptor;
   static final 
     com.google.protobuf.GeneratedMessage.FieldAccessorTable
@@ -160,7 +165,7 @@ public final class BusServiceProto {
       "google/protobuf/timestamp.proto\032\027google/" +
       "rpc/status.proto\032\030threadbus/v1/agent.pro" +
       "to\032\032threadbus/v1/message.proto\032\031threadbu" +
-      "s/v1/thread.proto\"\373\003\n\022PostMessageRequest" +
+      "s/v1/thread.proto\"\236\004\n\022PostMessageRequest" +
       "\022\016\n\006thread\030\001 \001(\t\022\017\n\007content\030\002 \001(\t\022\022\n\nreq" +
       "uest_id\030\003 \001(\t\022\036\n\021expected_last_seq\030\004 \001(\003" +
       "H\000\210\001\001\022\020\n\010reply_to\030\005 \001(\003\022\020\n\010mentions\030\006 \003(" +
@@ -171,122 +176,138 @@ public final class BusServiceProto {
       "1.Attachment\022\031\n\014based_on_seq\030\013 \001(\003H\001\210\001\001\022" +
       "\032\n\022include_recipients\030\014 \001(\010\022\017\n\007edit_of\030\r" +
       " \001(\003\022\r\n\005epoch\030\016 \001(\t\022\024\n\014on_behalf_of\030\017 \001(" +
-      "\t\032-\n\013LabelsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002" +
-      " \001(\t:\0028\001B\024\n\022_expected_last_seqB\017\n\r_based" +
-      "_on_seq\"\311\001\n\023PostMessageResponse\022\016\n\006threa" +
-      "d\030\001 \001(\t\022\013\n\003seq\030\002 \001(\003\022/\n\013create_time\030\003 \001(" +
-      "\0132\032.google.protobuf.Timestamp\022\024\n\014dedupli" +
-      "cated\030\004 \001(\010\022\020\n\010last_seq\030\005 \001(\003\022-\n\nrecipie" +
-      "nts\030\006 \003(\0132\031.threadbus.v1.Participant\022\r\n\005" +
-      "epoch\030\007 \001(\t\"F\n\023PostMessagesRequest\022/\n\005po" +
-      "sts\030\001 \003(\0132 .threadbus.v1.PostMessageRequ" +
-      "est\"A\n\024PostMessagesResponse\022)\n\007results\030\001" +
-      " \003(\0132\030.threadbus.v1.PostResult\"s\n\nPostRe" +
-      "sult\0225\n\010response\030\001 \001(\0132!.threadbus.v1.Po" +
-      "stMessageResponseH\000\022$\n\006status\030\002 \001(\0132\022.go" +
-      "ogle.rpc.StatusH\000B\010\n\006result\"\227\002\n\023WaitMess" +
-      "agesRequest\022%\n\007threads\030\001 \003(\0132\024.threadbus" +
-      ".v1.Cursor\022+\n\006filter\030\002 \001(\0132\033.threadbus.v" +
-      "1.MessageFilter\022\024\n\014max_messages\030\003 \001(\005\022+\n" +
-      "\010max_wait\030\004 \001(\0132\031.google.protobuf.Durati" +
-      "on\0225\n\022keepalive_interval\030\005 \001(\0132\031.google." +
-      "protobuf.Duration\022\024\n\014min_messages\030\006 \001(\005\022" +
-      "\034\n\024include_participants\030\007 \001(\010\"\363\002\n\024WaitMe" +
-      "ssagesResponse\022,\n\007started\030\001 \001(\0132\031.thread" +
-      "bus.v1.WaitStartedH\000\022.\n\010messages\030\002 \001(\0132\032" +
-      ".threadbus.v1.MessageBatchH\000\0221\n\tcaught_u" +
-      "p\030\003 \001(\0132\034.threadbus.v1.ThreadPositionH\000\022" +
-      "0\n\tkeepalive\030\004 \001(\0132\033.threadbus.v1.WaitKe" +
-      "epaliveH\000\022*\n\006resync\030\005 \001(\0132\030.threadbus.v1" +
-      ".WaitResyncH\000\022*\n\006ending\030\006 \001(\0132\030.threadbu" +
-      "s.v1.WaitEndingH\000\0227\n\014participants\030\007 \001(\0132" +
-      "\037.threadbus.v1.ParticipantUpdateH\000B\007\n\005fr" +
-      "ame\"s\n\013WaitStarted\022-\n\007threads\030\001 \003(\0132\034.th" +
-      "readbus.v1.ThreadPosition\0225\n\022keepalive_i" +
-      "nterval\030\002 \001(\0132\031.google.protobuf.Duration" +
-      "\"]\n\014MessageBatch\022$\n\006cursor\030\001 \001(\0132\024.threa" +
-      "dbus.v1.Cursor\022\'\n\010messages\030\002 \003(\0132\025.threa" +
-      "dbus.v1.Message\">\n\rWaitKeepalive\022-\n\007thre" +
-      "ads\030\001 \003(\0132\034.threadbus.v1.ThreadPosition\"" +
-      "\353\001\n\nWaitResync\022/\n\006reason\030\001 \001(\0162\037.threadb" +
-      "us.v1.WaitResync.Reason\022.\n\010position\030\002 \001(" +
-      "\0132\034.threadbus.v1.ThreadPosition\022\'\n\treque" +
-      "sted\030\003 \001(\0132\024.threadbus.v1.Cursor\"S\n\006Reas" +
-      "on\022\026\n\022REASON_UNSPECIFIED\020\000\022\027\n\023REASON_CUR" +
-      "SOR_AHEAD\020\002\022\030\n\024REASON_EPOCH_CHANGED\020\003\"\353\002" +
-      "\n\nWaitEnding\022/\n\006reason\030\001 \001(\0162\037.threadbus" +
-      ".v1.WaitEnding.Reason\022.\n\013retry_delay\030\002 \001" +
-      "(\0132\031.google.protobuf.Duration\022-\n\007threads" +
-      "\030\003 \003(\0132\034.threadbus.v1.ThreadPosition\"\314\001\n" +
-      "\006Reason\022\026\n\022REASON_UNSPECIFIED\020\000\022\027\n\023REASO" +
-      "N_MAX_MESSAGES\020\001\022\027\n\023REASON_MIN_MESSAGES\020" +
-      "\002\022\023\n\017REASON_MAX_WAIT\020\003\022\023\n\017REASON_DEADLIN" +
-      "E\020\004\022\023\n\017REASON_DRAINING\020\005\022\031\n\025REASON_THREA" +
-      "DS_CLOSED\020\007\022\030\n\024REASON_SESSION_ENDED\020\010\"\004\010" +
-      "\006\020\006\"b\n\021ParticipantUpdate\022\016\n\006thread\030\001 \001(\t" +
-      "\022/\n\014participants\030\002 \003(\0132\031.threadbus.v1.Pa" +
-      "rticipant\022\014\n\004left\030\003 \003(\t\"\244\001\n\020HeartbeatReq" +
-      "uest\022%\n\005state\030\001 \001(\0162\026.threadbus.v1.Prese" +
-      "nce\022\023\n\013status_text\030\002 \001(\t\022*\n\014read_cursors" +
-      "\030\003 \003(\0132\024.threadbus.v1.Cursor\022(\n\005lease\030\004 " +
-      "\001(\0132\031.google.protobuf.Duration\"\337\001\n\021Heart" +
-      "beatResponse\0225\n\022heartbeat_interval\030\001 \001(\013" +
-      "2\031.google.protobuf.Duration\0220\n\ragent_tim" +
-      "eout\030\002 \001(\0132\031.google.protobuf.Duration\022/\n" +
-      "\013expire_time\030\003 \001(\0132\032.google.protobuf.Tim" +
-      "estamp\022*\n\006unread\030\005 \003(\0132\032.threadbus.v1.Th" +
-      "readUnreadJ\004\010\004\020\005\"B\n\014ThreadUnread\022\016\n\006thre" +
-      "ad\030\001 \001(\t\022\020\n\010head_seq\030\002 \001(\003\022\020\n\010read_seq\030\003" +
-      " \001(\003\"\247\001\n\023ListMessagesRequest\022\016\n\006thread\030\001" +
-      " \001(\t\022\021\n\tafter_seq\030\002 \001(\003\022\022\n\nbefore_seq\030\003 " +
-      "\001(\003\022\r\n\005limit\030\004 \001(\005\022+\n\006filter\030\005 \001(\0132\033.thr" +
-      "eadbus.v1.MessageFilter\022\016\n\006newest\030\006 \001(\010\022" +
-      "\r\n\005epoch\030\007 \001(\t\"\266\001\n\024ListMessagesResponse\022" +
-      "\'\n\010messages\030\001 \003(\0132\025.threadbus.v1.Message" +
-      "\022\020\n\010head_seq\030\002 \001(\003\022\021\n\tfirst_seq\030\003 \001(\003\022\026\n" +
-      "\016next_after_seq\030\004 \001(\003\022\020\n\010has_more\030\005 \001(\010\022" +
-      "\027\n\017next_before_seq\030\006 \001(\003\022\r\n\005epoch\030\007 \001(\t\"" +
-      "0\n\021GetMessageRequest\022\016\n\006thread\030\001 \001(\t\022\013\n\003" +
-      "seq\030\002 \001(\003\"<\n\022GetMessageResponse\022&\n\007messa" +
-      "ge\030\001 \001(\0132\025.threadbus.v1.Message\"\026\n\024GetSe" +
-      "rverInfoRequest\"\370\002\n\025GetServerInfoRespons" +
-      "e\022\017\n\007version\030\001 \001(\t\022\r\n\005epoch\030\002 \001(\t\022\022\n\ndur" +
-      "ability\030\003 \001(\t\022\014\n\004auth\030\004 \001(\t\022\r\n\005agent\030\005 \001" +
-      "(\t\022\016\n\006scopes\030\006 \003(\t\022*\n\006limits\030\010 \001(\0132\032.thr" +
-      "eadbus.v1.ServerLimits\0225\n\022heartbeat_inte" +
-      "rval\030\t \001(\0132\031.google.protobuf.Duration\0220\n" +
-      "\ragent_timeout\030\n \001(\0132\031.google.protobuf.D" +
-      "uration\0222\n\017working_timeout\030\013 \001(\0132\031.googl" +
-      "e.protobuf.Duration\022/\n\013server_time\030\014 \001(\013" +
-      "2\032.google.protobuf.TimestampJ\004\010\007\020\010\"\327\002\n\014S" +
-      "erverLimits\022\031\n\021max_content_bytes\030\001 \001(\005\022\031" +
-      "\n\021max_message_bytes\030\002 \001(\005\022\027\n\017max_batch_p" +
-      "osts\030\003 \001(\005\022\030\n\020max_wait_threads\030\004 \001(\005\022\026\n\016" +
-      "max_open_waits\030\005 \001(\005\022,\n\tmax_lease\030\006 \001(\0132" +
-      "\031.google.protobuf.Duration\022\023\n\013max_stream" +
-      "s\030\007 \001(\005\022\031\n\021max_request_bytes\030\010 \001(\003\022\027\n\017ma" +
-      "x_frame_bytes\030\t \001(\003\022\033\n\023max_anonymous_wai" +
-      "ts\030\n \001(\005\0222\n\017request_timeout\030\013 \001(\0132\031.goog" +
-      "le.protobuf.Duration2\375\004\n\nBusService\022R\n\013P" +
-      "ostMessage\022 .threadbus.v1.PostMessageReq" +
-      "uest\032!.threadbus.v1.PostMessageResponse\022" +
-      "Y\n\014PostMessages\022!.threadbus.v1.PostMessa" +
-      "gesRequest\032\".threadbus.v1.PostMessagesRe" +
-      "sponse(\0010\001\022\\\n\014WaitMessages\022!.threadbus.v" +
-      "1.WaitMessagesRequest\032\".threadbus.v1.Wai" +
-      "tMessagesResponse\"\003\220\002\0020\001\022Q\n\tHeartbeat\022\036." +
-      "threadbus.v1.HeartbeatRequest\032\037.threadbu" +
-      "s.v1.HeartbeatResponse\"\003\220\002\002\022Z\n\014ListMessa" +
-      "ges\022!.threadbus.v1.ListMessagesRequest\032\"" +
-      ".threadbus.v1.ListMessagesResponse\"\003\220\002\002\022" +
-      "T\n\nGetMessage\022\037.threadbus.v1.GetMessageR" +
-      "equest\032 .threadbus.v1.GetMessageResponse" +
-      "\"\003\220\002\001\022]\n\rGetServerInfo\022\".threadbus.v1.Ge" +
-      "tServerInfoRequest\032#.threadbus.v1.GetSer" +
-      "verInfoResponse\"\003\220\002\001Bc\n\020dev.threadbus.v1" +
-      "B\017BusServiceProtoP\001Z-threadbus.dev/gen/g" +
-      "o/threadbus/v1;threadbusv1\252\002\014ThreadBus.V" +
-      "1b\006proto3"
+      "\t\022!\n\005wakes\030\020 \001(\0162\022.threadbus.v1.Wake\032-\n\013" +
+      "LabelsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:" +
+      "\0028\001B\024\n\022_expected_last_seqB\017\n\r_based_on_s" +
+      "eq\"\311\001\n\023PostMessageResponse\022\016\n\006thread\030\001 \001" +
+      "(\t\022\013\n\003seq\030\002 \001(\003\022/\n\013create_time\030\003 \001(\0132\032.g" +
+      "oogle.protobuf.Timestamp\022\024\n\014deduplicated" +
+      "\030\004 \001(\010\022\020\n\010last_seq\030\005 \001(\003\022-\n\nrecipients\030\006" +
+      " \003(\0132\031.threadbus.v1.Participant\022\r\n\005epoch" +
+      "\030\007 \001(\t\"F\n\023PostMessagesRequest\022/\n\005posts\030\001" +
+      " \003(\0132 .threadbus.v1.PostMessageRequest\"A" +
+      "\n\024PostMessagesResponse\022)\n\007results\030\001 \003(\0132" +
+      "\030.threadbus.v1.PostResult\"s\n\nPostResult\022" +
+      "5\n\010response\030\001 \001(\0132!.threadbus.v1.PostMes" +
+      "sageResponseH\000\022$\n\006status\030\002 \001(\0132\022.google." +
+      "rpc.StatusH\000B\010\n\006result\"\216\003\n\023WaitMessagesR" +
+      "equest\022%\n\007threads\030\001 \003(\0132\024.threadbus.v1.C" +
+      "ursor\022+\n\006filter\030\002 \001(\0132\033.threadbus.v1.Mes" +
+      "sageFilter\022\024\n\014max_messages\030\003 \001(\005\022+\n\010max_" +
+      "wait\030\004 \001(\0132\031.google.protobuf.Duration\0225\n" +
+      "\022keepalive_interval\030\005 \001(\0132\031.google.proto" +
+      "buf.Duration\022\024\n\014min_messages\030\006 \001(\005\022\034\n\024in" +
+      "clude_participants\030\007 \001(\010\022\034\n\024omit_attachm" +
+      "ent_data\030\010 \001(\010\022\031\n\021max_content_bytes\030\t \001(" +
+      "\003\022\021\n\tmax_bytes\030\n \001(\003\022\026\n\016all_my_threads\030\013" +
+      " \001(\010\022\021\n\tcount_all\030\014 \001(\010\"\340\003\n\024WaitMessages" +
+      "Response\022,\n\007started\030\001 \001(\0132\031.threadbus.v1" +
+      ".WaitStartedH\000\022.\n\010messages\030\002 \001(\0132\032.threa" +
+      "dbus.v1.MessageBatchH\000\0221\n\tcaught_up\030\003 \001(" +
+      "\0132\034.threadbus.v1.ThreadPositionH\000\0220\n\tkee" +
+      "palive\030\004 \001(\0132\033.threadbus.v1.WaitKeepaliv" +
+      "eH\000\022*\n\006resync\030\005 \001(\0132\030.threadbus.v1.WaitR" +
+      "esyncH\000\022*\n\006ending\030\006 \001(\0132\030.threadbus.v1.W" +
+      "aitEndingH\000\0227\n\014participants\030\007 \001(\0132\037.thre" +
+      "adbus.v1.ParticipantUpdateH\000\0224\n\014thread_a" +
+      "dded\030\010 \001(\0132\034.threadbus.v1.ThreadPosition" +
+      "H\000\0225\n\016thread_removed\030\t \001(\0132\033.threadbus.v" +
+      "1.ThreadRemovedH\000B\007\n\005frame\"s\n\013WaitStarte" +
+      "d\022-\n\007threads\030\001 \003(\0132\034.threadbus.v1.Thread" +
+      "Position\0225\n\022keepalive_interval\030\002 \001(\0132\031.g" +
+      "oogle.protobuf.Duration\"]\n\014MessageBatch\022" +
+      "$\n\006cursor\030\001 \001(\0132\024.threadbus.v1.Cursor\022\'\n" +
+      "\010messages\030\002 \003(\0132\025.threadbus.v1.Message\">" +
+      "\n\rWaitKeepalive\022-\n\007threads\030\001 \003(\0132\034.threa" +
+      "dbus.v1.ThreadPosition\"\353\001\n\nWaitResync\022/\n" +
+      "\006reason\030\001 \001(\0162\037.threadbus.v1.WaitResync." +
+      "Reason\022.\n\010position\030\002 \001(\0132\034.threadbus.v1." +
+      "ThreadPosition\022\'\n\trequested\030\003 \001(\0132\024.thre" +
+      "adbus.v1.Cursor\"S\n\006Reason\022\026\n\022REASON_UNSP" +
+      "ECIFIED\020\000\022\027\n\023REASON_CURSOR_AHEAD\020\002\022\030\n\024RE" +
+      "ASON_EPOCH_CHANGED\020\003\"\201\003\n\nWaitEnding\022/\n\006r" +
+      "eason\030\001 \001(\0162\037.threadbus.v1.WaitEnding.Re" +
+      "ason\022.\n\013retry_delay\030\002 \001(\0132\031.google.proto" +
+      "buf.Duration\022-\n\007threads\030\003 \003(\0132\034.threadbu" +
+      "s.v1.ThreadPosition\"\342\001\n\006Reason\022\026\n\022REASON" +
+      "_UNSPECIFIED\020\000\022\027\n\023REASON_MAX_MESSAGES\020\001\022" +
+      "\027\n\023REASON_MIN_MESSAGES\020\002\022\023\n\017REASON_MAX_W" +
+      "AIT\020\003\022\023\n\017REASON_DEADLINE\020\004\022\023\n\017REASON_DRA" +
+      "INING\020\005\022\031\n\025REASON_THREADS_CLOSED\020\007\022\030\n\024RE" +
+      "ASON_SESSION_ENDED\020\010\022\024\n\020REASON_MAX_BYTES" +
+      "\020\t\"\004\010\006\020\006\"\037\n\rThreadRemoved\022\016\n\006thread\030\001 \001(" +
+      "\t\"b\n\021ParticipantUpdate\022\016\n\006thread\030\001 \001(\t\022/" +
+      "\n\014participants\030\002 \003(\0132\031.threadbus.v1.Part" +
+      "icipant\022\014\n\004left\030\003 \003(\t\"\244\001\n\020HeartbeatReque" +
+      "st\022%\n\005state\030\001 \001(\0162\026.threadbus.v1.Presenc" +
+      "e\022\023\n\013status_text\030\002 \001(\t\022*\n\014read_cursors\030\003" +
+      " \003(\0132\024.threadbus.v1.Cursor\022(\n\005lease\030\004 \001(" +
+      "\0132\031.google.protobuf.Duration\"\337\001\n\021Heartbe" +
+      "atResponse\0225\n\022heartbeat_interval\030\001 \001(\0132\031" +
+      ".google.protobuf.Duration\0220\n\ragent_timeo" +
+      "ut\030\002 \001(\0132\031.google.protobuf.Duration\022/\n\013e" +
+      "xpire_time\030\003 \001(\0132\032.google.protobuf.Times" +
+      "tamp\022*\n\006unread\030\005 \003(\0132\032.threadbus.v1.Thre" +
+      "adUnreadJ\004\010\004\020\005\"[\n\014ThreadUnread\022\016\n\006thread" +
+      "\030\001 \001(\t\022\020\n\010head_seq\030\002 \001(\003\022\020\n\010read_seq\030\003 \001" +
+      "(\003\022\027\n\017addressed_count\030\004 \001(\005\"\363\001\n\023ListMess" +
+      "agesRequest\022\016\n\006thread\030\001 \001(\t\022\021\n\tafter_seq" +
+      "\030\002 \001(\003\022\022\n\nbefore_seq\030\003 \001(\003\022\r\n\005limit\030\004 \001(" +
+      "\005\022+\n\006filter\030\005 \001(\0132\033.threadbus.v1.Message" +
+      "Filter\022\016\n\006newest\030\006 \001(\010\022\r\n\005epoch\030\007 \001(\t\022\034\n" +
+      "\024omit_attachment_data\030\010 \001(\010\022\031\n\021max_conte" +
+      "nt_bytes\030\t \001(\003\022\021\n\tmax_bytes\030\n \001(\003\"\266\001\n\024Li" +
+      "stMessagesResponse\022\'\n\010messages\030\001 \003(\0132\025.t" +
+      "hreadbus.v1.Message\022\020\n\010head_seq\030\002 \001(\003\022\021\n" +
+      "\tfirst_seq\030\003 \001(\003\022\026\n\016next_after_seq\030\004 \001(\003" +
+      "\022\020\n\010has_more\030\005 \001(\010\022\027\n\017next_before_seq\030\006 " +
+      "\001(\003\022\r\n\005epoch\030\007 \001(\t\"i\n\021GetMessageRequest\022" +
+      "\016\n\006thread\030\001 \001(\t\022\013\n\003seq\030\002 \001(\003\022\034\n\024omit_att" +
+      "achment_data\030\003 \001(\010\022\031\n\021max_content_bytes\030" +
+      "\004 \001(\003\"<\n\022GetMessageResponse\022&\n\007message\030\001" +
+      " \001(\0132\025.threadbus.v1.Message\"\026\n\024GetServer" +
+      "InfoRequest\"\337\003\n\025GetServerInfoResponse\022\017\n" +
+      "\007version\030\001 \001(\t\022\r\n\005epoch\030\002 \001(\t\022\022\n\ndurabil" +
+      "ity\030\003 \001(\t\022\014\n\004auth\030\004 \001(\t\022\r\n\005agent\030\005 \001(\t\022\016" +
+      "\n\006scopes\030\006 \003(\t\022*\n\006limits\030\010 \001(\0132\032.threadb" +
+      "us.v1.ServerLimits\0225\n\022heartbeat_interval" +
+      "\030\t \001(\0132\031.google.protobuf.Duration\0220\n\rage" +
+      "nt_timeout\030\n \001(\0132\031.google.protobuf.Durat" +
+      "ion\0222\n\017working_timeout\030\013 \001(\0132\031.google.pr" +
+      "otobuf.Duration\022/\n\013server_time\030\014 \001(\0132\032.g" +
+      "oogle.protobuf.Timestamp\022\025\n\rthread_right" +
+      "s\030\r \001(\t\022\027\n\017thread_prefixes\030\016 \003(\t\0225\n\021toke" +
+      "n_expire_time\030\017 \001(\0132\032.google.protobuf.Ti" +
+      "mestampJ\004\010\007\020\010\"\250\003\n\014ServerLimits\022\031\n\021max_co" +
+      "ntent_bytes\030\001 \001(\005\022\031\n\021max_message_bytes\030\002" +
+      " \001(\005\022\027\n\017max_batch_posts\030\003 \001(\005\022\030\n\020max_wai" +
+      "t_threads\030\004 \001(\005\022\026\n\016max_open_waits\030\005 \001(\005\022" +
+      ",\n\tmax_lease\030\006 \001(\0132\031.google.protobuf.Dur" +
+      "ation\022\023\n\013max_streams\030\007 \001(\005\022\031\n\021max_reques" +
+      "t_bytes\030\010 \001(\003\022\027\n\017max_frame_bytes\030\t \001(\003\022\033" +
+      "\n\023max_anonymous_waits\030\n \001(\005\0222\n\017request_t" +
+      "imeout\030\013 \001(\0132\031.google.protobuf.Duration\022" +
+      "\030\n\020posts_per_minute\030\014 \001(\005\022\032\n\022threads_per" +
+      "_caller\030\r \001(\005\022\031\n\021agents_per_caller\030\016 \001(\005" +
+      "2\375\004\n\nBusService\022R\n\013PostMessage\022 .threadb" +
+      "us.v1.PostMessageRequest\032!.threadbus.v1." +
+      "PostMessageResponse\022Y\n\014PostMessages\022!.th" +
+      "readbus.v1.PostMessagesRequest\032\".threadb" +
+      "us.v1.PostMessagesResponse(\0010\001\022\\\n\014WaitMe" +
+      "ssages\022!.threadbus.v1.WaitMessagesReques" +
+      "t\032\".threadbus.v1.WaitMessagesResponse\"\003\220" +
+      "\002\0020\001\022Q\n\tHeartbeat\022\036.threadbus.v1.Heartbe" +
+      "atRequest\032\037.threadbus.v1.HeartbeatRespon" +
+      "se\"\003\220\002\002\022Z\n\014ListMessages\022!.threadbus.v1.L" +
+      "istMessagesRequest\032\".threadbus.v1.ListMe" +
+      "ssagesResponse\"\003\220\002\002\022T\n\nGetMessage\022\037.thre" +
+      "adbus.v1.GetMessageRequest\032 .threadbus.v" +
+      "1.GetMessageResponse\"\003\220\002\001\022]\n\rGetServerIn" +
+      "fo\022\".threadbus.v1.GetServerInfoRequest\032#" +
+      ".threadbus.v1.GetServerInfoResponse\"\003\220\002\001" +
+      "Bc\n\020dev.threadbus.v1B\017BusServiceProtoP\001Z" +
+      "-threadbus.dev/gen/go/threadbus/v1;threa" +
+      "dbusv1\252\002\014ThreadBus.V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -303,7 +324,7 @@ public final class BusServiceProto {
     internal_static_threadbus_v1_PostMessageRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_PostMessageRequest_descriptor,
-        new java.lang.String[] { "Thread", "Content", "RequestId", "ExpectedLastSeq", "ReplyTo", "Mentions", "HandoffTo", "Priority", "Labels", "Attachments", "BasedOnSeq", "IncludeRecipients", "EditOf", "Epoch", "OnBehalfOf", });
+        new java.lang.String[] { "Thread", "Content", "RequestId", "ExpectedLastSeq", "ReplyTo", "Mentions", "HandoffTo", "Priority", "Labels", "Attachments", "BasedOnSeq", "IncludeRecipients", "EditOf", "Epoch", "OnBehalfOf", "Wakes", });
     internal_static_threadbus_v1_PostMessageRequest_LabelsEntry_descriptor =
       internal_static_threadbus_v1_PostMessageRequest_descriptor.getNestedTypes().get(0);
     internal_static_threadbus_v1_PostMessageRequest_LabelsEntry_fieldAccessorTable = new
@@ -339,13 +360,13 @@ public final class BusServiceProto {
     internal_static_threadbus_v1_WaitMessagesRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_WaitMessagesRequest_descriptor,
-        new java.lang.String[] { "Threads", "Filter", "MaxMessages", "MaxWait", "KeepaliveInterval", "MinMessages", "IncludeParticipants", });
+        new java.lang.String[] { "Threads", "Filter", "MaxMessages", "MaxWait", "KeepaliveInterval", "MinMessages", "IncludeParticipants", "OmitAttachmentData", "MaxContentBytes", "MaxBytes", "AllMyThreads", "CountAll", });
     internal_static_threadbus_v1_WaitMessagesResponse_descriptor =
       getDescriptor().getMessageTypes().get(6);
     internal_static_threadbus_v1_WaitMessagesResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_WaitMessagesResponse_descriptor,
-        new java.lang.String[] { "Started", "Messages", "CaughtUp", "Keepalive", "Resync", "Ending", "Participants", "Frame", });
+        new java.lang.String[] { "Started", "Messages", "CaughtUp", "Keepalive", "Resync", "Ending", "Participants", "ThreadAdded", "ThreadRemoved", "Frame", });
     internal_static_threadbus_v1_WaitStarted_descriptor =
       getDescriptor().getMessageTypes().get(7);
     internal_static_threadbus_v1_WaitStarted_fieldAccessorTable = new
@@ -376,72 +397,78 @@ public final class BusServiceProto {
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_WaitEnding_descriptor,
         new java.lang.String[] { "Reason", "RetryDelay", "Threads", });
-    internal_static_threadbus_v1_ParticipantUpdate_descriptor =
+    internal_static_threadbus_v1_ThreadRemoved_descriptor =
       getDescriptor().getMessageTypes().get(12);
+    internal_static_threadbus_v1_ThreadRemoved_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_threadbus_v1_ThreadRemoved_descriptor,
+        new java.lang.String[] { "Thread", });
+    internal_static_threadbus_v1_ParticipantUpdate_descriptor =
+      getDescriptor().getMessageTypes().get(13);
     internal_static_threadbus_v1_ParticipantUpdate_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_ParticipantUpdate_descriptor,
         new java.lang.String[] { "Thread", "Participants", "Left", });
     internal_static_threadbus_v1_HeartbeatRequest_descriptor =
-      getDescriptor().getMessageTypes().get(13);
+      getDescriptor().getMessageTypes().get(14);
     internal_static_threadbus_v1_HeartbeatRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_HeartbeatRequest_descriptor,
         new java.lang.String[] { "State", "StatusText", "ReadCursors", "Lease", });
     internal_static_threadbus_v1_HeartbeatResponse_descriptor =
-      getDescriptor().getMessageTypes().get(14);
+      getDescriptor().getMessageTypes().get(15);
     internal_static_threadbus_v1_HeartbeatResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_HeartbeatResponse_descriptor,
         new java.lang.String[] { "HeartbeatInterval", "AgentTimeout", "ExpireTime", "Unread", });
     internal_static_threadbus_v1_ThreadUnread_descriptor =
-      getDescriptor().getMessageTypes().get(15);
+      getDescriptor().getMessageTypes().get(16);
     internal_static_threadbus_v1_ThreadUnread_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_ThreadUnread_descriptor,
-        new java.lang.String[] { "Thread", "HeadSeq", "ReadSeq", });
+        new java.lang.String[] { "Thread", "HeadSeq", "ReadSeq", "AddressedCount", });
     internal_static_threadbus_v1_ListMessagesRequest_descriptor =
-      getDescriptor().getMessageTypes().get(16);
+      getDescriptor().getMessageTypes().get(17);
     internal_static_threadbus_v1_ListMessagesRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_ListMessagesRequest_descriptor,
-        new java.lang.String[] { "Thread", "AfterSeq", "BeforeSeq", "Limit", "Filter", "Newest", "Epoch", });
+        new java.lang.String[] { "Thread", "AfterSeq", "BeforeSeq", "Limit", "Filter", "Newest", "Epoch", "OmitAttachmentData", "MaxContentBytes", "MaxBytes", });
     internal_static_threadbus_v1_ListMessagesResponse_descriptor =
-      getDescriptor().getMessageTypes().get(17);
+      getDescriptor().getMessageTypes().get(18);
     internal_static_threadbus_v1_ListMessagesResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_ListMessagesResponse_descriptor,
         new java.lang.String[] { "Messages", "HeadSeq", "FirstSeq", "NextAfterSeq", "HasMore", "NextBeforeSeq", "Epoch", });
     internal_static_threadbus_v1_GetMessageRequest_descriptor =
-      getDescriptor().getMessageTypes().get(18);
+      getDescriptor().getMessageTypes().get(19);
     internal_static_threadbus_v1_GetMessageRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_GetMessageRequest_descriptor,
-        new java.lang.String[] { "Thread", "Seq", });
+        new java.lang.String[] { "Thread", "Seq", "OmitAttachmentData", "MaxContentBytes", });
     internal_static_threadbus_v1_GetMessageResponse_descriptor =
-      getDescriptor().getMessageTypes().get(19);
+      getDescriptor().getMessageTypes().get(20);
     internal_static_threadbus_v1_GetMessageResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_GetMessageResponse_descriptor,
         new java.lang.String[] { "Message", });
     internal_static_threadbus_v1_GetServerInfoRequest_descriptor =
-      getDescriptor().getMessageTypes().get(20);
+      getDescriptor().getMessageTypes().get(21);
     internal_static_threadbus_v1_GetServerInfoRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_GetServerInfoRequest_descriptor,
         new java.lang.String[] { });
     internal_static_threadbus_v1_GetServerInfoResponse_descriptor =
-      getDescriptor().getMessageTypes().get(21);
+      getDescriptor().getMessageTypes().get(22);
     internal_static_threadbus_v1_GetServerInfoResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_GetServerInfoResponse_descriptor,
-        new java.lang.String[] { "Version", "Epoch", "Durability", "Auth", "Agent", "Scopes", "Limits", "HeartbeatInterval", "AgentTimeout", "WorkingTimeout", "ServerTime", });
+        new java.lang.String[] { "Version", "Epoch", "Durability", "Auth", "Agent", "Scopes", "Limits", "HeartbeatInterval", "AgentTimeout", "WorkingTimeout", "ServerTime", "ThreadRights", "ThreadPrefixes", "TokenExpireTime", });
     internal_static_threadbus_v1_ServerLimits_descriptor =
-      getDescriptor().getMessageTypes().get(22);
+      getDescriptor().getMessageTypes().get(23);
     internal_static_threadbus_v1_ServerLimits_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_ServerLimits_descriptor,
-        new java.lang.String[] { "MaxContentBytes", "MaxMessageBytes", "MaxBatchPosts", "MaxWaitThreads", "MaxOpenWaits", "MaxLease", "MaxStreams", "MaxRequestBytes", "MaxFrameBytes", "MaxAnonymousWaits", "RequestTimeout", });
+        new java.lang.String[] { "MaxContentBytes", "MaxMessageBytes", "MaxBatchPosts", "MaxWaitThreads", "MaxOpenWaits", "MaxLease", "MaxStreams", "MaxRequestBytes", "MaxFrameBytes", "MaxAnonymousWaits", "RequestTimeout", "PostsPerMinute", "ThreadsPerCaller", "AgentsPerCaller", });
     descriptor.resolveAllFeaturesImmutable();
     com.google.protobuf.DurationProto.getDescriptor();
     com.google.protobuf.TimestampProto.getDescriptor();

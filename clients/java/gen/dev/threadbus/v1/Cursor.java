@@ -158,6 +158,24 @@ private static final long serialVersionUID = 0L;
     }
   }
 
+  public static final int HIDDEN_SEQ_FIELD_NUMBER = 4;
+  private long hiddenSeq_ = 0L;
+  /**
+   * <pre>
+   * Lowest seq that a filter of the reader hid, at most after_seq; entries of the reader itself do
+   * not count. 0 = none. The server sets it in the frames of a wait with a filter. In read_cursors
+   * of a heartbeat, entries from here on do not count as read: they raise passed_over instead. To
+   * wait from passed_over, set it to read_seq + 1.
+   * </pre>
+   *
+   * <code>int64 hidden_seq = 4;</code>
+   * @return The hiddenSeq.
+   */
+  @java.lang.Override
+  public long getHiddenSeq() {
+    return hiddenSeq_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -181,6 +199,9 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessage.isStringEmpty(epoch_)) {
       com.google.protobuf.GeneratedMessage.writeString(output, 3, epoch_);
     }
+    if (hiddenSeq_ != 0L) {
+      output.writeInt64(4, hiddenSeq_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -199,6 +220,10 @@ private static final long serialVersionUID = 0L;
     }
     if (!com.google.protobuf.GeneratedMessage.isStringEmpty(epoch_)) {
       size += com.google.protobuf.GeneratedMessage.computeStringSize(3, epoch_);
+    }
+    if (hiddenSeq_ != 0L) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt64Size(4, hiddenSeq_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -221,6 +246,8 @@ private static final long serialVersionUID = 0L;
         != other.getAfterSeq()) return false;
     if (!getEpoch()
         .equals(other.getEpoch())) return false;
+    if (getHiddenSeq()
+        != other.getHiddenSeq()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -239,6 +266,9 @@ private static final long serialVersionUID = 0L;
         getAfterSeq());
     hash = (37 * hash) + EPOCH_FIELD_NUMBER;
     hash = (53 * hash) + getEpoch().hashCode();
+    hash = (37 * hash) + HIDDEN_SEQ_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getHiddenSeq());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -377,6 +407,7 @@ private static final long serialVersionUID = 0L;
       thread_ = "";
       afterSeq_ = 0L;
       epoch_ = "";
+      hiddenSeq_ = 0L;
       return this;
     }
 
@@ -419,6 +450,9 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000004) != 0)) {
         result.epoch_ = epoch_;
       }
+      if (((from_bitField0_ & 0x00000008) != 0)) {
+        result.hiddenSeq_ = hiddenSeq_;
+      }
     }
 
     @java.lang.Override
@@ -445,6 +479,9 @@ private static final long serialVersionUID = 0L;
         epoch_ = other.epoch_;
         bitField0_ |= 0x00000004;
         onChanged();
+      }
+      if (other.getHiddenSeq() != 0L) {
+        setHiddenSeq(other.getHiddenSeq());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -487,6 +524,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000004;
               break;
             } // case 26
+            case 32: {
+              hiddenSeq_ = input.readInt64();
+              bitField0_ |= 0x00000008;
+              break;
+            } // case 32
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -728,6 +770,59 @@ private static final long serialVersionUID = 0L;
       checkByteStringIsUtf8(value);
       epoch_ = value;
       bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+
+    private long hiddenSeq_ ;
+    /**
+     * <pre>
+     * Lowest seq that a filter of the reader hid, at most after_seq; entries of the reader itself do
+     * not count. 0 = none. The server sets it in the frames of a wait with a filter. In read_cursors
+     * of a heartbeat, entries from here on do not count as read: they raise passed_over instead. To
+     * wait from passed_over, set it to read_seq + 1.
+     * </pre>
+     *
+     * <code>int64 hidden_seq = 4;</code>
+     * @return The hiddenSeq.
+     */
+    @java.lang.Override
+    public long getHiddenSeq() {
+      return hiddenSeq_;
+    }
+    /**
+     * <pre>
+     * Lowest seq that a filter of the reader hid, at most after_seq; entries of the reader itself do
+     * not count. 0 = none. The server sets it in the frames of a wait with a filter. In read_cursors
+     * of a heartbeat, entries from here on do not count as read: they raise passed_over instead. To
+     * wait from passed_over, set it to read_seq + 1.
+     * </pre>
+     *
+     * <code>int64 hidden_seq = 4;</code>
+     * @param value The hiddenSeq to set.
+     * @return This builder for chaining.
+     */
+    public Builder setHiddenSeq(long value) {
+
+      hiddenSeq_ = value;
+      bitField0_ |= 0x00000008;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Lowest seq that a filter of the reader hid, at most after_seq; entries of the reader itself do
+     * not count. 0 = none. The server sets it in the frames of a wait with a filter. In read_cursors
+     * of a heartbeat, entries from here on do not count as read: they raise passed_over instead. To
+     * wait from passed_over, set it to read_seq + 1.
+     * </pre>
+     *
+     * <code>int64 hidden_seq = 4;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearHiddenSeq() {
+      bitField0_ = (bitField0_ & ~0x00000008);
+      hiddenSeq_ = 0L;
       onChanged();
       return this;
     }

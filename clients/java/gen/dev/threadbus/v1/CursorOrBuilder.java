@@ -59,4 +59,17 @@ public interface CursorOrBuilder extends
    */
   com.google.protobuf.ByteString
       getEpochBytes();
+
+  /**
+   * <pre>
+   * Lowest seq that a filter of the reader hid, at most after_seq; entries of the reader itself do
+   * not count. 0 = none. The server sets it in the frames of a wait with a filter. In read_cursors
+   * of a heartbeat, entries from here on do not count as read: they raise passed_over instead. To
+   * wait from passed_over, set it to read_seq + 1.
+   * </pre>
+   *
+   * <code>int64 hidden_seq = 4;</code>
+   * @return The hiddenSeq.
+   */
+  long getHiddenSeq();
 }

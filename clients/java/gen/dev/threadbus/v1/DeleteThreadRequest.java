@@ -33,6 +33,7 @@ private static final long serialVersionUID = 0L;
   }
   private DeleteThreadRequest() {
     thread_ = "";
+    epoch_ = "";
   }
 
   public static final com.google.protobuf.Descriptors.Descriptor
@@ -95,6 +96,53 @@ private static final long serialVersionUID = 0L;
     }
   }
 
+  public static final int EPOCH_FIELD_NUMBER = 2;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object epoch_ = "";
+  /**
+   * <pre>
+   * The thread's epoch: nothing is deleted if it has another one. Empty = not checked.
+   * </pre>
+   *
+   * <code>string epoch = 2;</code>
+   * @return The epoch.
+   */
+  @java.lang.Override
+  public java.lang.String getEpoch() {
+    java.lang.Object ref = epoch_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      epoch_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * The thread's epoch: nothing is deleted if it has another one. Empty = not checked.
+   * </pre>
+   *
+   * <code>string epoch = 2;</code>
+   * @return The bytes for epoch.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getEpochBytes() {
+    java.lang.Object ref = epoch_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      epoch_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -112,6 +160,9 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessage.isStringEmpty(thread_)) {
       com.google.protobuf.GeneratedMessage.writeString(output, 1, thread_);
     }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(epoch_)) {
+      com.google.protobuf.GeneratedMessage.writeString(output, 2, epoch_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -123,6 +174,9 @@ private static final long serialVersionUID = 0L;
     size = 0;
     if (!com.google.protobuf.GeneratedMessage.isStringEmpty(thread_)) {
       size += com.google.protobuf.GeneratedMessage.computeStringSize(1, thread_);
+    }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(epoch_)) {
+      size += com.google.protobuf.GeneratedMessage.computeStringSize(2, epoch_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -141,6 +195,8 @@ private static final long serialVersionUID = 0L;
 
     if (!getThread()
         .equals(other.getThread())) return false;
+    if (!getEpoch()
+        .equals(other.getEpoch())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -154,6 +210,8 @@ private static final long serialVersionUID = 0L;
     hash = (19 * hash) + getDescriptor().hashCode();
     hash = (37 * hash) + THREAD_FIELD_NUMBER;
     hash = (53 * hash) + getThread().hashCode();
+    hash = (37 * hash) + EPOCH_FIELD_NUMBER;
+    hash = (53 * hash) + getEpoch().hashCode();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -290,6 +348,7 @@ private static final long serialVersionUID = 0L;
       super.clear();
       bitField0_ = 0;
       thread_ = "";
+      epoch_ = "";
       return this;
     }
 
@@ -326,6 +385,9 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000001) != 0)) {
         result.thread_ = thread_;
       }
+      if (((from_bitField0_ & 0x00000002) != 0)) {
+        result.epoch_ = epoch_;
+      }
     }
 
     @java.lang.Override
@@ -343,6 +405,11 @@ private static final long serialVersionUID = 0L;
       if (!other.getThread().isEmpty()) {
         thread_ = other.thread_;
         bitField0_ |= 0x00000001;
+        onChanged();
+      }
+      if (!other.getEpoch().isEmpty()) {
+        epoch_ = other.epoch_;
+        bitField0_ |= 0x00000002;
         onChanged();
       }
       this.mergeUnknownFields(other.getUnknownFields());
@@ -376,6 +443,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000001;
               break;
             } // case 10
+            case 18: {
+              epoch_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00000002;
+              break;
+            } // case 18
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -481,6 +553,98 @@ private static final long serialVersionUID = 0L;
       checkByteStringIsUtf8(value);
       thread_ = value;
       bitField0_ |= 0x00000001;
+      onChanged();
+      return this;
+    }
+
+    private java.lang.Object epoch_ = "";
+    /**
+     * <pre>
+     * The thread's epoch: nothing is deleted if it has another one. Empty = not checked.
+     * </pre>
+     *
+     * <code>string epoch = 2;</code>
+     * @return The epoch.
+     */
+    public java.lang.String getEpoch() {
+      java.lang.Object ref = epoch_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        epoch_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The thread's epoch: nothing is deleted if it has another one. Empty = not checked.
+     * </pre>
+     *
+     * <code>string epoch = 2;</code>
+     * @return The bytes for epoch.
+     */
+    public com.google.protobuf.ByteString
+        getEpochBytes() {
+      java.lang.Object ref = epoch_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        epoch_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The thread's epoch: nothing is deleted if it has another one. Empty = not checked.
+     * </pre>
+     *
+     * <code>string epoch = 2;</code>
+     * @param value The epoch to set.
+     * @return This builder for chaining.
+     */
+    public Builder setEpoch(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      epoch_ = value;
+      bitField0_ |= 0x00000002;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The thread's epoch: nothing is deleted if it has another one. Empty = not checked.
+     * </pre>
+     *
+     * <code>string epoch = 2;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearEpoch() {
+      epoch_ = getDefaultInstance().getEpoch();
+      bitField0_ = (bitField0_ & ~0x00000002);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The thread's epoch: nothing is deleted if it has another one. Empty = not checked.
+     * </pre>
+     *
+     * <code>string epoch = 2;</code>
+     * @param value The bytes for epoch to set.
+     * @return This builder for chaining.
+     */
+    public Builder setEpochBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      epoch_ = value;
+      bitField0_ |= 0x00000002;
       onChanged();
       return this;
     }

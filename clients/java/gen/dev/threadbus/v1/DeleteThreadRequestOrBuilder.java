@@ -29,4 +29,24 @@ public interface DeleteThreadRequestOrBuilder extends
    */
   com.google.protobuf.ByteString
       getThreadBytes();
+
+  /**
+   * <pre>
+   * The thread's epoch: nothing is deleted if it has another one. Empty = not checked.
+   * </pre>
+   *
+   * <code>string epoch = 2;</code>
+   * @return The epoch.
+   */
+  java.lang.String getEpoch();
+  /**
+   * <pre>
+   * The thread's epoch: nothing is deleted if it has another one. Empty = not checked.
+   * </pre>
+   *
+   * <code>string epoch = 2;</code>
+   * @return The bytes for epoch.
+   */
+  com.google.protobuf.ByteString
+      getEpochBytes();
 }

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Empty: the token identifies the caller.
+ * A session to end.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.EndSessionRequest}
@@ -32,6 +32,7 @@ private static final long serialVersionUID = 0L;
     super(builder);
   }
   private EndSessionRequest() {
+    agent_ = "";
   }
 
   public static final com.google.protobuf.Descriptors.Descriptor
@@ -45,6 +46,53 @@ private static final long serialVersionUID = 0L;
     return dev.threadbus.v1.AgentServiceProto.internal_static_threadbus_v1_EndSessionRequest_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             dev.threadbus.v1.EndSessionRequest.class, dev.threadbus.v1.EndSessionRequest.Builder.class);
+  }
+
+  public static final int AGENT_FIELD_NUMBER = 1;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object agent_ = "";
+  /**
+   * <pre>
+   * The agent. Empty = the caller. Only operators may name another agent.
+   * </pre>
+   *
+   * <code>string agent = 1;</code>
+   * @return The agent.
+   */
+  @java.lang.Override
+  public java.lang.String getAgent() {
+    java.lang.Object ref = agent_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      agent_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * The agent. Empty = the caller. Only operators may name another agent.
+   * </pre>
+   *
+   * <code>string agent = 1;</code>
+   * @return The bytes for agent.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getAgentBytes() {
+    java.lang.Object ref = agent_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      agent_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
   }
 
   private byte memoizedIsInitialized = -1;
@@ -61,6 +109,9 @@ private static final long serialVersionUID = 0L;
   @java.lang.Override
   public void writeTo(com.google.protobuf.CodedOutputStream output)
                       throws java.io.IOException {
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(agent_)) {
+      com.google.protobuf.GeneratedMessage.writeString(output, 1, agent_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -70,6 +121,9 @@ private static final long serialVersionUID = 0L;
     if (size != -1) return size;
 
     size = 0;
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(agent_)) {
+      size += com.google.protobuf.GeneratedMessage.computeStringSize(1, agent_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -85,6 +139,8 @@ private static final long serialVersionUID = 0L;
     }
     dev.threadbus.v1.EndSessionRequest other = (dev.threadbus.v1.EndSessionRequest) obj;
 
+    if (!getAgent()
+        .equals(other.getAgent())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -96,6 +152,8 @@ private static final long serialVersionUID = 0L;
     }
     int hash = 41;
     hash = (19 * hash) + getDescriptor().hashCode();
+    hash = (37 * hash) + AGENT_FIELD_NUMBER;
+    hash = (53 * hash) + getAgent().hashCode();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -195,7 +253,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Empty: the token identifies the caller.
+   * A session to end.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.EndSessionRequest}
@@ -230,6 +288,8 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public Builder clear() {
       super.clear();
+      bitField0_ = 0;
+      agent_ = "";
       return this;
     }
 
@@ -256,8 +316,16 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public dev.threadbus.v1.EndSessionRequest buildPartial() {
       dev.threadbus.v1.EndSessionRequest result = new dev.threadbus.v1.EndSessionRequest(this);
+      if (bitField0_ != 0) { buildPartial0(result); }
       onBuilt();
       return result;
+    }
+
+    private void buildPartial0(dev.threadbus.v1.EndSessionRequest result) {
+      int from_bitField0_ = bitField0_;
+      if (((from_bitField0_ & 0x00000001) != 0)) {
+        result.agent_ = agent_;
+      }
     }
 
     @java.lang.Override
@@ -272,6 +340,11 @@ private static final long serialVersionUID = 0L;
 
     public Builder mergeFrom(dev.threadbus.v1.EndSessionRequest other) {
       if (other == dev.threadbus.v1.EndSessionRequest.getDefaultInstance()) return this;
+      if (!other.getAgent().isEmpty()) {
+        agent_ = other.agent_;
+        bitField0_ |= 0x00000001;
+        onChanged();
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -298,6 +371,11 @@ private static final long serialVersionUID = 0L;
             case 0:
               done = true;
               break;
+            case 10: {
+              agent_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00000001;
+              break;
+            } // case 10
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -311,6 +389,99 @@ private static final long serialVersionUID = 0L;
       } finally {
         onChanged();
       } // finally
+      return this;
+    }
+    private int bitField0_;
+
+    private java.lang.Object agent_ = "";
+    /**
+     * <pre>
+     * The agent. Empty = the caller. Only operators may name another agent.
+     * </pre>
+     *
+     * <code>string agent = 1;</code>
+     * @return The agent.
+     */
+    public java.lang.String getAgent() {
+      java.lang.Object ref = agent_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        agent_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The agent. Empty = the caller. Only operators may name another agent.
+     * </pre>
+     *
+     * <code>string agent = 1;</code>
+     * @return The bytes for agent.
+     */
+    public com.google.protobuf.ByteString
+        getAgentBytes() {
+      java.lang.Object ref = agent_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        agent_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The agent. Empty = the caller. Only operators may name another agent.
+     * </pre>
+     *
+     * <code>string agent = 1;</code>
+     * @param value The agent to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAgent(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      agent_ = value;
+      bitField0_ |= 0x00000001;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The agent. Empty = the caller. Only operators may name another agent.
+     * </pre>
+     *
+     * <code>string agent = 1;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearAgent() {
+      agent_ = getDefaultInstance().getAgent();
+      bitField0_ = (bitField0_ & ~0x00000001);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The agent. Empty = the caller. Only operators may name another agent.
+     * </pre>
+     *
+     * <code>string agent = 1;</code>
+     * @param value The bytes for agent to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAgentBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      agent_ = value;
+      bitField0_ |= 0x00000001;
+      onChanged();
       return this;
     }
 

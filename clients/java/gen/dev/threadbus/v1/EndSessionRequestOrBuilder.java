@@ -9,4 +9,24 @@ package dev.threadbus.v1;
 public interface EndSessionRequestOrBuilder extends
     // @@protoc_insertion_point(interface_extends:threadbus.v1.EndSessionRequest)
     com.google.protobuf.MessageOrBuilder {
+
+  /**
+   * <pre>
+   * The agent. Empty = the caller. Only operators may name another agent.
+   * </pre>
+   *
+   * <code>string agent = 1;</code>
+   * @return The agent.
+   */
+  java.lang.String getAgent();
+  /**
+   * <pre>
+   * The agent. Empty = the caller. Only operators may name another agent.
+   * </pre>
+   *
+   * <code>string agent = 1;</code>
+   * @return The bytes for agent.
+   */
+  com.google.protobuf.ByteString
+      getAgentBytes();
 }

@@ -41,6 +41,14 @@ public enum ErrorReason
   ERROR_REASON_MESSAGE_TOO_LARGE(2),
   /**
    * <pre>
+   * [INVALID_ARGUMENT] {rule} A text contains what looks like a key or a token, and the server refuses those; BadRequest names the field. Remove it before you repeat the call.
+   * </pre>
+   *
+   * <code>ERROR_REASON_CONTENT_BLOCKED = 3;</code>
+   */
+  ERROR_REASON_CONTENT_BLOCKED(3),
+  /**
+   * <pre>
    * [UNAUTHENTICATED] A token is required and missing, or the token is malformed, unknown or revoked. Do not retry.
    * </pre>
    *
@@ -49,7 +57,7 @@ public enum ErrorReason
   ERROR_REASON_TOKEN_INVALID(4),
   /**
    * <pre>
-   * [UNAUTHENTICATED] The token was replaced by RotateToken and has expired. Use the new one.
+   * [UNAUTHENTICATED] The token was replaced by RotateToken, or its lifetime is over. Use a new one.
    * </pre>
    *
    * <code>ERROR_REASON_TOKEN_EXPIRED = 5;</code>
@@ -145,7 +153,15 @@ public enum ErrorReason
   ERROR_REASON_CURSOR_INVALID(16),
   /**
    * <pre>
-   * [RESOURCE_EXHAUSTED] {limit} A limit is reached, such as the open waits of one agent; QuotaFailure names it. Retrying later does not help.
+   * [RESOURCE_EXHAUSTED] {limit} More posts than posts_per_minute, by the caller or to the thread; nothing was done. Retry after the delay in RetryInfo, at most a minute: then there is room for this post, unless others have taken it.
+   * </pre>
+   *
+   * <code>ERROR_REASON_RATE_LIMITED = 17;</code>
+   */
+  ERROR_REASON_RATE_LIMITED(17),
+  /**
+   * <pre>
+   * [RESOURCE_EXHAUSTED] {limit} A limit is reached, such as the open waits of one agent; QuotaFailure names it. Retrying soon does not help.
    * </pre>
    *
    * <code>ERROR_REASON_QUOTA_EXCEEDED = 18;</code>
@@ -229,6 +245,14 @@ public enum ErrorReason
   public static final int ERROR_REASON_MESSAGE_TOO_LARGE_VALUE = 2;
   /**
    * <pre>
+   * [INVALID_ARGUMENT] {rule} A text contains what looks like a key or a token, and the server refuses those; BadRequest names the field. Remove it before you repeat the call.
+   * </pre>
+   *
+   * <code>ERROR_REASON_CONTENT_BLOCKED = 3;</code>
+   */
+  public static final int ERROR_REASON_CONTENT_BLOCKED_VALUE = 3;
+  /**
+   * <pre>
    * [UNAUTHENTICATED] A token is required and missing, or the token is malformed, unknown or revoked. Do not retry.
    * </pre>
    *
@@ -237,7 +261,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_TOKEN_INVALID_VALUE = 4;
   /**
    * <pre>
-   * [UNAUTHENTICATED] The token was replaced by RotateToken and has expired. Use the new one.
+   * [UNAUTHENTICATED] The token was replaced by RotateToken, or its lifetime is over. Use a new one.
    * </pre>
    *
    * <code>ERROR_REASON_TOKEN_EXPIRED = 5;</code>
@@ -333,7 +357,15 @@ public enum ErrorReason
   public static final int ERROR_REASON_CURSOR_INVALID_VALUE = 16;
   /**
    * <pre>
-   * [RESOURCE_EXHAUSTED] {limit} A limit is reached, such as the open waits of one agent; QuotaFailure names it. Retrying later does not help.
+   * [RESOURCE_EXHAUSTED] {limit} More posts than posts_per_minute, by the caller or to the thread; nothing was done. Retry after the delay in RetryInfo, at most a minute: then there is room for this post, unless others have taken it.
+   * </pre>
+   *
+   * <code>ERROR_REASON_RATE_LIMITED = 17;</code>
+   */
+  public static final int ERROR_REASON_RATE_LIMITED_VALUE = 17;
+  /**
+   * <pre>
+   * [RESOURCE_EXHAUSTED] {limit} A limit is reached, such as the open waits of one agent; QuotaFailure names it. Retrying soon does not help.
    * </pre>
    *
    * <code>ERROR_REASON_QUOTA_EXCEEDED = 18;</code>
@@ -408,6 +440,7 @@ public enum ErrorReason
       case 0: return ERROR_REASON_UNSPECIFIED;
       case 1: return ERROR_REASON_VALIDATION_FAILED;
       case 2: return ERROR_REASON_MESSAGE_TOO_LARGE;
+      case 3: return ERROR_REASON_CONTENT_BLOCKED;
       case 4: return ERROR_REASON_TOKEN_INVALID;
       case 5: return ERROR_REASON_TOKEN_EXPIRED;
       case 6: return ERROR_REASON_ACCESS_DENIED;
@@ -421,6 +454,7 @@ public enum ErrorReason
       case 14: return ERROR_REASON_EXPECTED_SEQ_REQUIRED;
       case 15: return ERROR_REASON_THREAD_CLOSED;
       case 16: return ERROR_REASON_CURSOR_INVALID;
+      case 17: return ERROR_REASON_RATE_LIMITED;
       case 18: return ERROR_REASON_QUOTA_EXCEEDED;
       case 20: return ERROR_REASON_STORAGE_FULL;
       case 21: return ERROR_REASON_DRAINING;

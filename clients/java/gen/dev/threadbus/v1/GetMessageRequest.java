@@ -110,6 +110,39 @@ private static final long serialVersionUID = 0L;
     return seq_;
   }
 
+  public static final int OMIT_ATTACHMENT_DATA_FIELD_NUMBER = 3;
+  private boolean omitAttachmentData_ = false;
+  /**
+   * <pre>
+   * Return attachments without their bytes: with filename, media_type, size, and url if they have
+   * one.
+   * </pre>
+   *
+   * <code>bool omit_attachment_data = 3;</code>
+   * @return The omitAttachmentData.
+   */
+  @java.lang.Override
+  public boolean getOmitAttachmentData() {
+    return omitAttachmentData_;
+  }
+
+  public static final int MAX_CONTENT_BYTES_FIELD_NUMBER = 4;
+  private long maxContentBytes_ = 0L;
+  /**
+   * <pre>
+   * Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+   * most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+   * tells the whole length. 0 = no limit.
+   * </pre>
+   *
+   * <code>int64 max_content_bytes = 4;</code>
+   * @return The maxContentBytes.
+   */
+  @java.lang.Override
+  public long getMaxContentBytes() {
+    return maxContentBytes_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -130,6 +163,12 @@ private static final long serialVersionUID = 0L;
     if (seq_ != 0L) {
       output.writeInt64(2, seq_);
     }
+    if (omitAttachmentData_ != false) {
+      output.writeBool(3, omitAttachmentData_);
+    }
+    if (maxContentBytes_ != 0L) {
+      output.writeInt64(4, maxContentBytes_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -145,6 +184,14 @@ private static final long serialVersionUID = 0L;
     if (seq_ != 0L) {
       size += com.google.protobuf.CodedOutputStream
         .computeInt64Size(2, seq_);
+    }
+    if (omitAttachmentData_ != false) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeBoolSize(3, omitAttachmentData_);
+    }
+    if (maxContentBytes_ != 0L) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt64Size(4, maxContentBytes_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -165,6 +212,10 @@ private static final long serialVersionUID = 0L;
         .equals(other.getThread())) return false;
     if (getSeq()
         != other.getSeq()) return false;
+    if (getOmitAttachmentData()
+        != other.getOmitAttachmentData()) return false;
+    if (getMaxContentBytes()
+        != other.getMaxContentBytes()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -181,6 +232,12 @@ private static final long serialVersionUID = 0L;
     hash = (37 * hash) + SEQ_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
         getSeq());
+    hash = (37 * hash) + OMIT_ATTACHMENT_DATA_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
+        getOmitAttachmentData());
+    hash = (37 * hash) + MAX_CONTENT_BYTES_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getMaxContentBytes());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -318,6 +375,8 @@ private static final long serialVersionUID = 0L;
       bitField0_ = 0;
       thread_ = "";
       seq_ = 0L;
+      omitAttachmentData_ = false;
+      maxContentBytes_ = 0L;
       return this;
     }
 
@@ -357,6 +416,12 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000002) != 0)) {
         result.seq_ = seq_;
       }
+      if (((from_bitField0_ & 0x00000004) != 0)) {
+        result.omitAttachmentData_ = omitAttachmentData_;
+      }
+      if (((from_bitField0_ & 0x00000008) != 0)) {
+        result.maxContentBytes_ = maxContentBytes_;
+      }
     }
 
     @java.lang.Override
@@ -378,6 +443,12 @@ private static final long serialVersionUID = 0L;
       }
       if (other.getSeq() != 0L) {
         setSeq(other.getSeq());
+      }
+      if (other.getOmitAttachmentData() != false) {
+        setOmitAttachmentData(other.getOmitAttachmentData());
+      }
+      if (other.getMaxContentBytes() != 0L) {
+        setMaxContentBytes(other.getMaxContentBytes());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -415,6 +486,16 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000002;
               break;
             } // case 16
+            case 24: {
+              omitAttachmentData_ = input.readBool();
+              bitField0_ |= 0x00000004;
+              break;
+            } // case 24
+            case 32: {
+              maxContentBytes_ = input.readInt64();
+              bitField0_ |= 0x00000008;
+              break;
+            } // case 32
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -564,6 +645,103 @@ private static final long serialVersionUID = 0L;
     public Builder clearSeq() {
       bitField0_ = (bitField0_ & ~0x00000002);
       seq_ = 0L;
+      onChanged();
+      return this;
+    }
+
+    private boolean omitAttachmentData_ ;
+    /**
+     * <pre>
+     * Return attachments without their bytes: with filename, media_type, size, and url if they have
+     * one.
+     * </pre>
+     *
+     * <code>bool omit_attachment_data = 3;</code>
+     * @return The omitAttachmentData.
+     */
+    @java.lang.Override
+    public boolean getOmitAttachmentData() {
+      return omitAttachmentData_;
+    }
+    /**
+     * <pre>
+     * Return attachments without their bytes: with filename, media_type, size, and url if they have
+     * one.
+     * </pre>
+     *
+     * <code>bool omit_attachment_data = 3;</code>
+     * @param value The omitAttachmentData to set.
+     * @return This builder for chaining.
+     */
+    public Builder setOmitAttachmentData(boolean value) {
+
+      omitAttachmentData_ = value;
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Return attachments without their bytes: with filename, media_type, size, and url if they have
+     * one.
+     * </pre>
+     *
+     * <code>bool omit_attachment_data = 3;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearOmitAttachmentData() {
+      bitField0_ = (bitField0_ & ~0x00000004);
+      omitAttachmentData_ = false;
+      onChanged();
+      return this;
+    }
+
+    private long maxContentBytes_ ;
+    /**
+     * <pre>
+     * Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+     * most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+     * tells the whole length. 0 = no limit.
+     * </pre>
+     *
+     * <code>int64 max_content_bytes = 4;</code>
+     * @return The maxContentBytes.
+     */
+    @java.lang.Override
+    public long getMaxContentBytes() {
+      return maxContentBytes_;
+    }
+    /**
+     * <pre>
+     * Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+     * most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+     * tells the whole length. 0 = no limit.
+     * </pre>
+     *
+     * <code>int64 max_content_bytes = 4;</code>
+     * @param value The maxContentBytes to set.
+     * @return This builder for chaining.
+     */
+    public Builder setMaxContentBytes(long value) {
+
+      maxContentBytes_ = value;
+      bitField0_ |= 0x00000008;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+     * most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+     * tells the whole length. 0 = no limit.
+     * </pre>
+     *
+     * <code>int64 max_content_bytes = 4;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearMaxContentBytes() {
+      bitField0_ = (bitField0_ & ~0x00000008);
+      maxContentBytes_ = 0L;
       onChanged();
       return this;
     }

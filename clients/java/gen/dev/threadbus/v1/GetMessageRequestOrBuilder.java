@@ -39,4 +39,27 @@ public interface GetMessageRequestOrBuilder extends
    * @return The seq.
    */
   long getSeq();
+
+  /**
+   * <pre>
+   * Return attachments without their bytes: with filename, media_type, size, and url if they have
+   * one.
+   * </pre>
+   *
+   * <code>bool omit_attachment_data = 3;</code>
+   * @return The omitAttachmentData.
+   */
+  boolean getOmitAttachmentData();
+
+  /**
+   * <pre>
+   * Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+   * most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+   * tells the whole length. 0 = no limit.
+   * </pre>
+   *
+   * <code>int64 max_content_bytes = 4;</code>
+   * @return The maxContentBytes.
+   */
+  long getMaxContentBytes();
 }

@@ -39,6 +39,9 @@ private static final long serialVersionUID = 0L;
     agent_ = "";
     scopes_ =
         com.google.protobuf.LazyStringArrayList.emptyList();
+    threadRights_ = "";
+    threadPrefixes_ =
+        com.google.protobuf.LazyStringArrayList.emptyList();
   }
 
   public static final com.google.protobuf.Descriptors.Descriptor
@@ -538,6 +541,144 @@ private static final long serialVersionUID = 0L;
     return serverTime_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : serverTime_;
   }
 
+  public static final int THREAD_RIGHTS_FIELD_NUMBER = 13;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object threadRights_ = "";
+  /**
+   * <pre>
+   * `owners` or `everyone`: who may change, close and delete a thread; see UpdateThread.
+   * </pre>
+   *
+   * <code>string thread_rights = 13;</code>
+   * @return The threadRights.
+   */
+  @java.lang.Override
+  public java.lang.String getThreadRights() {
+    java.lang.Object ref = threadRights_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      threadRights_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * `owners` or `everyone`: who may change, close and delete a thread; see UpdateThread.
+   * </pre>
+   *
+   * <code>string thread_rights = 13;</code>
+   * @return The bytes for threadRights.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getThreadRightsBytes() {
+    java.lang.Object ref = threadRights_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      threadRights_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
+  }
+
+  public static final int THREAD_PREFIXES_FIELD_NUMBER = 14;
+  @SuppressWarnings("serial")
+  private com.google.protobuf.LazyStringArrayList threadPrefixes_ =
+      com.google.protobuf.LazyStringArrayList.emptyList();
+  /**
+   * <pre>
+   * The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads.
+   * </pre>
+   *
+   * <code>repeated string thread_prefixes = 14;</code>
+   * @return A list containing the threadPrefixes.
+   */
+  public com.google.protobuf.ProtocolStringList
+      getThreadPrefixesList() {
+    return threadPrefixes_;
+  }
+  /**
+   * <pre>
+   * The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads.
+   * </pre>
+   *
+   * <code>repeated string thread_prefixes = 14;</code>
+   * @return The count of threadPrefixes.
+   */
+  public int getThreadPrefixesCount() {
+    return threadPrefixes_.size();
+  }
+  /**
+   * <pre>
+   * The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads.
+   * </pre>
+   *
+   * <code>repeated string thread_prefixes = 14;</code>
+   * @param index The index of the element to return.
+   * @return The threadPrefixes at the given index.
+   */
+  public java.lang.String getThreadPrefixes(int index) {
+    return threadPrefixes_.get(index);
+  }
+  /**
+   * <pre>
+   * The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads.
+   * </pre>
+   *
+   * <code>repeated string thread_prefixes = 14;</code>
+   * @param index The index of the value to return.
+   * @return The bytes of the threadPrefixes at the given index.
+   */
+  public com.google.protobuf.ByteString
+      getThreadPrefixesBytes(int index) {
+    return threadPrefixes_.getByteString(index);
+  }
+
+  public static final int TOKEN_EXPIRE_TIME_FIELD_NUMBER = 15;
+  private com.google.protobuf.Timestamp tokenExpireTime_;
+  /**
+   * <pre>
+   * When the caller's token expires. Unset = never.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp token_expire_time = 15;</code>
+   * @return Whether the tokenExpireTime field is set.
+   */
+  @java.lang.Override
+  public boolean hasTokenExpireTime() {
+    return ((bitField0_ & 0x00000020) != 0);
+  }
+  /**
+   * <pre>
+   * When the caller's token expires. Unset = never.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp token_expire_time = 15;</code>
+   * @return The tokenExpireTime.
+   */
+  @java.lang.Override
+  public com.google.protobuf.Timestamp getTokenExpireTime() {
+    return tokenExpireTime_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : tokenExpireTime_;
+  }
+  /**
+   * <pre>
+   * When the caller's token expires. Unset = never.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp token_expire_time = 15;</code>
+   */
+  @java.lang.Override
+  public com.google.protobuf.TimestampOrBuilder getTokenExpireTimeOrBuilder() {
+    return tokenExpireTime_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : tokenExpireTime_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -584,6 +725,15 @@ private static final long serialVersionUID = 0L;
     }
     if (((bitField0_ & 0x00000010) != 0)) {
       output.writeMessage(12, getServerTime());
+    }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(threadRights_)) {
+      com.google.protobuf.GeneratedMessage.writeString(output, 13, threadRights_);
+    }
+    for (int i = 0; i < threadPrefixes_.size(); i++) {
+      com.google.protobuf.GeneratedMessage.writeString(output, 14, threadPrefixes_.getRaw(i));
+    }
+    if (((bitField0_ & 0x00000020) != 0)) {
+      output.writeMessage(15, getTokenExpireTime());
     }
     getUnknownFields().writeTo(output);
   }
@@ -637,6 +787,21 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(12, getServerTime());
     }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(threadRights_)) {
+      size += com.google.protobuf.GeneratedMessage.computeStringSize(13, threadRights_);
+    }
+    {
+      int dataSize = 0;
+      for (int i = 0; i < threadPrefixes_.size(); i++) {
+        dataSize += computeStringSizeNoTag(threadPrefixes_.getRaw(i));
+      }
+      size += dataSize;
+      size += 1 * getThreadPrefixesList().size();
+    }
+    if (((bitField0_ & 0x00000020) != 0)) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(15, getTokenExpireTime());
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -689,6 +854,15 @@ private static final long serialVersionUID = 0L;
       if (!getServerTime()
           .equals(other.getServerTime())) return false;
     }
+    if (!getThreadRights()
+        .equals(other.getThreadRights())) return false;
+    if (!getThreadPrefixesList()
+        .equals(other.getThreadPrefixesList())) return false;
+    if (hasTokenExpireTime() != other.hasTokenExpireTime()) return false;
+    if (hasTokenExpireTime()) {
+      if (!getTokenExpireTime()
+          .equals(other.getTokenExpireTime())) return false;
+    }
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -733,6 +907,16 @@ private static final long serialVersionUID = 0L;
     if (hasServerTime()) {
       hash = (37 * hash) + SERVER_TIME_FIELD_NUMBER;
       hash = (53 * hash) + getServerTime().hashCode();
+    }
+    hash = (37 * hash) + THREAD_RIGHTS_FIELD_NUMBER;
+    hash = (53 * hash) + getThreadRights().hashCode();
+    if (getThreadPrefixesCount() > 0) {
+      hash = (37 * hash) + THREAD_PREFIXES_FIELD_NUMBER;
+      hash = (53 * hash) + getThreadPrefixesList().hashCode();
+    }
+    if (hasTokenExpireTime()) {
+      hash = (37 * hash) + TOKEN_EXPIRE_TIME_FIELD_NUMBER;
+      hash = (53 * hash) + getTokenExpireTime().hashCode();
     }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
@@ -873,6 +1057,7 @@ private static final long serialVersionUID = 0L;
         internalGetAgentTimeoutFieldBuilder();
         internalGetWorkingTimeoutFieldBuilder();
         internalGetServerTimeFieldBuilder();
+        internalGetTokenExpireTimeFieldBuilder();
       }
     }
     @java.lang.Override
@@ -910,6 +1095,14 @@ private static final long serialVersionUID = 0L;
       if (serverTimeBuilder_ != null) {
         serverTimeBuilder_.dispose();
         serverTimeBuilder_ = null;
+      }
+      threadRights_ = "";
+      threadPrefixes_ =
+          com.google.protobuf.LazyStringArrayList.emptyList();
+      tokenExpireTime_ = null;
+      if (tokenExpireTimeBuilder_ != null) {
+        tokenExpireTimeBuilder_.dispose();
+        tokenExpireTimeBuilder_ = null;
       }
       return this;
     }
@@ -994,6 +1187,19 @@ private static final long serialVersionUID = 0L;
             : serverTimeBuilder_.build();
         to_bitField0_ |= 0x00000010;
       }
+      if (((from_bitField0_ & 0x00000800) != 0)) {
+        result.threadRights_ = threadRights_;
+      }
+      if (((from_bitField0_ & 0x00001000) != 0)) {
+        threadPrefixes_.makeImmutable();
+        result.threadPrefixes_ = threadPrefixes_;
+      }
+      if (((from_bitField0_ & 0x00002000) != 0)) {
+        result.tokenExpireTime_ = tokenExpireTimeBuilder_ == null
+            ? tokenExpireTime_
+            : tokenExpireTimeBuilder_.build();
+        to_bitField0_ |= 0x00000020;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -1058,6 +1264,24 @@ private static final long serialVersionUID = 0L;
       }
       if (other.hasServerTime()) {
         mergeServerTime(other.getServerTime());
+      }
+      if (!other.getThreadRights().isEmpty()) {
+        threadRights_ = other.threadRights_;
+        bitField0_ |= 0x00000800;
+        onChanged();
+      }
+      if (!other.threadPrefixes_.isEmpty()) {
+        if (threadPrefixes_.isEmpty()) {
+          threadPrefixes_ = other.threadPrefixes_;
+          bitField0_ |= 0x00001000;
+        } else {
+          ensureThreadPrefixesIsMutable();
+          threadPrefixes_.addAll(other.threadPrefixes_);
+        }
+        onChanged();
+      }
+      if (other.hasTokenExpireTime()) {
+        mergeTokenExpireTime(other.getTokenExpireTime());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -1151,6 +1375,24 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000400;
               break;
             } // case 98
+            case 106: {
+              threadRights_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00000800;
+              break;
+            } // case 106
+            case 114: {
+              java.lang.String s = input.readStringRequireUtf8();
+              ensureThreadPrefixesIsMutable();
+              threadPrefixes_.add(s);
+              break;
+            } // case 114
+            case 122: {
+              input.readMessage(
+                  internalGetTokenExpireTimeFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              bitField0_ |= 0x00002000;
+              break;
+            } // case 122
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -2572,6 +2814,402 @@ private static final long serialVersionUID = 0L;
         serverTime_ = null;
       }
       return serverTimeBuilder_;
+    }
+
+    private java.lang.Object threadRights_ = "";
+    /**
+     * <pre>
+     * `owners` or `everyone`: who may change, close and delete a thread; see UpdateThread.
+     * </pre>
+     *
+     * <code>string thread_rights = 13;</code>
+     * @return The threadRights.
+     */
+    public java.lang.String getThreadRights() {
+      java.lang.Object ref = threadRights_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        threadRights_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * `owners` or `everyone`: who may change, close and delete a thread; see UpdateThread.
+     * </pre>
+     *
+     * <code>string thread_rights = 13;</code>
+     * @return The bytes for threadRights.
+     */
+    public com.google.protobuf.ByteString
+        getThreadRightsBytes() {
+      java.lang.Object ref = threadRights_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        threadRights_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * `owners` or `everyone`: who may change, close and delete a thread; see UpdateThread.
+     * </pre>
+     *
+     * <code>string thread_rights = 13;</code>
+     * @param value The threadRights to set.
+     * @return This builder for chaining.
+     */
+    public Builder setThreadRights(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      threadRights_ = value;
+      bitField0_ |= 0x00000800;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * `owners` or `everyone`: who may change, close and delete a thread; see UpdateThread.
+     * </pre>
+     *
+     * <code>string thread_rights = 13;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearThreadRights() {
+      threadRights_ = getDefaultInstance().getThreadRights();
+      bitField0_ = (bitField0_ & ~0x00000800);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * `owners` or `everyone`: who may change, close and delete a thread; see UpdateThread.
+     * </pre>
+     *
+     * <code>string thread_rights = 13;</code>
+     * @param value The bytes for threadRights to set.
+     * @return This builder for chaining.
+     */
+    public Builder setThreadRightsBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      threadRights_ = value;
+      bitField0_ |= 0x00000800;
+      onChanged();
+      return this;
+    }
+
+    private com.google.protobuf.LazyStringArrayList threadPrefixes_ =
+        com.google.protobuf.LazyStringArrayList.emptyList();
+    private void ensureThreadPrefixesIsMutable() {
+      if (!threadPrefixes_.isModifiable()) {
+        threadPrefixes_ = new com.google.protobuf.LazyStringArrayList(threadPrefixes_);
+      }
+      bitField0_ |= 0x00001000;
+    }
+    /**
+     * <pre>
+     * The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads.
+     * </pre>
+     *
+     * <code>repeated string thread_prefixes = 14;</code>
+     * @return A list containing the threadPrefixes.
+     */
+    public com.google.protobuf.ProtocolStringList
+        getThreadPrefixesList() {
+      threadPrefixes_.makeImmutable();
+      return threadPrefixes_;
+    }
+    /**
+     * <pre>
+     * The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads.
+     * </pre>
+     *
+     * <code>repeated string thread_prefixes = 14;</code>
+     * @return The count of threadPrefixes.
+     */
+    public int getThreadPrefixesCount() {
+      return threadPrefixes_.size();
+    }
+    /**
+     * <pre>
+     * The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads.
+     * </pre>
+     *
+     * <code>repeated string thread_prefixes = 14;</code>
+     * @param index The index of the element to return.
+     * @return The threadPrefixes at the given index.
+     */
+    public java.lang.String getThreadPrefixes(int index) {
+      return threadPrefixes_.get(index);
+    }
+    /**
+     * <pre>
+     * The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads.
+     * </pre>
+     *
+     * <code>repeated string thread_prefixes = 14;</code>
+     * @param index The index of the value to return.
+     * @return The bytes of the threadPrefixes at the given index.
+     */
+    public com.google.protobuf.ByteString
+        getThreadPrefixesBytes(int index) {
+      return threadPrefixes_.getByteString(index);
+    }
+    /**
+     * <pre>
+     * The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads.
+     * </pre>
+     *
+     * <code>repeated string thread_prefixes = 14;</code>
+     * @param index The index to set the value at.
+     * @param value The threadPrefixes to set.
+     * @return This builder for chaining.
+     */
+    public Builder setThreadPrefixes(
+        int index, java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      ensureThreadPrefixesIsMutable();
+      threadPrefixes_.set(index, value);
+      bitField0_ |= 0x00001000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads.
+     * </pre>
+     *
+     * <code>repeated string thread_prefixes = 14;</code>
+     * @param value The threadPrefixes to add.
+     * @return This builder for chaining.
+     */
+    public Builder addThreadPrefixes(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      ensureThreadPrefixesIsMutable();
+      threadPrefixes_.add(value);
+      bitField0_ |= 0x00001000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads.
+     * </pre>
+     *
+     * <code>repeated string thread_prefixes = 14;</code>
+     * @param values The threadPrefixes to add.
+     * @return This builder for chaining.
+     */
+    public Builder addAllThreadPrefixes(
+        java.lang.Iterable<java.lang.String> values) {
+      ensureThreadPrefixesIsMutable();
+      com.google.protobuf.AbstractMessageLite.Builder.addAll(
+          values, threadPrefixes_);
+      bitField0_ |= 0x00001000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads.
+     * </pre>
+     *
+     * <code>repeated string thread_prefixes = 14;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearThreadPrefixes() {
+      threadPrefixes_ =
+        com.google.protobuf.LazyStringArrayList.emptyList();
+      bitField0_ = (bitField0_ & ~0x00001000);;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads.
+     * </pre>
+     *
+     * <code>repeated string thread_prefixes = 14;</code>
+     * @param value The bytes of the threadPrefixes to add.
+     * @return This builder for chaining.
+     */
+    public Builder addThreadPrefixesBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      ensureThreadPrefixesIsMutable();
+      threadPrefixes_.add(value);
+      bitField0_ |= 0x00001000;
+      onChanged();
+      return this;
+    }
+
+    private com.google.protobuf.Timestamp tokenExpireTime_;
+    private com.google.protobuf.SingleFieldBuilder<
+        com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> tokenExpireTimeBuilder_;
+    /**
+     * <pre>
+     * When the caller's token expires. Unset = never.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp token_expire_time = 15;</code>
+     * @return Whether the tokenExpireTime field is set.
+     */
+    public boolean hasTokenExpireTime() {
+      return ((bitField0_ & 0x00002000) != 0);
+    }
+    /**
+     * <pre>
+     * When the caller's token expires. Unset = never.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp token_expire_time = 15;</code>
+     * @return The tokenExpireTime.
+     */
+    public com.google.protobuf.Timestamp getTokenExpireTime() {
+      if (tokenExpireTimeBuilder_ == null) {
+        return tokenExpireTime_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : tokenExpireTime_;
+      } else {
+        return tokenExpireTimeBuilder_.getMessage();
+      }
+    }
+    /**
+     * <pre>
+     * When the caller's token expires. Unset = never.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp token_expire_time = 15;</code>
+     */
+    public Builder setTokenExpireTime(com.google.protobuf.Timestamp value) {
+      if (tokenExpireTimeBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        tokenExpireTime_ = value;
+      } else {
+        tokenExpireTimeBuilder_.setMessage(value);
+      }
+      bitField0_ |= 0x00002000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * When the caller's token expires. Unset = never.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp token_expire_time = 15;</code>
+     */
+    public Builder setTokenExpireTime(
+        com.google.protobuf.Timestamp.Builder builderForValue) {
+      if (tokenExpireTimeBuilder_ == null) {
+        tokenExpireTime_ = builderForValue.build();
+      } else {
+        tokenExpireTimeBuilder_.setMessage(builderForValue.build());
+      }
+      bitField0_ |= 0x00002000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * When the caller's token expires. Unset = never.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp token_expire_time = 15;</code>
+     */
+    public Builder mergeTokenExpireTime(com.google.protobuf.Timestamp value) {
+      if (tokenExpireTimeBuilder_ == null) {
+        if (((bitField0_ & 0x00002000) != 0) &&
+          tokenExpireTime_ != null &&
+          tokenExpireTime_ != com.google.protobuf.Timestamp.getDefaultInstance()) {
+          getTokenExpireTimeBuilder().mergeFrom(value);
+        } else {
+          tokenExpireTime_ = value;
+        }
+      } else {
+        tokenExpireTimeBuilder_.mergeFrom(value);
+      }
+      if (tokenExpireTime_ != null) {
+        bitField0_ |= 0x00002000;
+        onChanged();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * When the caller's token expires. Unset = never.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp token_expire_time = 15;</code>
+     */
+    public Builder clearTokenExpireTime() {
+      bitField0_ = (bitField0_ & ~0x00002000);
+      tokenExpireTime_ = null;
+      if (tokenExpireTimeBuilder_ != null) {
+        tokenExpireTimeBuilder_.dispose();
+        tokenExpireTimeBuilder_ = null;
+      }
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * When the caller's token expires. Unset = never.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp token_expire_time = 15;</code>
+     */
+    public com.google.protobuf.Timestamp.Builder getTokenExpireTimeBuilder() {
+      bitField0_ |= 0x00002000;
+      onChanged();
+      return internalGetTokenExpireTimeFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * When the caller's token expires. Unset = never.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp token_expire_time = 15;</code>
+     */
+    public com.google.protobuf.TimestampOrBuilder getTokenExpireTimeOrBuilder() {
+      if (tokenExpireTimeBuilder_ != null) {
+        return tokenExpireTimeBuilder_.getMessageOrBuilder();
+      } else {
+        return tokenExpireTime_ == null ?
+            com.google.protobuf.Timestamp.getDefaultInstance() : tokenExpireTime_;
+      }
+    }
+    /**
+     * <pre>
+     * When the caller's token expires. Unset = never.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp token_expire_time = 15;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilder<
+        com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> 
+        internalGetTokenExpireTimeFieldBuilder() {
+      if (tokenExpireTimeBuilder_ == null) {
+        tokenExpireTimeBuilder_ = new com.google.protobuf.SingleFieldBuilder<
+            com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder>(
+                getTokenExpireTime(),
+                getParentForChildren(),
+                isClean());
+        tokenExpireTime_ = null;
+      }
+      return tokenExpireTimeBuilder_;
     }
 
     // @@protoc_insertion_point(builder_scope:threadbus.v1.GetServerInfoResponse)

@@ -290,4 +290,92 @@ public interface GetServerInfoResponseOrBuilder extends
    * <code>.google.protobuf.Timestamp server_time = 12;</code>
    */
   com.google.protobuf.TimestampOrBuilder getServerTimeOrBuilder();
+
+  /**
+   * <pre>
+   * `owners` or `everyone`: who may change, close and delete a thread; see UpdateThread.
+   * </pre>
+   *
+   * <code>string thread_rights = 13;</code>
+   * @return The threadRights.
+   */
+  java.lang.String getThreadRights();
+  /**
+   * <pre>
+   * `owners` or `everyone`: who may change, close and delete a thread; see UpdateThread.
+   * </pre>
+   *
+   * <code>string thread_rights = 13;</code>
+   * @return The bytes for threadRights.
+   */
+  com.google.protobuf.ByteString
+      getThreadRightsBytes();
+
+  /**
+   * <pre>
+   * The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads.
+   * </pre>
+   *
+   * <code>repeated string thread_prefixes = 14;</code>
+   * @return A list containing the threadPrefixes.
+   */
+  java.util.List<java.lang.String>
+      getThreadPrefixesList();
+  /**
+   * <pre>
+   * The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads.
+   * </pre>
+   *
+   * <code>repeated string thread_prefixes = 14;</code>
+   * @return The count of threadPrefixes.
+   */
+  int getThreadPrefixesCount();
+  /**
+   * <pre>
+   * The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads.
+   * </pre>
+   *
+   * <code>repeated string thread_prefixes = 14;</code>
+   * @param index The index of the element to return.
+   * @return The threadPrefixes at the given index.
+   */
+  java.lang.String getThreadPrefixes(int index);
+  /**
+   * <pre>
+   * The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads.
+   * </pre>
+   *
+   * <code>repeated string thread_prefixes = 14;</code>
+   * @param index The index of the value to return.
+   * @return The bytes of the threadPrefixes at the given index.
+   */
+  com.google.protobuf.ByteString
+      getThreadPrefixesBytes(int index);
+
+  /**
+   * <pre>
+   * When the caller's token expires. Unset = never.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp token_expire_time = 15;</code>
+   * @return Whether the tokenExpireTime field is set.
+   */
+  boolean hasTokenExpireTime();
+  /**
+   * <pre>
+   * When the caller's token expires. Unset = never.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp token_expire_time = 15;</code>
+   * @return The tokenExpireTime.
+   */
+  com.google.protobuf.Timestamp getTokenExpireTime();
+  /**
+   * <pre>
+   * When the caller's token expires. Unset = never.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp token_expire_time = 15;</code>
+   */
+  com.google.protobuf.TimestampOrBuilder getTokenExpireTimeOrBuilder();
 }

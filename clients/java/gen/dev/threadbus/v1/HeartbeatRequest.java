@@ -132,7 +132,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+   * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
    * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *
@@ -145,7 +146,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+   * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
    * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *
@@ -159,7 +161,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+   * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
    * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *
@@ -172,7 +175,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+   * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
    * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *
@@ -185,7 +189,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+   * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
    * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *
@@ -862,7 +867,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+     * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
      * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
@@ -878,7 +884,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+     * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
      * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
@@ -894,7 +901,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+     * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
      * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
@@ -910,7 +918,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+     * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
      * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
@@ -933,7 +942,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+     * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
      * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
@@ -953,7 +963,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+     * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
      * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
@@ -975,7 +986,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+     * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
      * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
@@ -998,7 +1010,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+     * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
      * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
@@ -1018,7 +1031,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+     * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
      * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
@@ -1038,7 +1052,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+     * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
      * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
@@ -1059,7 +1074,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+     * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
      * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
@@ -1078,7 +1094,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+     * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
      * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
@@ -1097,7 +1114,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+     * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
      * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
@@ -1110,7 +1128,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+     * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
      * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
@@ -1126,7 +1145,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+     * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
      * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
@@ -1143,7 +1163,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+     * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
      * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
@@ -1156,7 +1177,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+     * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
      * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *
@@ -1170,7 +1192,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-     * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+     * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+     * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
      * thread, if the epochs differ, or if the cursor is past the head.
      * </pre>
      *

@@ -54,7 +54,8 @@ public interface HeartbeatRequestOrBuilder extends
   /**
    * <pre>
    * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+   * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
    * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *
@@ -65,7 +66,8 @@ public interface HeartbeatRequestOrBuilder extends
   /**
    * <pre>
    * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+   * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
    * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *
@@ -75,7 +77,8 @@ public interface HeartbeatRequestOrBuilder extends
   /**
    * <pre>
    * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+   * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
    * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *
@@ -85,7 +88,8 @@ public interface HeartbeatRequestOrBuilder extends
   /**
    * <pre>
    * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+   * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
    * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *
@@ -96,7 +100,8 @@ public interface HeartbeatRequestOrBuilder extends
   /**
    * <pre>
    * What the caller has read, in at most 1,000 threads, each once. Raises read_seq, never lowers
-   * it. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
+   * it. A cursor with a hidden_seq raises read_seq only to before that, and passed_over to
+   * after_seq: send back the cursors of a wait's frames as they are. A cursor is ignored if its thread does not exist, if the caller is not a participant of the
    * thread, if the epochs differ, or if the cursor is past the head.
    * </pre>
    *

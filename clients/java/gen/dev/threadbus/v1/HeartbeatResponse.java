@@ -175,9 +175,9 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.ThreadUnread> unread_;
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, most
-   * recently active first. At most 100. An entry that the caller appended after reading everything
-   * before it counts as read.
+   * Threads in which the caller participates and that have an entry after its read_seq that wakes
+   * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+   * after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -188,9 +188,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, most
-   * recently active first. At most 100. An entry that the caller appended after reading everything
-   * before it counts as read.
+   * Threads in which the caller participates and that have an entry after its read_seq that wakes
+   * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+   * after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -202,9 +202,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, most
-   * recently active first. At most 100. An entry that the caller appended after reading everything
-   * before it counts as read.
+   * Threads in which the caller participates and that have an entry after its read_seq that wakes
+   * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+   * after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -215,9 +215,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, most
-   * recently active first. At most 100. An entry that the caller appended after reading everything
-   * before it counts as read.
+   * Threads in which the caller participates and that have an entry after its read_seq that wakes
+   * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+   * after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -228,9 +228,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, most
-   * recently active first. At most 100. An entry that the caller appended after reading everything
-   * before it counts as read.
+   * Threads in which the caller participates and that have an entry after its read_seq that wakes
+   * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+   * after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1213,9 +1213,9 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, most
-     * recently active first. At most 100. An entry that the caller appended after reading everything
-     * before it counts as read.
+     * Threads in which the caller participates and that have an entry after its read_seq that wakes
+     * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+     * after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1229,9 +1229,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, most
-     * recently active first. At most 100. An entry that the caller appended after reading everything
-     * before it counts as read.
+     * Threads in which the caller participates and that have an entry after its read_seq that wakes
+     * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+     * after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1245,9 +1245,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, most
-     * recently active first. At most 100. An entry that the caller appended after reading everything
-     * before it counts as read.
+     * Threads in which the caller participates and that have an entry after its read_seq that wakes
+     * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+     * after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1261,9 +1261,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, most
-     * recently active first. At most 100. An entry that the caller appended after reading everything
-     * before it counts as read.
+     * Threads in which the caller participates and that have an entry after its read_seq that wakes
+     * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+     * after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1284,9 +1284,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, most
-     * recently active first. At most 100. An entry that the caller appended after reading everything
-     * before it counts as read.
+     * Threads in which the caller participates and that have an entry after its read_seq that wakes
+     * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+     * after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1304,9 +1304,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, most
-     * recently active first. At most 100. An entry that the caller appended after reading everything
-     * before it counts as read.
+     * Threads in which the caller participates and that have an entry after its read_seq that wakes
+     * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+     * after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1326,9 +1326,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, most
-     * recently active first. At most 100. An entry that the caller appended after reading everything
-     * before it counts as read.
+     * Threads in which the caller participates and that have an entry after its read_seq that wakes
+     * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+     * after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1349,9 +1349,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, most
-     * recently active first. At most 100. An entry that the caller appended after reading everything
-     * before it counts as read.
+     * Threads in which the caller participates and that have an entry after its read_seq that wakes
+     * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+     * after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1369,9 +1369,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, most
-     * recently active first. At most 100. An entry that the caller appended after reading everything
-     * before it counts as read.
+     * Threads in which the caller participates and that have an entry after its read_seq that wakes
+     * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+     * after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1389,9 +1389,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, most
-     * recently active first. At most 100. An entry that the caller appended after reading everything
-     * before it counts as read.
+     * Threads in which the caller participates and that have an entry after its read_seq that wakes
+     * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+     * after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1410,9 +1410,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, most
-     * recently active first. At most 100. An entry that the caller appended after reading everything
-     * before it counts as read.
+     * Threads in which the caller participates and that have an entry after its read_seq that wakes
+     * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+     * after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1429,9 +1429,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, most
-     * recently active first. At most 100. An entry that the caller appended after reading everything
-     * before it counts as read.
+     * Threads in which the caller participates and that have an entry after its read_seq that wakes
+     * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+     * after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1448,9 +1448,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, most
-     * recently active first. At most 100. An entry that the caller appended after reading everything
-     * before it counts as read.
+     * Threads in which the caller participates and that have an entry after its read_seq that wakes
+     * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+     * after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1461,9 +1461,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, most
-     * recently active first. At most 100. An entry that the caller appended after reading everything
-     * before it counts as read.
+     * Threads in which the caller participates and that have an entry after its read_seq that wakes
+     * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+     * after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1477,9 +1477,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, most
-     * recently active first. At most 100. An entry that the caller appended after reading everything
-     * before it counts as read.
+     * Threads in which the caller participates and that have an entry after its read_seq that wakes
+     * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+     * after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1494,9 +1494,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, most
-     * recently active first. At most 100. An entry that the caller appended after reading everything
-     * before it counts as read.
+     * Threads in which the caller participates and that have an entry after its read_seq that wakes
+     * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+     * after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1507,9 +1507,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, most
-     * recently active first. At most 100. An entry that the caller appended after reading everything
-     * before it counts as read.
+     * Threads in which the caller participates and that have an entry after its read_seq that wakes
+     * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+     * after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1521,9 +1521,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in which the caller participates and whose head_seq is above its read_seq, most
-     * recently active first. At most 100. An entry that the caller appended after reading everything
-     * before it counts as read.
+     * Threads in which the caller participates and that have an entry after its read_seq that wakes
+     * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+     * after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>

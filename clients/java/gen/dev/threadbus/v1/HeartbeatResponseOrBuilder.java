@@ -99,9 +99,9 @@ public interface HeartbeatResponseOrBuilder extends
 
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, most
-   * recently active first. At most 100. An entry that the caller appended after reading everything
-   * before it counts as read.
+   * Threads in which the caller participates and that have an entry after its read_seq that wakes
+   * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+   * after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -110,9 +110,9 @@ public interface HeartbeatResponseOrBuilder extends
       getUnreadList();
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, most
-   * recently active first. At most 100. An entry that the caller appended after reading everything
-   * before it counts as read.
+   * Threads in which the caller participates and that have an entry after its read_seq that wakes
+   * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+   * after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -120,9 +120,9 @@ public interface HeartbeatResponseOrBuilder extends
   dev.threadbus.v1.ThreadUnread getUnread(int index);
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, most
-   * recently active first. At most 100. An entry that the caller appended after reading everything
-   * before it counts as read.
+   * Threads in which the caller participates and that have an entry after its read_seq that wakes
+   * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+   * after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -130,9 +130,9 @@ public interface HeartbeatResponseOrBuilder extends
   int getUnreadCount();
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, most
-   * recently active first. At most 100. An entry that the caller appended after reading everything
-   * before it counts as read.
+   * Threads in which the caller participates and that have an entry after its read_seq that wakes
+   * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+   * after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -141,9 +141,9 @@ public interface HeartbeatResponseOrBuilder extends
       getUnreadOrBuilderList();
   /**
    * <pre>
-   * Threads in which the caller participates and whose head_seq is above its read_seq, most
-   * recently active first. At most 100. An entry that the caller appended after reading everything
-   * before it counts as read.
+   * Threads in which the caller participates and that have an entry after its read_seq that wakes
+   * it (Message.wakes), most recently active first. At most 100. An entry that the caller appended
+   * after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>

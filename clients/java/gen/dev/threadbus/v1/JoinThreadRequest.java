@@ -179,9 +179,9 @@ private static final long serialVersionUID = 0L;
   private int start_ = 0;
   /**
    * <pre>
-   * Where a new participant starts, or an anonymous caller. An existing participant (which has
-   * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
-   * still be 0.
+   * Where a new participant starts, or an anonymous caller. A participant that has joined, posted
+   * or reported anything as read continues from its read_seq, which may still be 0. One that has
+   * only been mentioned or handed off to is new.
    * </pre>
    *
    * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -192,9 +192,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where a new participant starts, or an anonymous caller. An existing participant (which has
-   * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
-   * still be 0.
+   * Where a new participant starts, or an anonymous caller. A participant that has joined, posted
+   * or reported anything as read continues from its read_seq, which may still be 0. One that has
+   * only been mentioned or handed off to is new.
    * </pre>
    *
    * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -874,9 +874,9 @@ private static final long serialVersionUID = 0L;
     private int start_ = 0;
     /**
      * <pre>
-     * Where a new participant starts, or an anonymous caller. An existing participant (which has
-     * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
-     * still be 0.
+     * Where a new participant starts, or an anonymous caller. A participant that has joined, posted
+     * or reported anything as read continues from its read_seq, which may still be 0. One that has
+     * only been mentioned or handed off to is new.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -887,9 +887,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where a new participant starts, or an anonymous caller. An existing participant (which has
-     * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
-     * still be 0.
+     * Where a new participant starts, or an anonymous caller. A participant that has joined, posted
+     * or reported anything as read continues from its read_seq, which may still be 0. One that has
+     * only been mentioned or handed off to is new.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -904,9 +904,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where a new participant starts, or an anonymous caller. An existing participant (which has
-     * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
-     * still be 0.
+     * Where a new participant starts, or an anonymous caller. A participant that has joined, posted
+     * or reported anything as read continues from its read_seq, which may still be 0. One that has
+     * only been mentioned or handed off to is new.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -919,9 +919,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where a new participant starts, or an anonymous caller. An existing participant (which has
-     * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
-     * still be 0.
+     * Where a new participant starts, or an anonymous caller. A participant that has joined, posted
+     * or reported anything as read continues from its read_seq, which may still be 0. One that has
+     * only been mentioned or handed off to is new.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -937,9 +937,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where a new participant starts, or an anonymous caller. An existing participant (which has
-     * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
-     * still be 0.
+     * Where a new participant starts, or an anonymous caller. A participant that has joined, posted
+     * or reported anything as read continues from its read_seq, which may still be 0. One that has
+     * only been mentioned or handed off to is new.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>

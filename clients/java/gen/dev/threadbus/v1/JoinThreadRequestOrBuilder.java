@@ -73,9 +73,9 @@ public interface JoinThreadRequestOrBuilder extends
 
   /**
    * <pre>
-   * Where a new participant starts, or an anonymous caller. An existing participant (which has
-   * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
-   * still be 0.
+   * Where a new participant starts, or an anonymous caller. A participant that has joined, posted
+   * or reported anything as read continues from its read_seq, which may still be 0. One that has
+   * only been mentioned or handed off to is new.
    * </pre>
    *
    * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -84,9 +84,9 @@ public interface JoinThreadRequestOrBuilder extends
   int getStartValue();
   /**
    * <pre>
-   * Where a new participant starts, or an anonymous caller. An existing participant (which has
-   * joined, posted, or been mentioned or handed off to) continues from its read_seq, which may
-   * still be 0.
+   * Where a new participant starts, or an anonymous caller. A participant that has joined, posted
+   * or reported anything as read continues from its read_seq, which may still be 0. One that has
+   * only been mentioned or handed off to is new.
    * </pre>
    *
    * <code>.threadbus.v1.JoinStart start = 5;</code>

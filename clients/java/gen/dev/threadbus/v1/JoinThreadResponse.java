@@ -109,7 +109,7 @@ private static final long serialVersionUID = 0L;
   private dev.threadbus.v1.Cursor cursor_;
   /**
    * <pre>
-   * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+   * Wait from here: the caller's read_seq if it had started to read before, or else as `start`
    * specifies.
    * </pre>
    *
@@ -122,7 +122,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+   * Wait from here: the caller's read_seq if it had started to read before, or else as `start`
    * specifies.
    * </pre>
    *
@@ -135,7 +135,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+   * Wait from here: the caller's read_seq if it had started to read before, or else as `start`
    * specifies.
    * </pre>
    *
@@ -1098,7 +1098,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.Cursor, dev.threadbus.v1.Cursor.Builder, dev.threadbus.v1.CursorOrBuilder> cursorBuilder_;
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+     * Wait from here: the caller's read_seq if it had started to read before, or else as `start`
      * specifies.
      * </pre>
      *
@@ -1110,7 +1110,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+     * Wait from here: the caller's read_seq if it had started to read before, or else as `start`
      * specifies.
      * </pre>
      *
@@ -1126,7 +1126,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+     * Wait from here: the caller's read_seq if it had started to read before, or else as `start`
      * specifies.
      * </pre>
      *
@@ -1147,7 +1147,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+     * Wait from here: the caller's read_seq if it had started to read before, or else as `start`
      * specifies.
      * </pre>
      *
@@ -1166,7 +1166,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+     * Wait from here: the caller's read_seq if it had started to read before, or else as `start`
      * specifies.
      * </pre>
      *
@@ -1192,7 +1192,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+     * Wait from here: the caller's read_seq if it had started to read before, or else as `start`
      * specifies.
      * </pre>
      *
@@ -1210,7 +1210,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+     * Wait from here: the caller's read_seq if it had started to read before, or else as `start`
      * specifies.
      * </pre>
      *
@@ -1223,7 +1223,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+     * Wait from here: the caller's read_seq if it had started to read before, or else as `start`
      * specifies.
      * </pre>
      *
@@ -1239,7 +1239,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+     * Wait from here: the caller's read_seq if it had started to read before, or else as `start`
      * specifies.
      * </pre>
      *

@@ -49,7 +49,7 @@ public interface JoinThreadResponseOrBuilder extends
 
   /**
    * <pre>
-   * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+   * Wait from here: the caller's read_seq if it had started to read before, or else as `start`
    * specifies.
    * </pre>
    *
@@ -59,7 +59,7 @@ public interface JoinThreadResponseOrBuilder extends
   boolean hasCursor();
   /**
    * <pre>
-   * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+   * Wait from here: the caller's read_seq if it had started to read before, or else as `start`
    * specifies.
    * </pre>
    *
@@ -69,7 +69,7 @@ public interface JoinThreadResponseOrBuilder extends
   dev.threadbus.v1.Cursor getCursor();
   /**
    * <pre>
-   * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+   * Wait from here: the caller's read_seq if it had started to read before, or else as `start`
    * specifies.
    * </pre>
    *

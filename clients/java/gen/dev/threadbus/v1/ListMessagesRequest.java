@@ -244,6 +244,55 @@ private static final long serialVersionUID = 0L;
     }
   }
 
+  public static final int OMIT_ATTACHMENT_DATA_FIELD_NUMBER = 8;
+  private boolean omitAttachmentData_ = false;
+  /**
+   * <pre>
+   * Return attachments without their bytes: with filename, media_type, size, and url if they have
+   * one.
+   * </pre>
+   *
+   * <code>bool omit_attachment_data = 8;</code>
+   * @return The omitAttachmentData.
+   */
+  @java.lang.Override
+  public boolean getOmitAttachmentData() {
+    return omitAttachmentData_;
+  }
+
+  public static final int MAX_CONTENT_BYTES_FIELD_NUMBER = 9;
+  private long maxContentBytes_ = 0L;
+  /**
+   * <pre>
+   * Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+   * most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+   * tells the whole length. 0 = no limit.
+   * </pre>
+   *
+   * <code>int64 max_content_bytes = 9;</code>
+   * @return The maxContentBytes.
+   */
+  @java.lang.Override
+  public long getMaxContentBytes() {
+    return maxContentBytes_;
+  }
+
+  public static final int MAX_BYTES_FIELD_NUMBER = 10;
+  private long maxBytes_ = 0L;
+  /**
+   * <pre>
+   * End the page before the message that would bring it above this many bytes, serialised as they
+   * are returned. One message is always returned. 0 = no limit.
+   * </pre>
+   *
+   * <code>int64 max_bytes = 10;</code>
+   * @return The maxBytes.
+   */
+  @java.lang.Override
+  public long getMaxBytes() {
+    return maxBytes_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -278,6 +327,15 @@ private static final long serialVersionUID = 0L;
     }
     if (!com.google.protobuf.GeneratedMessage.isStringEmpty(epoch_)) {
       com.google.protobuf.GeneratedMessage.writeString(output, 7, epoch_);
+    }
+    if (omitAttachmentData_ != false) {
+      output.writeBool(8, omitAttachmentData_);
+    }
+    if (maxContentBytes_ != 0L) {
+      output.writeInt64(9, maxContentBytes_);
+    }
+    if (maxBytes_ != 0L) {
+      output.writeInt64(10, maxBytes_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -314,6 +372,18 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessage.isStringEmpty(epoch_)) {
       size += com.google.protobuf.GeneratedMessage.computeStringSize(7, epoch_);
     }
+    if (omitAttachmentData_ != false) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeBoolSize(8, omitAttachmentData_);
+    }
+    if (maxContentBytes_ != 0L) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt64Size(9, maxContentBytes_);
+    }
+    if (maxBytes_ != 0L) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt64Size(10, maxBytes_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -346,6 +416,12 @@ private static final long serialVersionUID = 0L;
         != other.getNewest()) return false;
     if (!getEpoch()
         .equals(other.getEpoch())) return false;
+    if (getOmitAttachmentData()
+        != other.getOmitAttachmentData()) return false;
+    if (getMaxContentBytes()
+        != other.getMaxContentBytes()) return false;
+    if (getMaxBytes()
+        != other.getMaxBytes()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -376,6 +452,15 @@ private static final long serialVersionUID = 0L;
         getNewest());
     hash = (37 * hash) + EPOCH_FIELD_NUMBER;
     hash = (53 * hash) + getEpoch().hashCode();
+    hash = (37 * hash) + OMIT_ATTACHMENT_DATA_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
+        getOmitAttachmentData());
+    hash = (37 * hash) + MAX_CONTENT_BYTES_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getMaxContentBytes());
+    hash = (37 * hash) + MAX_BYTES_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getMaxBytes());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -528,6 +613,9 @@ private static final long serialVersionUID = 0L;
       }
       newest_ = false;
       epoch_ = "";
+      omitAttachmentData_ = false;
+      maxContentBytes_ = 0L;
+      maxBytes_ = 0L;
       return this;
     }
 
@@ -586,6 +674,15 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000040) != 0)) {
         result.epoch_ = epoch_;
       }
+      if (((from_bitField0_ & 0x00000080) != 0)) {
+        result.omitAttachmentData_ = omitAttachmentData_;
+      }
+      if (((from_bitField0_ & 0x00000100) != 0)) {
+        result.maxContentBytes_ = maxContentBytes_;
+      }
+      if (((from_bitField0_ & 0x00000200) != 0)) {
+        result.maxBytes_ = maxBytes_;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -625,6 +722,15 @@ private static final long serialVersionUID = 0L;
         epoch_ = other.epoch_;
         bitField0_ |= 0x00000040;
         onChanged();
+      }
+      if (other.getOmitAttachmentData() != false) {
+        setOmitAttachmentData(other.getOmitAttachmentData());
+      }
+      if (other.getMaxContentBytes() != 0L) {
+        setMaxContentBytes(other.getMaxContentBytes());
+      }
+      if (other.getMaxBytes() != 0L) {
+        setMaxBytes(other.getMaxBytes());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -689,6 +795,21 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000040;
               break;
             } // case 58
+            case 64: {
+              omitAttachmentData_ = input.readBool();
+              bitField0_ |= 0x00000080;
+              break;
+            } // case 64
+            case 72: {
+              maxContentBytes_ = input.readInt64();
+              bitField0_ |= 0x00000100;
+              break;
+            } // case 72
+            case 80: {
+              maxBytes_ = input.readInt64();
+              bitField0_ |= 0x00000200;
+              break;
+            } // case 80
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1225,6 +1346,150 @@ private static final long serialVersionUID = 0L;
       checkByteStringIsUtf8(value);
       epoch_ = value;
       bitField0_ |= 0x00000040;
+      onChanged();
+      return this;
+    }
+
+    private boolean omitAttachmentData_ ;
+    /**
+     * <pre>
+     * Return attachments without their bytes: with filename, media_type, size, and url if they have
+     * one.
+     * </pre>
+     *
+     * <code>bool omit_attachment_data = 8;</code>
+     * @return The omitAttachmentData.
+     */
+    @java.lang.Override
+    public boolean getOmitAttachmentData() {
+      return omitAttachmentData_;
+    }
+    /**
+     * <pre>
+     * Return attachments without their bytes: with filename, media_type, size, and url if they have
+     * one.
+     * </pre>
+     *
+     * <code>bool omit_attachment_data = 8;</code>
+     * @param value The omitAttachmentData to set.
+     * @return This builder for chaining.
+     */
+    public Builder setOmitAttachmentData(boolean value) {
+
+      omitAttachmentData_ = value;
+      bitField0_ |= 0x00000080;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Return attachments without their bytes: with filename, media_type, size, and url if they have
+     * one.
+     * </pre>
+     *
+     * <code>bool omit_attachment_data = 8;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearOmitAttachmentData() {
+      bitField0_ = (bitField0_ & ~0x00000080);
+      omitAttachmentData_ = false;
+      onChanged();
+      return this;
+    }
+
+    private long maxContentBytes_ ;
+    /**
+     * <pre>
+     * Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+     * most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+     * tells the whole length. 0 = no limit.
+     * </pre>
+     *
+     * <code>int64 max_content_bytes = 9;</code>
+     * @return The maxContentBytes.
+     */
+    @java.lang.Override
+    public long getMaxContentBytes() {
+      return maxContentBytes_;
+    }
+    /**
+     * <pre>
+     * Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+     * most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+     * tells the whole length. 0 = no limit.
+     * </pre>
+     *
+     * <code>int64 max_content_bytes = 9;</code>
+     * @param value The maxContentBytes to set.
+     * @return This builder for chaining.
+     */
+    public Builder setMaxContentBytes(long value) {
+
+      maxContentBytes_ = value;
+      bitField0_ |= 0x00000100;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+     * most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+     * tells the whole length. 0 = no limit.
+     * </pre>
+     *
+     * <code>int64 max_content_bytes = 9;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearMaxContentBytes() {
+      bitField0_ = (bitField0_ & ~0x00000100);
+      maxContentBytes_ = 0L;
+      onChanged();
+      return this;
+    }
+
+    private long maxBytes_ ;
+    /**
+     * <pre>
+     * End the page before the message that would bring it above this many bytes, serialised as they
+     * are returned. One message is always returned. 0 = no limit.
+     * </pre>
+     *
+     * <code>int64 max_bytes = 10;</code>
+     * @return The maxBytes.
+     */
+    @java.lang.Override
+    public long getMaxBytes() {
+      return maxBytes_;
+    }
+    /**
+     * <pre>
+     * End the page before the message that would bring it above this many bytes, serialised as they
+     * are returned. One message is always returned. 0 = no limit.
+     * </pre>
+     *
+     * <code>int64 max_bytes = 10;</code>
+     * @param value The maxBytes to set.
+     * @return This builder for chaining.
+     */
+    public Builder setMaxBytes(long value) {
+
+      maxBytes_ = value;
+      bitField0_ |= 0x00000200;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * End the page before the message that would bring it above this many bytes, serialised as they
+     * are returned. One message is always returned. 0 = no limit.
+     * </pre>
+     *
+     * <code>int64 max_bytes = 10;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearMaxBytes() {
+      bitField0_ = (bitField0_ & ~0x00000200);
+      maxBytes_ = 0L;
       onChanged();
       return this;
     }

@@ -118,4 +118,38 @@ public interface ListMessagesRequestOrBuilder extends
    */
   com.google.protobuf.ByteString
       getEpochBytes();
+
+  /**
+   * <pre>
+   * Return attachments without their bytes: with filename, media_type, size, and url if they have
+   * one.
+   * </pre>
+   *
+   * <code>bool omit_attachment_data = 8;</code>
+   * @return The omitAttachmentData.
+   */
+  boolean getOmitAttachmentData();
+
+  /**
+   * <pre>
+   * Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+   * most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+   * tells the whole length. 0 = no limit.
+   * </pre>
+   *
+   * <code>int64 max_content_bytes = 9;</code>
+   * @return The maxContentBytes.
+   */
+  long getMaxContentBytes();
+
+  /**
+   * <pre>
+   * End the page before the message that would bring it above this many bytes, serialised as they
+   * are returned. One message is always returned. 0 = no limit.
+   * </pre>
+   *
+   * <code>int64 max_bytes = 10;</code>
+   * @return The maxBytes.
+   */
+  long getMaxBytes();
 }

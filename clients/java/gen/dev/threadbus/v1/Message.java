@@ -44,6 +44,7 @@ private static final long serialVersionUID = 0L;
     attachments_ = java.util.Collections.emptyList();
     requestId_ = "";
     postedBy_ = "";
+    wakes_ = 0;
   }
 
   public static final com.google.protobuf.Descriptors.Descriptor
@@ -187,7 +188,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
-   * parse it.
+   * parse it. Cut off in a response to a request with max_content_bytes: see content_size.
    * </pre>
    *
    * <code>string content = 4;</code>
@@ -209,7 +210,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
-   * parse it.
+   * parse it. Cut off in a response to a request with max_content_bytes: see content_size.
    * </pre>
    *
    * <code>string content = 4;</code>
@@ -773,6 +774,48 @@ java.lang.String defaultValue) {
     }
   }
 
+  public static final int CONTENT_SIZE_FIELD_NUMBER = 19;
+  private long contentSize_ = 0L;
+  /**
+   * <pre>
+   * Bytes of the whole content in UTF-8. If `content` has fewer, it was cut off: GetMessage returns
+   * the rest. Set in every message that the server returns.
+   * </pre>
+   *
+   * <code>int64 content_size = 19;</code>
+   * @return The contentSize.
+   */
+  @java.lang.Override
+  public long getContentSize() {
+    return contentSize_;
+  }
+
+  public static final int WAKES_FIELD_NUMBER = 20;
+  private int wakes_ = 0;
+  /**
+   * <pre>
+   * Whom it wakes. UNSPECIFIED = ALL: an older server stored it.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Wake wakes = 20;</code>
+   * @return The enum numeric value on the wire for wakes.
+   */
+  @java.lang.Override public int getWakesValue() {
+    return wakes_;
+  }
+  /**
+   * <pre>
+   * Whom it wakes. UNSPECIFIED = ALL: an older server stored it.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Wake wakes = 20;</code>
+   * @return The wakes.
+   */
+  @java.lang.Override public dev.threadbus.v1.Wake getWakes() {
+    dev.threadbus.v1.Wake result = dev.threadbus.v1.Wake.forNumber(wakes_);
+    return result == null ? dev.threadbus.v1.Wake.UNRECOGNIZED : result;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -843,6 +886,12 @@ java.lang.String defaultValue) {
     }
     if (!com.google.protobuf.GeneratedMessage.isStringEmpty(postedBy_)) {
       com.google.protobuf.GeneratedMessage.writeString(output, 18, postedBy_);
+    }
+    if (contentSize_ != 0L) {
+      output.writeInt64(19, contentSize_);
+    }
+    if (wakes_ != dev.threadbus.v1.Wake.WAKE_UNSPECIFIED.getNumber()) {
+      output.writeEnum(20, wakes_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -929,6 +978,14 @@ java.lang.String defaultValue) {
     if (!com.google.protobuf.GeneratedMessage.isStringEmpty(postedBy_)) {
       size += com.google.protobuf.GeneratedMessage.computeStringSize(18, postedBy_);
     }
+    if (contentSize_ != 0L) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt64Size(19, contentSize_);
+    }
+    if (wakes_ != dev.threadbus.v1.Wake.WAKE_UNSPECIFIED.getNumber()) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeEnumSize(20, wakes_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -983,6 +1040,9 @@ java.lang.String defaultValue) {
         != other.getEditSeq()) return false;
     if (!getPostedBy()
         .equals(other.getPostedBy())) return false;
+    if (getContentSize()
+        != other.getContentSize()) return false;
+    if (wakes_ != other.wakes_) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -1045,6 +1105,11 @@ java.lang.String defaultValue) {
         getEditSeq());
     hash = (37 * hash) + POSTED_BY_FIELD_NUMBER;
     hash = (53 * hash) + getPostedBy().hashCode();
+    hash = (37 * hash) + CONTENT_SIZE_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getContentSize());
+    hash = (37 * hash) + WAKES_FIELD_NUMBER;
+    hash = (53 * hash) + wakes_;
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -1238,6 +1303,8 @@ java.lang.String defaultValue) {
       editOf_ = 0L;
       editSeq_ = 0L;
       postedBy_ = "";
+      contentSize_ = 0L;
+      wakes_ = 0;
       return this;
     }
 
@@ -1341,6 +1408,12 @@ java.lang.String defaultValue) {
       }
       if (((from_bitField0_ & 0x00020000) != 0)) {
         result.postedBy_ = postedBy_;
+      }
+      if (((from_bitField0_ & 0x00040000) != 0)) {
+        result.contentSize_ = contentSize_;
+      }
+      if (((from_bitField0_ & 0x00080000) != 0)) {
+        result.wakes_ = wakes_;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -1452,6 +1525,12 @@ java.lang.String defaultValue) {
         postedBy_ = other.postedBy_;
         bitField0_ |= 0x00020000;
         onChanged();
+      }
+      if (other.getContentSize() != 0L) {
+        setContentSize(other.getContentSize());
+      }
+      if (other.wakes_ != 0) {
+        setWakesValue(other.getWakesValue());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -1584,6 +1663,16 @@ java.lang.String defaultValue) {
               bitField0_ |= 0x00020000;
               break;
             } // case 146
+            case 152: {
+              contentSize_ = input.readInt64();
+              bitField0_ |= 0x00040000;
+              break;
+            } // case 152
+            case 160: {
+              wakes_ = input.readEnum();
+              bitField0_ |= 0x00080000;
+              break;
+            } // case 160
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1833,7 +1922,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
-     * parse it.
+     * parse it. Cut off in a response to a request with max_content_bytes: see content_size.
      * </pre>
      *
      * <code>string content = 4;</code>
@@ -1854,7 +1943,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
-     * parse it.
+     * parse it. Cut off in a response to a request with max_content_bytes: see content_size.
      * </pre>
      *
      * <code>string content = 4;</code>
@@ -1876,7 +1965,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
-     * parse it.
+     * parse it. Cut off in a response to a request with max_content_bytes: see content_size.
      * </pre>
      *
      * <code>string content = 4;</code>
@@ -1894,7 +1983,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
-     * parse it.
+     * parse it. Cut off in a response to a request with max_content_bytes: see content_size.
      * </pre>
      *
      * <code>string content = 4;</code>
@@ -1909,7 +1998,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
-     * parse it.
+     * parse it. Cut off in a response to a request with max_content_bytes: see content_size.
      * </pre>
      *
      * <code>string content = 4;</code>
@@ -3380,6 +3469,124 @@ java.lang.String defaultValue) {
       checkByteStringIsUtf8(value);
       postedBy_ = value;
       bitField0_ |= 0x00020000;
+      onChanged();
+      return this;
+    }
+
+    private long contentSize_ ;
+    /**
+     * <pre>
+     * Bytes of the whole content in UTF-8. If `content` has fewer, it was cut off: GetMessage returns
+     * the rest. Set in every message that the server returns.
+     * </pre>
+     *
+     * <code>int64 content_size = 19;</code>
+     * @return The contentSize.
+     */
+    @java.lang.Override
+    public long getContentSize() {
+      return contentSize_;
+    }
+    /**
+     * <pre>
+     * Bytes of the whole content in UTF-8. If `content` has fewer, it was cut off: GetMessage returns
+     * the rest. Set in every message that the server returns.
+     * </pre>
+     *
+     * <code>int64 content_size = 19;</code>
+     * @param value The contentSize to set.
+     * @return This builder for chaining.
+     */
+    public Builder setContentSize(long value) {
+
+      contentSize_ = value;
+      bitField0_ |= 0x00040000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Bytes of the whole content in UTF-8. If `content` has fewer, it was cut off: GetMessage returns
+     * the rest. Set in every message that the server returns.
+     * </pre>
+     *
+     * <code>int64 content_size = 19;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearContentSize() {
+      bitField0_ = (bitField0_ & ~0x00040000);
+      contentSize_ = 0L;
+      onChanged();
+      return this;
+    }
+
+    private int wakes_ = 0;
+    /**
+     * <pre>
+     * Whom it wakes. UNSPECIFIED = ALL: an older server stored it.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Wake wakes = 20;</code>
+     * @return The enum numeric value on the wire for wakes.
+     */
+    @java.lang.Override public int getWakesValue() {
+      return wakes_;
+    }
+    /**
+     * <pre>
+     * Whom it wakes. UNSPECIFIED = ALL: an older server stored it.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Wake wakes = 20;</code>
+     * @param value The enum numeric value on the wire for wakes to set.
+     * @return This builder for chaining.
+     */
+    public Builder setWakesValue(int value) {
+      wakes_ = value;
+      bitField0_ |= 0x00080000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Whom it wakes. UNSPECIFIED = ALL: an older server stored it.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Wake wakes = 20;</code>
+     * @return The wakes.
+     */
+    @java.lang.Override
+    public dev.threadbus.v1.Wake getWakes() {
+      dev.threadbus.v1.Wake result = dev.threadbus.v1.Wake.forNumber(wakes_);
+      return result == null ? dev.threadbus.v1.Wake.UNRECOGNIZED : result;
+    }
+    /**
+     * <pre>
+     * Whom it wakes. UNSPECIFIED = ALL: an older server stored it.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Wake wakes = 20;</code>
+     * @param value The wakes to set.
+     * @return This builder for chaining.
+     */
+    public Builder setWakes(dev.threadbus.v1.Wake value) {
+      if (value == null) { throw new NullPointerException(); }
+      bitField0_ |= 0x00080000;
+      wakes_ = value.getNumber();
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Whom it wakes. UNSPECIFIED = ALL: an older server stored it.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Wake wakes = 20;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearWakes() {
+      bitField0_ = (bitField0_ & ~0x00080000);
+      wakes_ = 0;
       onChanged();
       return this;
     }

@@ -7,8 +7,8 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Selects messages. All fields that are set must match. Messages that are filtered out also move
- * the cursor.
+ * Selects messages. All fields that are set must match. An edit is selected, too, if the message
+ * that it edits matches all but `kinds`. Messages that are filtered out also move the cursor.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.MessageFilter}
@@ -470,8 +470,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Selects messages. All fields that are set must match. Messages that are filtered out also move
-   * the cursor.
+   * Selects messages. All fields that are set must match. An edit is selected, too, if the message
+   * that it edits matches all but `kinds`. Messages that are filtered out also move the cursor.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.MessageFilter}

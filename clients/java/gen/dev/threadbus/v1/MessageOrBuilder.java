@@ -63,7 +63,7 @@ public interface MessageOrBuilder extends
   /**
    * <pre>
    * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
-   * parse it.
+   * parse it. Cut off in a response to a request with max_content_bytes: see content_size.
    * </pre>
    *
    * <code>string content = 4;</code>
@@ -73,7 +73,7 @@ public interface MessageOrBuilder extends
   /**
    * <pre>
    * The text, UTF-8, at most 1 MiB by default (ServerLimits.max_content_bytes). The server does not
-   * parse it.
+   * parse it. Cut off in a response to a request with max_content_bytes: see content_size.
    * </pre>
    *
    * <code>string content = 4;</code>
@@ -419,4 +419,34 @@ java.lang.String defaultValue);
    */
   com.google.protobuf.ByteString
       getPostedByBytes();
+
+  /**
+   * <pre>
+   * Bytes of the whole content in UTF-8. If `content` has fewer, it was cut off: GetMessage returns
+   * the rest. Set in every message that the server returns.
+   * </pre>
+   *
+   * <code>int64 content_size = 19;</code>
+   * @return The contentSize.
+   */
+  long getContentSize();
+
+  /**
+   * <pre>
+   * Whom it wakes. UNSPECIFIED = ALL: an older server stored it.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Wake wakes = 20;</code>
+   * @return The enum numeric value on the wire for wakes.
+   */
+  int getWakesValue();
+  /**
+   * <pre>
+   * Whom it wakes. UNSPECIFIED = ALL: an older server stored it.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Wake wakes = 20;</code>
+   * @return The wakes.
+   */
+  dev.threadbus.v1.Wake getWakes();
 }

@@ -62,7 +62,7 @@ public final class MessageProto {
     java.lang.String[] descriptorData = {
       "\n\032threadbus/v1/message.proto\022\014threadbus." +
       "v1\032\037google/protobuf/timestamp.proto\032\030thr" +
-      "eadbus/v1/agent.proto\"\270\004\n\007Message\022\016\n\006thr" +
+      "eadbus/v1/agent.proto\"\361\004\n\007Message\022\016\n\006thr" +
       "ead\030\001 \001(\t\022\013\n\003seq\030\002 \001(\003\022\016\n\006sender\030\003 \001(\t\022\017" +
       "\n\007content\030\004 \001(\t\022/\n\013create_time\030\005 \001(\0132\032.g" +
       "oogle.protobuf.Timestamp\022,\n\013sender_kind\030" +
@@ -75,25 +75,30 @@ public final class MessageProto {
       "\0132\030.threadbus.v1.Attachment\022\022\n\nrequest_i" +
       "d\030\016 \001(\t\022\031\n\014based_on_seq\030\017 \001(\003H\000\210\001\001\022\017\n\007ed" +
       "it_of\030\020 \001(\003\022\020\n\010edit_seq\030\021 \001(\003\022\021\n\tposted_" +
-      "by\030\022 \001(\t\032-\n\013LabelsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005" +
-      "value\030\002 \001(\t:\0028\001B\017\n\r_based_on_seq\"[\n\nAtta" +
-      "chment\022\020\n\010filename\030\001 \001(\t\022\022\n\nmedia_type\030\002" +
-      " \001(\t\022\r\n\003raw\030\003 \001(\014H\000\022\r\n\003url\030\004 \001(\tH\000B\t\n\007co" +
-      "ntent\":\n\006Cursor\022\016\n\006thread\030\001 \001(\t\022\021\n\tafter" +
-      "_seq\030\002 \001(\003\022\r\n\005epoch\030\003 \001(\t\"\246\001\n\rMessageFil" +
-      "ter\022\017\n\007senders\030\001 \003(\t\022\027\n\017addressed_to_me\030" +
-      "\002 \001(\010\022\023\n\013exclude_own\030\003 \001(\010\022,\n\014min_priori" +
-      "ty\030\004 \001(\0162\026.threadbus.v1.Priority\022(\n\005kind" +
-      "s\030\005 \003(\0162\031.threadbus.v1.MessageKind*r\n\013Me" +
-      "ssageKind\022\034\n\030MESSAGE_KIND_UNSPECIFIED\020\000\022" +
-      "\025\n\021MESSAGE_KIND_CHAT\020\001\022\025\n\021MESSAGE_KIND_E" +
-      "DIT\020\002\022\027\n\023MESSAGE_KIND_THREAD\020\003*s\n\010Priori" +
-      "ty\022\030\n\024PRIORITY_UNSPECIFIED\020\000\022\020\n\014PRIORITY" +
-      "_LOW\020\001\022\023\n\017PRIORITY_NORMAL\020\002\022\021\n\rPRIORITY_" +
-      "HIGH\020\003\022\023\n\017PRIORITY_URGENT\020\004B`\n\020dev.threa" +
-      "dbus.v1B\014MessageProtoP\001Z-threadbus.dev/g" +
-      "en/go/threadbus/v1;threadbusv1\252\002\014ThreadB" +
-      "us.V1b\006proto3"
+      "by\030\022 \001(\t\022\024\n\014content_size\030\023 \001(\003\022!\n\005wakes\030" +
+      "\024 \001(\0162\022.threadbus.v1.Wake\032-\n\013LabelsEntry" +
+      "\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001B\017\n\r_bas" +
+      "ed_on_seq\"i\n\nAttachment\022\020\n\010filename\030\001 \001(" +
+      "\t\022\022\n\nmedia_type\030\002 \001(\t\022\r\n\003raw\030\003 \001(\014H\000\022\r\n\003" +
+      "url\030\004 \001(\tH\000\022\014\n\004size\030\005 \001(\003B\t\n\007content\"N\n\006" +
+      "Cursor\022\016\n\006thread\030\001 \001(\t\022\021\n\tafter_seq\030\002 \001(" +
+      "\003\022\r\n\005epoch\030\003 \001(\t\022\022\n\nhidden_seq\030\004 \001(\003\"\246\001\n" +
+      "\rMessageFilter\022\017\n\007senders\030\001 \003(\t\022\027\n\017addre" +
+      "ssed_to_me\030\002 \001(\010\022\023\n\013exclude_own\030\003 \001(\010\022,\n" +
+      "\014min_priority\030\004 \001(\0162\026.threadbus.v1.Prior" +
+      "ity\022(\n\005kinds\030\005 \003(\0162\031.threadbus.v1.Messag" +
+      "eKind*r\n\013MessageKind\022\034\n\030MESSAGE_KIND_UNS" +
+      "PECIFIED\020\000\022\025\n\021MESSAGE_KIND_CHAT\020\001\022\025\n\021MES" +
+      "SAGE_KIND_EDIT\020\002\022\027\n\023MESSAGE_KIND_THREAD\020" +
+      "\003*s\n\010Priority\022\030\n\024PRIORITY_UNSPECIFIED\020\000\022" +
+      "\020\n\014PRIORITY_LOW\020\001\022\023\n\017PRIORITY_NORMAL\020\002\022\021" +
+      "\n\rPRIORITY_HIGH\020\003\022\023\n\017PRIORITY_URGENT\020\004*`" +
+      "\n\004Wake\022\024\n\020WAKE_UNSPECIFIED\020\000\022\014\n\010WAKE_ALL" +
+      "\020\001\022\022\n\016WAKE_ADDRESSED\020\002\022\017\n\013WAKE_PEOPLE\020\003\022" +
+      "\017\n\013WAKE_NOBODY\020\004B`\n\020dev.threadbus.v1B\014Me" +
+      "ssageProtoP\001Z-threadbus.dev/gen/go/threa" +
+      "dbus/v1;threadbusv1\252\002\014ThreadBus.V1b\006prot" +
+      "o3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -106,7 +111,7 @@ public final class MessageProto {
     internal_static_threadbus_v1_Message_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_Message_descriptor,
-        new java.lang.String[] { "Thread", "Seq", "Sender", "Content", "CreateTime", "SenderKind", "Kind", "ReplyTo", "Mentions", "HandoffTo", "Priority", "Labels", "Attachments", "RequestId", "BasedOnSeq", "EditOf", "EditSeq", "PostedBy", });
+        new java.lang.String[] { "Thread", "Seq", "Sender", "Content", "CreateTime", "SenderKind", "Kind", "ReplyTo", "Mentions", "HandoffTo", "Priority", "Labels", "Attachments", "RequestId", "BasedOnSeq", "EditOf", "EditSeq", "PostedBy", "ContentSize", "Wakes", });
     internal_static_threadbus_v1_Message_LabelsEntry_descriptor =
       internal_static_threadbus_v1_Message_descriptor.getNestedTypes().get(0);
     internal_static_threadbus_v1_Message_LabelsEntry_fieldAccessorTable = new
@@ -118,13 +123,13 @@ public final class MessageProto {
     internal_static_threadbus_v1_Attachment_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_Attachment_descriptor,
-        new java.lang.String[] { "Filename", "MediaType", "Raw", "Url", "Content", });
+        new java.lang.String[] { "Filename", "MediaType", "Raw", "Url", "Size", "Content", });
     internal_static_threadbus_v1_Cursor_descriptor =
       getDescriptor().getMessageTypes().get(2);
     internal_static_threadbus_v1_Cursor_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_Cursor_descriptor,
-        new java.lang.String[] { "Thread", "AfterSeq", "Epoch", });
+        new java.lang.String[] { "Thread", "AfterSeq", "Epoch", "HiddenSeq", });
     internal_static_threadbus_v1_MessageFilter_descriptor =
       getDescriptor().getMessageTypes().get(3);
     internal_static_threadbus_v1_MessageFilter_fieldAccessorTable = new

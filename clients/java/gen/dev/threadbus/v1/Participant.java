@@ -188,8 +188,8 @@ private static final long serialVersionUID = 0L;
    * <pre>
    * Highest seq of this thread that the agent reported as read (HeartbeatRequest.read_cursors,
    * PostMessageRequest.based_on_seq), or its starting position when it joined. If the next entry is
-   * the agent's own, it counts as read, too. Never above head_seq; within an epoch, decreases only
-   * if the agent leaves the thread.
+   * the agent's own, it counts as read, too. Never covers what a filter hid. Never above head_seq;
+   * within an epoch, decreases only if the agent leaves the thread.
    * </pre>
    *
    * <code>int64 read_seq = 6;</code>
@@ -258,6 +258,24 @@ private static final long serialVersionUID = 0L;
     return waitCount_;
   }
 
+  public static final int PASSED_OVER_FIELD_NUMBER = 9;
+  private long passedOver_ = 0L;
+  /**
+   * <pre>
+   * Highest seq up to which the agent has read this thread through a filter, which hid some entries
+   * above read_seq: it reported a cursor with a hidden_seq as read. A wait with a filter continues
+   * from here if it is above read_seq; one without continues from read_seq. 0 = it has read none so.
+   * Never above head_seq; within an epoch, decreases only if the agent leaves the thread.
+   * </pre>
+   *
+   * <code>int64 passed_over = 9;</code>
+   * @return The passedOver.
+   */
+  @java.lang.Override
+  public long getPassedOver() {
+    return passedOver_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -295,6 +313,9 @@ private static final long serialVersionUID = 0L;
     }
     if (waitCount_ != 0) {
       output.writeInt32(8, waitCount_);
+    }
+    if (passedOver_ != 0L) {
+      output.writeInt64(9, passedOver_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -336,6 +357,10 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeInt32Size(8, waitCount_);
     }
+    if (passedOver_ != 0L) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt64Size(9, passedOver_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -368,6 +393,8 @@ private static final long serialVersionUID = 0L;
     }
     if (getWaitCount()
         != other.getWaitCount()) return false;
+    if (getPassedOver()
+        != other.getPassedOver()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -400,6 +427,9 @@ private static final long serialVersionUID = 0L;
     }
     hash = (37 * hash) + WAIT_COUNT_FIELD_NUMBER;
     hash = (53 * hash) + getWaitCount();
+    hash = (37 * hash) + PASSED_OVER_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getPassedOver());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -553,6 +583,7 @@ private static final long serialVersionUID = 0L;
         joinTimeBuilder_ = null;
       }
       waitCount_ = 0;
+      passedOver_ = 0L;
       return this;
     }
 
@@ -614,6 +645,9 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000080) != 0)) {
         result.waitCount_ = waitCount_;
       }
+      if (((from_bitField0_ & 0x00000100) != 0)) {
+        result.passedOver_ = passedOver_;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -654,6 +688,9 @@ private static final long serialVersionUID = 0L;
       }
       if (other.getWaitCount() != 0) {
         setWaitCount(other.getWaitCount());
+      }
+      if (other.getPassedOver() != 0L) {
+        setPassedOver(other.getPassedOver());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -723,6 +760,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000080;
               break;
             } // case 64
+            case 72: {
+              passedOver_ = input.readInt64();
+              bitField0_ |= 0x00000100;
+              break;
+            } // case 72
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1073,8 +1115,8 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * Highest seq of this thread that the agent reported as read (HeartbeatRequest.read_cursors,
      * PostMessageRequest.based_on_seq), or its starting position when it joined. If the next entry is
-     * the agent's own, it counts as read, too. Never above head_seq; within an epoch, decreases only
-     * if the agent leaves the thread.
+     * the agent's own, it counts as read, too. Never covers what a filter hid. Never above head_seq;
+     * within an epoch, decreases only if the agent leaves the thread.
      * </pre>
      *
      * <code>int64 read_seq = 6;</code>
@@ -1088,8 +1130,8 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * Highest seq of this thread that the agent reported as read (HeartbeatRequest.read_cursors,
      * PostMessageRequest.based_on_seq), or its starting position when it joined. If the next entry is
-     * the agent's own, it counts as read, too. Never above head_seq; within an epoch, decreases only
-     * if the agent leaves the thread.
+     * the agent's own, it counts as read, too. Never covers what a filter hid. Never above head_seq;
+     * within an epoch, decreases only if the agent leaves the thread.
      * </pre>
      *
      * <code>int64 read_seq = 6;</code>
@@ -1107,8 +1149,8 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * Highest seq of this thread that the agent reported as read (HeartbeatRequest.read_cursors,
      * PostMessageRequest.based_on_seq), or its starting position when it joined. If the next entry is
-     * the agent's own, it counts as read, too. Never above head_seq; within an epoch, decreases only
-     * if the agent leaves the thread.
+     * the agent's own, it counts as read, too. Never covers what a filter hid. Never above head_seq;
+     * within an epoch, decreases only if the agent leaves the thread.
      * </pre>
      *
      * <code>int64 read_seq = 6;</code>
@@ -1333,6 +1375,59 @@ private static final long serialVersionUID = 0L;
     public Builder clearWaitCount() {
       bitField0_ = (bitField0_ & ~0x00000080);
       waitCount_ = 0;
+      onChanged();
+      return this;
+    }
+
+    private long passedOver_ ;
+    /**
+     * <pre>
+     * Highest seq up to which the agent has read this thread through a filter, which hid some entries
+     * above read_seq: it reported a cursor with a hidden_seq as read. A wait with a filter continues
+     * from here if it is above read_seq; one without continues from read_seq. 0 = it has read none so.
+     * Never above head_seq; within an epoch, decreases only if the agent leaves the thread.
+     * </pre>
+     *
+     * <code>int64 passed_over = 9;</code>
+     * @return The passedOver.
+     */
+    @java.lang.Override
+    public long getPassedOver() {
+      return passedOver_;
+    }
+    /**
+     * <pre>
+     * Highest seq up to which the agent has read this thread through a filter, which hid some entries
+     * above read_seq: it reported a cursor with a hidden_seq as read. A wait with a filter continues
+     * from here if it is above read_seq; one without continues from read_seq. 0 = it has read none so.
+     * Never above head_seq; within an epoch, decreases only if the agent leaves the thread.
+     * </pre>
+     *
+     * <code>int64 passed_over = 9;</code>
+     * @param value The passedOver to set.
+     * @return This builder for chaining.
+     */
+    public Builder setPassedOver(long value) {
+
+      passedOver_ = value;
+      bitField0_ |= 0x00000100;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Highest seq up to which the agent has read this thread through a filter, which hid some entries
+     * above read_seq: it reported a cursor with a hidden_seq as read. A wait with a filter continues
+     * from here if it is above read_seq; one without continues from read_seq. 0 = it has read none so.
+     * Never above head_seq; within an epoch, decreases only if the agent leaves the thread.
+     * </pre>
+     *
+     * <code>int64 passed_over = 9;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearPassedOver() {
+      bitField0_ = (bitField0_ & ~0x00000100);
+      passedOver_ = 0L;
       onChanged();
       return this;
     }

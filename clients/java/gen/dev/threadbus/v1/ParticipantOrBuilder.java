@@ -94,8 +94,8 @@ public interface ParticipantOrBuilder extends
    * <pre>
    * Highest seq of this thread that the agent reported as read (HeartbeatRequest.read_cursors,
    * PostMessageRequest.based_on_seq), or its starting position when it joined. If the next entry is
-   * the agent's own, it counts as read, too. Never above head_seq; within an epoch, decreases only
-   * if the agent leaves the thread.
+   * the agent's own, it counts as read, too. Never covers what a filter hid. Never above head_seq;
+   * within an epoch, decreases only if the agent leaves the thread.
    * </pre>
    *
    * <code>int64 read_seq = 6;</code>
@@ -144,4 +144,17 @@ public interface ParticipantOrBuilder extends
    * @return The waitCount.
    */
   int getWaitCount();
+
+  /**
+   * <pre>
+   * Highest seq up to which the agent has read this thread through a filter, which hid some entries
+   * above read_seq: it reported a cursor with a hidden_seq as read. A wait with a filter continues
+   * from here if it is above read_seq; one without continues from read_seq. 0 = it has read none so.
+   * Never above head_seq; within an epoch, decreases only if the agent leaves the thread.
+   * </pre>
+   *
+   * <code>int64 passed_over = 9;</code>
+   * @return The passedOver.
+   */
+  long getPassedOver();
 }

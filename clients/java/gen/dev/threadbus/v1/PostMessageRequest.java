@@ -42,6 +42,7 @@ private static final long serialVersionUID = 0L;
     attachments_ = java.util.Collections.emptyList();
     epoch_ = "";
     onBehalfOf_ = "";
+    wakes_ = 0;
   }
 
   public static final com.google.protobuf.Descriptors.Descriptor
@@ -717,6 +718,34 @@ java.lang.String defaultValue) {
     }
   }
 
+  public static final int WAKES_FIELD_NUMBER = 16;
+  private int wakes_ = 0;
+  /**
+   * <pre>
+   * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
+   * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Wake wakes = 16;</code>
+   * @return The enum numeric value on the wire for wakes.
+   */
+  @java.lang.Override public int getWakesValue() {
+    return wakes_;
+  }
+  /**
+   * <pre>
+   * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
+   * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Wake wakes = 16;</code>
+   * @return The wakes.
+   */
+  @java.lang.Override public dev.threadbus.v1.Wake getWakes() {
+    dev.threadbus.v1.Wake result = dev.threadbus.v1.Wake.forNumber(wakes_);
+    return result == null ? dev.threadbus.v1.Wake.UNRECOGNIZED : result;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -778,6 +807,9 @@ java.lang.String defaultValue) {
     }
     if (!com.google.protobuf.GeneratedMessage.isStringEmpty(onBehalfOf_)) {
       com.google.protobuf.GeneratedMessage.writeString(output, 15, onBehalfOf_);
+    }
+    if (wakes_ != dev.threadbus.v1.Wake.WAKE_UNSPECIFIED.getNumber()) {
+      output.writeEnum(16, wakes_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -852,6 +884,10 @@ java.lang.String defaultValue) {
     if (!com.google.protobuf.GeneratedMessage.isStringEmpty(onBehalfOf_)) {
       size += com.google.protobuf.GeneratedMessage.computeStringSize(15, onBehalfOf_);
     }
+    if (wakes_ != dev.threadbus.v1.Wake.WAKE_UNSPECIFIED.getNumber()) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeEnumSize(16, wakes_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -902,6 +938,7 @@ java.lang.String defaultValue) {
         .equals(other.getEpoch())) return false;
     if (!getOnBehalfOf()
         .equals(other.getOnBehalfOf())) return false;
+    if (wakes_ != other.wakes_) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -958,6 +995,8 @@ java.lang.String defaultValue) {
     hash = (53 * hash) + getEpoch().hashCode();
     hash = (37 * hash) + ON_BEHALF_OF_FIELD_NUMBER;
     hash = (53 * hash) + getOnBehalfOf().hashCode();
+    hash = (37 * hash) + WAKES_FIELD_NUMBER;
+    hash = (53 * hash) + wakes_;
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -1137,6 +1176,7 @@ java.lang.String defaultValue) {
       editOf_ = 0L;
       epoch_ = "";
       onBehalfOf_ = "";
+      wakes_ = 0;
       return this;
     }
 
@@ -1229,6 +1269,9 @@ java.lang.String defaultValue) {
       }
       if (((from_bitField0_ & 0x00004000) != 0)) {
         result.onBehalfOf_ = onBehalfOf_;
+      }
+      if (((from_bitField0_ & 0x00008000) != 0)) {
+        result.wakes_ = wakes_;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -1331,6 +1374,9 @@ java.lang.String defaultValue) {
         onBehalfOf_ = other.onBehalfOf_;
         bitField0_ |= 0x00004000;
         onChanged();
+      }
+      if (other.wakes_ != 0) {
+        setWakesValue(other.getWakesValue());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -1446,6 +1492,11 @@ java.lang.String defaultValue) {
               bitField0_ |= 0x00004000;
               break;
             } // case 122
+            case 128: {
+              wakes_ = input.readEnum();
+              bitField0_ |= 0x00008000;
+              break;
+            } // case 128
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -3016,6 +3067,82 @@ java.lang.String defaultValue) {
       checkByteStringIsUtf8(value);
       onBehalfOf_ = value;
       bitField0_ |= 0x00004000;
+      onChanged();
+      return this;
+    }
+
+    private int wakes_ = 0;
+    /**
+     * <pre>
+     * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
+     * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Wake wakes = 16;</code>
+     * @return The enum numeric value on the wire for wakes.
+     */
+    @java.lang.Override public int getWakesValue() {
+      return wakes_;
+    }
+    /**
+     * <pre>
+     * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
+     * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Wake wakes = 16;</code>
+     * @param value The enum numeric value on the wire for wakes to set.
+     * @return This builder for chaining.
+     */
+    public Builder setWakesValue(int value) {
+      wakes_ = value;
+      bitField0_ |= 0x00008000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
+     * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Wake wakes = 16;</code>
+     * @return The wakes.
+     */
+    @java.lang.Override
+    public dev.threadbus.v1.Wake getWakes() {
+      dev.threadbus.v1.Wake result = dev.threadbus.v1.Wake.forNumber(wakes_);
+      return result == null ? dev.threadbus.v1.Wake.UNRECOGNIZED : result;
+    }
+    /**
+     * <pre>
+     * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
+     * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Wake wakes = 16;</code>
+     * @param value The wakes to set.
+     * @return This builder for chaining.
+     */
+    public Builder setWakes(dev.threadbus.v1.Wake value) {
+      if (value == null) { throw new NullPointerException(); }
+      bitField0_ |= 0x00008000;
+      wakes_ = value.getNumber();
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
+     * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Wake wakes = 16;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearWakes() {
+      bitField0_ = (bitField0_ & ~0x00008000);
+      wakes_ = 0;
       onChanged();
       return this;
     }

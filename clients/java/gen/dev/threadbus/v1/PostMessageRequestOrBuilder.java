@@ -386,4 +386,25 @@ java.lang.String defaultValue);
    */
   com.google.protobuf.ByteString
       getOnBehalfOfBytes();
+
+  /**
+   * <pre>
+   * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
+   * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Wake wakes = 16;</code>
+   * @return The enum numeric value on the wire for wakes.
+   */
+  int getWakesValue();
+  /**
+   * <pre>
+   * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
+   * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Wake wakes = 16;</code>
+   * @return The wakes.
+   */
+  dev.threadbus.v1.Wake getWakes();
 }

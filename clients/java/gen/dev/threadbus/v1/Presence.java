@@ -10,10 +10,10 @@ package dev.threadbus.v1;
  * An agent's presence. The newest evidence decides:
  * * A heartbeat sets the state and the lease that it carries.
  * * Opening a wait sets WAITING, unless the agent is still WORKING on other threads.
- * * Delivering messages of other senders to a wait sets WORKING, for working_timeout at most.
- * WORKING ends when the agent has read the messages, posts to their thread, or waits on it
- * again. Then it is WAITING if a wait is open, else IDLE until agent_timeout, or a longer
- * lease, ends.
+ * * Delivering messages of other senders to a wait sets WORKING, for working_timeout at most, if
+ * one of them wakes the agent (Message.wakes). WORKING ends when the agent has read the
+ * messages, posts to their thread, or waits on it again. Then it is WAITING if a wait is open,
+ * else IDLE until agent_timeout, or a longer lease, ends.
  * * Any other call renews the lease without shortening it, and turns LAPSED and OFFLINE into
  * IDLE. The end of a wait renews the lease, too, but does not end OFFLINE.
  * * When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open.
@@ -43,8 +43,8 @@ public enum Presence
   PRESENCE_WAITING(1),
   /**
    * <pre>
-   * Messages were delivered to it within working_timeout, and it has not reported them as read; or
-   * a heartbeat reported this state.
+   * Messages that wake it were delivered to it within working_timeout, and it has not reported them
+   * as read; or a heartbeat reported this state.
    * </pre>
    *
    * <code>PRESENCE_WORKING = 2;</code>
@@ -113,8 +113,8 @@ public enum Presence
   public static final int PRESENCE_WAITING_VALUE = 1;
   /**
    * <pre>
-   * Messages were delivered to it within working_timeout, and it has not reported them as read; or
-   * a heartbeat reported this state.
+   * Messages that wake it were delivered to it within working_timeout, and it has not reported them
+   * as read; or a heartbeat reported this state.
    * </pre>
    *
    * <code>PRESENCE_WORKING = 2;</code>

@@ -115,7 +115,7 @@ private static final long serialVersionUID = 0L;
   private int kind_ = 0;
   /**
    * <pre>
-   * AGENT or HUMAN. UNSPECIFIED = AGENT.
+   * AGENT or HUMAN, which only operators register. UNSPECIFIED = AGENT.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -126,7 +126,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * AGENT or HUMAN. UNSPECIFIED = AGENT.
+   * AGENT or HUMAN, which only operators register. UNSPECIFIED = AGENT.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -925,7 +925,7 @@ java.lang.String defaultValue) {
     private int kind_ = 0;
     /**
      * <pre>
-     * AGENT or HUMAN. UNSPECIFIED = AGENT.
+     * AGENT or HUMAN, which only operators register. UNSPECIFIED = AGENT.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -936,7 +936,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * AGENT or HUMAN. UNSPECIFIED = AGENT.
+     * AGENT or HUMAN, which only operators register. UNSPECIFIED = AGENT.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -951,7 +951,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * AGENT or HUMAN. UNSPECIFIED = AGENT.
+     * AGENT or HUMAN, which only operators register. UNSPECIFIED = AGENT.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -964,7 +964,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * AGENT or HUMAN. UNSPECIFIED = AGENT.
+     * AGENT or HUMAN, which only operators register. UNSPECIFIED = AGENT.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -980,7 +980,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * AGENT or HUMAN. UNSPECIFIED = AGENT.
+     * AGENT or HUMAN, which only operators register. UNSPECIFIED = AGENT.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>

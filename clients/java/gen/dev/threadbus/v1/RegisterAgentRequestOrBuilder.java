@@ -32,7 +32,7 @@ public interface RegisterAgentRequestOrBuilder extends
 
   /**
    * <pre>
-   * AGENT or HUMAN. UNSPECIFIED = AGENT.
+   * AGENT or HUMAN, which only operators register. UNSPECIFIED = AGENT.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -41,7 +41,7 @@ public interface RegisterAgentRequestOrBuilder extends
   int getKindValue();
   /**
    * <pre>
-   * AGENT or HUMAN. UNSPECIFIED = AGENT.
+   * AGENT or HUMAN, which only operators register. UNSPECIFIED = AGENT.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>

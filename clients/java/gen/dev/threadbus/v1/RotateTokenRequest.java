@@ -32,6 +32,7 @@ private static final long serialVersionUID = 0L;
     super(builder);
   }
   private RotateTokenRequest() {
+    agent_ = "";
   }
 
   public static final com.google.protobuf.Descriptors.Descriptor
@@ -89,6 +90,55 @@ private static final long serialVersionUID = 0L;
     return grace_ == null ? com.google.protobuf.Duration.getDefaultInstance() : grace_;
   }
 
+  public static final int AGENT_FIELD_NUMBER = 2;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object agent_ = "";
+  /**
+   * <pre>
+   * The agent whose tokens to replace. Empty = only the token that the call is made with. Only
+   * operators may name another agent.
+   * </pre>
+   *
+   * <code>string agent = 2;</code>
+   * @return The agent.
+   */
+  @java.lang.Override
+  public java.lang.String getAgent() {
+    java.lang.Object ref = agent_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      agent_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * The agent whose tokens to replace. Empty = only the token that the call is made with. Only
+   * operators may name another agent.
+   * </pre>
+   *
+   * <code>string agent = 2;</code>
+   * @return The bytes for agent.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getAgentBytes() {
+    java.lang.Object ref = agent_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      agent_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -106,6 +156,9 @@ private static final long serialVersionUID = 0L;
     if (((bitField0_ & 0x00000001) != 0)) {
       output.writeMessage(1, getGrace());
     }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(agent_)) {
+      com.google.protobuf.GeneratedMessage.writeString(output, 2, agent_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -118,6 +171,9 @@ private static final long serialVersionUID = 0L;
     if (((bitField0_ & 0x00000001) != 0)) {
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(1, getGrace());
+    }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(agent_)) {
+      size += com.google.protobuf.GeneratedMessage.computeStringSize(2, agent_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -139,6 +195,8 @@ private static final long serialVersionUID = 0L;
       if (!getGrace()
           .equals(other.getGrace())) return false;
     }
+    if (!getAgent()
+        .equals(other.getAgent())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -154,6 +212,8 @@ private static final long serialVersionUID = 0L;
       hash = (37 * hash) + GRACE_FIELD_NUMBER;
       hash = (53 * hash) + getGrace().hashCode();
     }
+    hash = (37 * hash) + AGENT_FIELD_NUMBER;
+    hash = (53 * hash) + getAgent().hashCode();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -300,6 +360,7 @@ private static final long serialVersionUID = 0L;
         graceBuilder_.dispose();
         graceBuilder_ = null;
       }
+      agent_ = "";
       return this;
     }
 
@@ -340,6 +401,9 @@ private static final long serialVersionUID = 0L;
             : graceBuilder_.build();
         to_bitField0_ |= 0x00000001;
       }
+      if (((from_bitField0_ & 0x00000002) != 0)) {
+        result.agent_ = agent_;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -357,6 +421,11 @@ private static final long serialVersionUID = 0L;
       if (other == dev.threadbus.v1.RotateTokenRequest.getDefaultInstance()) return this;
       if (other.hasGrace()) {
         mergeGrace(other.getGrace());
+      }
+      if (!other.getAgent().isEmpty()) {
+        agent_ = other.agent_;
+        bitField0_ |= 0x00000002;
+        onChanged();
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -391,6 +460,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000001;
               break;
             } // case 10
+            case 18: {
+              agent_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00000002;
+              break;
+            } // case 18
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -572,6 +646,103 @@ private static final long serialVersionUID = 0L;
         grace_ = null;
       }
       return graceBuilder_;
+    }
+
+    private java.lang.Object agent_ = "";
+    /**
+     * <pre>
+     * The agent whose tokens to replace. Empty = only the token that the call is made with. Only
+     * operators may name another agent.
+     * </pre>
+     *
+     * <code>string agent = 2;</code>
+     * @return The agent.
+     */
+    public java.lang.String getAgent() {
+      java.lang.Object ref = agent_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        agent_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The agent whose tokens to replace. Empty = only the token that the call is made with. Only
+     * operators may name another agent.
+     * </pre>
+     *
+     * <code>string agent = 2;</code>
+     * @return The bytes for agent.
+     */
+    public com.google.protobuf.ByteString
+        getAgentBytes() {
+      java.lang.Object ref = agent_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        agent_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The agent whose tokens to replace. Empty = only the token that the call is made with. Only
+     * operators may name another agent.
+     * </pre>
+     *
+     * <code>string agent = 2;</code>
+     * @param value The agent to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAgent(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      agent_ = value;
+      bitField0_ |= 0x00000002;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The agent whose tokens to replace. Empty = only the token that the call is made with. Only
+     * operators may name another agent.
+     * </pre>
+     *
+     * <code>string agent = 2;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearAgent() {
+      agent_ = getDefaultInstance().getAgent();
+      bitField0_ = (bitField0_ & ~0x00000002);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The agent whose tokens to replace. Empty = only the token that the call is made with. Only
+     * operators may name another agent.
+     * </pre>
+     *
+     * <code>string agent = 2;</code>
+     * @param value The bytes for agent to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAgentBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      agent_ = value;
+      bitField0_ |= 0x00000002;
+      onChanged();
+      return this;
     }
 
     // @@protoc_insertion_point(builder_scope:threadbus.v1.RotateTokenRequest)

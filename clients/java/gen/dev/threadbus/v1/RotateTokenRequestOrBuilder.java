@@ -39,4 +39,26 @@ public interface RotateTokenRequestOrBuilder extends
    * <code>.google.protobuf.Duration grace = 1;</code>
    */
   com.google.protobuf.DurationOrBuilder getGraceOrBuilder();
+
+  /**
+   * <pre>
+   * The agent whose tokens to replace. Empty = only the token that the call is made with. Only
+   * operators may name another agent.
+   * </pre>
+   *
+   * <code>string agent = 2;</code>
+   * @return The agent.
+   */
+  java.lang.String getAgent();
+  /**
+   * <pre>
+   * The agent whose tokens to replace. Empty = only the token that the call is made with. Only
+   * operators may name another agent.
+   * </pre>
+   *
+   * <code>string agent = 2;</code>
+   * @return The bytes for agent.
+   */
+  com.google.protobuf.ByteString
+      getAgentBytes();
 }

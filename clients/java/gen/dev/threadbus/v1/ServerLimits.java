@@ -266,6 +266,57 @@ private static final long serialVersionUID = 0L;
     return requestTimeout_ == null ? com.google.protobuf.Duration.getDefaultInstance() : requestTimeout_;
   }
 
+  public static final int POSTS_PER_MINUTE_FIELD_NUMBER = 12;
+  private int postsPerMinute_ = 0;
+  /**
+   * <pre>
+   * Maximum number of posts a minute of one agent (or one connection without a token), and to one
+   * thread: so many at once, and as many again, evenly, over each minute. Further ones are refused
+   * with RATE_LIMITED. In a PostMessages stream, later posts may be accepted when an earlier one was
+   * refused: to keep the order, send a batch only after the results of the one before. Operators
+   * are exempt. 0 = no limit.
+   * </pre>
+   *
+   * <code>int32 posts_per_minute = 12;</code>
+   * @return The postsPerMinute.
+   */
+  @java.lang.Override
+  public int getPostsPerMinute() {
+    return postsPerMinute_;
+  }
+
+  public static final int THREADS_PER_CALLER_FIELD_NUMBER = 13;
+  private int threadsPerCaller_ = 0;
+  /**
+   * <pre>
+   * Maximum number of threads that one caller may create on this server: so many at once, and as
+   * many again, evenly, over each day. All anonymous callers together are one caller; operators are
+   * exempt. 0 = no limit.
+   * </pre>
+   *
+   * <code>int32 threads_per_caller = 13;</code>
+   * @return The threadsPerCaller.
+   */
+  @java.lang.Override
+  public int getThreadsPerCaller() {
+    return threadsPerCaller_;
+  }
+
+  public static final int AGENTS_PER_CALLER_FIELD_NUMBER = 14;
+  private int agentsPerCaller_ = 0;
+  /**
+   * <pre>
+   * Maximum number of agents that one caller may register, counted in the same way. 0 = no limit.
+   * </pre>
+   *
+   * <code>int32 agents_per_caller = 14;</code>
+   * @return The agentsPerCaller.
+   */
+  @java.lang.Override
+  public int getAgentsPerCaller() {
+    return agentsPerCaller_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -312,6 +363,15 @@ private static final long serialVersionUID = 0L;
     }
     if (((bitField0_ & 0x00000002) != 0)) {
       output.writeMessage(11, getRequestTimeout());
+    }
+    if (postsPerMinute_ != 0) {
+      output.writeInt32(12, postsPerMinute_);
+    }
+    if (threadsPerCaller_ != 0) {
+      output.writeInt32(13, threadsPerCaller_);
+    }
+    if (agentsPerCaller_ != 0) {
+      output.writeInt32(14, agentsPerCaller_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -366,6 +426,18 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(11, getRequestTimeout());
     }
+    if (postsPerMinute_ != 0) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt32Size(12, postsPerMinute_);
+    }
+    if (threadsPerCaller_ != 0) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt32Size(13, threadsPerCaller_);
+    }
+    if (agentsPerCaller_ != 0) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt32Size(14, agentsPerCaller_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -409,6 +481,12 @@ private static final long serialVersionUID = 0L;
       if (!getRequestTimeout()
           .equals(other.getRequestTimeout())) return false;
     }
+    if (getPostsPerMinute()
+        != other.getPostsPerMinute()) return false;
+    if (getThreadsPerCaller()
+        != other.getThreadsPerCaller()) return false;
+    if (getAgentsPerCaller()
+        != other.getAgentsPerCaller()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -448,6 +526,12 @@ private static final long serialVersionUID = 0L;
       hash = (37 * hash) + REQUEST_TIMEOUT_FIELD_NUMBER;
       hash = (53 * hash) + getRequestTimeout().hashCode();
     }
+    hash = (37 * hash) + POSTS_PER_MINUTE_FIELD_NUMBER;
+    hash = (53 * hash) + getPostsPerMinute();
+    hash = (37 * hash) + THREADS_PER_CALLER_FIELD_NUMBER;
+    hash = (53 * hash) + getThreadsPerCaller();
+    hash = (37 * hash) + AGENTS_PER_CALLER_FIELD_NUMBER;
+    hash = (53 * hash) + getAgentsPerCaller();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -609,6 +693,9 @@ private static final long serialVersionUID = 0L;
         requestTimeoutBuilder_.dispose();
         requestTimeoutBuilder_ = null;
       }
+      postsPerMinute_ = 0;
+      threadsPerCaller_ = 0;
+      agentsPerCaller_ = 0;
       return this;
     }
 
@@ -682,6 +769,15 @@ private static final long serialVersionUID = 0L;
             : requestTimeoutBuilder_.build();
         to_bitField0_ |= 0x00000002;
       }
+      if (((from_bitField0_ & 0x00000800) != 0)) {
+        result.postsPerMinute_ = postsPerMinute_;
+      }
+      if (((from_bitField0_ & 0x00001000) != 0)) {
+        result.threadsPerCaller_ = threadsPerCaller_;
+      }
+      if (((from_bitField0_ & 0x00002000) != 0)) {
+        result.agentsPerCaller_ = agentsPerCaller_;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -729,6 +825,15 @@ private static final long serialVersionUID = 0L;
       }
       if (other.hasRequestTimeout()) {
         mergeRequestTimeout(other.getRequestTimeout());
+      }
+      if (other.getPostsPerMinute() != 0) {
+        setPostsPerMinute(other.getPostsPerMinute());
+      }
+      if (other.getThreadsPerCaller() != 0) {
+        setThreadsPerCaller(other.getThreadsPerCaller());
+      }
+      if (other.getAgentsPerCaller() != 0) {
+        setAgentsPerCaller(other.getAgentsPerCaller());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -815,6 +920,21 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000400;
               break;
             } // case 90
+            case 96: {
+              postsPerMinute_ = input.readInt32();
+              bitField0_ |= 0x00000800;
+              break;
+            } // case 96
+            case 104: {
+              threadsPerCaller_ = input.readInt32();
+              bitField0_ |= 0x00001000;
+              break;
+            } // case 104
+            case 112: {
+              agentsPerCaller_ = input.readInt32();
+              bitField0_ |= 0x00002000;
+              break;
+            } // case 112
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1561,6 +1681,156 @@ private static final long serialVersionUID = 0L;
         requestTimeout_ = null;
       }
       return requestTimeoutBuilder_;
+    }
+
+    private int postsPerMinute_ ;
+    /**
+     * <pre>
+     * Maximum number of posts a minute of one agent (or one connection without a token), and to one
+     * thread: so many at once, and as many again, evenly, over each minute. Further ones are refused
+     * with RATE_LIMITED. In a PostMessages stream, later posts may be accepted when an earlier one was
+     * refused: to keep the order, send a batch only after the results of the one before. Operators
+     * are exempt. 0 = no limit.
+     * </pre>
+     *
+     * <code>int32 posts_per_minute = 12;</code>
+     * @return The postsPerMinute.
+     */
+    @java.lang.Override
+    public int getPostsPerMinute() {
+      return postsPerMinute_;
+    }
+    /**
+     * <pre>
+     * Maximum number of posts a minute of one agent (or one connection without a token), and to one
+     * thread: so many at once, and as many again, evenly, over each minute. Further ones are refused
+     * with RATE_LIMITED. In a PostMessages stream, later posts may be accepted when an earlier one was
+     * refused: to keep the order, send a batch only after the results of the one before. Operators
+     * are exempt. 0 = no limit.
+     * </pre>
+     *
+     * <code>int32 posts_per_minute = 12;</code>
+     * @param value The postsPerMinute to set.
+     * @return This builder for chaining.
+     */
+    public Builder setPostsPerMinute(int value) {
+
+      postsPerMinute_ = value;
+      bitField0_ |= 0x00000800;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Maximum number of posts a minute of one agent (or one connection without a token), and to one
+     * thread: so many at once, and as many again, evenly, over each minute. Further ones are refused
+     * with RATE_LIMITED. In a PostMessages stream, later posts may be accepted when an earlier one was
+     * refused: to keep the order, send a batch only after the results of the one before. Operators
+     * are exempt. 0 = no limit.
+     * </pre>
+     *
+     * <code>int32 posts_per_minute = 12;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearPostsPerMinute() {
+      bitField0_ = (bitField0_ & ~0x00000800);
+      postsPerMinute_ = 0;
+      onChanged();
+      return this;
+    }
+
+    private int threadsPerCaller_ ;
+    /**
+     * <pre>
+     * Maximum number of threads that one caller may create on this server: so many at once, and as
+     * many again, evenly, over each day. All anonymous callers together are one caller; operators are
+     * exempt. 0 = no limit.
+     * </pre>
+     *
+     * <code>int32 threads_per_caller = 13;</code>
+     * @return The threadsPerCaller.
+     */
+    @java.lang.Override
+    public int getThreadsPerCaller() {
+      return threadsPerCaller_;
+    }
+    /**
+     * <pre>
+     * Maximum number of threads that one caller may create on this server: so many at once, and as
+     * many again, evenly, over each day. All anonymous callers together are one caller; operators are
+     * exempt. 0 = no limit.
+     * </pre>
+     *
+     * <code>int32 threads_per_caller = 13;</code>
+     * @param value The threadsPerCaller to set.
+     * @return This builder for chaining.
+     */
+    public Builder setThreadsPerCaller(int value) {
+
+      threadsPerCaller_ = value;
+      bitField0_ |= 0x00001000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Maximum number of threads that one caller may create on this server: so many at once, and as
+     * many again, evenly, over each day. All anonymous callers together are one caller; operators are
+     * exempt. 0 = no limit.
+     * </pre>
+     *
+     * <code>int32 threads_per_caller = 13;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearThreadsPerCaller() {
+      bitField0_ = (bitField0_ & ~0x00001000);
+      threadsPerCaller_ = 0;
+      onChanged();
+      return this;
+    }
+
+    private int agentsPerCaller_ ;
+    /**
+     * <pre>
+     * Maximum number of agents that one caller may register, counted in the same way. 0 = no limit.
+     * </pre>
+     *
+     * <code>int32 agents_per_caller = 14;</code>
+     * @return The agentsPerCaller.
+     */
+    @java.lang.Override
+    public int getAgentsPerCaller() {
+      return agentsPerCaller_;
+    }
+    /**
+     * <pre>
+     * Maximum number of agents that one caller may register, counted in the same way. 0 = no limit.
+     * </pre>
+     *
+     * <code>int32 agents_per_caller = 14;</code>
+     * @param value The agentsPerCaller to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAgentsPerCaller(int value) {
+
+      agentsPerCaller_ = value;
+      bitField0_ |= 0x00002000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Maximum number of agents that one caller may register, counted in the same way. 0 = no limit.
+     * </pre>
+     *
+     * <code>int32 agents_per_caller = 14;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearAgentsPerCaller() {
+      bitField0_ = (bitField0_ & ~0x00002000);
+      agentsPerCaller_ = 0;
+      onChanged();
+      return this;
     }
 
     // @@protoc_insertion_point(builder_scope:threadbus.v1.ServerLimits)

@@ -160,4 +160,40 @@ public interface ServerLimitsOrBuilder extends
    * <code>.google.protobuf.Duration request_timeout = 11;</code>
    */
   com.google.protobuf.DurationOrBuilder getRequestTimeoutOrBuilder();
+
+  /**
+   * <pre>
+   * Maximum number of posts a minute of one agent (or one connection without a token), and to one
+   * thread: so many at once, and as many again, evenly, over each minute. Further ones are refused
+   * with RATE_LIMITED. In a PostMessages stream, later posts may be accepted when an earlier one was
+   * refused: to keep the order, send a batch only after the results of the one before. Operators
+   * are exempt. 0 = no limit.
+   * </pre>
+   *
+   * <code>int32 posts_per_minute = 12;</code>
+   * @return The postsPerMinute.
+   */
+  int getPostsPerMinute();
+
+  /**
+   * <pre>
+   * Maximum number of threads that one caller may create on this server: so many at once, and as
+   * many again, evenly, over each day. All anonymous callers together are one caller; operators are
+   * exempt. 0 = no limit.
+   * </pre>
+   *
+   * <code>int32 threads_per_caller = 13;</code>
+   * @return The threadsPerCaller.
+   */
+  int getThreadsPerCaller();
+
+  /**
+   * <pre>
+   * Maximum number of agents that one caller may register, counted in the same way. 0 = no limit.
+   * </pre>
+   *
+   * <code>int32 agents_per_caller = 14;</code>
+   * @return The agentsPerCaller.
+   */
+  int getAgentsPerCaller();
 }

@@ -34,6 +34,7 @@ private static final long serialVersionUID = 0L;
   private SetThreadStateRequest() {
     thread_ = "";
     state_ = 0;
+    epoch_ = "";
   }
 
   public static final com.google.protobuf.Descriptors.Descriptor
@@ -122,6 +123,53 @@ private static final long serialVersionUID = 0L;
     return result == null ? dev.threadbus.v1.ThreadState.UNRECOGNIZED : result;
   }
 
+  public static final int EPOCH_FIELD_NUMBER = 3;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object epoch_ = "";
+  /**
+   * <pre>
+   * The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+   * </pre>
+   *
+   * <code>string epoch = 3;</code>
+   * @return The epoch.
+   */
+  @java.lang.Override
+  public java.lang.String getEpoch() {
+    java.lang.Object ref = epoch_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      epoch_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+   * </pre>
+   *
+   * <code>string epoch = 3;</code>
+   * @return The bytes for epoch.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getEpochBytes() {
+    java.lang.Object ref = epoch_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      epoch_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -142,6 +190,9 @@ private static final long serialVersionUID = 0L;
     if (state_ != dev.threadbus.v1.ThreadState.THREAD_STATE_UNSPECIFIED.getNumber()) {
       output.writeEnum(2, state_);
     }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(epoch_)) {
+      com.google.protobuf.GeneratedMessage.writeString(output, 3, epoch_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -157,6 +208,9 @@ private static final long serialVersionUID = 0L;
     if (state_ != dev.threadbus.v1.ThreadState.THREAD_STATE_UNSPECIFIED.getNumber()) {
       size += com.google.protobuf.CodedOutputStream
         .computeEnumSize(2, state_);
+    }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(epoch_)) {
+      size += com.google.protobuf.GeneratedMessage.computeStringSize(3, epoch_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -176,6 +230,8 @@ private static final long serialVersionUID = 0L;
     if (!getThread()
         .equals(other.getThread())) return false;
     if (state_ != other.state_) return false;
+    if (!getEpoch()
+        .equals(other.getEpoch())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -191,6 +247,8 @@ private static final long serialVersionUID = 0L;
     hash = (53 * hash) + getThread().hashCode();
     hash = (37 * hash) + STATE_FIELD_NUMBER;
     hash = (53 * hash) + state_;
+    hash = (37 * hash) + EPOCH_FIELD_NUMBER;
+    hash = (53 * hash) + getEpoch().hashCode();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -328,6 +386,7 @@ private static final long serialVersionUID = 0L;
       bitField0_ = 0;
       thread_ = "";
       state_ = 0;
+      epoch_ = "";
       return this;
     }
 
@@ -367,6 +426,9 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000002) != 0)) {
         result.state_ = state_;
       }
+      if (((from_bitField0_ & 0x00000004) != 0)) {
+        result.epoch_ = epoch_;
+      }
     }
 
     @java.lang.Override
@@ -388,6 +450,11 @@ private static final long serialVersionUID = 0L;
       }
       if (other.state_ != 0) {
         setStateValue(other.getStateValue());
+      }
+      if (!other.getEpoch().isEmpty()) {
+        epoch_ = other.epoch_;
+        bitField0_ |= 0x00000004;
+        onChanged();
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -425,6 +492,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000002;
               break;
             } // case 16
+            case 26: {
+              epoch_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00000004;
+              break;
+            } // case 26
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -601,6 +673,98 @@ private static final long serialVersionUID = 0L;
     public Builder clearState() {
       bitField0_ = (bitField0_ & ~0x00000002);
       state_ = 0;
+      onChanged();
+      return this;
+    }
+
+    private java.lang.Object epoch_ = "";
+    /**
+     * <pre>
+     * The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+     * </pre>
+     *
+     * <code>string epoch = 3;</code>
+     * @return The epoch.
+     */
+    public java.lang.String getEpoch() {
+      java.lang.Object ref = epoch_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        epoch_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+     * </pre>
+     *
+     * <code>string epoch = 3;</code>
+     * @return The bytes for epoch.
+     */
+    public com.google.protobuf.ByteString
+        getEpochBytes() {
+      java.lang.Object ref = epoch_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        epoch_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+     * </pre>
+     *
+     * <code>string epoch = 3;</code>
+     * @param value The epoch to set.
+     * @return This builder for chaining.
+     */
+    public Builder setEpoch(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      epoch_ = value;
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+     * </pre>
+     *
+     * <code>string epoch = 3;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearEpoch() {
+      epoch_ = getDefaultInstance().getEpoch();
+      bitField0_ = (bitField0_ & ~0x00000004);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+     * </pre>
+     *
+     * <code>string epoch = 3;</code>
+     * @param value The bytes for epoch to set.
+     * @return This builder for chaining.
+     */
+    public Builder setEpochBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      epoch_ = value;
+      bitField0_ |= 0x00000004;
       onChanged();
       return this;
     }

@@ -48,4 +48,24 @@ public interface SetThreadStateRequestOrBuilder extends
    * @return The state.
    */
   dev.threadbus.v1.ThreadState getState();
+
+  /**
+   * <pre>
+   * The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+   * </pre>
+   *
+   * <code>string epoch = 3;</code>
+   * @return The epoch.
+   */
+  java.lang.String getEpoch();
+  /**
+   * <pre>
+   * The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+   * </pre>
+   *
+   * <code>string epoch = 3;</code>
+   * @return The bytes for epoch.
+   */
+  com.google.protobuf.ByteString
+      getEpochBytes();
 }

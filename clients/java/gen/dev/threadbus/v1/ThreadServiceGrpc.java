@@ -367,7 +367,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+     * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken,
+     * INVALID_ARGUMENT / CONTENT_BLOCKED, or RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the caller has
+     * created as many as ServerLimits.threads_per_caller allows.
      * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
      * who created the thread. JoinThread with `create` is idempotent.
      * </pre>
@@ -404,7 +406,9 @@ public final class ThreadServiceGrpc {
      * Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
      * snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
      * callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-     * exist and `create` is not set.
+     * exist and `create` is not set, INVALID_ARGUMENT / CONTENT_BLOCKED, and RESOURCE_EXHAUSTED /
+     * QUOTA_EXCEEDED if the thread would be created and the caller has created as many as
+     * ServerLimits.threads_per_caller allows.
      * Idempotent: a participant keeps its position. Only the first response has `created` and
      * `similar`.
      * </pre>
@@ -441,8 +445,12 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
-     * entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
-     * and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+     * entry if a value changes. Only the thread's creator, people and operators may change a thread,
+     * and its participants may change only its stage; anyone may change one that `anonymous` created, and any
+     * where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
+     * ACCESS_DENIED. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, OUT_OF_RANGE /
+     * CURSOR_INVALID if `epoch` is given and is not the thread's, RESOURCE_EXHAUSTED /
+     * QUOTA_EXCEEDED if the thread has no seqs left, and INVALID_ARGUMENT / CONTENT_BLOCKED.
      * Not idempotent: a second call would undo what another agent changed in between, perhaps in
      * response to the first, and append a second entry. After an unknown outcome, read the thread.
      * </pre>
@@ -455,8 +463,8 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
-     * changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
-     * thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+     * changes, so that waits receive the change in order. Only the thread's creator, people and
+     * operators may do this, with the exceptions and errors of UpdateThread.
      * Not idempotent, for the same reason as UpdateThread.
      * </pre>
      */
@@ -468,9 +476,12 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
-     * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
-     * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
-     * Not idempotent: a second call could delete a thread created in between.
+     * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Only the
+     * thread's creator, people and operators may do this, with the exceptions of UpdateThread. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, and OUT_OF_RANGE / CURSOR_INVALID if
+     * `epoch` is given and is not the thread's.
+     * Not idempotent: without `epoch`, a second call could delete a thread created in between. With
+     * it, exactly one of several calls succeeds.
      * </pre>
      */
     default void deleteThread(dev.threadbus.v1.DeleteThreadRequest request,
@@ -514,7 +525,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+     * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken,
+     * INVALID_ARGUMENT / CONTENT_BLOCKED, or RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the caller has
+     * created as many as ServerLimits.threads_per_caller allows.
      * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
      * who created the thread. JoinThread with `create` is idempotent.
      * </pre>
@@ -554,7 +567,9 @@ public final class ThreadServiceGrpc {
      * Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
      * snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
      * callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-     * exist and `create` is not set.
+     * exist and `create` is not set, INVALID_ARGUMENT / CONTENT_BLOCKED, and RESOURCE_EXHAUSTED /
+     * QUOTA_EXCEEDED if the thread would be created and the caller has created as many as
+     * ServerLimits.threads_per_caller allows.
      * Idempotent: a participant keeps its position. Only the first response has `created` and
      * `similar`.
      * </pre>
@@ -594,8 +609,12 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
-     * entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
-     * and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+     * entry if a value changes. Only the thread's creator, people and operators may change a thread,
+     * and its participants may change only its stage; anyone may change one that `anonymous` created, and any
+     * where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
+     * ACCESS_DENIED. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, OUT_OF_RANGE /
+     * CURSOR_INVALID if `epoch` is given and is not the thread's, RESOURCE_EXHAUSTED /
+     * QUOTA_EXCEEDED if the thread has no seqs left, and INVALID_ARGUMENT / CONTENT_BLOCKED.
      * Not idempotent: a second call would undo what another agent changed in between, perhaps in
      * response to the first, and append a second entry. After an unknown outcome, read the thread.
      * </pre>
@@ -609,8 +628,8 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
-     * changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
-     * thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+     * changes, so that waits receive the change in order. Only the thread's creator, people and
+     * operators may do this, with the exceptions and errors of UpdateThread.
      * Not idempotent, for the same reason as UpdateThread.
      * </pre>
      */
@@ -623,9 +642,12 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
-     * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
-     * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
-     * Not idempotent: a second call could delete a thread created in between.
+     * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Only the
+     * thread's creator, people and operators may do this, with the exceptions of UpdateThread. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, and OUT_OF_RANGE / CURSOR_INVALID if
+     * `epoch` is given and is not the thread's.
+     * Not idempotent: without `epoch`, a second call could delete a thread created in between. With
+     * it, exactly one of several calls succeeds.
      * </pre>
      */
     public void deleteThread(dev.threadbus.v1.DeleteThreadRequest request,
@@ -656,7 +678,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+     * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken,
+     * INVALID_ARGUMENT / CONTENT_BLOCKED, or RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the caller has
+     * created as many as ServerLimits.threads_per_caller allows.
      * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
      * who created the thread. JoinThread with `create` is idempotent.
      * </pre>
@@ -693,7 +717,9 @@ public final class ThreadServiceGrpc {
      * Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
      * snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
      * callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-     * exist and `create` is not set.
+     * exist and `create` is not set, INVALID_ARGUMENT / CONTENT_BLOCKED, and RESOURCE_EXHAUSTED /
+     * QUOTA_EXCEEDED if the thread would be created and the caller has created as many as
+     * ServerLimits.threads_per_caller allows.
      * Idempotent: a participant keeps its position. Only the first response has `created` and
      * `similar`.
      * </pre>
@@ -730,8 +756,12 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
-     * entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
-     * and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+     * entry if a value changes. Only the thread's creator, people and operators may change a thread,
+     * and its participants may change only its stage; anyone may change one that `anonymous` created, and any
+     * where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
+     * ACCESS_DENIED. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, OUT_OF_RANGE /
+     * CURSOR_INVALID if `epoch` is given and is not the thread's, RESOURCE_EXHAUSTED /
+     * QUOTA_EXCEEDED if the thread has no seqs left, and INVALID_ARGUMENT / CONTENT_BLOCKED.
      * Not idempotent: a second call would undo what another agent changed in between, perhaps in
      * response to the first, and append a second entry. After an unknown outcome, read the thread.
      * </pre>
@@ -744,8 +774,8 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
-     * changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
-     * thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+     * changes, so that waits receive the change in order. Only the thread's creator, people and
+     * operators may do this, with the exceptions and errors of UpdateThread.
      * Not idempotent, for the same reason as UpdateThread.
      * </pre>
      */
@@ -757,9 +787,12 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
-     * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
-     * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
-     * Not idempotent: a second call could delete a thread created in between.
+     * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Only the
+     * thread's creator, people and operators may do this, with the exceptions of UpdateThread. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, and OUT_OF_RANGE / CURSOR_INVALID if
+     * `epoch` is given and is not the thread's.
+     * Not idempotent: without `epoch`, a second call could delete a thread created in between. With
+     * it, exactly one of several calls succeeds.
      * </pre>
      */
     public dev.threadbus.v1.DeleteThreadResponse deleteThread(dev.threadbus.v1.DeleteThreadRequest request) throws io.grpc.StatusException {
@@ -789,7 +822,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+     * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken,
+     * INVALID_ARGUMENT / CONTENT_BLOCKED, or RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the caller has
+     * created as many as ServerLimits.threads_per_caller allows.
      * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
      * who created the thread. JoinThread with `create` is idempotent.
      * </pre>
@@ -826,7 +861,9 @@ public final class ThreadServiceGrpc {
      * Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
      * snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
      * callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-     * exist and `create` is not set.
+     * exist and `create` is not set, INVALID_ARGUMENT / CONTENT_BLOCKED, and RESOURCE_EXHAUSTED /
+     * QUOTA_EXCEEDED if the thread would be created and the caller has created as many as
+     * ServerLimits.threads_per_caller allows.
      * Idempotent: a participant keeps its position. Only the first response has `created` and
      * `similar`.
      * </pre>
@@ -863,8 +900,12 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
-     * entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
-     * and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+     * entry if a value changes. Only the thread's creator, people and operators may change a thread,
+     * and its participants may change only its stage; anyone may change one that `anonymous` created, and any
+     * where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
+     * ACCESS_DENIED. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, OUT_OF_RANGE /
+     * CURSOR_INVALID if `epoch` is given and is not the thread's, RESOURCE_EXHAUSTED /
+     * QUOTA_EXCEEDED if the thread has no seqs left, and INVALID_ARGUMENT / CONTENT_BLOCKED.
      * Not idempotent: a second call would undo what another agent changed in between, perhaps in
      * response to the first, and append a second entry. After an unknown outcome, read the thread.
      * </pre>
@@ -877,8 +918,8 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
-     * changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
-     * thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+     * changes, so that waits receive the change in order. Only the thread's creator, people and
+     * operators may do this, with the exceptions and errors of UpdateThread.
      * Not idempotent, for the same reason as UpdateThread.
      * </pre>
      */
@@ -890,9 +931,12 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
-     * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
-     * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
-     * Not idempotent: a second call could delete a thread created in between.
+     * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Only the
+     * thread's creator, people and operators may do this, with the exceptions of UpdateThread. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, and OUT_OF_RANGE / CURSOR_INVALID if
+     * `epoch` is given and is not the thread's.
+     * Not idempotent: without `epoch`, a second call could delete a thread created in between. With
+     * it, exactly one of several calls succeeds.
      * </pre>
      */
     public dev.threadbus.v1.DeleteThreadResponse deleteThread(dev.threadbus.v1.DeleteThreadRequest request) {
@@ -922,7 +966,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+     * Creates a thread and returns it, or ALREADY_EXISTS / THREAD_EXISTS if the name is taken,
+     * INVALID_ARGUMENT / CONTENT_BLOCKED, or RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if the caller has
+     * created as many as ServerLimits.threads_per_caller allows.
      * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
      * who created the thread. JoinThread with `create` is idempotent.
      * </pre>
@@ -962,7 +1008,9 @@ public final class ThreadServiceGrpc {
      * Makes the caller a participant of a thread. Returns the cursor to wait from, and from one
      * snapshot the thread, its newest messages up to that cursor, and its participants. Anonymous
      * callers do not become participants. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not
-     * exist and `create` is not set.
+     * exist and `create` is not set, INVALID_ARGUMENT / CONTENT_BLOCKED, and RESOURCE_EXHAUSTED /
+     * QUOTA_EXCEEDED if the thread would be created and the caller has created as many as
+     * ServerLimits.threads_per_caller allows.
      * Idempotent: a participant keeps its position. Only the first response has `created` and
      * `similar`.
      * </pre>
@@ -1002,8 +1050,12 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
-     * entry if a value changes. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist,
-     * and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+     * entry if a value changes. Only the thread's creator, people and operators may change a thread,
+     * and its participants may change only its stage; anyone may change one that `anonymous` created, and any
+     * where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
+     * ACCESS_DENIED. Returns NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, OUT_OF_RANGE /
+     * CURSOR_INVALID if `epoch` is given and is not the thread's, RESOURCE_EXHAUSTED /
+     * QUOTA_EXCEEDED if the thread has no seqs left, and INVALID_ARGUMENT / CONTENT_BLOCKED.
      * Not idempotent: a second call would undo what another agent changed in between, perhaps in
      * response to the first, and append a second entry. After an unknown outcome, read the thread.
      * </pre>
@@ -1017,8 +1069,8 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if the state
-     * changes, so that waits receive the change in order. Returns NOT_FOUND / THREAD_NOT_FOUND if the
-     * thread does not exist, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED if it has no seqs left.
+     * changes, so that waits receive the change in order. Only the thread's creator, people and
+     * operators may do this, with the exceptions and errors of UpdateThread.
      * Not idempotent, for the same reason as UpdateThread.
      * </pre>
      */
@@ -1031,9 +1083,12 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Deletes a thread and everything in it. Waits on the thread end with NOT_FOUND /
-     * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Returns
-     * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
-     * Not idempotent: a second call could delete a thread created in between.
+     * THREAD_NOT_FOUND. A thread created later with the same name has a different epoch. Only the
+     * thread's creator, people and operators may do this, with the exceptions of UpdateThread. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist, and OUT_OF_RANGE / CURSOR_INVALID if
+     * `epoch` is given and is not the thread's.
+     * Not idempotent: without `epoch`, a second call could delete a thread created in between. With
+     * it, exactly one of several calls succeeds.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.DeleteThreadResponse> deleteThread(

@@ -168,46 +168,48 @@ public final class ThreadServiceProto {
       "\022\016\n\006thread\030\001 \001(\t\022\021\n\tpage_size\030\002 \001(\005\022\022\n\np" +
       "age_token\030\003 \001(\t\"d\n\030ListParticipantsRespo" +
       "nse\022/\n\014participants\030\001 \003(\0132\031.threadbus.v1" +
-      ".Participant\022\027\n\017next_page_token\030\002 \001(\t\"\215\002" +
+      ".Participant\022\027\n\017next_page_token\030\002 \001(\t\"\234\002" +
       "\n\023UpdateThreadRequest\022\016\n\006thread\030\001 \001(\t\022\r\n" +
       "\005topic\030\002 \001(\t\022\r\n\005stage\030\003 \001(\t\022=\n\006labels\030\004 " +
       "\003(\0132-.threadbus.v1.UpdateThreadRequest.L" +
       "abelsEntry\022)\n\tsync_mode\030\005 \001(\0162\026.threadbu" +
       "s.v1.SyncMode\022/\n\013update_mask\030\006 \001(\0132\032.goo" +
-      "gle.protobuf.FieldMask\032-\n\013LabelsEntry\022\013\n" +
-      "\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001\"<\n\024UpdateT" +
-      "hreadResponse\022$\n\006thread\030\001 \001(\0132\024.threadbu" +
-      "s.v1.Thread\"Q\n\025SetThreadStateRequest\022\016\n\006" +
-      "thread\030\001 \001(\t\022(\n\005state\030\002 \001(\0162\031.threadbus." +
-      "v1.ThreadState\">\n\026SetThreadStateResponse" +
-      "\022$\n\006thread\030\001 \001(\0132\024.threadbus.v1.Thread\"%" +
-      "\n\023DeleteThreadRequest\022\016\n\006thread\030\001 \001(\t\"\026\n" +
-      "\024DeleteThreadResponse*R\n\tJoinStart\022\032\n\026JO" +
-      "IN_START_UNSPECIFIED\020\000\022\023\n\017JOIN_START_HEA" +
-      "D\020\001\022\024\n\020JOIN_START_FIRST\020\0022\264\006\n\rThreadServ" +
-      "ice\022U\n\014CreateThread\022!.threadbus.v1.Creat" +
-      "eThreadRequest\032\".threadbus.v1.CreateThre" +
-      "adResponse\022Q\n\tGetThread\022\036.threadbus.v1.G" +
-      "etThreadRequest\032\037.threadbus.v1.GetThread" +
-      "Response\"\003\220\002\001\022W\n\013ListThreads\022 .threadbus" +
-      ".v1.ListThreadsRequest\032!.threadbus.v1.Li" +
-      "stThreadsResponse\"\003\220\002\001\022T\n\nJoinThread\022\037.t" +
-      "hreadbus.v1.JoinThreadRequest\032 .threadbu" +
-      "s.v1.JoinThreadResponse\"\003\220\002\002\022W\n\013LeaveThr" +
-      "ead\022 .threadbus.v1.LeaveThreadRequest\032!." +
-      "threadbus.v1.LeaveThreadResponse\"\003\220\002\002\022f\n" +
-      "\020ListParticipants\022%.threadbus.v1.ListPar" +
-      "ticipantsRequest\032&.threadbus.v1.ListPart" +
-      "icipantsResponse\"\003\220\002\001\022U\n\014UpdateThread\022!." +
-      "threadbus.v1.UpdateThreadRequest\032\".threa" +
-      "dbus.v1.UpdateThreadResponse\022[\n\016SetThrea" +
-      "dState\022#.threadbus.v1.SetThreadStateRequ" +
-      "est\032$.threadbus.v1.SetThreadStateRespons" +
-      "e\022U\n\014DeleteThread\022!.threadbus.v1.DeleteT" +
-      "hreadRequest\032\".threadbus.v1.DeleteThread" +
-      "ResponseBf\n\020dev.threadbus.v1B\022ThreadServ" +
-      "iceProtoP\001Z-threadbus.dev/gen/go/threadb" +
-      "us/v1;threadbusv1\252\002\014ThreadBus.V1b\006proto3"
+      "gle.protobuf.FieldMask\022\r\n\005epoch\030\007 \001(\t\032-\n" +
+      "\013LabelsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t" +
+      ":\0028\001\"<\n\024UpdateThreadResponse\022$\n\006thread\030\001" +
+      " \001(\0132\024.threadbus.v1.Thread\"`\n\025SetThreadS" +
+      "tateRequest\022\016\n\006thread\030\001 \001(\t\022(\n\005state\030\002 \001" +
+      "(\0162\031.threadbus.v1.ThreadState\022\r\n\005epoch\030\003" +
+      " \001(\t\">\n\026SetThreadStateResponse\022$\n\006thread" +
+      "\030\001 \001(\0132\024.threadbus.v1.Thread\"4\n\023DeleteTh" +
+      "readRequest\022\016\n\006thread\030\001 \001(\t\022\r\n\005epoch\030\002 \001" +
+      "(\t\"\026\n\024DeleteThreadResponse*R\n\tJoinStart\022" +
+      "\032\n\026JOIN_START_UNSPECIFIED\020\000\022\023\n\017JOIN_STAR" +
+      "T_HEAD\020\001\022\024\n\020JOIN_START_FIRST\020\0022\264\006\n\rThrea" +
+      "dService\022U\n\014CreateThread\022!.threadbus.v1." +
+      "CreateThreadRequest\032\".threadbus.v1.Creat" +
+      "eThreadResponse\022Q\n\tGetThread\022\036.threadbus" +
+      ".v1.GetThreadRequest\032\037.threadbus.v1.GetT" +
+      "hreadResponse\"\003\220\002\001\022W\n\013ListThreads\022 .thre" +
+      "adbus.v1.ListThreadsRequest\032!.threadbus." +
+      "v1.ListThreadsResponse\"\003\220\002\001\022T\n\nJoinThrea" +
+      "d\022\037.threadbus.v1.JoinThreadRequest\032 .thr" +
+      "eadbus.v1.JoinThreadResponse\"\003\220\002\002\022W\n\013Lea" +
+      "veThread\022 .threadbus.v1.LeaveThreadReque" +
+      "st\032!.threadbus.v1.LeaveThreadResponse\"\003\220" +
+      "\002\002\022f\n\020ListParticipants\022%.threadbus.v1.Li" +
+      "stParticipantsRequest\032&.threadbus.v1.Lis" +
+      "tParticipantsResponse\"\003\220\002\001\022U\n\014UpdateThre" +
+      "ad\022!.threadbus.v1.UpdateThreadRequest\032\"." +
+      "threadbus.v1.UpdateThreadResponse\022[\n\016Set" +
+      "ThreadState\022#.threadbus.v1.SetThreadStat" +
+      "eRequest\032$.threadbus.v1.SetThreadStateRe" +
+      "sponse\022U\n\014DeleteThread\022!.threadbus.v1.De" +
+      "leteThreadRequest\032\".threadbus.v1.DeleteT" +
+      "hreadResponseBf\n\020dev.threadbus.v1B\022Threa" +
+      "dServiceProtoP\001Z-threadbus.dev/gen/go/th" +
+      "readbus/v1;threadbusv1\252\002\014ThreadBus.V1b\006p" +
+      "roto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -300,7 +302,7 @@ public final class ThreadServiceProto {
     internal_static_threadbus_v1_UpdateThreadRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_UpdateThreadRequest_descriptor,
-        new java.lang.String[] { "Thread", "Topic", "Stage", "Labels", "SyncMode", "UpdateMask", });
+        new java.lang.String[] { "Thread", "Topic", "Stage", "Labels", "SyncMode", "UpdateMask", "Epoch", });
     internal_static_threadbus_v1_UpdateThreadRequest_LabelsEntry_descriptor =
       internal_static_threadbus_v1_UpdateThreadRequest_descriptor.getNestedTypes().get(0);
     internal_static_threadbus_v1_UpdateThreadRequest_LabelsEntry_fieldAccessorTable = new
@@ -318,7 +320,7 @@ public final class ThreadServiceProto {
     internal_static_threadbus_v1_SetThreadStateRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_SetThreadStateRequest_descriptor,
-        new java.lang.String[] { "Thread", "State", });
+        new java.lang.String[] { "Thread", "State", "Epoch", });
     internal_static_threadbus_v1_SetThreadStateResponse_descriptor =
       getDescriptor().getMessageTypes().get(15);
     internal_static_threadbus_v1_SetThreadStateResponse_fieldAccessorTable = new
@@ -330,7 +332,7 @@ public final class ThreadServiceProto {
     internal_static_threadbus_v1_DeleteThreadRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_DeleteThreadRequest_descriptor,
-        new java.lang.String[] { "Thread", });
+        new java.lang.String[] { "Thread", "Epoch", });
     internal_static_threadbus_v1_DeleteThreadResponse_descriptor =
       getDescriptor().getMessageTypes().get(17);
     internal_static_threadbus_v1_DeleteThreadResponse_fieldAccessorTable = new

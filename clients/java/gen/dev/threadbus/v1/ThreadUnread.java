@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * A thread that an agent has not read to its head.
+ * A thread with entries that wake an agent and that it has not read.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.ThreadUnread}
@@ -125,6 +125,22 @@ private static final long serialVersionUID = 0L;
     return readSeq_;
   }
 
+  public static final int ADDRESSED_COUNT_FIELD_NUMBER = 4;
+  private int addressedCount_ = 0;
+  /**
+   * <pre>
+   * Number of entries after read_seq that wake the agent, and mention it, hand off to it, or reply
+   * to one of its messages. 1,000 = that many or more.
+   * </pre>
+   *
+   * <code>int32 addressed_count = 4;</code>
+   * @return The addressedCount.
+   */
+  @java.lang.Override
+  public int getAddressedCount() {
+    return addressedCount_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -148,6 +164,9 @@ private static final long serialVersionUID = 0L;
     if (readSeq_ != 0L) {
       output.writeInt64(3, readSeq_);
     }
+    if (addressedCount_ != 0) {
+      output.writeInt32(4, addressedCount_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -167,6 +186,10 @@ private static final long serialVersionUID = 0L;
     if (readSeq_ != 0L) {
       size += com.google.protobuf.CodedOutputStream
         .computeInt64Size(3, readSeq_);
+    }
+    if (addressedCount_ != 0) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt32Size(4, addressedCount_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -189,6 +212,8 @@ private static final long serialVersionUID = 0L;
         != other.getHeadSeq()) return false;
     if (getReadSeq()
         != other.getReadSeq()) return false;
+    if (getAddressedCount()
+        != other.getAddressedCount()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -208,6 +233,8 @@ private static final long serialVersionUID = 0L;
     hash = (37 * hash) + READ_SEQ_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
         getReadSeq());
+    hash = (37 * hash) + ADDRESSED_COUNT_FIELD_NUMBER;
+    hash = (53 * hash) + getAddressedCount();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -307,7 +334,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A thread that an agent has not read to its head.
+   * A thread with entries that wake an agent and that it has not read.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.ThreadUnread}
@@ -346,6 +373,7 @@ private static final long serialVersionUID = 0L;
       thread_ = "";
       headSeq_ = 0L;
       readSeq_ = 0L;
+      addressedCount_ = 0;
       return this;
     }
 
@@ -388,6 +416,9 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000004) != 0)) {
         result.readSeq_ = readSeq_;
       }
+      if (((from_bitField0_ & 0x00000008) != 0)) {
+        result.addressedCount_ = addressedCount_;
+      }
     }
 
     @java.lang.Override
@@ -412,6 +443,9 @@ private static final long serialVersionUID = 0L;
       }
       if (other.getReadSeq() != 0L) {
         setReadSeq(other.getReadSeq());
+      }
+      if (other.getAddressedCount() != 0) {
+        setAddressedCount(other.getAddressedCount());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -454,6 +488,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000004;
               break;
             } // case 24
+            case 32: {
+              addressedCount_ = input.readInt32();
+              bitField0_ |= 0x00000008;
+              break;
+            } // case 32
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -647,6 +686,53 @@ private static final long serialVersionUID = 0L;
     public Builder clearReadSeq() {
       bitField0_ = (bitField0_ & ~0x00000004);
       readSeq_ = 0L;
+      onChanged();
+      return this;
+    }
+
+    private int addressedCount_ ;
+    /**
+     * <pre>
+     * Number of entries after read_seq that wake the agent, and mention it, hand off to it, or reply
+     * to one of its messages. 1,000 = that many or more.
+     * </pre>
+     *
+     * <code>int32 addressed_count = 4;</code>
+     * @return The addressedCount.
+     */
+    @java.lang.Override
+    public int getAddressedCount() {
+      return addressedCount_;
+    }
+    /**
+     * <pre>
+     * Number of entries after read_seq that wake the agent, and mention it, hand off to it, or reply
+     * to one of its messages. 1,000 = that many or more.
+     * </pre>
+     *
+     * <code>int32 addressed_count = 4;</code>
+     * @param value The addressedCount to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAddressedCount(int value) {
+
+      addressedCount_ = value;
+      bitField0_ |= 0x00000008;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Number of entries after read_seq that wake the agent, and mention it, hand off to it, or reply
+     * to one of its messages. 1,000 = that many or more.
+     * </pre>
+     *
+     * <code>int32 addressed_count = 4;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearAddressedCount() {
+      bitField0_ = (bitField0_ & ~0x00000008);
+      addressedCount_ = 0;
       onChanged();
       return this;
     }

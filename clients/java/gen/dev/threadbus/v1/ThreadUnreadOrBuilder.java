@@ -49,4 +49,15 @@ public interface ThreadUnreadOrBuilder extends
    * @return The readSeq.
    */
   long getReadSeq();
+
+  /**
+   * <pre>
+   * Number of entries after read_seq that wake the agent, and mention it, hand off to it, or reply
+   * to one of its messages. 1,000 = that many or more.
+   * </pre>
+   *
+   * <code>int32 addressed_count = 4;</code>
+   * @return The addressedCount.
+   */
+  int getAddressedCount();
 }

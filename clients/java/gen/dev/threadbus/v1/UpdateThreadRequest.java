@@ -36,6 +36,7 @@ private static final long serialVersionUID = 0L;
     topic_ = "";
     stage_ = "";
     syncMode_ = 0;
+    epoch_ = "";
   }
 
   public static final com.google.protobuf.Descriptors.Descriptor
@@ -364,6 +365,53 @@ java.lang.String defaultValue) {
     return updateMask_ == null ? com.google.protobuf.FieldMask.getDefaultInstance() : updateMask_;
   }
 
+  public static final int EPOCH_FIELD_NUMBER = 7;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object epoch_ = "";
+  /**
+   * <pre>
+   * The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+   * </pre>
+   *
+   * <code>string epoch = 7;</code>
+   * @return The epoch.
+   */
+  @java.lang.Override
+  public java.lang.String getEpoch() {
+    java.lang.Object ref = epoch_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      epoch_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+   * </pre>
+   *
+   * <code>string epoch = 7;</code>
+   * @return The bytes for epoch.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getEpochBytes() {
+    java.lang.Object ref = epoch_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      epoch_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -398,6 +446,9 @@ java.lang.String defaultValue) {
     }
     if (((bitField0_ & 0x00000001) != 0)) {
       output.writeMessage(6, getUpdateMask());
+    }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(epoch_)) {
+      com.google.protobuf.GeneratedMessage.writeString(output, 7, epoch_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -435,6 +486,9 @@ java.lang.String defaultValue) {
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(6, getUpdateMask());
     }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(epoch_)) {
+      size += com.google.protobuf.GeneratedMessage.computeStringSize(7, epoch_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -464,6 +518,8 @@ java.lang.String defaultValue) {
       if (!getUpdateMask()
           .equals(other.getUpdateMask())) return false;
     }
+    if (!getEpoch()
+        .equals(other.getEpoch())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -491,6 +547,8 @@ java.lang.String defaultValue) {
       hash = (37 * hash) + UPDATE_MASK_FIELD_NUMBER;
       hash = (53 * hash) + getUpdateMask().hashCode();
     }
+    hash = (37 * hash) + EPOCH_FIELD_NUMBER;
+    hash = (53 * hash) + getEpoch().hashCode();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -664,6 +722,7 @@ java.lang.String defaultValue) {
         updateMaskBuilder_.dispose();
         updateMaskBuilder_ = null;
       }
+      epoch_ = "";
       return this;
     }
 
@@ -720,6 +779,9 @@ java.lang.String defaultValue) {
             : updateMaskBuilder_.build();
         to_bitField0_ |= 0x00000001;
       }
+      if (((from_bitField0_ & 0x00000040) != 0)) {
+        result.epoch_ = epoch_;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -758,6 +820,11 @@ java.lang.String defaultValue) {
       }
       if (other.hasUpdateMask()) {
         mergeUpdateMask(other.getUpdateMask());
+      }
+      if (!other.getEpoch().isEmpty()) {
+        epoch_ = other.epoch_;
+        bitField0_ |= 0x00000040;
+        onChanged();
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -821,6 +888,11 @@ java.lang.String defaultValue) {
               bitField0_ |= 0x00000020;
               break;
             } // case 50
+            case 58: {
+              epoch_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00000040;
+              break;
+            } // case 58
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1495,6 +1567,98 @@ java.lang.String defaultValue) {
         updateMask_ = null;
       }
       return updateMaskBuilder_;
+    }
+
+    private java.lang.Object epoch_ = "";
+    /**
+     * <pre>
+     * The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+     * </pre>
+     *
+     * <code>string epoch = 7;</code>
+     * @return The epoch.
+     */
+    public java.lang.String getEpoch() {
+      java.lang.Object ref = epoch_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        epoch_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+     * </pre>
+     *
+     * <code>string epoch = 7;</code>
+     * @return The bytes for epoch.
+     */
+    public com.google.protobuf.ByteString
+        getEpochBytes() {
+      java.lang.Object ref = epoch_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        epoch_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+     * </pre>
+     *
+     * <code>string epoch = 7;</code>
+     * @param value The epoch to set.
+     * @return This builder for chaining.
+     */
+    public Builder setEpoch(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      epoch_ = value;
+      bitField0_ |= 0x00000040;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+     * </pre>
+     *
+     * <code>string epoch = 7;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearEpoch() {
+      epoch_ = getDefaultInstance().getEpoch();
+      bitField0_ = (bitField0_ & ~0x00000040);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+     * </pre>
+     *
+     * <code>string epoch = 7;</code>
+     * @param value The bytes for epoch to set.
+     * @return This builder for chaining.
+     */
+    public Builder setEpochBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      epoch_ = value;
+      bitField0_ |= 0x00000040;
+      onChanged();
+      return this;
     }
 
     // @@protoc_insertion_point(builder_scope:threadbus.v1.UpdateThreadRequest)

@@ -169,4 +169,24 @@ java.lang.String defaultValue);
    * <code>.google.protobuf.FieldMask update_mask = 6;</code>
    */
   com.google.protobuf.FieldMaskOrBuilder getUpdateMaskOrBuilder();
+
+  /**
+   * <pre>
+   * The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+   * </pre>
+   *
+   * <code>string epoch = 7;</code>
+   * @return The epoch.
+   */
+  java.lang.String getEpoch();
+  /**
+   * <pre>
+   * The thread's epoch: nothing is changed if it has another one. Empty = not checked.
+   * </pre>
+   *
+   * <code>string epoch = 7;</code>
+   * @return The bytes for epoch.
+   */
+  com.google.protobuf.ByteString
+      getEpochBytes();
 }

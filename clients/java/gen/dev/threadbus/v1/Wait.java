@@ -251,6 +251,22 @@ private static final long serialVersionUID = 0L;
     }
   }
 
+  public static final int ALL_MY_THREADS_FIELD_NUMBER = 5;
+  private boolean allMyThreads_ = false;
+  /**
+   * <pre>
+   * Whether it waits on all threads of the agent (WaitMessagesRequest.all_my_threads). `threads`
+   * then has those of which something was delivered.
+   * </pre>
+   *
+   * <code>bool all_my_threads = 5;</code>
+   * @return The allMyThreads.
+   */
+  @java.lang.Override
+  public boolean getAllMyThreads() {
+    return allMyThreads_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -277,6 +293,9 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessage.isStringEmpty(peer_)) {
       com.google.protobuf.GeneratedMessage.writeString(output, 4, peer_);
     }
+    if (allMyThreads_ != false) {
+      output.writeBool(5, allMyThreads_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -299,6 +318,10 @@ private static final long serialVersionUID = 0L;
     }
     if (!com.google.protobuf.GeneratedMessage.isStringEmpty(peer_)) {
       size += com.google.protobuf.GeneratedMessage.computeStringSize(4, peer_);
+    }
+    if (allMyThreads_ != false) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeBoolSize(5, allMyThreads_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -326,6 +349,8 @@ private static final long serialVersionUID = 0L;
     }
     if (!getPeer()
         .equals(other.getPeer())) return false;
+    if (getAllMyThreads()
+        != other.getAllMyThreads()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -349,6 +374,9 @@ private static final long serialVersionUID = 0L;
     }
     hash = (37 * hash) + PEER_FIELD_NUMBER;
     hash = (53 * hash) + getPeer().hashCode();
+    hash = (37 * hash) + ALL_MY_THREADS_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
+        getAllMyThreads());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -505,6 +533,7 @@ private static final long serialVersionUID = 0L;
         startTimeBuilder_ = null;
       }
       peer_ = "";
+      allMyThreads_ = false;
       return this;
     }
 
@@ -564,6 +593,9 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000008) != 0)) {
         result.peer_ = peer_;
       }
+      if (((from_bitField0_ & 0x00000010) != 0)) {
+        result.allMyThreads_ = allMyThreads_;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -617,6 +649,9 @@ private static final long serialVersionUID = 0L;
         peer_ = other.peer_;
         bitField0_ |= 0x00000008;
         onChanged();
+      }
+      if (other.getAllMyThreads() != false) {
+        setAllMyThreads(other.getAllMyThreads());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -674,6 +709,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000008;
               break;
             } // case 34
+            case 40: {
+              allMyThreads_ = input.readBool();
+              bitField0_ |= 0x00000010;
+              break;
+            } // case 40
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1363,6 +1403,53 @@ private static final long serialVersionUID = 0L;
       checkByteStringIsUtf8(value);
       peer_ = value;
       bitField0_ |= 0x00000008;
+      onChanged();
+      return this;
+    }
+
+    private boolean allMyThreads_ ;
+    /**
+     * <pre>
+     * Whether it waits on all threads of the agent (WaitMessagesRequest.all_my_threads). `threads`
+     * then has those of which something was delivered.
+     * </pre>
+     *
+     * <code>bool all_my_threads = 5;</code>
+     * @return The allMyThreads.
+     */
+    @java.lang.Override
+    public boolean getAllMyThreads() {
+      return allMyThreads_;
+    }
+    /**
+     * <pre>
+     * Whether it waits on all threads of the agent (WaitMessagesRequest.all_my_threads). `threads`
+     * then has those of which something was delivered.
+     * </pre>
+     *
+     * <code>bool all_my_threads = 5;</code>
+     * @param value The allMyThreads to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAllMyThreads(boolean value) {
+
+      allMyThreads_ = value;
+      bitField0_ |= 0x00000010;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Whether it waits on all threads of the agent (WaitMessagesRequest.all_my_threads). `threads`
+     * then has those of which something was delivered.
+     * </pre>
+     *
+     * <code>bool all_my_threads = 5;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearAllMyThreads() {
+      bitField0_ = (bitField0_ & ~0x00000010);
+      allMyThreads_ = false;
       onChanged();
       return this;
     }

@@ -76,7 +76,7 @@ private static final long serialVersionUID = 0L;
     REASON_MAX_MESSAGES(1),
     /**
      * <pre>
-     * min_messages were delivered and every thread is caught up.
+     * min_messages were delivered that count, and every thread is caught up.
      * </pre>
      *
      * <code>REASON_MIN_MESSAGES = 2;</code>
@@ -123,6 +123,14 @@ private static final long serialVersionUID = 0L;
      * <code>REASON_SESSION_ENDED = 8;</code>
      */
     REASON_SESSION_ENDED(8),
+    /**
+     * <pre>
+     * max_bytes were delivered. The cursors are past the last message delivered.
+     * </pre>
+     *
+     * <code>REASON_MAX_BYTES = 9;</code>
+     */
+    REASON_MAX_BYTES(9),
     UNRECOGNIZED(-1),
     ;
 
@@ -153,7 +161,7 @@ private static final long serialVersionUID = 0L;
     public static final int REASON_MAX_MESSAGES_VALUE = 1;
     /**
      * <pre>
-     * min_messages were delivered and every thread is caught up.
+     * min_messages were delivered that count, and every thread is caught up.
      * </pre>
      *
      * <code>REASON_MIN_MESSAGES = 2;</code>
@@ -200,6 +208,14 @@ private static final long serialVersionUID = 0L;
      * <code>REASON_SESSION_ENDED = 8;</code>
      */
     public static final int REASON_SESSION_ENDED_VALUE = 8;
+    /**
+     * <pre>
+     * max_bytes were delivered. The cursors are past the last message delivered.
+     * </pre>
+     *
+     * <code>REASON_MAX_BYTES = 9;</code>
+     */
+    public static final int REASON_MAX_BYTES_VALUE = 9;
 
 
     public final int getNumber() {
@@ -234,6 +250,7 @@ private static final long serialVersionUID = 0L;
         case 5: return REASON_DRAINING;
         case 7: return REASON_THREADS_CLOSED;
         case 8: return REASON_SESSION_ENDED;
+        case 9: return REASON_MAX_BYTES;
         default: return null;
       }
     }
@@ -366,7 +383,9 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.ThreadPosition> threads_;
   /**
    * <pre>
-   * Every thread of the wait, with the cursor to resume from.
+   * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+   * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+   * in `keepalive` frames before this one.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -377,7 +396,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Every thread of the wait, with the cursor to resume from.
+   * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+   * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+   * in `keepalive` frames before this one.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -389,7 +410,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Every thread of the wait, with the cursor to resume from.
+   * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+   * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+   * in `keepalive` frames before this one.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -400,7 +423,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Every thread of the wait, with the cursor to resume from.
+   * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+   * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+   * in `keepalive` frames before this one.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -411,7 +436,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Every thread of the wait, with the cursor to resume from.
+   * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+   * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+   * in `keepalive` frames before this one.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1096,7 +1123,9 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Every thread of the wait, with the cursor to resume from.
+     * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+     * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+     * in `keepalive` frames before this one.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1110,7 +1139,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait, with the cursor to resume from.
+     * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+     * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+     * in `keepalive` frames before this one.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1124,7 +1155,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait, with the cursor to resume from.
+     * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+     * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+     * in `keepalive` frames before this one.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1138,7 +1171,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait, with the cursor to resume from.
+     * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+     * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+     * in `keepalive` frames before this one.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1159,7 +1194,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait, with the cursor to resume from.
+     * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+     * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+     * in `keepalive` frames before this one.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1177,7 +1214,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait, with the cursor to resume from.
+     * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+     * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+     * in `keepalive` frames before this one.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1197,7 +1236,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait, with the cursor to resume from.
+     * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+     * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+     * in `keepalive` frames before this one.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1218,7 +1259,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait, with the cursor to resume from.
+     * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+     * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+     * in `keepalive` frames before this one.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1236,7 +1279,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait, with the cursor to resume from.
+     * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+     * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+     * in `keepalive` frames before this one.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1254,7 +1299,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait, with the cursor to resume from.
+     * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+     * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+     * in `keepalive` frames before this one.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1273,7 +1320,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait, with the cursor to resume from.
+     * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+     * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+     * in `keepalive` frames before this one.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1290,7 +1339,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait, with the cursor to resume from.
+     * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+     * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+     * in `keepalive` frames before this one.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1307,7 +1358,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait, with the cursor to resume from.
+     * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+     * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+     * in `keepalive` frames before this one.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1318,7 +1371,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait, with the cursor to resume from.
+     * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+     * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+     * in `keepalive` frames before this one.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1332,7 +1387,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait, with the cursor to resume from.
+     * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+     * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+     * in `keepalive` frames before this one.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1347,7 +1404,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait, with the cursor to resume from.
+     * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+     * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+     * in `keepalive` frames before this one.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1358,7 +1417,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait, with the cursor to resume from.
+     * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+     * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+     * in `keepalive` frames before this one.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1370,7 +1431,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait, with the cursor to resume from.
+     * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+     * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+     * in `keepalive` frames before this one.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>

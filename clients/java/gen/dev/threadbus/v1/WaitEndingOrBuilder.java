@@ -64,7 +64,9 @@ public interface WaitEndingOrBuilder extends
 
   /**
    * <pre>
-   * Every thread of the wait, with the cursor to resume from.
+   * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+   * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+   * in `keepalive` frames before this one.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -73,7 +75,9 @@ public interface WaitEndingOrBuilder extends
       getThreadsList();
   /**
    * <pre>
-   * Every thread of the wait, with the cursor to resume from.
+   * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+   * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+   * in `keepalive` frames before this one.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -81,7 +85,9 @@ public interface WaitEndingOrBuilder extends
   dev.threadbus.v1.ThreadPosition getThreads(int index);
   /**
    * <pre>
-   * Every thread of the wait, with the cursor to resume from.
+   * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+   * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+   * in `keepalive` frames before this one.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -89,7 +95,9 @@ public interface WaitEndingOrBuilder extends
   int getThreadsCount();
   /**
    * <pre>
-   * Every thread of the wait, with the cursor to resume from.
+   * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+   * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+   * in `keepalive` frames before this one.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -98,7 +106,9 @@ public interface WaitEndingOrBuilder extends
       getThreadsOrBuilderList();
   /**
    * <pre>
-   * Every thread of the wait, with the cursor to resume from.
+   * Every thread of the wait, with the cursor to resume from. With all_my_threads, only those whose
+   * cursors have moved since they were last sent in a frame; if there are many, the first ones come
+   * in `keepalive` frames before this one.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>

@@ -54,7 +54,8 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.Cursor> threads_;
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+   * with all_my_threads.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -65,7 +66,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+   * with all_my_threads.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -77,7 +79,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+   * with all_my_threads.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -88,7 +91,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+   * with all_my_threads.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -99,7 +103,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+   * with all_my_threads.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -249,9 +254,9 @@ private static final long serialVersionUID = 0L;
   private int minMessages_ = 0;
   /**
    * <pre>
-   * End when at least this many messages were delivered and every thread is caught up. 0 = do not
-   * end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
-   * first message that arrives.
+   * End when at least this many messages were delivered that wake the caller (Message.wakes), and
+   * every thread is caught up. 0 = do not end for this reason. 1 with max_wait is a long poll: it
+   * delivers what is there, or else what arrives, up to the first message that wakes the caller.
    * </pre>
    *
    * <code>int32 min_messages = 6;</code>
@@ -275,6 +280,92 @@ private static final long serialVersionUID = 0L;
   @java.lang.Override
   public boolean getIncludeParticipants() {
     return includeParticipants_;
+  }
+
+  public static final int OMIT_ATTACHMENT_DATA_FIELD_NUMBER = 8;
+  private boolean omitAttachmentData_ = false;
+  /**
+   * <pre>
+   * Return attachments without their bytes: with filename, media_type, size, and url if they have
+   * one.
+   * </pre>
+   *
+   * <code>bool omit_attachment_data = 8;</code>
+   * @return The omitAttachmentData.
+   */
+  @java.lang.Override
+  public boolean getOmitAttachmentData() {
+    return omitAttachmentData_;
+  }
+
+  public static final int MAX_CONTENT_BYTES_FIELD_NUMBER = 9;
+  private long maxContentBytes_ = 0L;
+  /**
+   * <pre>
+   * Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+   * most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+   * tells the whole length. 0 = no limit.
+   * </pre>
+   *
+   * <code>int64 max_content_bytes = 9;</code>
+   * @return The maxContentBytes.
+   */
+  @java.lang.Override
+  public long getMaxContentBytes() {
+    return maxContentBytes_;
+  }
+
+  public static final int MAX_BYTES_FIELD_NUMBER = 10;
+  private long maxBytes_ = 0L;
+  /**
+   * <pre>
+   * End when the next message would bring those delivered above this many bytes, serialised as they
+   * are sent; or when they have exactly so many. The first message is always delivered. 0 = no
+   * limit.
+   * </pre>
+   *
+   * <code>int64 max_bytes = 10;</code>
+   * @return The maxBytes.
+   */
+  @java.lang.Override
+  public long getMaxBytes() {
+    return maxBytes_;
+  }
+
+  public static final int ALL_MY_THREADS_FIELD_NUMBER = 11;
+  private boolean allMyThreads_ = false;
+  /**
+   * <pre>
+   * Wait on all threads in which the caller participates, also on those that it joins, posts to, is
+   * mentioned in or handed off to during the wait. With the filter addressed_to_me, this is an
+   * inbox: then an edit is delivered only if it addresses the caller itself, and the caller's own
+   * entries are not. Each thread starts at the caller's read_seq, or with a filter at its
+   * passed_over if that is higher, or at its cursor in `threads`. The wait does not end because
+   * threads are closed or deleted. Not with include_participants, and not for anonymous callers:
+   * INVALID_ARGUMENT. A token with thread_prefixes waits on its own threads.
+   * </pre>
+   *
+   * <code>bool all_my_threads = 11;</code>
+   * @return The allMyThreads.
+   */
+  @java.lang.Override
+  public boolean getAllMyThreads() {
+    return allMyThreads_;
+  }
+
+  public static final int COUNT_ALL_FIELD_NUMBER = 12;
+  private boolean countAll_ = false;
+  /**
+   * <pre>
+   * Whether min_messages counts every message delivered, also those that do not wake the caller.
+   * </pre>
+   *
+   * <code>bool count_all = 12;</code>
+   * @return The countAll.
+   */
+  @java.lang.Override
+  public boolean getCountAll() {
+    return countAll_;
   }
 
   private byte memoizedIsInitialized = -1;
@@ -312,6 +403,21 @@ private static final long serialVersionUID = 0L;
     if (includeParticipants_ != false) {
       output.writeBool(7, includeParticipants_);
     }
+    if (omitAttachmentData_ != false) {
+      output.writeBool(8, omitAttachmentData_);
+    }
+    if (maxContentBytes_ != 0L) {
+      output.writeInt64(9, maxContentBytes_);
+    }
+    if (maxBytes_ != 0L) {
+      output.writeInt64(10, maxBytes_);
+    }
+    if (allMyThreads_ != false) {
+      output.writeBool(11, allMyThreads_);
+    }
+    if (countAll_ != false) {
+      output.writeBool(12, countAll_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -348,6 +454,26 @@ private static final long serialVersionUID = 0L;
     if (includeParticipants_ != false) {
       size += com.google.protobuf.CodedOutputStream
         .computeBoolSize(7, includeParticipants_);
+    }
+    if (omitAttachmentData_ != false) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeBoolSize(8, omitAttachmentData_);
+    }
+    if (maxContentBytes_ != 0L) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt64Size(9, maxContentBytes_);
+    }
+    if (maxBytes_ != 0L) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt64Size(10, maxBytes_);
+    }
+    if (allMyThreads_ != false) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeBoolSize(11, allMyThreads_);
+    }
+    if (countAll_ != false) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeBoolSize(12, countAll_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -387,6 +513,16 @@ private static final long serialVersionUID = 0L;
         != other.getMinMessages()) return false;
     if (getIncludeParticipants()
         != other.getIncludeParticipants()) return false;
+    if (getOmitAttachmentData()
+        != other.getOmitAttachmentData()) return false;
+    if (getMaxContentBytes()
+        != other.getMaxContentBytes()) return false;
+    if (getMaxBytes()
+        != other.getMaxBytes()) return false;
+    if (getAllMyThreads()
+        != other.getAllMyThreads()) return false;
+    if (getCountAll()
+        != other.getCountAll()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -421,6 +557,21 @@ private static final long serialVersionUID = 0L;
     hash = (37 * hash) + INCLUDE_PARTICIPANTS_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
         getIncludeParticipants());
+    hash = (37 * hash) + OMIT_ATTACHMENT_DATA_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
+        getOmitAttachmentData());
+    hash = (37 * hash) + MAX_CONTENT_BYTES_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getMaxContentBytes());
+    hash = (37 * hash) + MAX_BYTES_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getMaxBytes());
+    hash = (37 * hash) + ALL_MY_THREADS_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
+        getAllMyThreads());
+    hash = (37 * hash) + COUNT_ALL_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
+        getCountAll());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -590,6 +741,11 @@ private static final long serialVersionUID = 0L;
       }
       minMessages_ = 0;
       includeParticipants_ = false;
+      omitAttachmentData_ = false;
+      maxContentBytes_ = 0L;
+      maxBytes_ = 0L;
+      allMyThreads_ = false;
+      countAll_ = false;
       return this;
     }
 
@@ -664,6 +820,21 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000040) != 0)) {
         result.includeParticipants_ = includeParticipants_;
       }
+      if (((from_bitField0_ & 0x00000080) != 0)) {
+        result.omitAttachmentData_ = omitAttachmentData_;
+      }
+      if (((from_bitField0_ & 0x00000100) != 0)) {
+        result.maxContentBytes_ = maxContentBytes_;
+      }
+      if (((from_bitField0_ & 0x00000200) != 0)) {
+        result.maxBytes_ = maxBytes_;
+      }
+      if (((from_bitField0_ & 0x00000400) != 0)) {
+        result.allMyThreads_ = allMyThreads_;
+      }
+      if (((from_bitField0_ & 0x00000800) != 0)) {
+        result.countAll_ = countAll_;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -722,6 +893,21 @@ private static final long serialVersionUID = 0L;
       }
       if (other.getIncludeParticipants() != false) {
         setIncludeParticipants(other.getIncludeParticipants());
+      }
+      if (other.getOmitAttachmentData() != false) {
+        setOmitAttachmentData(other.getOmitAttachmentData());
+      }
+      if (other.getMaxContentBytes() != 0L) {
+        setMaxContentBytes(other.getMaxContentBytes());
+      }
+      if (other.getMaxBytes() != 0L) {
+        setMaxBytes(other.getMaxBytes());
+      }
+      if (other.getAllMyThreads() != false) {
+        setAllMyThreads(other.getAllMyThreads());
+      }
+      if (other.getCountAll() != false) {
+        setCountAll(other.getCountAll());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -798,6 +984,31 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000040;
               break;
             } // case 56
+            case 64: {
+              omitAttachmentData_ = input.readBool();
+              bitField0_ |= 0x00000080;
+              break;
+            } // case 64
+            case 72: {
+              maxContentBytes_ = input.readInt64();
+              bitField0_ |= 0x00000100;
+              break;
+            } // case 72
+            case 80: {
+              maxBytes_ = input.readInt64();
+              bitField0_ |= 0x00000200;
+              break;
+            } // case 80
+            case 88: {
+              allMyThreads_ = input.readBool();
+              bitField0_ |= 0x00000400;
+              break;
+            } // case 88
+            case 96: {
+              countAll_ = input.readBool();
+              bitField0_ |= 0x00000800;
+              break;
+            } // case 96
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -829,7 +1040,8 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+     * with all_my_threads.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -843,7 +1055,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+     * with all_my_threads.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -857,7 +1070,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+     * with all_my_threads.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -871,7 +1085,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+     * with all_my_threads.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -892,7 +1107,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+     * with all_my_threads.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -910,7 +1126,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+     * with all_my_threads.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -930,7 +1147,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+     * with all_my_threads.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -951,7 +1169,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+     * with all_my_threads.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -969,7 +1188,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+     * with all_my_threads.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -987,7 +1207,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+     * with all_my_threads.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1006,7 +1227,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+     * with all_my_threads.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1023,7 +1245,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+     * with all_my_threads.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1040,7 +1263,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+     * with all_my_threads.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1051,7 +1275,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+     * with all_my_threads.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1065,7 +1290,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+     * with all_my_threads.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1080,7 +1306,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+     * with all_my_threads.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1091,7 +1318,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+     * with all_my_threads.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1103,7 +1331,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+     * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+     * with all_my_threads.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1663,9 +1892,9 @@ private static final long serialVersionUID = 0L;
     private int minMessages_ ;
     /**
      * <pre>
-     * End when at least this many messages were delivered and every thread is caught up. 0 = do not
-     * end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
-     * first message that arrives.
+     * End when at least this many messages were delivered that wake the caller (Message.wakes), and
+     * every thread is caught up. 0 = do not end for this reason. 1 with max_wait is a long poll: it
+     * delivers what is there, or else what arrives, up to the first message that wakes the caller.
      * </pre>
      *
      * <code>int32 min_messages = 6;</code>
@@ -1677,9 +1906,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End when at least this many messages were delivered and every thread is caught up. 0 = do not
-     * end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
-     * first message that arrives.
+     * End when at least this many messages were delivered that wake the caller (Message.wakes), and
+     * every thread is caught up. 0 = do not end for this reason. 1 with max_wait is a long poll: it
+     * delivers what is there, or else what arrives, up to the first message that wakes the caller.
      * </pre>
      *
      * <code>int32 min_messages = 6;</code>
@@ -1695,9 +1924,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End when at least this many messages were delivered and every thread is caught up. 0 = do not
-     * end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
-     * first message that arrives.
+     * End when at least this many messages were delivered that wake the caller (Message.wakes), and
+     * every thread is caught up. 0 = do not end for this reason. 1 with max_wait is a long poll: it
+     * delivers what is there, or else what arrives, up to the first message that wakes the caller.
      * </pre>
      *
      * <code>int32 min_messages = 6;</code>
@@ -1750,6 +1979,259 @@ private static final long serialVersionUID = 0L;
     public Builder clearIncludeParticipants() {
       bitField0_ = (bitField0_ & ~0x00000040);
       includeParticipants_ = false;
+      onChanged();
+      return this;
+    }
+
+    private boolean omitAttachmentData_ ;
+    /**
+     * <pre>
+     * Return attachments without their bytes: with filename, media_type, size, and url if they have
+     * one.
+     * </pre>
+     *
+     * <code>bool omit_attachment_data = 8;</code>
+     * @return The omitAttachmentData.
+     */
+    @java.lang.Override
+    public boolean getOmitAttachmentData() {
+      return omitAttachmentData_;
+    }
+    /**
+     * <pre>
+     * Return attachments without their bytes: with filename, media_type, size, and url if they have
+     * one.
+     * </pre>
+     *
+     * <code>bool omit_attachment_data = 8;</code>
+     * @param value The omitAttachmentData to set.
+     * @return This builder for chaining.
+     */
+    public Builder setOmitAttachmentData(boolean value) {
+
+      omitAttachmentData_ = value;
+      bitField0_ |= 0x00000080;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Return attachments without their bytes: with filename, media_type, size, and url if they have
+     * one.
+     * </pre>
+     *
+     * <code>bool omit_attachment_data = 8;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearOmitAttachmentData() {
+      bitField0_ = (bitField0_ & ~0x00000080);
+      omitAttachmentData_ = false;
+      onChanged();
+      return this;
+    }
+
+    private long maxContentBytes_ ;
+    /**
+     * <pre>
+     * Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+     * most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+     * tells the whole length. 0 = no limit.
+     * </pre>
+     *
+     * <code>int64 max_content_bytes = 9;</code>
+     * @return The maxContentBytes.
+     */
+    @java.lang.Override
+    public long getMaxContentBytes() {
+      return maxContentBytes_;
+    }
+    /**
+     * <pre>
+     * Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+     * most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+     * tells the whole length. 0 = no limit.
+     * </pre>
+     *
+     * <code>int64 max_content_bytes = 9;</code>
+     * @param value The maxContentBytes to set.
+     * @return This builder for chaining.
+     */
+    public Builder setMaxContentBytes(long value) {
+
+      maxContentBytes_ = value;
+      bitField0_ |= 0x00000100;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+     * most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+     * tells the whole length. 0 = no limit.
+     * </pre>
+     *
+     * <code>int64 max_content_bytes = 9;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearMaxContentBytes() {
+      bitField0_ = (bitField0_ & ~0x00000100);
+      maxContentBytes_ = 0L;
+      onChanged();
+      return this;
+    }
+
+    private long maxBytes_ ;
+    /**
+     * <pre>
+     * End when the next message would bring those delivered above this many bytes, serialised as they
+     * are sent; or when they have exactly so many. The first message is always delivered. 0 = no
+     * limit.
+     * </pre>
+     *
+     * <code>int64 max_bytes = 10;</code>
+     * @return The maxBytes.
+     */
+    @java.lang.Override
+    public long getMaxBytes() {
+      return maxBytes_;
+    }
+    /**
+     * <pre>
+     * End when the next message would bring those delivered above this many bytes, serialised as they
+     * are sent; or when they have exactly so many. The first message is always delivered. 0 = no
+     * limit.
+     * </pre>
+     *
+     * <code>int64 max_bytes = 10;</code>
+     * @param value The maxBytes to set.
+     * @return This builder for chaining.
+     */
+    public Builder setMaxBytes(long value) {
+
+      maxBytes_ = value;
+      bitField0_ |= 0x00000200;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * End when the next message would bring those delivered above this many bytes, serialised as they
+     * are sent; or when they have exactly so many. The first message is always delivered. 0 = no
+     * limit.
+     * </pre>
+     *
+     * <code>int64 max_bytes = 10;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearMaxBytes() {
+      bitField0_ = (bitField0_ & ~0x00000200);
+      maxBytes_ = 0L;
+      onChanged();
+      return this;
+    }
+
+    private boolean allMyThreads_ ;
+    /**
+     * <pre>
+     * Wait on all threads in which the caller participates, also on those that it joins, posts to, is
+     * mentioned in or handed off to during the wait. With the filter addressed_to_me, this is an
+     * inbox: then an edit is delivered only if it addresses the caller itself, and the caller's own
+     * entries are not. Each thread starts at the caller's read_seq, or with a filter at its
+     * passed_over if that is higher, or at its cursor in `threads`. The wait does not end because
+     * threads are closed or deleted. Not with include_participants, and not for anonymous callers:
+     * INVALID_ARGUMENT. A token with thread_prefixes waits on its own threads.
+     * </pre>
+     *
+     * <code>bool all_my_threads = 11;</code>
+     * @return The allMyThreads.
+     */
+    @java.lang.Override
+    public boolean getAllMyThreads() {
+      return allMyThreads_;
+    }
+    /**
+     * <pre>
+     * Wait on all threads in which the caller participates, also on those that it joins, posts to, is
+     * mentioned in or handed off to during the wait. With the filter addressed_to_me, this is an
+     * inbox: then an edit is delivered only if it addresses the caller itself, and the caller's own
+     * entries are not. Each thread starts at the caller's read_seq, or with a filter at its
+     * passed_over if that is higher, or at its cursor in `threads`. The wait does not end because
+     * threads are closed or deleted. Not with include_participants, and not for anonymous callers:
+     * INVALID_ARGUMENT. A token with thread_prefixes waits on its own threads.
+     * </pre>
+     *
+     * <code>bool all_my_threads = 11;</code>
+     * @param value The allMyThreads to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAllMyThreads(boolean value) {
+
+      allMyThreads_ = value;
+      bitField0_ |= 0x00000400;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Wait on all threads in which the caller participates, also on those that it joins, posts to, is
+     * mentioned in or handed off to during the wait. With the filter addressed_to_me, this is an
+     * inbox: then an edit is delivered only if it addresses the caller itself, and the caller's own
+     * entries are not. Each thread starts at the caller's read_seq, or with a filter at its
+     * passed_over if that is higher, or at its cursor in `threads`. The wait does not end because
+     * threads are closed or deleted. Not with include_participants, and not for anonymous callers:
+     * INVALID_ARGUMENT. A token with thread_prefixes waits on its own threads.
+     * </pre>
+     *
+     * <code>bool all_my_threads = 11;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearAllMyThreads() {
+      bitField0_ = (bitField0_ & ~0x00000400);
+      allMyThreads_ = false;
+      onChanged();
+      return this;
+    }
+
+    private boolean countAll_ ;
+    /**
+     * <pre>
+     * Whether min_messages counts every message delivered, also those that do not wake the caller.
+     * </pre>
+     *
+     * <code>bool count_all = 12;</code>
+     * @return The countAll.
+     */
+    @java.lang.Override
+    public boolean getCountAll() {
+      return countAll_;
+    }
+    /**
+     * <pre>
+     * Whether min_messages counts every message delivered, also those that do not wake the caller.
+     * </pre>
+     *
+     * <code>bool count_all = 12;</code>
+     * @param value The countAll to set.
+     * @return This builder for chaining.
+     */
+    public Builder setCountAll(boolean value) {
+
+      countAll_ = value;
+      bitField0_ |= 0x00000800;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Whether min_messages counts every message delivered, also those that do not wake the caller.
+     * </pre>
+     *
+     * <code>bool count_all = 12;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearCountAll() {
+      bitField0_ = (bitField0_ & ~0x00000800);
+      countAll_ = false;
       onChanged();
       return this;
     }

@@ -12,7 +12,8 @@ public interface WaitMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+   * with all_my_threads.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -21,7 +22,8 @@ public interface WaitMessagesRequestOrBuilder extends
       getThreadsList();
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+   * with all_my_threads.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -29,7 +31,8 @@ public interface WaitMessagesRequestOrBuilder extends
   dev.threadbus.v1.Cursor getThreads(int index);
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+   * with all_my_threads.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -37,7 +40,8 @@ public interface WaitMessagesRequestOrBuilder extends
   int getThreadsCount();
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+   * with all_my_threads.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -46,7 +50,8 @@ public interface WaitMessagesRequestOrBuilder extends
       getThreadsOrBuilderList();
   /**
    * <pre>
-   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT.
+   * 1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
+   * with all_my_threads.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -153,9 +158,9 @@ public interface WaitMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * End when at least this many messages were delivered and every thread is caught up. 0 = do not
-   * end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
-   * first message that arrives.
+   * End when at least this many messages were delivered that wake the caller (Message.wakes), and
+   * every thread is caught up. 0 = do not end for this reason. 1 with max_wait is a long poll: it
+   * delivers what is there, or else what arrives, up to the first message that wakes the caller.
    * </pre>
    *
    * <code>int32 min_messages = 6;</code>
@@ -172,4 +177,65 @@ public interface WaitMessagesRequestOrBuilder extends
    * @return The includeParticipants.
    */
   boolean getIncludeParticipants();
+
+  /**
+   * <pre>
+   * Return attachments without their bytes: with filename, media_type, size, and url if they have
+   * one.
+   * </pre>
+   *
+   * <code>bool omit_attachment_data = 8;</code>
+   * @return The omitAttachmentData.
+   */
+  boolean getOmitAttachmentData();
+
+  /**
+   * <pre>
+   * Cut off texts that are longer than this many bytes in UTF-8: between two grapheme clusters, at
+   * most 64 bytes earlier; within a cluster only if it is longer than 64 bytes. Message.content_size
+   * tells the whole length. 0 = no limit.
+   * </pre>
+   *
+   * <code>int64 max_content_bytes = 9;</code>
+   * @return The maxContentBytes.
+   */
+  long getMaxContentBytes();
+
+  /**
+   * <pre>
+   * End when the next message would bring those delivered above this many bytes, serialised as they
+   * are sent; or when they have exactly so many. The first message is always delivered. 0 = no
+   * limit.
+   * </pre>
+   *
+   * <code>int64 max_bytes = 10;</code>
+   * @return The maxBytes.
+   */
+  long getMaxBytes();
+
+  /**
+   * <pre>
+   * Wait on all threads in which the caller participates, also on those that it joins, posts to, is
+   * mentioned in or handed off to during the wait. With the filter addressed_to_me, this is an
+   * inbox: then an edit is delivered only if it addresses the caller itself, and the caller's own
+   * entries are not. Each thread starts at the caller's read_seq, or with a filter at its
+   * passed_over if that is higher, or at its cursor in `threads`. The wait does not end because
+   * threads are closed or deleted. Not with include_participants, and not for anonymous callers:
+   * INVALID_ARGUMENT. A token with thread_prefixes waits on its own threads.
+   * </pre>
+   *
+   * <code>bool all_my_threads = 11;</code>
+   * @return The allMyThreads.
+   */
+  boolean getAllMyThreads();
+
+  /**
+   * <pre>
+   * Whether min_messages counts every message delivered, also those that do not wake the caller.
+   * </pre>
+   *
+   * <code>bool count_all = 12;</code>
+   * @return The countAll.
+   */
+  boolean getCountAll();
 }

@@ -60,6 +60,8 @@ private static final long serialVersionUID = 0L;
     RESYNC(5),
     ENDING(6),
     PARTICIPANTS(7),
+    THREAD_ADDED(8),
+    THREAD_REMOVED(9),
     FRAME_NOT_SET(0);
     private final int value;
     private FrameCase(int value) {
@@ -84,6 +86,8 @@ private static final long serialVersionUID = 0L;
         case 5: return RESYNC;
         case 6: return ENDING;
         case 7: return PARTICIPANTS;
+        case 8: return THREAD_ADDED;
+        case 9: return THREAD_REMOVED;
         case 0: return FRAME_NOT_SET;
         default: return null;
       }
@@ -189,7 +193,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What a thread held when the wait started has been delivered or filtered out; what follows is
-   * new. Sent at most once for each thread: a wait may end before it.
+   * new. Sent at most once for each thread: a wait may end before it. With all_my_threads, it is
+   * sent once for all threads, and is empty.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -202,7 +207,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What a thread held when the wait started has been delivered or filtered out; what follows is
-   * new. Sent at most once for each thread: a wait may end before it.
+   * new. Sent at most once for each thread: a wait may end before it. With all_my_threads, it is
+   * sent once for all threads, and is empty.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -218,7 +224,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What a thread held when the wait started has been delivered or filtered out; what follows is
-   * new. Sent at most once for each thread: a wait may end before it.
+   * new. Sent at most once for each thread: a wait may end before it. With all_my_threads, it is
+   * sent once for all threads, and is empty.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -403,6 +410,95 @@ private static final long serialVersionUID = 0L;
     return dev.threadbus.v1.ParticipantUpdate.getDefaultInstance();
   }
 
+  public static final int THREAD_ADDED_FIELD_NUMBER = 8;
+  /**
+   * <pre>
+   * With all_my_threads: the caller has become a participant of this thread. If it joined through
+   * another server, this is sent when the thread gets its next entry.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ThreadPosition thread_added = 8;</code>
+   * @return Whether the threadAdded field is set.
+   */
+  @java.lang.Override
+  public boolean hasThreadAdded() {
+    return frameCase_ == 8;
+  }
+  /**
+   * <pre>
+   * With all_my_threads: the caller has become a participant of this thread. If it joined through
+   * another server, this is sent when the thread gets its next entry.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ThreadPosition thread_added = 8;</code>
+   * @return The threadAdded.
+   */
+  @java.lang.Override
+  public dev.threadbus.v1.ThreadPosition getThreadAdded() {
+    if (frameCase_ == 8) {
+       return (dev.threadbus.v1.ThreadPosition) frame_;
+    }
+    return dev.threadbus.v1.ThreadPosition.getDefaultInstance();
+  }
+  /**
+   * <pre>
+   * With all_my_threads: the caller has become a participant of this thread. If it joined through
+   * another server, this is sent when the thread gets its next entry.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ThreadPosition thread_added = 8;</code>
+   */
+  @java.lang.Override
+  public dev.threadbus.v1.ThreadPositionOrBuilder getThreadAddedOrBuilder() {
+    if (frameCase_ == 8) {
+       return (dev.threadbus.v1.ThreadPosition) frame_;
+    }
+    return dev.threadbus.v1.ThreadPosition.getDefaultInstance();
+  }
+
+  public static final int THREAD_REMOVED_FIELD_NUMBER = 9;
+  /**
+   * <pre>
+   * With all_my_threads: the wait does not, or no longer, include a thread.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ThreadRemoved thread_removed = 9;</code>
+   * @return Whether the threadRemoved field is set.
+   */
+  @java.lang.Override
+  public boolean hasThreadRemoved() {
+    return frameCase_ == 9;
+  }
+  /**
+   * <pre>
+   * With all_my_threads: the wait does not, or no longer, include a thread.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ThreadRemoved thread_removed = 9;</code>
+   * @return The threadRemoved.
+   */
+  @java.lang.Override
+  public dev.threadbus.v1.ThreadRemoved getThreadRemoved() {
+    if (frameCase_ == 9) {
+       return (dev.threadbus.v1.ThreadRemoved) frame_;
+    }
+    return dev.threadbus.v1.ThreadRemoved.getDefaultInstance();
+  }
+  /**
+   * <pre>
+   * With all_my_threads: the wait does not, or no longer, include a thread.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ThreadRemoved thread_removed = 9;</code>
+   */
+  @java.lang.Override
+  public dev.threadbus.v1.ThreadRemovedOrBuilder getThreadRemovedOrBuilder() {
+    if (frameCase_ == 9) {
+       return (dev.threadbus.v1.ThreadRemoved) frame_;
+    }
+    return dev.threadbus.v1.ThreadRemoved.getDefaultInstance();
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -437,6 +533,12 @@ private static final long serialVersionUID = 0L;
     }
     if (frameCase_ == 7) {
       output.writeMessage(7, (dev.threadbus.v1.ParticipantUpdate) frame_);
+    }
+    if (frameCase_ == 8) {
+      output.writeMessage(8, (dev.threadbus.v1.ThreadPosition) frame_);
+    }
+    if (frameCase_ == 9) {
+      output.writeMessage(9, (dev.threadbus.v1.ThreadRemoved) frame_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -474,6 +576,14 @@ private static final long serialVersionUID = 0L;
     if (frameCase_ == 7) {
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(7, (dev.threadbus.v1.ParticipantUpdate) frame_);
+    }
+    if (frameCase_ == 8) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(8, (dev.threadbus.v1.ThreadPosition) frame_);
+    }
+    if (frameCase_ == 9) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(9, (dev.threadbus.v1.ThreadRemoved) frame_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -520,6 +630,14 @@ private static final long serialVersionUID = 0L;
         if (!getParticipants()
             .equals(other.getParticipants())) return false;
         break;
+      case 8:
+        if (!getThreadAdded()
+            .equals(other.getThreadAdded())) return false;
+        break;
+      case 9:
+        if (!getThreadRemoved()
+            .equals(other.getThreadRemoved())) return false;
+        break;
       case 0:
       default:
     }
@@ -562,6 +680,14 @@ private static final long serialVersionUID = 0L;
       case 7:
         hash = (37 * hash) + PARTICIPANTS_FIELD_NUMBER;
         hash = (53 * hash) + getParticipants().hashCode();
+        break;
+      case 8:
+        hash = (37 * hash) + THREAD_ADDED_FIELD_NUMBER;
+        hash = (53 * hash) + getThreadAdded().hashCode();
+        break;
+      case 9:
+        hash = (37 * hash) + THREAD_REMOVED_FIELD_NUMBER;
+        hash = (53 * hash) + getThreadRemoved().hashCode();
         break;
       case 0:
       default:
@@ -722,6 +848,12 @@ private static final long serialVersionUID = 0L;
       if (participantsBuilder_ != null) {
         participantsBuilder_.clear();
       }
+      if (threadAddedBuilder_ != null) {
+        threadAddedBuilder_.clear();
+      }
+      if (threadRemovedBuilder_ != null) {
+        threadRemovedBuilder_.clear();
+      }
       frameCase_ = 0;
       frame_ = null;
       return this;
@@ -791,6 +923,14 @@ private static final long serialVersionUID = 0L;
           participantsBuilder_ != null) {
         result.frame_ = participantsBuilder_.build();
       }
+      if (frameCase_ == 8 &&
+          threadAddedBuilder_ != null) {
+        result.frame_ = threadAddedBuilder_.build();
+      }
+      if (frameCase_ == 9 &&
+          threadRemovedBuilder_ != null) {
+        result.frame_ = threadRemovedBuilder_.build();
+      }
     }
 
     @java.lang.Override
@@ -832,6 +972,14 @@ private static final long serialVersionUID = 0L;
         }
         case PARTICIPANTS: {
           mergeParticipants(other.getParticipants());
+          break;
+        }
+        case THREAD_ADDED: {
+          mergeThreadAdded(other.getThreadAdded());
+          break;
+        }
+        case THREAD_REMOVED: {
+          mergeThreadRemoved(other.getThreadRemoved());
           break;
         }
         case FRAME_NOT_SET: {
@@ -913,6 +1061,20 @@ private static final long serialVersionUID = 0L;
               frameCase_ = 7;
               break;
             } // case 58
+            case 66: {
+              input.readMessage(
+                  internalGetThreadAddedFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              frameCase_ = 8;
+              break;
+            } // case 66
+            case 74: {
+              input.readMessage(
+                  internalGetThreadRemovedFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              frameCase_ = 9;
+              break;
+            } // case 74
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1306,7 +1468,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What a thread held when the wait started has been delivered or filtered out; what follows is
-     * new. Sent at most once for each thread: a wait may end before it.
+     * new. Sent at most once for each thread: a wait may end before it. With all_my_threads, it is
+     * sent once for all threads, and is empty.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1319,7 +1482,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What a thread held when the wait started has been delivered or filtered out; what follows is
-     * new. Sent at most once for each thread: a wait may end before it.
+     * new. Sent at most once for each thread: a wait may end before it. With all_my_threads, it is
+     * sent once for all threads, and is empty.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1342,7 +1506,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What a thread held when the wait started has been delivered or filtered out; what follows is
-     * new. Sent at most once for each thread: a wait may end before it.
+     * new. Sent at most once for each thread: a wait may end before it. With all_my_threads, it is
+     * sent once for all threads, and is empty.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1363,7 +1528,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What a thread held when the wait started has been delivered or filtered out; what follows is
-     * new. Sent at most once for each thread: a wait may end before it.
+     * new. Sent at most once for each thread: a wait may end before it. With all_my_threads, it is
+     * sent once for all threads, and is empty.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1382,7 +1548,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What a thread held when the wait started has been delivered or filtered out; what follows is
-     * new. Sent at most once for each thread: a wait may end before it.
+     * new. Sent at most once for each thread: a wait may end before it. With all_my_threads, it is
+     * sent once for all threads, and is empty.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1410,7 +1577,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What a thread held when the wait started has been delivered or filtered out; what follows is
-     * new. Sent at most once for each thread: a wait may end before it.
+     * new. Sent at most once for each thread: a wait may end before it. With all_my_threads, it is
+     * sent once for all threads, and is empty.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1434,7 +1602,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What a thread held when the wait started has been delivered or filtered out; what follows is
-     * new. Sent at most once for each thread: a wait may end before it.
+     * new. Sent at most once for each thread: a wait may end before it. With all_my_threads, it is
+     * sent once for all threads, and is empty.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1445,7 +1614,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What a thread held when the wait started has been delivered or filtered out; what follows is
-     * new. Sent at most once for each thread: a wait may end before it.
+     * new. Sent at most once for each thread: a wait may end before it. With all_my_threads, it is
+     * sent once for all threads, and is empty.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1464,7 +1634,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What a thread held when the wait started has been delivered or filtered out; what follows is
-     * new. Sent at most once for each thread: a wait may end before it.
+     * new. Sent at most once for each thread: a wait may end before it. With all_my_threads, it is
+     * sent once for all threads, and is empty.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -2198,6 +2369,371 @@ private static final long serialVersionUID = 0L;
       frameCase_ = 7;
       onChanged();
       return participantsBuilder_;
+    }
+
+    private com.google.protobuf.SingleFieldBuilder<
+        dev.threadbus.v1.ThreadPosition, dev.threadbus.v1.ThreadPosition.Builder, dev.threadbus.v1.ThreadPositionOrBuilder> threadAddedBuilder_;
+    /**
+     * <pre>
+     * With all_my_threads: the caller has become a participant of this thread. If it joined through
+     * another server, this is sent when the thread gets its next entry.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ThreadPosition thread_added = 8;</code>
+     * @return Whether the threadAdded field is set.
+     */
+    @java.lang.Override
+    public boolean hasThreadAdded() {
+      return frameCase_ == 8;
+    }
+    /**
+     * <pre>
+     * With all_my_threads: the caller has become a participant of this thread. If it joined through
+     * another server, this is sent when the thread gets its next entry.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ThreadPosition thread_added = 8;</code>
+     * @return The threadAdded.
+     */
+    @java.lang.Override
+    public dev.threadbus.v1.ThreadPosition getThreadAdded() {
+      if (threadAddedBuilder_ == null) {
+        if (frameCase_ == 8) {
+          return (dev.threadbus.v1.ThreadPosition) frame_;
+        }
+        return dev.threadbus.v1.ThreadPosition.getDefaultInstance();
+      } else {
+        if (frameCase_ == 8) {
+          return threadAddedBuilder_.getMessage();
+        }
+        return dev.threadbus.v1.ThreadPosition.getDefaultInstance();
+      }
+    }
+    /**
+     * <pre>
+     * With all_my_threads: the caller has become a participant of this thread. If it joined through
+     * another server, this is sent when the thread gets its next entry.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ThreadPosition thread_added = 8;</code>
+     */
+    public Builder setThreadAdded(dev.threadbus.v1.ThreadPosition value) {
+      if (threadAddedBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        frame_ = value;
+        onChanged();
+      } else {
+        threadAddedBuilder_.setMessage(value);
+      }
+      frameCase_ = 8;
+      return this;
+    }
+    /**
+     * <pre>
+     * With all_my_threads: the caller has become a participant of this thread. If it joined through
+     * another server, this is sent when the thread gets its next entry.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ThreadPosition thread_added = 8;</code>
+     */
+    public Builder setThreadAdded(
+        dev.threadbus.v1.ThreadPosition.Builder builderForValue) {
+      if (threadAddedBuilder_ == null) {
+        frame_ = builderForValue.build();
+        onChanged();
+      } else {
+        threadAddedBuilder_.setMessage(builderForValue.build());
+      }
+      frameCase_ = 8;
+      return this;
+    }
+    /**
+     * <pre>
+     * With all_my_threads: the caller has become a participant of this thread. If it joined through
+     * another server, this is sent when the thread gets its next entry.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ThreadPosition thread_added = 8;</code>
+     */
+    public Builder mergeThreadAdded(dev.threadbus.v1.ThreadPosition value) {
+      if (threadAddedBuilder_ == null) {
+        if (frameCase_ == 8 &&
+            frame_ != dev.threadbus.v1.ThreadPosition.getDefaultInstance()) {
+          frame_ = dev.threadbus.v1.ThreadPosition.newBuilder((dev.threadbus.v1.ThreadPosition) frame_)
+              .mergeFrom(value).buildPartial();
+        } else {
+          frame_ = value;
+        }
+        onChanged();
+      } else {
+        if (frameCase_ == 8) {
+          threadAddedBuilder_.mergeFrom(value);
+        } else {
+          threadAddedBuilder_.setMessage(value);
+        }
+      }
+      frameCase_ = 8;
+      return this;
+    }
+    /**
+     * <pre>
+     * With all_my_threads: the caller has become a participant of this thread. If it joined through
+     * another server, this is sent when the thread gets its next entry.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ThreadPosition thread_added = 8;</code>
+     */
+    public Builder clearThreadAdded() {
+      if (threadAddedBuilder_ == null) {
+        if (frameCase_ == 8) {
+          frameCase_ = 0;
+          frame_ = null;
+          onChanged();
+        }
+      } else {
+        if (frameCase_ == 8) {
+          frameCase_ = 0;
+          frame_ = null;
+        }
+        threadAddedBuilder_.clear();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * With all_my_threads: the caller has become a participant of this thread. If it joined through
+     * another server, this is sent when the thread gets its next entry.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ThreadPosition thread_added = 8;</code>
+     */
+    public dev.threadbus.v1.ThreadPosition.Builder getThreadAddedBuilder() {
+      return internalGetThreadAddedFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * With all_my_threads: the caller has become a participant of this thread. If it joined through
+     * another server, this is sent when the thread gets its next entry.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ThreadPosition thread_added = 8;</code>
+     */
+    @java.lang.Override
+    public dev.threadbus.v1.ThreadPositionOrBuilder getThreadAddedOrBuilder() {
+      if ((frameCase_ == 8) && (threadAddedBuilder_ != null)) {
+        return threadAddedBuilder_.getMessageOrBuilder();
+      } else {
+        if (frameCase_ == 8) {
+          return (dev.threadbus.v1.ThreadPosition) frame_;
+        }
+        return dev.threadbus.v1.ThreadPosition.getDefaultInstance();
+      }
+    }
+    /**
+     * <pre>
+     * With all_my_threads: the caller has become a participant of this thread. If it joined through
+     * another server, this is sent when the thread gets its next entry.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ThreadPosition thread_added = 8;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilder<
+        dev.threadbus.v1.ThreadPosition, dev.threadbus.v1.ThreadPosition.Builder, dev.threadbus.v1.ThreadPositionOrBuilder> 
+        internalGetThreadAddedFieldBuilder() {
+      if (threadAddedBuilder_ == null) {
+        if (!(frameCase_ == 8)) {
+          frame_ = dev.threadbus.v1.ThreadPosition.getDefaultInstance();
+        }
+        threadAddedBuilder_ = new com.google.protobuf.SingleFieldBuilder<
+            dev.threadbus.v1.ThreadPosition, dev.threadbus.v1.ThreadPosition.Builder, dev.threadbus.v1.ThreadPositionOrBuilder>(
+                (dev.threadbus.v1.ThreadPosition) frame_,
+                getParentForChildren(),
+                isClean());
+        frame_ = null;
+      }
+      frameCase_ = 8;
+      onChanged();
+      return threadAddedBuilder_;
+    }
+
+    private com.google.protobuf.SingleFieldBuilder<
+        dev.threadbus.v1.ThreadRemoved, dev.threadbus.v1.ThreadRemoved.Builder, dev.threadbus.v1.ThreadRemovedOrBuilder> threadRemovedBuilder_;
+    /**
+     * <pre>
+     * With all_my_threads: the wait does not, or no longer, include a thread.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ThreadRemoved thread_removed = 9;</code>
+     * @return Whether the threadRemoved field is set.
+     */
+    @java.lang.Override
+    public boolean hasThreadRemoved() {
+      return frameCase_ == 9;
+    }
+    /**
+     * <pre>
+     * With all_my_threads: the wait does not, or no longer, include a thread.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ThreadRemoved thread_removed = 9;</code>
+     * @return The threadRemoved.
+     */
+    @java.lang.Override
+    public dev.threadbus.v1.ThreadRemoved getThreadRemoved() {
+      if (threadRemovedBuilder_ == null) {
+        if (frameCase_ == 9) {
+          return (dev.threadbus.v1.ThreadRemoved) frame_;
+        }
+        return dev.threadbus.v1.ThreadRemoved.getDefaultInstance();
+      } else {
+        if (frameCase_ == 9) {
+          return threadRemovedBuilder_.getMessage();
+        }
+        return dev.threadbus.v1.ThreadRemoved.getDefaultInstance();
+      }
+    }
+    /**
+     * <pre>
+     * With all_my_threads: the wait does not, or no longer, include a thread.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ThreadRemoved thread_removed = 9;</code>
+     */
+    public Builder setThreadRemoved(dev.threadbus.v1.ThreadRemoved value) {
+      if (threadRemovedBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        frame_ = value;
+        onChanged();
+      } else {
+        threadRemovedBuilder_.setMessage(value);
+      }
+      frameCase_ = 9;
+      return this;
+    }
+    /**
+     * <pre>
+     * With all_my_threads: the wait does not, or no longer, include a thread.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ThreadRemoved thread_removed = 9;</code>
+     */
+    public Builder setThreadRemoved(
+        dev.threadbus.v1.ThreadRemoved.Builder builderForValue) {
+      if (threadRemovedBuilder_ == null) {
+        frame_ = builderForValue.build();
+        onChanged();
+      } else {
+        threadRemovedBuilder_.setMessage(builderForValue.build());
+      }
+      frameCase_ = 9;
+      return this;
+    }
+    /**
+     * <pre>
+     * With all_my_threads: the wait does not, or no longer, include a thread.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ThreadRemoved thread_removed = 9;</code>
+     */
+    public Builder mergeThreadRemoved(dev.threadbus.v1.ThreadRemoved value) {
+      if (threadRemovedBuilder_ == null) {
+        if (frameCase_ == 9 &&
+            frame_ != dev.threadbus.v1.ThreadRemoved.getDefaultInstance()) {
+          frame_ = dev.threadbus.v1.ThreadRemoved.newBuilder((dev.threadbus.v1.ThreadRemoved) frame_)
+              .mergeFrom(value).buildPartial();
+        } else {
+          frame_ = value;
+        }
+        onChanged();
+      } else {
+        if (frameCase_ == 9) {
+          threadRemovedBuilder_.mergeFrom(value);
+        } else {
+          threadRemovedBuilder_.setMessage(value);
+        }
+      }
+      frameCase_ = 9;
+      return this;
+    }
+    /**
+     * <pre>
+     * With all_my_threads: the wait does not, or no longer, include a thread.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ThreadRemoved thread_removed = 9;</code>
+     */
+    public Builder clearThreadRemoved() {
+      if (threadRemovedBuilder_ == null) {
+        if (frameCase_ == 9) {
+          frameCase_ = 0;
+          frame_ = null;
+          onChanged();
+        }
+      } else {
+        if (frameCase_ == 9) {
+          frameCase_ = 0;
+          frame_ = null;
+        }
+        threadRemovedBuilder_.clear();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * With all_my_threads: the wait does not, or no longer, include a thread.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ThreadRemoved thread_removed = 9;</code>
+     */
+    public dev.threadbus.v1.ThreadRemoved.Builder getThreadRemovedBuilder() {
+      return internalGetThreadRemovedFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * With all_my_threads: the wait does not, or no longer, include a thread.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ThreadRemoved thread_removed = 9;</code>
+     */
+    @java.lang.Override
+    public dev.threadbus.v1.ThreadRemovedOrBuilder getThreadRemovedOrBuilder() {
+      if ((frameCase_ == 9) && (threadRemovedBuilder_ != null)) {
+        return threadRemovedBuilder_.getMessageOrBuilder();
+      } else {
+        if (frameCase_ == 9) {
+          return (dev.threadbus.v1.ThreadRemoved) frame_;
+        }
+        return dev.threadbus.v1.ThreadRemoved.getDefaultInstance();
+      }
+    }
+    /**
+     * <pre>
+     * With all_my_threads: the wait does not, or no longer, include a thread.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ThreadRemoved thread_removed = 9;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilder<
+        dev.threadbus.v1.ThreadRemoved, dev.threadbus.v1.ThreadRemoved.Builder, dev.threadbus.v1.ThreadRemovedOrBuilder> 
+        internalGetThreadRemovedFieldBuilder() {
+      if (threadRemovedBuilder_ == null) {
+        if (!(frameCase_ == 9)) {
+          frame_ = dev.threadbus.v1.ThreadRemoved.getDefaultInstance();
+        }
+        threadRemovedBuilder_ = new com.google.protobuf.SingleFieldBuilder<
+            dev.threadbus.v1.ThreadRemoved, dev.threadbus.v1.ThreadRemoved.Builder, dev.threadbus.v1.ThreadRemovedOrBuilder>(
+                (dev.threadbus.v1.ThreadRemoved) frame_,
+                getParentForChildren(),
+                isClean());
+        frame_ = null;
+      }
+      frameCase_ = 9;
+      onChanged();
+      return threadRemovedBuilder_;
     }
 
     // @@protoc_insertion_point(builder_scope:threadbus.v1.WaitMessagesResponse)

@@ -67,7 +67,8 @@ public interface WaitMessagesResponseOrBuilder extends
   /**
    * <pre>
    * What a thread held when the wait started has been delivered or filtered out; what follows is
-   * new. Sent at most once for each thread: a wait may end before it.
+   * new. Sent at most once for each thread: a wait may end before it. With all_my_threads, it is
+   * sent once for all threads, and is empty.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -77,7 +78,8 @@ public interface WaitMessagesResponseOrBuilder extends
   /**
    * <pre>
    * What a thread held when the wait started has been delivered or filtered out; what follows is
-   * new. Sent at most once for each thread: a wait may end before it.
+   * new. Sent at most once for each thread: a wait may end before it. With all_my_threads, it is
+   * sent once for all threads, and is empty.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -87,7 +89,8 @@ public interface WaitMessagesResponseOrBuilder extends
   /**
    * <pre>
    * What a thread held when the wait started has been delivered or filtered out; what follows is
-   * new. Sent at most once for each thread: a wait may end before it.
+   * new. Sent at most once for each thread: a wait may end before it. With all_my_threads, it is
+   * sent once for all threads, and is empty.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -201,6 +204,63 @@ public interface WaitMessagesResponseOrBuilder extends
    * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
    */
   dev.threadbus.v1.ParticipantUpdateOrBuilder getParticipantsOrBuilder();
+
+  /**
+   * <pre>
+   * With all_my_threads: the caller has become a participant of this thread. If it joined through
+   * another server, this is sent when the thread gets its next entry.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ThreadPosition thread_added = 8;</code>
+   * @return Whether the threadAdded field is set.
+   */
+  boolean hasThreadAdded();
+  /**
+   * <pre>
+   * With all_my_threads: the caller has become a participant of this thread. If it joined through
+   * another server, this is sent when the thread gets its next entry.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ThreadPosition thread_added = 8;</code>
+   * @return The threadAdded.
+   */
+  dev.threadbus.v1.ThreadPosition getThreadAdded();
+  /**
+   * <pre>
+   * With all_my_threads: the caller has become a participant of this thread. If it joined through
+   * another server, this is sent when the thread gets its next entry.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ThreadPosition thread_added = 8;</code>
+   */
+  dev.threadbus.v1.ThreadPositionOrBuilder getThreadAddedOrBuilder();
+
+  /**
+   * <pre>
+   * With all_my_threads: the wait does not, or no longer, include a thread.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ThreadRemoved thread_removed = 9;</code>
+   * @return Whether the threadRemoved field is set.
+   */
+  boolean hasThreadRemoved();
+  /**
+   * <pre>
+   * With all_my_threads: the wait does not, or no longer, include a thread.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ThreadRemoved thread_removed = 9;</code>
+   * @return The threadRemoved.
+   */
+  dev.threadbus.v1.ThreadRemoved getThreadRemoved();
+  /**
+   * <pre>
+   * With all_my_threads: the wait does not, or no longer, include a thread.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ThreadRemoved thread_removed = 9;</code>
+   */
+  dev.threadbus.v1.ThreadRemovedOrBuilder getThreadRemovedOrBuilder();
 
   dev.threadbus.v1.WaitMessagesResponse.FrameCase getFrameCase();
 }

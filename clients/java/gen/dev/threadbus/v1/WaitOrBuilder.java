@@ -127,4 +127,15 @@ public interface WaitOrBuilder extends
    */
   com.google.protobuf.ByteString
       getPeerBytes();
+
+  /**
+   * <pre>
+   * Whether it waits on all threads of the agent (WaitMessagesRequest.all_my_threads). `threads`
+   * then has those of which something was delivered.
+   * </pre>
+   *
+   * <code>bool all_my_threads = 5;</code>
+   * @return The allMyThreads.
+   */
+  boolean getAllMyThreads();
 }

@@ -55,7 +55,9 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+   * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+   * follows.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -67,7 +69,9 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+   * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+   * follows.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -80,7 +84,9 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+   * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+   * follows.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -92,7 +98,9 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+   * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+   * follows.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -104,7 +112,9 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+   * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+   * follows.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -563,7 +573,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+     * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+     * follows.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -578,7 +590,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+     * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+     * follows.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -593,7 +607,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+     * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+     * follows.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -608,7 +624,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+     * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+     * follows.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -630,7 +648,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+     * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+     * follows.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -649,7 +669,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+     * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+     * follows.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -670,7 +692,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+     * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+     * follows.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -692,7 +716,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+     * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+     * follows.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -711,7 +737,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+     * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+     * follows.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -730,7 +758,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+     * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+     * follows.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -750,7 +780,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+     * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+     * follows.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -768,7 +800,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+     * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+     * follows.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -786,7 +820,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+     * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+     * follows.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -798,7 +834,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+     * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+     * follows.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -813,7 +851,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+     * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+     * follows.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -829,7 +869,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+     * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+     * follows.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -841,7 +883,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+     * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+     * follows.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -854,7 +898,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * One for each requested thread, in the order requested. A cursor that is not valid is returned
-     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+     * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+     * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+     * follows.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>

@@ -13,7 +13,9 @@ public interface WaitStartedOrBuilder extends
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+   * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+   * follows.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -23,7 +25,9 @@ public interface WaitStartedOrBuilder extends
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+   * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+   * follows.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -32,7 +36,9 @@ public interface WaitStartedOrBuilder extends
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+   * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+   * follows.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -41,7 +47,9 @@ public interface WaitStartedOrBuilder extends
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+   * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+   * follows.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -51,7 +59,9 @@ public interface WaitStartedOrBuilder extends
   /**
    * <pre>
    * One for each requested thread, in the order requested. A cursor that is not valid is returned
-   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame.
+   * as requested; a `resync` with a valid one follows. Do not save the cursors of this frame. With
+   * all_my_threads, those that the caller does not participate in are missing; `thread_removed`
+   * follows.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>

@@ -6,14 +6,17 @@ import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
 import io.grpc.Status;
 import io.grpc.protobuf.StatusProto;
+import java.security.cert.CertificateException;
 import java.time.Duration;
 import java.util.EnumSet;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import javax.net.ssl.SSLException;
 
 /** A call failed. {@link #reason}, see errors.proto, is empty if no server responded. */
 public final class BusException extends RuntimeException {
@@ -45,7 +48,7 @@ public final class BusException extends RuntimeException {
   }
 
   private BusException(Throwable failure, boolean inDoubt, boolean certain) {
-    super(describe(Status.fromThrowable(failure)), failure);
+    super(describe(failure), failure);
     Status.Code refusal = refusedInHttp(Status.fromThrowable(failure));
     boolean unparsed = isUnparsed(failure);
     code = refusal != null ? refusal
@@ -64,8 +67,10 @@ public final class BusException extends RuntimeException {
       // The details are not from a ThreadBus server: keep what was parsed.
     }
     boolean answered = !reason().isEmpty();
-    boolean sure = answered || refusal != null || certain;
-    retryable = sure ? !certain && code == Status.Code.UNAVAILABLE // 429: too many calls
+    boolean last = certain || !answered && untrusted(failure) != null;
+    boolean sure = answered || refusal != null || last;
+    boolean later = code == Status.Code.UNAVAILABLE || reason().equals("RATE_LIMITED"); // 429, too
+    retryable = sure ? !last && later
         : NO_ANSWER.contains(code) && !unparsed;
     boolean noWord = sure ? answered && code == Status.Code.INTERNAL : retryable || unparsed;
     // A refusal by the server settles earlier attempts, except UNAUTHENTICATED.
@@ -123,8 +128,28 @@ public final class BusException extends RuntimeException {
     }
   }
 
-  private static String describe(Status status) {
-    Throwable cause = status.getCause(); // for example "connection refused" for "io exception"
+  /**
+   * Returns the cause of a handshake that a retry cannot fix: one side refuses the other's
+   * certificate, or the server does not use TLS. Null if there is none.
+   */
+  private static Throwable untrusted(Throwable failure) {
+    for (Throwable cause = failure.getCause(); cause != null; cause = cause.getCause()) {
+      String text = Objects.requireNonNullElse(cause.getMessage(), "").toLowerCase(Locale.ROOT);
+      boolean alert = cause instanceof SSLException && text.contains("certificate");
+      String name = cause.getClass().getSimpleName(); // one of the shaded Netty
+      if (cause instanceof CertificateException || alert || name.equals("NotSslRecordException")) {
+        return cause;
+      }
+    }
+    return null;
+  }
+
+  private static String describe(Throwable failure) {
+    Status status = Status.fromThrowable(failure);
+    Throwable cause = untrusted(failure);
+    if (cause == null) {
+      cause = status.getCause(); // for example "connection refused" for "io exception"
+    }
     String said = Objects.requireNonNullElse(status.getDescription(), status.getCode().name());
     return cause == null ? said : said + ": " + cause.getMessage();
   }

@@ -22,17 +22,20 @@ import java.util.regex.Pattern;
 /** The channel, which is replaced when the server stops responding, and the calls on it. */
 final class Connection {
   private static final long ATTEMPT = TimeUnit.SECONDS.toNanos(10);
-  private static final Pattern LOCAL = Pattern.compile("(127\\.|localhost:|\\[::1]|unix:).*");
+  /** Matches grpc-java's text for a connection that the server closed before it responded. */
+  private static final Pattern CLOSED_EARLY =
+      Pattern.compile("^Network closed|Connection reset|Broken pipe");
   private static final Metadata.Key<String> AUTHORIZATION =
       Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
 
-  private final String address;
+  private final Address address;
   private final ChannelCredentials credentials;
   private final CountDownLatch closed = new CountDownLatch(1);
   private ManagedChannel channel;
   private volatile String token;
+  private volatile boolean answered; // whether the server has responded to any call
 
-  Connection(String address, String token, ChannelCredentials credentials) {
+  Connection(Address address, String token, ChannelCredentials credentials) {
     this.address = address;
     this.token = token;
     this.credentials = credentials;
@@ -40,12 +43,12 @@ final class Connection {
   }
 
   private ManagedChannel connect() {
-    var builder = Grpc.newChannelBuilder(address, credentials)
+    var builder = Grpc.newChannelBuilder(address.endpoint(), credentials)
         .keepAliveTime(30, TimeUnit.SECONDS) // off by default; the server allows one every 10 s
         .keepAliveTimeout(10, TimeUnit.SECONDS)
         .keepAliveWithoutCalls(true)
         .maxInboundMessageSize(16 << 20); // default: 4 MiB
-    if (LOCAL.matcher(address).matches()) {
+    if (address.local()) {
       builder.proxyDetector(target -> null); // otherwise local calls would use the JVM's proxy
     }
     return builder.build();
@@ -65,10 +68,12 @@ final class Connection {
       long left = Math.min(until - System.nanoTime(), ATTEMPT);
       BusException error;
       try {
-        return ClientCalls.blockingUnaryCall(authorized(used), method,
+        A response = ClientCalls.blockingUnaryCall(authorized(used), method,
             CallOptions.DEFAULT.withDeadlineAfter(left, TimeUnit.NANOSECONDS), request);
+        answered = true;
+        return response;
       } catch (StatusRuntimeException failure) {
-        error = new BusException(failure, inDoubt);
+        error = told(failure, inDoubt);
       }
       inDoubt = error.outcomeUnknown();
       boolean again = error.retryable() && (repeatable || !error.outcomeUnknown());
@@ -81,6 +86,31 @@ final class Connection {
       }
       connectNow();
     }
+  }
+
+  /**
+   * Returns the exception for a failed call. Until the server has responded to one, it may expect
+   * TLS or a client certificate, and grpc-java says only that the connection is closed.
+   */
+  BusException told(Exception failure, boolean inDoubt) {
+    BusException error = new BusException(failure, inDoubt);
+    if (!error.reason().isEmpty()) {
+      answered = true;
+    }
+    if (answered || !CLOSED_EARLY.matcher(error.getMessage()).find()) {
+      return error;
+    }
+    return new BusException(error.code().toStatus().withDescription(error.getMessage()
+        + ": the server closes the connection; it may use TLS (tls://HOST:PORT), or require a "
+        + "client certificate").asRuntimeException(), inDoubt);
+  }
+
+  void setAnswered() {
+    answered = true;
+  }
+
+  boolean isAnswered() {
+    return answered;
   }
 
   /** Whether the method has an idempotency level, or the request a request_id. */

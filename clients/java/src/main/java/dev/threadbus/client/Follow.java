@@ -27,12 +27,13 @@ import java.util.concurrent.TimeoutException;
  * <p>Iterating blocks for the next message. It ends when the thread is closed, the session has ended,
  * {@link #close} was called (from any thread), or the iterating thread was interrupted. Throws
  * {@link CursorLostException}, and {@link BusException} if retrying cannot help, or has not helped
- * for a minute. Not thread-safe except for close; call close when leaving the loop early.
+ * for a minute. Disconnections are retried without limit once the server has responded to a call of
+ * the client. Not thread-safe except for close; call close when leaving the loop early.
  */
 public final class Follow implements Iterable<Message>, Iterator<Message>, AutoCloseable {
   private static final long FIRST_FRAME = 20_000; // milliseconds, including the connect
   private static final long IDLE_PAUSE = 20; // milliseconds after a frame without progress
-  /** Nanoseconds of failures without progress, other than disconnections, before giving up. */
+  /** Nanoseconds of failures without progress before giving up, see mayPass(). */
   private static final long LONGEST_FAILING = TimeUnit.MINUTES.toNanos(1);
   /** Nanoseconds: a call that lives this long resets the backoff. */
   private static final long SETTLED = TimeUnit.SECONDS.toNanos(1);
@@ -142,16 +143,25 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
   /** Returns the next frame, or null if there is none and a retry may help. */
   private WaitMessagesResponse read() throws InterruptedException {
     try {
-      return call.read(patience, TimeUnit.MILLISECONDS);
+      WaitMessagesResponse frame = call.read(patience, TimeUnit.MILLISECONDS);
+      if (frame != null) {
+        connection.setAnswered();
+      }
+      return frame;
     } catch (TimeoutException silence) {
       if (ending == null) {
         connection.renew(channel); // the connection is dead
+        BusException error = new BusException(Status.UNAVAILABLE
+            .withDescription("no sign of life from the server").asRuntimeException());
+        if (!mayPass(error) && !closed) {
+          throw error;
+        }
       }
     } catch (StatusException failure) {
       if (BusException.isUnparsed(failure)) {
         throw BusException.broken("a frame that cannot be parsed");
       }
-      BusException error = new BusException(failure);
+      BusException error = connection.told(failure, false);
       if (!mayPass(error) && ending == null && !closed) { // errors after `ending` are ignored
         throw error;
       }
@@ -160,9 +170,12 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
     return null;
   }
 
-  /** Whether to retry after an error. Errors other than disconnections are retried for a minute. */
+  /**
+   * Whether to retry after an error: for a minute, but disconnections without limit once the server
+   * has responded to a call of the client.
+   */
   private boolean mayPass(BusException error) {
-    if (error.isDisconnection()) {
+    if (error.isDisconnection() && connection.isAnswered()) {
       return true;
     }
     if (!failing) {

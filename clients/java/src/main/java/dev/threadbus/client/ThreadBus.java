@@ -15,7 +15,6 @@ import dev.threadbus.v1.RegisterAgentRequest;
 import dev.threadbus.v1.ThreadServiceGrpc;
 import io.grpc.Channel;
 import io.grpc.ChannelCredentials;
-import io.grpc.InsecureChannelCredentials;
 import io.grpc.MethodDescriptor;
 import java.time.Duration;
 import java.util.Set;
@@ -35,23 +34,38 @@ public final class ThreadBus implements AutoCloseable {
   private final Set<Follow> follows = ConcurrentHashMap.newKeySet();
   private Thread heartbeats; // null = none are sent
 
-  private ThreadBus(String address, String token, ChannelCredentials credentials) {
+  private ThreadBus(Address address, String token, ChannelCredentials credentials) {
     connection = new Connection(address, token, credentials);
   }
 
-  /** Returns a client of the server at HOST:PORT, or unix:PATH on Linux. Connects on first use. */
+  /**
+   * Returns a client of the server at HOST, HOST:PORT, or unix:PATH on Linux. The default port is
+   * 7420. Connections use TLS, but not those to this machine: localhost, 127.0.0.0/8, ::1 and Unix
+   * sockets. {@code tls://HOST:PORT} and {@code plaintext://HOST:PORT} say which to use. Connects
+   * on first use. An invalid address is INVALID_ARGUMENT.
+   */
   public static ThreadBus connect(String address) {
     return connect(address, "");
   }
 
   /** Returns a client that sends {@code token} with its calls. */
   public static ThreadBus connect(String address, String token) {
-    return connect(address, token, InsecureChannelCredentials.create());
+    return connect(address, token, TlsFiles.NONE);
   }
 
-  /** Returns a client with channel credentials such as {@code TlsChannelCredentials.create()}. */
+  /** Reads the files for TLS once, now. An invalid file is INVALID_ARGUMENT. */
+  public static ThreadBus connect(String address, String token, TlsFiles files) {
+    Address parsed = Address.parse(address);
+    try {
+      return new ThreadBus(parsed, token, files.credentials(parsed));
+    } catch (IllegalArgumentException unusable) {
+      throw Address.misused(files + ": " + unusable.getMessage());
+    }
+  }
+
+  /** Returns a client with these channel credentials, whatever the address says. */
   public static ThreadBus connect(String address, String token, ChannelCredentials credentials) {
-    return new ThreadBus(address, token, credentials);
+    return new ThreadBus(Address.parse(address), token, credentials);
   }
 
   /** Registers with a generated token, so that the name can be used only once. */
