@@ -18,8 +18,19 @@ same request, awaits one future and builds the same response (its posts/s and it
 stream that writes prepared frames, and a stream that stays open. ThreadBus syncs to disk before \
 each response. Redis Streams does the same (`appendfsync always`). NATS JetStream does so with \
 `sync_interval: always`, which the goals are compared to; by default it syncs every two minutes, \
-which is shown beside. What servers on PostgreSQL do is compared in [scale.md](scale.md#how-fast).
+which is shown beside. What servers on PostgreSQL do is compared \
+[below](#on-a-file-and-on-postgresql).
 """
+
+_ENGINES = """\
+## On a file and on PostgreSQL
+
+One server on each, in turns; PostgreSQL runs on the clients' core, as if it had a machine of its \
+own. A lone post takes two round trips to the database, and each statement costs CPU time in \
+Python. What is committed together shares both.
+
+| medians of S2 | on a file | on PostgreSQL |
+| --- | --- | --- |"""
 
 _LIMITS = """\
 ## Where a goal is missed, and why
@@ -141,6 +152,9 @@ def _lines(run: Mapping[str, Any], drawn: Sequence[tuple[str, str]]) -> Iterator
         yield f"![{text}]({path})"
         yield ""
     yield _LIMITS
+    for outcome in run["outcomes"]:
+        if outcome["goal"] == "S2":
+            yield from _engines(outcome["figures"])
     yield "## Lost, duplicated and failed messages"
     yield ""
     yield "| # | system | sent | lost | duplicated | failed |"
@@ -171,6 +185,20 @@ def _lines(run: Mapping[str, Any], drawn: Sequence[tuple[str, str]]) -> Iterator
     yield _METHOD.format(others=disturbance.OTHERS, slower=disturbance.SLOWER)
     facts = {**run["machine"], **run["versions"]}
     yield "Measured on: " + ", ".join(f"{name} {value}" for name, value in facts.items()) + "."
+
+
+def _engines(figures: Mapping[str, Sequence[float]]) -> Iterator[str]:
+    """Yields the comparison of the stores. `figures`: those of S2."""
+    yield _ENGINES
+    for what, values in figures.items():
+        store, _, measured = what.partition(", ")
+        if store == "ThreadBus on PostgreSQL":
+            on_file = figures.get(f"ThreadBus on a file, {measured}", ())
+            cells = [_number(_spread(each)[0]) if each else "" for each in (on_file, values)]
+            yield f"| {measured} | {' | '.join(cells)} |"
+    later = _number(_spread(figures["another server: after the response, p50 ms"])[0])
+    yield f"| wake-up at another server, after the post's response: p50 ms | (S1) | {later} |"
+    yield ""
 
 
 def _disturbed(outcomes: Sequence[Mapping[str, Any]]) -> str:

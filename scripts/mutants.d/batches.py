@@ -74,14 +74,14 @@ SABOTAGES = [
                 "        self._size = len(data)\n",
             )
         ],
-        ["tests/test_posting_many.py::test_a_stream_whose_token_expired_takes_no_more"],
+        ["tests/test_posting_many.py::test_a_stream_whose_token_expired_ends"],
     ),
     Sabotage(
         "an idle stream of posts delays the shutdown",
         [
             Edit(
                 "bus_server/bus.py",
-                "        for stream in self._post_streams:\n            stream.cancel()\n",
+                "        self.post_streams.drain()\n",
                 "",
             )
         ],
@@ -121,14 +121,40 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/post_stream.py",
-                "            for batch in list(self._unanswered):\n"
-                "                if batch.request.posts:\n"
-                "                    await call.write(batch.request)\n",
-                "            self._unanswered.clear()\n",
+                "                for batch in list(self._unanswered):\n"
+                "                    if batch.request.posts:\n"
+                "                        await call.write(batch.request)\n",
+                "                self._unanswered.clear()\n",
             )
         ],
         [
             "tests/test_sdk_post_many.py::test_posts_are_stored_once_and_in_order_though_the_server_is_killed"
+        ],
+    ),
+    Sabotage(
+        "post_many does not learn that a write failed",
+        [
+            Edit(
+                "bus_client/post_stream.py",
+                "        finally:\n            self._closing = True\n",
+                "        finally:\n",
+            )
+        ],
+        [
+            "tests/test_sdk_post_many.py::test_a_stream_may_break_while_a_batch_with_results_is_still_sent"
+        ],
+    ),
+    Sabotage(
+        "post_many looks for posts to send again only after the next post of its input",
+        [
+            Edit(
+                "bus_client/post_stream.py",
+                "        return room and bool(self._again or self._ready or self._all_taken)\n",
+                "        return room and bool(self._ready or self._all_taken)\n",
+            )
+        ],
+        [
+            "tests/test_sdk_rates.py::test_a_post_is_sent_again_though_the_input_waits_for_its_result"
         ],
     ),
 ]

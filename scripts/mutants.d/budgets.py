@@ -27,10 +27,10 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/services/dispatch.py",
-                "            caller = await self._admit(call, token_needed)\n"
+                "            caller = await self._admit(call, rule, token_needed)\n"
                 "            request = parse(await call.reader(caller.fairness_key).receive())\n",
                 "            request = parse(await call.reader(call.context.peer()).receive())\n"
-                "            caller = await self._admit(call, token_needed)\n",
+                "            caller = await self._admit(call, rule, token_needed)\n",
             )
         ],
         [f"{_ARRIVING}::test_a_call_without_a_token_is_refused_before_its_request_is_sent"],

@@ -8,7 +8,7 @@ _CONNECTIONS = "bus_client/connections.py"
 SABOTAGES = [
     Sabotage(
         "a report replaces a later one that is not sent yet",
-        [Edit(_BEATS, "unsent[0] != position[0] or unsent[1] < position[1]", "unsent != position")],
+        [Edit(_BEATS, "self._unsent.get(thread, position).up_to(position)", "position")],
         ["tests/test_sdk_reader.py"],
     ),
     Sabotage(
@@ -16,10 +16,14 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/reader.py",
-                "return max(position, read) if position[0] == read[0] else read",
+                "return position.up_to(read)",
                 "return read",
             ),
-            Edit("bus_client/reader.py", "if epoch == here[0] and seq < here[1]:", "if not here:"),
+            Edit(
+                "bus_client/reader.py",
+                "if self._position is not None and self._position.covers(position):",
+                "if self._position is None:",
+            ),
         ],
         ["tests/test_sdk_reader.py"],
     ),
@@ -205,8 +209,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/cli/waiting.py",
-                "        if messages:\n            # The agent",
-                "        if messages and after is None:\n            # The agent",
+                "        if messages and not watches:\n            # The agent",
+                "        if messages and after is None and not watches:\n            # The agent",
             )
         ],
         ["tests/test_cli_presence.py::test_wait_takes_a_lease_of_the_given_duration[after]"],
@@ -281,12 +285,22 @@ SABOTAGES = [
         "a mention in another case is not found",
         [
             Edit(
-                "bus_client/cli/posting.py",
+                "bus_client/cli/mentions.py",
                 "typed.setdefault(as_typed.lower(), as_typed)",
                 "typed.setdefault(as_typed, as_typed)",
             )
         ],
         ["tests/test_cli_posting.py::test_names_in_the_text_are_found_case_insensitively"],
+    ),
+    Sabotage(
+        "names in inline code are mentions",
+        [Edit("bus_client/cli/mentions.py", "if end is not None:", "if False:")],
+        ["tests/test_cli_posting.py::test_names_in_code_are_not_mentions"],
+    ),
+    Sabotage(
+        "names in fenced code are mentions",
+        [Edit("bus_client/cli/mentions.py", '_FENCED.sub("\\n\\n", text)', "text")],
+        ["tests/test_cli_posting.py::test_names_in_code_are_not_mentions"],
     ),
     Sabotage(
         "post and join do not report a new thread",
@@ -338,8 +352,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/stream.py",
-                "                request.threads[0].CopyFrom(position.cursor)\n",
-                "                pass\n",
+                "            position.resume(request)\n",
+                "",
             )
         ],
         ["tests/test_sdk_stream.py::test_a_follower_reconnects_and_resumes"],
@@ -387,7 +401,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/post_stream.py",
-                "raise (self._unknown(failure) if in_doubt else failure) from None",
+                "raise (self._unknown(failure) if self._in_doubt else failure) from None",
                 "raise failure",
             )
         ],

@@ -74,7 +74,7 @@ SABOTAGES = [
         "a token that is registered again expires by the wall clock",
         [
             Edit(
-                "bus_server/store/agents.py",
+                "bus_server/store/tokens.py",
                 "0 < token.expire_time <= batch.facts.store_now:",
                 "0 < token.expire_time <= batch.facts.now:",
             )
@@ -86,9 +86,9 @@ SABOTAGES = [
         "tokens within their grace period are deleted by the wall clock",
         [
             Edit(
-                "bus_server/store/agents.py",
-                "0 < ends[token_hash] <= batch.facts.store_now and",
-                "0 < ends[token_hash] <= batch.facts.now and",
+                "bus_server/store/tokens.py",
+                "token.expire_time <= batch.facts.store_now - round(",
+                "token.expire_time <= batch.facts.now - round(",
             )
         ],
         [f"{_GRACES}what_a_token_may_do_in_its_grace_period_does_not_depend_on_the_clock"],

@@ -62,7 +62,7 @@ SABOTAGES = [
         [
             Edit(
                 _BATCH,
-                "return read if position is None else max(read, position.read)",
+                "return read if position is None else max(read, position.read or NOT_STARTED)",
                 "return read",
             )
         ],
@@ -70,7 +70,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "of the tokens of an agent only the rotated one expires",
-        [Edit(_GATHER, "            if needs.rotation:\n", "            if False:\n")],
+        [
+            Edit(
+                "bus_server/store/sqlite/tokens.py",
+                "    if needs.rotation:\n",
+                "    if False:\n",
+            )
+        ],
         [f"{_STORE}/test_agents.py::test_after_a_rotation_only_the_new_token_lasts"],
     ),
     Sabotage(

@@ -118,7 +118,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/threads.py",
-                "batch.append(command.name, entry.sender, entry.SerializeToString(), None)",
+                "batch.append(command.name, entry.sender, message_body(entry), None, WAKE_NOBODY)",
                 "head.seq",
             )
         ],

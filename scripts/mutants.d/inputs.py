@@ -156,7 +156,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a token that another process replaced is lost",
-        [Edit(_CREDENTIALS, "if kept.get(agent) != token:", "if agent not in kept:")],
+        [Edit(_CREDENTIALS, "if kept != token:", "if kept is None:")],
         [f"{_FILE}::test_a_token_replaced_by_another_process_stays"],
     ),
     Sabotage(

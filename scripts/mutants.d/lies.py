@@ -130,7 +130,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "a list without an end is read forever",
-        [Edit(_CALLS, 'if token and (token in tokens or entries in (b"", before)):', "if False:")],
+        [
+            Edit(
+                "bus_client/pages.py",
+                'if token and (token in tokens or entries in (b"", before)):',
+                "if False:",
+            )
+        ],
         [f"{_CALLED}::test_a_list_that_makes_no_progress_is_an_error"],
     ),
     Sabotage(

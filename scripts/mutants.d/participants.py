@@ -11,8 +11,8 @@ SABOTAGES = [
         [
             Edit(
                 _PARTICIPANTS,
-                "self._store.participations(agent, [thread for thread, _, _ in cursors])",
-                "self._store.heads([thread for thread, _, _ in cursors])",
+                "self._store.participations(agent, [cursor[0] for cursor in cursors])",
+                "self._store.heads([cursor[0] for cursor in cursors])",
             )
         ],
         [
@@ -46,7 +46,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "recipients are waiting whatever their filters",
-        [Edit(_PARTICIPANTS, " if wait.filter.wants(message, replied_to)", "")],
+        [
+            Edit(
+                _PARTICIPANTS,
+                "            return wait.filter.wants(related)\n",
+                "            return True\n",
+            )
+        ],
         [
             "tests/test_posting_recipients.py::test_waiting_means_that_the_waits_filter_matches_the_post"
         ],
@@ -185,8 +191,8 @@ SABOTAGES = [
         [
             Edit(
                 _PARTICIPANTS,
-                "participant.wait_count = wait_counts.get(name, 0)",
-                "participant.wait_count = min(wait_counts.get(name, 0), 1)",
+                "participant.wait_count, participant.waiting = count, count > 0",
+                "participant.wait_count, participant.waiting = min(count, 1), count > 0",
             )
         ],
         ["tests/test_waiting_participants.py::test_a_participants_open_waits_are_counted"],

@@ -39,8 +39,14 @@ SABOTAGES = [
     ),
     Sabotage(
         "an earlier session is not ended before its outcome is looked up",
-        [Edit(_COMMITTER, "if ended == [(False,)]:", "if False:")],
-        [f"{_LOST}::test_nothing_is_written_while_an_earlier_session_may_still_commit"],
+        [
+            Edit(
+                _COMMITTER,
+                "if connection.warning is not None:\n            raise ConnectionLost(connection",
+                "if False:\n            raise ConnectionLost(connection",
+            )
+        ],
+        [f"{_LOST}::test_a_session_that_has_not_written_yet_may_still_commit_too"],
     ),
     Sabotage(
         "a commit that the standby did not confirm is acknowledged",
@@ -55,7 +61,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "a lost answer is looked up although no standby confirms what is found",
-        [Edit(_COMMITTER, "if connection.warning is not None:  # as in _write", "if False:")],
+        [
+            Edit(
+                _COMMITTER,
+                "if connection.warning is not None:\n            raise ConnectionLost(connection",
+                "if False:\n            raise ConnectionLost(connection",
+            )
+        ],
         [f"{_LOST}::test_a_commit_that_waits_for_a_standby_in_vain_is_not_acknowledged"],
     ),
     Sabotage(
@@ -90,7 +102,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "a rotation does not end the token of one at the same time",
-        [Edit(_GATHER, "if needs.profiles or needs.tokens:", "if False:")],
+        [
+            Edit(
+                _GATHER,
+                "if needs.profiles or needs.tokens or needs.tokens_of or needs.token_ids:",
+                "if False:",
+            )
+        ],
         [f"{_RACES}::test_a_rotation_ends_the_token_of_one_at_the_same_time"],
     ),
     Sabotage(
@@ -220,5 +238,51 @@ SABOTAGES = [
         "a post with the epoch before is refused whatever it refers to",
         [Edit("bus_server/store/posts.py", "max(seqs) <= shared", "False")],
         [f"{_TESTS}/test_history.py::test_a_post_that_refers_to_what_two_epochs_share_is_stored"],
+    ),
+    Sabotage(
+        "a wait that ends while the database is away says nothing new",
+        [
+            Edit(
+                "bus_server/follow/loop.py",
+                "            async with asyncio.timeout_at(self._cut or None):\n",
+                "            if True:\n",
+            )
+        ],
+        [
+            "tests/postgres/test_outages.py"
+            "::test_a_wait_that_ends_while_the_database_is_away_does_not_say_nothing_new"
+        ],
+        timeout=40,
+    ),
+    Sabotage(
+        "a client says nothing new although the server does not know",
+        [
+            Edit(
+                "bus_client/retry.py", "if isinstance(error, StoreBusy | StoreFailed):", "if False:"
+            )
+        ],
+        ["tests/test_sdk_unreadable.py::test_a_wait_raises_that_the_server_no_longer_knows"],
+    ),
+    Sabotage(
+        "nothing is logged while a session holds locks",
+        [
+            Edit(
+                "bus_server/store/postgres/committer.py",
+                '                self._faults.begin(_LOCKED, "pg_blocking_pids() names it")\n',
+                "",
+            )
+        ],
+        ["tests/postgres/test_locks.py::test_a_post_that_waits_for_too_long_is_not_stored"],
+    ),
+    Sabotage(
+        "the end of a session is an outage",
+        [
+            Edit(
+                "bus_server/store/postgres/store.py",
+                "if ended and isinstance(error, ConnectionLost):",
+                "if False:",
+            )
+        ],
+        ["tests/postgres/test_health.py::test_the_end_of_sessions_is_no_fault"],
     ),
 ]

@@ -21,9 +21,9 @@ SABOTAGES = [
         "an agent's own messages count as work",
         [
             Edit(
-                "bus_server/presence/participants.py",
-                "if agent and senders != {agent}:",
-                "if agent:",
+                "bus_server/follow/wakes.py",
+                "own = row[0] == agent",
+                "own = False",
             )
         ],
         ["tests/test_presence.py::test_a_delivery_of_its_own_messages_is_no_work"],
@@ -44,9 +44,8 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "        for thread in (UNKNOWN_THREAD, *threads):\n"
-                "            state.pending_work.pop(thread, None)\n",
-                "        state.pending_work.clear()\n",
+                "if threads is None else (UNKNOWN_THREAD, *threads)\n",
+                "if True else ()\n",
             )
         ],
         ["tests/test_presence.py::test_work_on_one_thread_is_not_ended_by_another"],

@@ -18,7 +18,10 @@ from sabotage import Sabotage
 
 ROOT = Path(__file__).parents[2]
 #: The parts of the tree that tests need.
-COPIED = ("bus_client", "bus_server", "protos", "scripts", "tests", "pyproject.toml", "README.md")
+COPIED = (
+    *("bus_client", "bus_server", "docs", "protos", "scripts", "tests"),
+    *("pyproject.toml", "README.md"),
+)
 
 _MODULES = [
     importlib.import_module(file.stem)

@@ -69,7 +69,7 @@ SABOTAGES = [
         "an older edit_seq in the body overrides a newer one",
         [
             Edit(
-                "bus_server/store/commands.py",
+                "bus_server/store/bodies.py",
                 "body + Message(edit_seq=edit_seq).SerializeToString()",
                 "Message(edit_seq=edit_seq).SerializeToString() + body",
             )

@@ -7,9 +7,9 @@ SABOTAGES = [
         "a rotated token stays cached as valid",
         [
             Edit(
-                "bus_server/services/agent_service.py",
-                "        self._auth.clear_cache()\n        return pb.RotateTokenResponse",
-                "        return pb.RotateTokenResponse",
+                "bus_server/tokens.py",
+                "        self._clear_cache()\n        await self._expire({**ends})",
+                "        await self._expire({**ends})",
             )
         ],
         ["tests/test_identity_rotation.py::test_the_new_token_works_and_the_old_one_ends_at_once"],
@@ -19,8 +19,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/auth.py",
-                "if caller.expire_time and caller.expire_time <= self._store.clock.now():",
-                "if False:",
+                "        self._check_expiry(caller)\n        self._uses",
+                "        self._uses",
             )
         ],
         ["tests/test_identity_rotation.py::test_the_old_token_ends_with_the_grace_period"],
@@ -29,8 +29,8 @@ SABOTAGES = [
         "waits opened with a rotated token continue",
         [
             Edit(
-                "bus_server/presence/agents.py",
-                "        await self._waits.expire(dict(ends))\n",
+                "bus_server/tokens.py",
+                "        await self._expire({**ends})\n",
                 "",
             )
         ],
@@ -41,7 +41,7 @@ SABOTAGES = [
     Sabotage(
         "one token is rotated twice",
         [
-            Edit("bus_server/store/agents.py", "    _check_expiry(batch, old)\n", ""),
+            Edit("bus_server/store/tokens.py", "        check_expiry(batch, old)\n", ""),
         ],
         [
             "tests/store/test_agents.py::test_an_expired_token_is_told_from_an_unknown_one",
@@ -50,7 +50,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "a token that another server ended stays cached as valid",
-        [Edit("bus_server/fallback.py", "        self._clear_tokens()\n", "")],
+        [
+            Edit(
+                "bus_server/tokens.py",
+                "        self._clear_cache()\n        in_use =",
+                "        in_use =",
+            )
+        ],
         ["tests/test_two_servers_ends.py::test_a_token_that_ends_at_one_server_ends_at_the_other"],
     ),
     Sabotage(
@@ -122,14 +128,16 @@ SABOTAGES = [
                 '"DELETE FROM agent WHERE ? AND name = ?"',
             )
         ],
-        ["tests/test_identity_unregistering.py::test_an_unregistered_name_is_never_given_again"],
+        [
+            "tests/test_identity_unregistering.py::test_only_an_operator_registers_an_unregistered_name_again"
+        ],
     ),
     Sabotage(
         "the waits of an unregistered agent continue",
         [
             Edit(
-                "bus_server/presence/agents.py",
-                "        await self._waits.end(error, agent=name)\n",
+                "bus_server/tokens.py",
+                "        await self._waits.end(error, agent=agent)\n",
                 "",
             )
         ],
@@ -142,8 +150,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/presence/agents.py",
-                "        await self._waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent)\n",
-                "",
+                "await self._waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent, only=only)",
+                "pass",
             )
         ],
         [

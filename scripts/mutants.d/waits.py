@@ -8,8 +8,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow/loop.py",
-                "encode(p.name, p.after, ",
-                "encode(p.name, p.after - 1, ",
+                "cursor = p.name, p.after, p.epoch",
+                "cursor = p.name, p.after - 1, p.epoch",
             ),
         ],
         ["tests/test_waiting_sizes.py::test_the_cursor_of_a_batch_is_at_its_last_message"],
@@ -30,8 +30,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow/loop.py",
-                "encode(p.name, p.after, ",
-                "encode(p.name, start + wanted[-1], ",
+                "cursor = p.name, p.after, p.epoch",
+                "cursor = p.name, upto, p.epoch",
             ),
             Edit(
                 "bus_server/follow/loop.py",
@@ -45,8 +45,8 @@ SABOTAGES = [
             ),
             Edit(
                 "bus_server/follow/position.py",
-                "            self.after = _shared(self.requested, head)\n",
-                "            self.after = _shared(self.requested, head)\n"
+                "            self._go_back(_shared(self.requested, head))\n",
+                "            self._go_back(_shared(self.requested, head))\n"
                 "        self.given = self.after\n",
             ),
             Edit(
@@ -62,8 +62,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow/loop.py",
-                "                await self._send(WaitMessagesResponse(resync=resync))\n",
-                "                pass\n",
+                "            await self._send(WaitMessagesResponse(resync=resync))\n",
+                "            pass\n",
             )
         ],
         ["tests/test_waiting_resync.py"],
@@ -105,9 +105,10 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/batch.py",
-                "read = with_own(max(before, known), seq)\n        if read > before:",
-                "read = with_own(known, seq)\n        if read != before:",
-            )
+                "with_own(max(before, known), seq)",
+                "with_own(known, seq)",
+            ),
+            Edit("bus_server/store/batch.py", "if read > before:", "if read != before:"),
         ],
         ["tests/test_threads_joining.py"],
     ),
@@ -149,7 +150,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow/loop.py",
-                "            wanted = wanted[: self._request.max_messages - self._delivered]\n",
+                "            wanted = wanted[: request.max_messages - self._delivered]\n",
                 "            pass\n",
             )
         ],
@@ -160,8 +161,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow/loop.py",
-                "else p.after + len(rows)\n",
-                "else p.after + max(len(rows) - 1, 1)\n",
+                "        count = len(rows)\n",
+                "        count = max(len(rows) - 1, 1)\n",
             )
         ],
         ["tests/test_waiting_stored.py"],
@@ -171,8 +172,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow/loop.py",
-                "{rows[index][0] for index in wanted}",
-                "{self._request.agent}",
+                "work = await self._count(",
+                "work = False and await self._count(",
             )
         ],
         ["tests/test_waiting_stored.py"],
@@ -201,12 +202,12 @@ SABOTAGES = [
     ),
     Sabotage(
         "a cached frame is reused for other messages",
-        [Edit("bus_server/encoding.py", " or bodies != self._bodies:", ":")],
+        [Edit("bus_server/encoding.py", " or bodies != last.bodies:", ":")],
         ["tests/test_encoding.py"],
     ),
     Sabotage(
         "a cached frame is reused for a wait at another position",
-        [Edit("bus_server/encoding.py", "if cursor != self._cursor or ", "if ")],
+        [Edit("bus_server/encoding.py", "if cursor != last.cursor or ", "if ")],
         ["tests/test_encoding.py"],
     ),
 ]

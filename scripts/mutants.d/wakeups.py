@@ -84,9 +84,9 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/writer.py",
-                "            await self._write(self._next_batch())\n",
-                "            self._batch = self._next_batch()\n"
-                "            await self._write(self._batch)\n",
+                "                await self._write(self._next_batch())\n",
+                "                self._batch = self._next_batch()\n"
+                "                await self._write(self._batch)\n",
             ),
             Edit(
                 "bus_server/writer.py",

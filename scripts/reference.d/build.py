@@ -32,6 +32,7 @@ def main() -> None:
     own = {name: each for name, each in types.items() if not hasattr(each, "DESCRIPTOR")}
     vars(bus_client).update(own)
     bus_client.__all__[:] = own
+    _document_inherited(own)
     undescribed = [
         f"{name}.{member}"
         for name, owner in own.items()
@@ -47,6 +48,17 @@ def main() -> None:
     (OUT / "contract.html").write_text(contract.page(ROOT / contract.DESCRIPTORS), "utf-8")
     (OUT / "index.html").write_text(INDEX, "utf-8")
     print(f"reference: {OUT.relative_to(ROOT)}/index.html")
+
+
+def _document_inherited(own: dict[str, object]) -> None:
+    """Give public classes the methods of bases that are not public: pdoc would leave them out."""
+    for each in own.values():
+        if inspect.isclass(each):
+            for base in each.__mro__[1:]:
+                if base.__module__.startswith("bus_client.") and base.__name__ not in own:
+                    for name, member in vars(base).items():
+                        if not name.startswith("_") and name not in vars(each):
+                            setattr(each, name, member)
 
 
 main()

@@ -19,6 +19,8 @@ from pathlib import Path
 CLIENT = Path(__file__).parents[2] / "bus_client"
 #: By class: its module, and the attribute of the blocking class that holds the async object.
 CLASSES = {"ThreadHandle": ("thread", "_thread"), "BusClient": ("client", "_client")}
+#: By class: the module with its base class, whose methods are its own, too.
+BASES = {"BusClient": "agent_calls", "ThreadHandle": "thread_calls"}
 #: By method: text that only the blocking method's docstring has.
 NOTES = {
     "follow": "The generator is closed once nothing refers to it, such as after its `for` loop.\n"
@@ -26,7 +28,7 @@ NOTES = {
     "post_many": "`posts` is read in a worker thread.\n\n",
 }
 #: By method: the attribute of the async object that yields the items in batches.
-BATCHES = {"follow": "_reader.follow", "post_many": "_post_many"}
+BATCHES = {"follow": "_reader.follow", "inbox": "_reader.inbox", "post_many": "_post_many"}
 POINTER = (
     "Its methods take the same arguments and raise the same exceptions as those of "
     "bus_client.{owner}, which documents them. bus_client.sync describes how they block."
@@ -105,9 +107,14 @@ def properties(doc: str, init: Function, inner: str) -> Iterator[str]:
 def generate(owner: str) -> str:
     """Returns the module with the blocking class for the async class `owner`."""
     module, inner = CLASSES[owner]
-    tree = ast.parse((CLIENT / f"{module}.py").read_text("utf-8"))
-    (source,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == owner)
+    modules = [module, *([BASES[owner]] if owner in BASES else [])]
+    trees = [ast.parse((CLIENT / f"{name}.py").read_text("utf-8")) for name in modules]
+    source, *bases = (n for tree in trees for n in tree.body if isinstance(n, ast.ClassDef))
     functions = [n for n in source.body if isinstance(n, Function)]
+    own = {n.name for n in functions}
+    functions += [
+        n for base in bases for n in base.body if isinstance(n, Function) and n.name not in own
+    ]
     init = next(n for n in functions if n.name == "__init__")
     doc = ast.get_docstring(source) or ""
     first, second = doc.split("\n\n")[:2]
@@ -127,8 +134,9 @@ def generate(owner: str) -> str:
     parts += properties(doc, init, inner)
     parts += [method(owner, n) for n in functions if not n.name.startswith("_")]
     body = "\n".join(parts).replace("\n", "\n    ")
-    theirs = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
-    imports = [ast.unparse(n) for n in theirs if getattr(n, "module", "") != "bus_client.thread"]
+    theirs = [n for tree in trees for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
+    left_out = ("bus_client.thread", "bus_client.agent_calls", "bus_client.thread_calls")
+    imports = [ast.unparse(n) for n in theirs if getattr(n, "module", "") not in left_out]
     imports.append(f"from bus_client.{module} import {owner} as Async{owner}")
     imports += [f"from bus_client.sync.{CLASSES[o][0]} import {o}" for o in CLASSES if o != owner]
     return formatted(
