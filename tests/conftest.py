@@ -151,7 +151,7 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
         def start(
             *flags: str,
             db: Path | None = None,
-            listen: str = "127.0.0.1:0",
+            listen: str = "",
             environment: Mapping[str, str] | None = None,
             fresh: bool = False,
         ) -> ServerProcess:

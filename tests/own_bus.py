@@ -82,10 +82,11 @@ async def following(bus: Bus, wait: WaitRequest, take: Take) -> AsyncIterator["a
 def wait_on(thread: str, wanted: MessageFilter | None = None) -> WaitRequest:
     """Returns a wait from a thread's first message that only the thread ends."""
     return WaitRequest(
-        starts=[(thread, 0, "")],
+        starts=[(thread, 0, "", 0)],
         filter=Filter(wanted or MessageFilter(), ""),
         max_messages=0,
         min_messages=0,
+        count_all=False,
         max_wait=None,
         time_remaining=None,
         keepalive_interval=300,

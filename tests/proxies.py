@@ -2,13 +2,13 @@
 
 import contextlib
 import re
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import grpc
 
+from tests.ports import free_port
 from tests.programs import program
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +43,7 @@ def nginx(server: str, folder: Path, changes: Mapping[str, str] | None = None) -
 
     Skips the test where there is no nginx.
     """
-    path, port = program("nginx"), _free_port()
+    path, port = program("nginx"), free_port()
     config = folder / "nginx.conf"
     text = _changed(snippet("nginx"), server, port, changes)
     config.write_text(_NGINX.format(folder=folder, snippet=text), "utf-8")
@@ -55,7 +55,7 @@ def nginx(server: str, folder: Path, changes: Mapping[str, str] | None = None) -
 @contextlib.contextmanager
 def envoy(server: str, folder: Path, changes: Mapping[str, str] | None = None) -> Iterator[str]:
     """As `nginx`, for Envoy."""
-    path, port = program("envoy"), _free_port()
+    path, port = program("envoy"), free_port()
     config = folder / "envoy.yaml"
     shipped = ROOT / "protos/threadbus/v1/descriptor_set.binpb"
     changes = {"protos/descriptor_set.binpb": str(shipped)} | dict(changes or {})
@@ -71,12 +71,6 @@ def _changed(text: str, server: str, port: int, changes: Mapping[str, str] | Non
         assert old in text
         text = text.replace(old, new)
     return text
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import pytest
 from google.rpc import error_details_pb2 as details_pb2
 from google.rpc import status_pb2
 
-__all__ = ["CONTRACT", "Refusal", "refused"]
+__all__ = ["CONTRACT", "Refusal", "read", "refused"]
 
 _PROTO = Path(__file__).parents[1] / "protos/threadbus/v1/errors.proto"
 _LISTED = re.compile(r"// \[(\w+)\](?: \{([\w, ]+)\})?.*\n +ERROR_REASON_(\w+) = ")
@@ -52,13 +52,13 @@ async def refused(call: Awaitable[object] | AsyncIterable[object]) -> Refusal:
                     pass
             else:
                 await call
-    refusal = _read(raised.value)
+    refusal = read(raised.value)
     if refusal.reason:
         assert (refusal.code, frozenset(refusal.metadata)) == CONTRACT[refusal.reason]
     return refusal
 
 
-def _read(error: grpc.aio.AioRpcError) -> Refusal:
+def read(error: grpc.aio.AioRpcError) -> Refusal:
     trailers = list(error.trailing_metadata() or ())
     message = error.details() or ""
     status = status_pb2.Status(code=error.code().value[0], message=message)

@@ -18,7 +18,12 @@ from threadbus.v1 import (
     bus_service_pb2,
     thread_service_pb2,
 )
-from threadbus.v1.admin_service_pb2 import ListWaitsRequest
+from threadbus.v1.admin_service_pb2 import (
+    CreateTokenRequest,
+    ListTokensRequest,
+    ListWaitsRequest,
+    RevokeTokenRequest,
+)
 from threadbus.v1.agent_pb2 import Agent
 from threadbus.v1.agent_service_pb2 import (
     EndSessionRequest,
@@ -55,7 +60,9 @@ from threadbus.v1.thread_service_pb2 import (
 from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 __all__ = [
+    "FOR_OPERATORS",
     "NOT_ANONYMOUS",
+    "NO_TOKEN",
     "RPCS",
     "Metadata",
     "Rpc",
@@ -132,7 +139,10 @@ RPCS = [
     for method in service.methods
 ]
 #: RPCs that anonymous callers may not make: there is no agent to change, or it takes an operator.
-NOT_ANONYMOUS = {"UpdateAgent", "UnregisterAgent", "RotateToken", "ListWaits"}
+FOR_OPERATORS = {"CreateToken", "ListTokens", "RevokeToken", "ListWaits"}
+NOT_ANONYMOUS = {"UpdateAgent", "UnregisterAgent", "RotateToken", *FOR_OPERATORS}
+#: The id of no token.
+NO_TOKEN = "0" * 16
 _BY_TYPE = {rpc.request_type: rpc for rpc in RPCS}
 
 
@@ -144,7 +154,10 @@ def send(
 
 
 def good_request(rpc: Rpc, thread: str) -> Message:
-    """Returns a request that succeeds while this thread holds a message; some need a token."""
+    """Returns a request that succeeds while this thread holds a message; some need a token.
+
+    But for RevokeToken, which names no token.
+    """
     requests: tuple[Message, ...] = (
         PostMessageRequest(thread=thread, content="x"),
         PostMessagesRequest(posts=[PostMessageRequest(thread=thread, content="x")]),
@@ -169,6 +182,9 @@ def good_request(rpc: Rpc, thread: str) -> Message:
         EndSessionRequest(),
         UnregisterAgentRequest(),
         RotateTokenRequest(),
+        CreateTokenRequest(),
+        ListTokensRequest(),
+        RevokeTokenRequest(token_id=NO_TOKEN),
         ListWaitsRequest(),
     )
     return next(request for request in requests if isinstance(request, rpc.request_type))

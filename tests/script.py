@@ -32,7 +32,7 @@ from threadbus.v1.bus_service_pb2 import (
     WaitResync,
     WaitStarted,
 )
-from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Cursor, Message
+from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, WAKE_UNSPECIFIED, Cursor, Message, Wake
 from threadbus.v1.thread_pb2 import ThreadPosition
 from threadbus.v1.thread_service_pb2 import JoinThreadRequest, JoinThreadResponse
 
@@ -87,6 +87,8 @@ class Script(grpc.GenericRpcHandler):
         self.address = ""
         #: Every request, and when it arrived, on the event loop's clock.
         self.requests: list[tuple[float, AnyMessage]] = []
+        #: The agent that was registered last, whose every token is taken to be.
+        self._registered = ""
         self._tokens: list[str] = []  # that came with them
         self._turns: dict[str, deque[Sequence[Step]]] = defaultdict(deque)
         self._rpcs = {rpc.path: rpc for rpc in RPCS}
@@ -138,8 +140,10 @@ class Script(grpc.GenericRpcHandler):
         self.requests.append((asyncio.get_running_loop().time(), request))
         sent = dict(context.invocation_metadata()).get("authorization", "")
         self._tokens.append(sent.removeprefix("Bearer "))
+        if isinstance(request, RegisterAgentRequest):
+            self._registered = request.agent
         turns = self._turns[str(rpc)]
-        return turns.popleft() if turns else [_usual(request)]
+        return turns.popleft() if turns else [_usual(request, self._registered if sent else "")]
 
 
 def _serialized(step: AnyMessage | bytes) -> bytes:
@@ -153,11 +157,11 @@ async def _perform(step: asyncio.Event | Failure, context: Any) -> None:
         await context.abort(step.code, step.message, step.trailers())
 
 
-def _usual(request: AnyMessage) -> Step:
-    """Returns the response to calls that are not scripted."""
+def _usual(request: AnyMessage, caller: str) -> Step:
+    """Returns the response to calls that are not scripted. `caller`: empty without a token."""
     match type(request).__name__:
         case "GetServerInfoRequest":
-            return GetServerInfoResponse(agent="anonymous")
+            return GetServerInfoResponse(agent=caller or "anonymous")
         case "EndSessionRequest":
             return EndSessionResponse()
         case "HeartbeatRequest":
@@ -195,11 +199,13 @@ def started(*, keepalive: float = 45.0) -> WaitMessagesResponse:
     return WaitMessagesResponse(started=WaitStarted(keepalive_interval=seconds(keepalive)))
 
 
-def batch(*seqs: int, upto: int = 0) -> WaitMessagesResponse:
+def batch(
+    *seqs: int, upto: int = 0, wakes: Wake.ValueType = WAKE_UNSPECIFIED
+) -> WaitMessagesResponse:
     """Returns a frame of messages, whose content is their seq; its cursor may be further."""
+    fields: dict[str, Any] = {"thread": THREAD, "sender": "someone", "wakes": wakes}
     messages = [
-        Message(thread=THREAD, seq=seq, sender="someone", content=str(seq), kind=MESSAGE_KIND_CHAT)
-        for seq in seqs
+        Message(seq=seq, content=str(seq), kind=MESSAGE_KIND_CHAT, **fields) for seq in seqs
     ]
     return WaitMessagesResponse(
         messages=MessageBatch(cursor=cursor(upto or seqs[-1]), messages=messages)

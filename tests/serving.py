@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
 from tests.forked import Forked
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     # The types of stubs made with an aio channel; the names exist for type checkers only.
@@ -41,13 +42,16 @@ def store_flags(db: Path) -> list[str]:
 
 
 class ServerProcess:
-    """A server process. `start` returns once it listens; a restart keeps port and file."""
+    """A server process. `start` returns once it listens; a restart keeps port and file.
+
+    `listen`: where; empty: a free port of 127.0.0.1.
+    """
 
     def __init__(
         self,
         db: Path,
         *flags: str,
-        listen: str = "127.0.0.1:0",
+        listen: str = "",
         tree: Path | None = None,
         environment: Mapping[str, str] | None = None,
         fresh: bool = False,
@@ -61,7 +65,7 @@ class ServerProcess:
         #: signals; else forked, which is faster.
         self.fresh = fresh or bool(tree or environment) or sys.platform != "linux"
         self.flags = flags
-        self.address = listen
+        self.address = listen or f"127.0.0.1:{free_port()}"
         self.announcement = ""
         self.log: list[str] = []
         self.process: subprocess.Popen[str] | Forked | None = None

@@ -12,19 +12,32 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     ["bus_server.__main__"],
     ["bus_server.server"],
+    ["bus_server.tls"],
     ["bus_server.flags", "bus_server.listening", "bus_server.operator_token"],
     ["bus_server.services"],
+    ["bus_server.audit"],
     ["bus_server.status", "bus_server.auth"],
     ["bus_server.bus"],
     ["bus_server.fallback"],
     ["bus_server.relay"],
     ["bus_server.follow", "bus_server.history"],
     ["bus_server.presence"],
-    ["bus_server.waits"],
+    ["bus_server.tokens"],
+    ["bus_server.waits", "bus_server.post_streams"],
     ["bus_server.writer", "bus_server.filter"],
+    ["bus_server.memberships"],
     ["bus_server.tail", "bus_server.recent", "bus_server.encoding"],
+    ["bus_server.trim"],
+    ["bus_server.cutting"],
     ["bus_server.store"],
-    ["bus_server.budget", "bus_server.memory", "bus_server.filesystem", "bus_server.fd_limit"],
+    [
+        "bus_server.budget",
+        "bus_server.memory",
+        "bus_server.filesystem",
+        "bus_server.fd_limit",
+        "bus_server.permissions",
+        "bus_server.rates",
+    ],
     [
         "bus_server.errors",
         "bus_server.settings",
@@ -95,7 +108,7 @@ def test_no_imports_form_a_circle() -> None:
 
 
 def test_only_the_outer_layers_import_grpc() -> None:
-    rooms = ("bus_server.services", "bus_server.status", "bus_server.server", "bus_server.auth")
+    rooms = tuple(f"bus_server.{name}" for name in ("services", "status", "server", "auth", "tls"))
     knowing = {name for name, path in _modules("bus_server").items() if "grpc" in _packages(path)}
     assert knowing
     assert not {name for name in knowing if not name.startswith(rooms)}

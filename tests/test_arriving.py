@@ -59,8 +59,10 @@ def required(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess
 
 
 @pytest.mark.parametrize("rpc", [rpc for rpc in RPCS if not rpc.takes_many], ids=str)
-async def test_a_call_that_sends_no_request_is_refused(channel: grpc.aio.Channel, rpc: Rpc) -> None:
-    call = unsent(channel, rpc.path)
+async def test_a_call_that_sends_no_request_is_refused(
+    server: ServerProcess, channel: grpc.aio.Channel, rpc: Rpc
+) -> None:
+    call = unsent(channel, rpc.path, operator(server).metadata)
     await call.done_writing()
     refusal = await refused(call)
     assert refusal.reason == "VALIDATION_FAILED"

@@ -9,9 +9,9 @@ from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.callers import operator, register
+from tests.callers import create_token, operator, register
 from tests.refusals import refused
-from tests.rpcs import NOT_ANONYMOUS, RPCS, Rpc, good_request, nothing_stored
+from tests.rpcs import FOR_OPERATORS, NOT_ANONYMOUS, RPCS, Rpc, good_request, nothing_stored
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
 from threadbus.v1 import admin_service_pb2 as admin
 from threadbus.v1 import agent_service_pb2 as agent
@@ -40,11 +40,11 @@ def delimited(field: int, content: bytes) -> bytes:
 
 def test_every_rpc_of_the_four_services_is_found() -> None:
     assert sorted(map(str, RPCS)) == [
-        "CreateThread", "DeleteThread", "EndSession", "GetAgent", "GetMessage", "GetServerInfo",
-        "GetThread", "Heartbeat", "JoinThread", "LeaveThread", "ListAgents", "ListMessages",
-        "ListParticipants", "ListThreads", "ListWaits", "PostMessage", "PostMessages",
-        "RegisterAgent", "RotateToken", "SetThreadState", "UnregisterAgent", "UpdateAgent",
-        "UpdateThread", "WaitMessages",
+        "CreateThread", "CreateToken", "DeleteThread", "EndSession", "GetAgent", "GetMessage",
+        "GetServerInfo", "GetThread", "Heartbeat", "JoinThread", "LeaveThread", "ListAgents",
+        "ListMessages", "ListParticipants", "ListThreads", "ListTokens", "ListWaits", "PostMessage",
+        "PostMessages", "RegisterAgent", "RevokeToken", "RotateToken", "SetThreadState",
+        "UnregisterAgent", "UpdateAgent", "UpdateThread", "WaitMessages",
     ]  # fmt: skip
 
 
@@ -64,10 +64,10 @@ def test_every_rpc_of_the_four_services_is_found() -> None:
     ids=["tag", "tags", "field-0", "cut-short", "endless-length", "wire-type-7", "json", "large"],
 )
 async def test_undecodable_bytes_are_invalid_argument(
-    channel: grpc.aio.Channel, rpc: Rpc, garbage: bytes
+    server: ServerProcess, channel: grpc.aio.Channel, rpc: Rpc, garbage: bytes
 ) -> None:
     async with nothing_stored(channel):
-        refusal = await refused(rpc.call(channel, garbage))
+        refusal = await refused(rpc.call(channel, garbage, metadata=operator(server).metadata))
     assert (refusal.reason, refusal.details) == ("VALIDATION_FAILED", ["ErrorInfo", "BadRequest"])
     assert rpc.request_type.DESCRIPTOR.full_name in refusal.message
 
@@ -103,11 +103,11 @@ async def test_undecodable_bytes_are_invalid_argument(
     ],
 )
 async def test_text_that_is_not_utf_8_is_invalid_argument(
-    channel: grpc.aio.Channel, request_type: type[Message], data: bytes
+    server: ServerProcess, channel: grpc.aio.Channel, request_type: type[Message], data: bytes
 ) -> None:
     (rpc,) = (rpc for rpc in RPCS if rpc.request_type is request_type)
     async with nothing_stored(channel):
-        refusal = await refused(rpc.call(channel, data))
+        refusal = await refused(rpc.call(channel, data, metadata=operator(server).metadata))
     assert refusal.reason == "VALIDATION_FAILED"
 
 
@@ -167,10 +167,13 @@ async def test_unknown_fields_are_ignored(
     await bus.PostMessage(bus_service.PostMessageRequest(thread=thread, content="x"))
     caller = None
     if str(rpc) in NOT_ANONYMOUS:
-        for_operators = str(rpc) == "ListWaits"
+        for_operators = str(rpc) in FOR_OPERATORS
         caller = operator(server) if for_operators else await register(agents, f"{thread}-own")
+    request = good_request(rpc, thread)
+    if isinstance(request, admin.RevokeTokenRequest):
+        request.token_id = (await create_token(channel, operator(server))).token.token_id
     unknown = b"\xfa\x3f\x03abc" + b"\xf8\x3f\x07"  # field 1023, as a string and as a number
-    data = good_request(rpc, thread).SerializeToString() + unknown
+    data = request.SerializeToString() + unknown
     call = rpc.call(channel, data, metadata=caller.metadata if caller else ())
     assert await _outcome(call) == grpc.StatusCode.OK
 

@@ -18,9 +18,14 @@ from threadbus.v1.bus_service_pb2 import (
 from threadbus.v1.message_pb2 import (
     MESSAGE_KIND_CHAT,
     PRIORITY_URGENT,
+    WAKE_ADDRESSED,
+    WAKE_ALL,
+    WAKE_NOBODY,
+    WAKE_PEOPLE,
     Attachment,
     Message,
     Priority,
+    Wake,
 )
 from threadbus.v1.thread_service_pb2 import JoinThreadRequest
 
@@ -63,6 +68,8 @@ WRONG = [
     *((post(mentions=["fine", name]), "mentions[1]") for name in NO_AGENT_NAMES),
     *((post(handoff_to=name), "handoff_to") for name in NO_AGENT_NAMES[1:]),
     *((post(priority=Priority.ValueType(bad)), "priority") for bad in (5, 99, -1, 2**31 - 1)),
+    *((post(wakes=Wake.ValueType(bad)), "wakes") for bad in (WAKE_PEOPLE, 5, 99, -1, 2**31 - 1)),
+    *((post(edit_of=1, wakes=wakes), "wakes") for wakes in (WAKE_ALL, WAKE_NOBODY)),
     *((post(labels=bad), "labels") for bad in NO_LABELS),
     (post(labels={"k": "v" * 257}), 'labels["k"]'),
     (post(labels={"clé": "é" * 129}), 'labels["clé"]'),
@@ -162,6 +169,7 @@ async def test_a_post_at_every_limit_is_accepted_and_stored_as_sent(
         mentions=named,
         handoff_to=named[0],
         priority=PRIORITY_URGENT,
+        wakes=WAKE_ADDRESSED,
         labels={f"{n:02}" + "é" * 30 + "k": "é" * 128 for n in range(32)},
         attachments=[
             Attachment(filename="é" * 127 + "x", media_type="text/x-diff", raw=b"\0\xff"),
@@ -177,7 +185,7 @@ async def test_a_post_at_every_limit_is_accepted_and_stored_as_sent(
 
 def as_stored(request: PostMessageRequest, answer: PostMessageResponse) -> Message:
     """Returns the message that an anonymous caller's post becomes."""
-    return Message(
+    stored = Message(
         thread=request.thread,
         seq=answer.seq,
         sender="anonymous",
@@ -193,7 +201,12 @@ def as_stored(request: PostMessageRequest, answer: PostMessageResponse) -> Messa
         attachments=request.attachments,
         request_id=request.request_id,
         based_on_seq=request.based_on_seq,
+        wakes=request.wakes or WAKE_ALL,
+        content_size=len(request.content.encode()),
     )
+    for attachment in stored.attachments:
+        attachment.size = len(attachment.raw)
+    return stored
 
 
 async def test_mentions_are_stored_in_order_without_duplicates(

@@ -81,6 +81,8 @@ WRONG: list[tuple[Message, str]] = [
     *((wait(threads=[cursor(), Cursor(thread=bad)]), "threads[1].thread") for bad in WRONG_NAMES),
     (wait(threads=[cursor(after_seq=-1)]), "threads[0].after_seq"),
     (wait(threads=[cursor(after_seq=-(2**63))]), "threads[0].after_seq"),
+    (wait(threads=[cursor(hidden_seq=-1)]), "threads[0].hidden_seq"),
+    (wait(threads=[cursor(after_seq=3, hidden_seq=4)]), "threads[0].hidden_seq"),
     (wait(threads=[cursor(epoch="e" * 33)]), "threads[0].epoch"),
     (wait(max_messages=-1), "max_messages"),
     (wait(max_messages=INT32_MIN), "max_messages"),
@@ -97,6 +99,7 @@ WRONG: list[tuple[Message, str]] = [
         for bad in WRONG_NAMES
     ),
     (HeartbeatRequest(read_cursors=[cursor(after_seq=-1)]), "read_cursors[0].after_seq"),
+    (HeartbeatRequest(read_cursors=[cursor(hidden_seq=1)]), "read_cursors[0].hidden_seq"),
     (HeartbeatRequest(read_cursors=[cursor(epoch="é" * 17)]), "read_cursors[0].epoch"),
     *(
         (HeartbeatRequest(state=Presence.ValueType(bad)), "state")

@@ -5,6 +5,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from tests.conftest import StartServer
+from tests.files import file
 from tests.refusals import refused
 from tests.rpcs import RPCS, Rpc, nothing_stored
 from tests.serving import BusStub, ThreadStub
@@ -51,7 +52,7 @@ async def test_the_limits_are_those_that_the_server_reports(bus: BusStub) -> Non
 async def test_a_message_just_under_three_mebibytes_can_be_read_in_every_way(
     bus: BusStub, thread: str
 ) -> None:
-    attachments = [Attachment(raw=bytes(2 * MIB)), Attachment(raw=bytes(MIB - KIB))]
+    attachments = [file(bytes(2 * MIB)), file(bytes(MIB - KIB))]
     await bus.PostMessage(PostMessageRequest(thread=thread, attachments=attachments))
     one = await bus.GetMessage(GetMessageRequest(thread=thread, seq=1))
     assert list(one.message.attachments) == attachments

@@ -50,13 +50,13 @@ async def bus_where_coder_has_read(
     """A bus with an unsaved position: the agent `coder` has read `design` up to 1."""
     settings = Settings(db=tmp_path / "bus.db", checkpoint_interval=3_600)
     async with opened(settings.db) as store:
-        agent = RegisterAgent(Agent(name="coder", kind=AGENT_KIND_AGENT), b"hash", claim=False)
+        agent = RegisterAgent(Agent(name="coder", kind=AGENT_KIND_AGENT), b"hash", operator=False)
         thread = CreateThread(Thread(name="design", creator="coder"))
         await store.commit([agent, thread, JOIN, append("design", "news")])
         slow = SlowStore(store, query)
         async with started(cast(Store, slow), settings) as parts:
             slow.may_return.set()
-            read = [("design", 1, "")]
+            read = [("design", 1, "", 0)]
             await parts.bus.heartbeat("coder", Heartbeat(PRESENCE_UNSPECIFIED, "", None, read))
             slow.may_return.clear()
             slow.read.clear()

@@ -48,9 +48,12 @@ def test_tokens_are_stored_where_only_their_user_can_read_them(shell: Shell, nam
     assert set(modes.values()) == {0o600}
 
 
-def test_register_prints_the_kind_of_the_agent(shell: Shell, name: str) -> None:
+def test_register_prints_the_kind_of_the_agent(
+    server: ServerProcess, shell: Shell, name: str
+) -> None:
     options = ["--human", "--display-name", "Ada L.", "--description", "Reads diffs"]
-    agent = shell.ok("register", name, *options, "--json").json
+    boss = {"THREADBUS_TOKEN": operator(server).token}
+    agent = shell.run("register", name, *options, "--json", env=boss).json
     assert agent["kind"] == "AGENT_KIND_HUMAN"
     assert (agent["display_name"], agent["description"]) == ("Ada L.", "Reads diffs")
     lines = [line.split(maxsplit=2) for line in shell.ok("agents").out.splitlines()]

@@ -89,8 +89,8 @@ def test_all_threads_are_exported_in_the_order_of_their_creation(
     file = awkward("z", "b", "Y", "a")
     token = f"--token-file={operator_token_file(server.db)}"
     shell.ok("import", "-", token, stdin=file)
-    shell.ok("thread", "archive", "Y")
-    shell.ok("thread", "close", "b")
+    shell.ok("thread", "archive", "Y", token)
+    shell.ok("thread", "close", "b", token)
     shell.ok("thread", "create", "empty")
     assert exported(shell, "--all", *WHAT_WAS_IMPORTED, to=tmp_path / "all.jsonl") == file
 
@@ -139,8 +139,8 @@ def test_long_threads_are_exported_whole_without_their_thread_entries(
         for number in range(250)
     ]
     shell.ok("import", "-", token, stdin="".join(lines[:99]))
-    shell.ok("thread", "close", name)
-    shell.ok("thread", "open", name)
+    shell.ok("thread", "close", name, token)
+    shell.ok("thread", "open", name, token)
     shell.ok("import", "-", token, stdin="".join(lines))
     assert shell.ok("export", name, *WHAT_WAS_IMPORTED).out == "".join(lines)
 

@@ -10,11 +10,14 @@ import pytest
 from tests.shell import Shell
 
 VERBS = ["serve", "demo", "register", "agents", "join", "post", "read", "wait", "tail"]
-VERBS += ["import", "export", "bench", "doctor", "proto"]
+VERBS += ["import", "export", "bench", "doctor", "certs", "proto", "login", "whoami", "token"]
 THREAD_VERBS = ["create", "list", "show", "update", "leave", "open", "close", "archive", "delete"]
 AGENTS_VERBS = ["list", "waits", "update", "goodbye", "rotate-token", "unregister"]
+AGENTS_VERBS += ["reset-token", "kick"]
+TOKEN_VERBS = ["create", "list", "revoke"]
 COMMANDS = [[], ["thread"], *([verb] for verb in VERBS)]
 COMMANDS += [["thread", verb] for verb in THREAD_VERBS] + [["agents", v] for v in AGENTS_VERBS]
+COMMANDS += [["token", verb] for verb in TOKEN_VERBS]
 
 
 @pytest.fixture
@@ -31,6 +34,7 @@ def test_help_lists_every_verb(shell: Shell) -> None:
     assert sorted(_listed(shell.ok("--help").out, "Verbs")) == sorted([*VERBS, "thread"])
     assert sorted(_listed(shell.ok("thread", "-h").out, "Commands")) == sorted(THREAD_VERBS)
     assert sorted(_listed(shell.ok("agents", "-h").out, "Commands")) == sorted(AGENTS_VERBS)
+    assert sorted(_listed(shell.ok("token", "-h").out, "Commands")) == sorted(TOKEN_VERBS)
 
 
 @functools.cache

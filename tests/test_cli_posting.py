@@ -1,6 +1,7 @@
 """`threadbus post`."""
 
 import base64
+import json
 import os
 import pty
 import signal
@@ -11,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.callers import operator, operator_token_file
-from tests.serving import ServerProcess
+from tests.callers import operator, operator_token_file, register
+from tests.serving import AgentStub, ServerProcess
 from tests.shell import Shell
 
 pytestmark = pytest.mark.slow
@@ -84,6 +85,41 @@ def test_registered_names_in_the_text_are_mentioned(shell: Shell, name: str) -> 
     assert message["mentions"] == [f"{name}-a", f"{name}-b.c"]
 
 
+def test_names_in_code_are_not_mentions(shell: Shell, name: str) -> None:
+    for agent in "abcde":
+        shell.ok("register", f"{name}-{agent}")
+    text = (
+        f"`@{name}-a` and ``a ` @{name}-a``, but @{name}-b\n"
+        f"```python\n@{name}-a.route\n`\n@{name}-a\n```\nthen @{name}-c\n"
+        f"~~~\n@{name}-a\n```\n@{name}-a\n~~~\nand a `lone backtick, @{name}-d\n\n"
+        f"```one line``` for @{name}-e\n```\nno end: @{name}-a"
+    )
+    shell.ok("post", name, text)
+    assert _only_message(shell, name)["mentions"] == [f"{name}-{agent}" for agent in "bcde"]
+
+
+def test_names_are_not_looked_for_on_request(shell: Shell, name: str) -> None:
+    for agent in "ab":
+        shell.ok("register", f"{name}-{agent}")
+    done = shell.ok(
+        "post", name, f"@{name}-a @{name}-nobody", "--no-mentions", "--mention", f"{name}-b"
+    )
+    assert "not a registered agent" not in done.err
+    assert _only_message(shell, name)["mentions"] == [f"{name}-b"]
+
+
+async def test_names_for_which_there_is_no_room_are_reported(
+    shell: Shell, agents: AgentStub, name: str
+) -> None:
+    names = [f"{name}-{number}" for number in range(35)]
+    for agent in names:
+        await register(agents, agent)
+    done = shell.run("post", name, " ".join(f"@{agent}" for agent in (*names, *names)))
+    limit = "mention nobody: a message has at most 32 mentions."
+    assert f"@{name}-32 and 2 more names {limit}\n" in done.err
+    assert _only_message(shell, name)["mentions"] == names[:32]
+
+
 def test_an_explicit_mention_comes_first_and_must_be_registered(shell: Shell, name: str) -> None:
     for agent in ("a", "b"):
         shell.ok("register", f"{name}-{agent}")
@@ -98,11 +134,11 @@ def test_every_option_arrives(shell: Shell, name: str, tmp_path: Path) -> None:
     shell.ok("post", name, "first")
     patch = tmp_path / "fix.json"
     patch.write_bytes(b'{"\x00": 1}')
-    options = ["--reply-to", "1", "--handoff", f"{name}-next", "--priority", "urgent"]
+    options = ["--reply-to", "1", "--handoff", f"{name}-next", "--priority", "urgent", "--quiet"]
     options += ["--label", "kind=fix", "--label", "x=a=b", "--attach", str(patch)]
     options += ["--expect", "1", "--based-on", "1", "--request-id", "r-1"]
     shell.ok("post", name, *options, "--as", f"{name}-me")
-    message = shell.ok("read", name, "--after", "1", "--json").json["messages"][0]
+    _, message = map(json.loads, shell.ok("export", name).out.splitlines())
     del message["create_time"]
     assert message == {
         "thread": name,
@@ -113,12 +149,14 @@ def test_every_option_arrives(shell: Shell, name: str, tmp_path: Path) -> None:
         "reply_to": 1,
         "handoff_to": f"{name}-next",
         "priority": "PRIORITY_URGENT",
+        "wakes": "WAKE_ADDRESSED",
         "labels": {"kind": "fix", "x": "a=b"},
         "attachments": [
             {
                 "filename": "fix.json",
                 "media_type": "application/json",
                 "raw": base64.b64encode(b'{"\x00": 1}').decode(),
+                "size": 8,
             }
         ],
         "request_id": "r-1",

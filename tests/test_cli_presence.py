@@ -125,7 +125,8 @@ def test_thread_update_and_leave_change_a_thread(shell: Shell, name: str) -> Non
     shown = shell.ok("thread", "update", name, *change, "--as", a).out
     assert shown.endswith("  [review] [strict] What\n")
     assert "stage to “review”" in shell.ok("read", name).out
-    document = shell.ok("thread", "update", name, "--no-labels", "--no-strict", "--json").json
+    change = ["--no-labels", "--no-strict", "--json"]
+    document = shell.ok("thread", "update", name, *change, "--as", a).json
     assert (document["labels"], document["sync_mode"]) == ({}, "SYNC_MODE_OFF")
     assert (document["topic"], document["stage"]) == ("What", "review")
     assert shell.ok("thread", "leave", name, "--as", a).out == f"{a} left {name}\n"

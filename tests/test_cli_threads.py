@@ -57,8 +57,8 @@ def test_a_thread_that_is_not_open_takes_no_posts(
 def test_list_lists_what_is_requested(shell: Shell, name: str) -> None:
     for thread in ("a", "b", "c"):
         shell.ok("post", f"{name}-{thread}", "hello", "--as", f"{name}-in-{thread}")
-    shell.ok("thread", "archive", f"{name}-c")
-    shell.ok("thread", "close", f"{name}-a")
+    shell.ok("thread", "archive", f"{name}-c", "--as", f"{name}-in-c")
+    shell.ok("thread", "close", f"{name}-a", "--as", f"{name}-in-a")
 
     def listed(*options: str) -> list[str]:
         threads = shell.ok("thread", "list", "--prefix", name, *options, "--json").json["threads"]

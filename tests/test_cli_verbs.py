@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bus_client import credentials
 from tests.callers import operator_token_file
 from tests.serving import ServerProcess
 from tests.shell import Done, Shell
@@ -19,32 +20,40 @@ VERBS: dict[str, tuple[str, str]] = {
     "agents update": ("agents update --description reads --as ME", "description"),
     "agents goodbye": ("agents goodbye --as ME", "presence"),
     "agents rotate-token": ("agents rotate-token --as ME", "agent"),
+    "agents kick": ("agents kick ME --token-file TOKEN", "presence"),
+    "agents reset-token": ("agents reset-token ME --yes --token-file TOKEN", "agent"),
     "agents unregister": ("agents unregister ME --yes --as ME", "unregistered"),
     "bench": ("bench --seconds 0.02", "benchmarks"),
+    "certs": ("certs FOLDER", "files"),
     "doctor": ("doctor", "checks"),
     "export": ("export T --out FILE", "threads"),
     "import": ("import LINES --token-file TOKEN", "posted"),
     "join": ("join T --as ME", "cursor"),
+    "login": ("login --token-file OWN", "agents"),
     "post": ("post T hello --as ME", "recipients"),
     "proto": ("proto --out FOLDER", "files"),
     "read": ("read T", "messages"),
     "register": ("register ME", "name"),
     "tail": ("tail T", "seq"),
-    "thread archive": ("thread archive T", "state"),
-    "thread close": ("thread close T", "state"),
+    "thread archive": ("thread archive T --as ME", "state"),
+    "thread close": ("thread close T --as ME", "state"),
     "thread create": ("thread create T-2", "epoch"),
-    "thread delete": ("thread delete T --yes", "deleted"),
+    "thread delete": ("thread delete T --yes --as ME", "deleted"),
     "thread leave": ("thread leave T --as ME", "left"),
     "thread list": ("thread list", "threads"),
-    "thread open": ("thread open T", "state"),
+    "thread open": ("thread open T --as ME", "state"),
     "thread show": ("thread show T", "participants"),
-    "thread update": ("thread update T --stage review", "stage"),
+    "thread update": ("thread update T --stage review --as ME", "stage"),
+    "token create": ("token create ME --token-file TOKEN", "secret"),
+    "token list": ("token list --token-file TOKEN", "tokens"),
+    "token revoke": ("token revoke ID --yes --token-file TOKEN", "revoked"),
+    "whoami": ("whoami", "scopes"),
     "wait": ("wait T --as ME --timeout 5", "messages"),
 }
 #: Verbs that call no server, or never end. They have tests of their own.
 ELSEWHERE = {"serve", "demo"}
 #: Verbs that need no server.
-LOCAL = {"proto"}
+LOCAL = {"certs", "proto"}
 
 
 @pytest.fixture
@@ -56,11 +65,17 @@ def arguments(verb: str, shell: Shell, name: str, token: Path) -> list[str]:
     """Return the verb's arguments, for the thread and the agent of this name."""
     lines = shell.home / "lines.jsonl"
     lines.write_text(json.dumps({"thread": name, "sender": name, "content": "hi"}) + "\n", "utf-8")
+    tokens = shell.home / "data/threadbus/credentials.json"
+    own = shell.home / "own.token"
+    own.write_text(credentials.kept_token(tokens, shell.server, name) or "x" * 43, "utf-8")
+    own.chmod(0o600)
     words = {
         "T": name,
         "T-2": f"{name}-2",
         "ME": name,
+        "OWN": str(own),
         "TOKEN": str(token),
+        "ID": "0" * 16,
         "FILE": str(shell.home / "out.jsonl"),
         "FOLDER": str(shell.home / "protos"),
         "LINES": str(lines),
@@ -70,7 +85,7 @@ def arguments(verb: str, shell: Shell, name: str, token: Path) -> list[str]:
 
 def listed(shell: Shell) -> Iterator[str]:
     """Yield every verb that the help lists."""
-    for group in ([], ["thread"], ["agents"]):
+    for group in ([], ["thread"], ["agents"], ["token"]):
         text = shell.ok(*group, "--help").out
         _, _, listing = text.partition("\nCommands:\n" if group else "\nVerbs:\n")
         for line in listing.splitlines():
@@ -79,7 +94,7 @@ def listed(shell: Shell) -> Iterator[str]:
 
 
 def test_every_verb_is_in_the_table(shell: Shell) -> None:
-    assert set(VERBS) | ELSEWHERE | {"thread", "agents"} == set(listed(shell))
+    assert set(VERBS) | ELSEWHERE | {"thread", "agents", "token"} == set(listed(shell))
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -88,7 +103,11 @@ def test_a_verb_that_succeeds_prints_a_document(
 ) -> None:
     shell.ok("join", name, "--as", name, "--start", "first")
     shell.ok("post", name, "hello")
-    call = [*arguments(verb, shell, name, operator_token_file(server.db)), "--json"]
+    boss = operator_token_file(server.db)
+    call = [*arguments(verb, shell, name, boss), "--json"]
+    if verb == "token revoke":
+        created = shell.ok("token", "create", name, "--json", "--token-file", str(boss)).json
+        call[call.index("0" * 16)] = created["token"]["token_id"]
     if verb == "tail":
         with shell.start(*call) as process:
             assert process.stdout is not None

@@ -101,12 +101,86 @@ def test_mine_skips_messages_addressed_to_others(shell: Shell, log: str, me: str
     shell.ok("post", log, f"@{me} look")
     shell.ok("post", log, "m5")
     assert _seqs(shell, log, "--as", me, "--mine") == [4]
-    assert _seqs(shell, log, "--as", me) == []
-
-
-def test_skipped_messages_count_as_read_when_no_other_came(shell: Shell, log: str, me: str) -> None:
     assert _seqs(shell, log, "--as", me, "--mine") == []
-    assert _seqs(shell, log, "--as", me) == []
+    assert _seqs(shell, log, "--as", me) == [1, 2, 3, 4, 5]
+
+
+def test_skipped_messages_stay_unread_and_the_next_wait_for_mine_skips_them_too(
+    shell: Shell, log: str, me: str
+) -> None:
+    done = shell.run("wait", log, "--as", me, "--mine", "--timeout", "0", "--json")
+    assert (done.code, done.json["cursor"]) == (3, 3)
+    shell.ok("post", log, f"@{me} look")
+    assert shell.ok("wait", log, "--as", me, "--mine", "--json").json["cursor"] == 4
+    done = shell.run("wait", log, "--as", me, "--mine", "--timeout", "0")
+    assert (done.code, done.out, done.err) == (3, "", f"Nothing new in {log} after #4.\n")
+    assert _seqs(shell, log, "--as", me) == [1, 2, 3, 4]
+
+
+def test_a_peek_marks_nothing_as_read(shell: Shell, log: str, me: str) -> None:
+    shell.ok("wait", log, "--as", me, "--max", "1")
+    assert _seqs(shell, log, "--as", me, "--peek") == [2, 3]
+    assert _seqs(shell, log, "--as", me, "--peek", "--mine") == []
+    assert _seqs(shell, log, "--as", me) == [2, 3]
+    assert _seqs(shell, log, "--as", me, "--peek") == []
+
+
+def test_own_messages_are_printed_on_request(shell: Shell, log: str, me: str) -> None:
+    shell.ok("post", log, "my own", "--as", me)
+    assert _seqs(shell, log, "--as", me, "--peek", "--own") == [1, 2, 3, 4]
+
+
+def test_a_cursor_moves_apart_from_the_read_position(shell: Shell, log: str, me: str) -> None:
+    shell.ok("wait", log, "--as", me, "--max", "1")
+    hooks = [log, "--as", me, "--cursor", "hooks"]
+    assert _seqs(shell, *hooks, "--max", "1") == [2]
+    assert _seqs(shell, *hooks, "--peek") == [3]
+    assert _seqs(shell, *hooks) == [3]
+    assert _seqs(shell, *hooks) == []
+    assert _seqs(shell, log, "--as", me, "--cursor", "others") == [2, 3]
+    assert _seqs(shell, log, "--as", me) == [2, 3]
+    shell.ok("post", log, "m4")
+    shell.ok("post", log, f"@{me} m5")
+    assert _seqs(shell, *hooks, "--mine") == [5]
+    assert _seqs(shell, *hooks) == []
+    assert _seqs(shell, log, "--as", me) == [4, 5]
+
+
+def test_a_cursor_belongs_to_an_agent_and_a_thread(
+    shell: Shell, log: str, me: str, name: str
+) -> None:
+    assert _seqs(shell, log, "--as", me, "--cursor", "hooks") == [1, 2, 3]
+    assert _seqs(shell, log, "--as", f"{name}-other", "--cursor", "hooks") == [1, 2, 3]
+    shell.ok("post", f"{name}-2", "elsewhere")
+    assert _seqs(shell, f"{name}-2", "--as", me, "--cursor", "hooks") == [1]
+    assert _seqs(shell, log, "--cursor", "hooks") == []  # anonymous starts at the newest message
+    shell.ok("post", log, "m4")
+    assert _seqs(shell, log, "--cursor", "hooks") == [4]
+
+
+def test_a_cursor_of_an_earlier_thread_is_reported_once(shell: Shell, log: str, me: str) -> None:
+    hooks = [log, "--as", me, "--cursor", "hooks"]
+    assert _seqs(shell, *hooks) == [1, 2, 3]
+    shell.ok("thread", "delete", log, "--yes")
+    shell.ok("post", log, "new")
+    done = shell.run("wait", *hooks, "--timeout", "0", "--json")
+    assert (done.code, done.error["reason"]) == (5, "EPOCH_CHANGED")
+    assert _seqs(shell, *hooks) == [1]
+
+
+def test_a_cursor_file_that_is_damaged_is_refused(
+    shell: Shell, log: str, me: str, tmp_path: Path
+) -> None:
+    hooks = [log, "--as", me, "--cursor", "hooks"]
+    assert _seqs(shell, *hooks) == [1, 2, 3]
+    (folder,) = tmp_path.rglob("*.cursors")
+    (file,) = folder.iterdir()
+    assert (folder.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
+    for content in ("{", "[]", '{"after_seq": "1", "epoch": ""}', '{"after_seq": -1}'):
+        file.write_text(content)
+        done = shell.run("wait", *hooks, "--json")
+        assert done.code != 0
+        assert str(file) in done.error["message"]
 
 
 def test_mine_needs_a_name(shell: Shell, log: str) -> None:

@@ -174,10 +174,15 @@ async def test_an_agent_seen_at_another_server_only_lapses_though_the_clock_was_
     here = start_server(*HASTY, "--fallback-interval", "0", environment=wall.environment)
     there = start_server(*HASTY)
     async with connected(here.address) as client, connected(there.address) as other:
-        brief, long = [await register(client.agents, f"{name}-{n}") for n in range(2)]
-        await beat(other.bus, long, lease=600)
+        brief, long = [await register(other.agents, f"{name}-{n}") for n in range(2)]
         await beat(other.bus, brief)
-        await until(lambda: stored(here.db, brief.name)[0] == 3)
+        await beat(other.bus, long, lease=600)
+
+        def is_stored() -> bool:
+            _, seen, lease_end = stored(here.db, long.name)
+            return lease_end - seen > 500e6
+
+        await until(is_stored)
         wall.set(step)
         there.kill()
         await until_state(client.agents, brief.name, "LAPSED")

@@ -13,11 +13,12 @@ from pathlib import Path
 import grpc
 import pytest
 
-from bus_client import Attachment, BusClient, ThreadNotFound
+from bus_client import BusClient, ThreadNotFound
 from tests.callers import register
 from tests.client_process import waiting_client
 from tests.conftest import StartServer
 from tests.connections import connected
+from tests.files import file
 from tests.open_wait import admitted, open_wait, wait_request
 from tests.polling import until_known
 from tests.post_stream import post_stream, seqs
@@ -56,7 +57,7 @@ async def test_the_sdk_works_through_the_proxy(
         ):
             writing, reading = await writer.join(name), await reader.join(name)
             waiting = asyncio.create_task(reading.wait(timeout=20))
-            large = Attachment(filename="a", raw=b"x" * 2_500_000)
+            large = file(b"x" * 2_500_000, filename="a")
             await writing.post("hello", attachments=[large])
             (message,) = await waiting
             assert (message.content, message.attachments[0]) == ("hello", large)

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from tests.callers import operator, register
 from tests.conftest import StartServer
+from tests.connections import connected
 from tests.open_wait import WaitCall, open_wait
 from tests.polling import until_known
 from tests.refusals import CONTRACT, refused
@@ -89,6 +90,16 @@ async def test_message_too_large_carries_limit_and_size(bus: BusStub, thread: st
     assert refusal.reason == "MESSAGE_TOO_LARGE"
     assert refusal.metadata == {"limit": str(size - 1), "size": str(size)}
     assert refusal.details == ["ErrorInfo", "BadRequest"]
+
+
+async def test_content_blocked_names_the_rule_and_the_field(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server("--refuse-secrets")
+    async with connected(server.address, name) as client:
+        refusal = await refused(client.bus.PostMessage(post(name, content="npm_" + "aB3" * 12)))
+    assert (refusal.reason, refusal.metadata) == ("CONTENT_BLOCKED", {"rule": "npm-token"})
+    assert (refusal.fields, refusal.details) == (["content"], ["ErrorInfo", "BadRequest"])
 
 
 async def test_token_invalid_is_final(bus: BusStub, thread: str) -> None:
@@ -273,6 +284,17 @@ async def test_cursor_invalid_refuses_a_post_for_another_epoch(
 
 
 @pytest.mark.slow
+async def test_rate_limited_says_when_to_retry(start_server: StartServer, name: str) -> None:
+    server = start_server("--posts-per-minute", "1")
+    async with connected(server.address, name) as client:
+        await client.bus.PostMessage(post(name))
+        refusal = await refused(client.bus.PostMessage(post(name)))
+    assert (refusal.reason, refusal.metadata) == ("RATE_LIMITED", {"limit": "1"})
+    assert refusal.details == ["ErrorInfo", "RetryInfo"]
+    assert refusal.retry_delay is not None
+    assert 30 < refusal.retry_delay <= 60
+
+
 async def test_quota_exceeded_names_the_limit_until_a_wait_ends(
     start_server: StartServer, name: str
 ) -> None:

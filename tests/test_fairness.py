@@ -2,20 +2,25 @@
 
 import asyncio
 import contextlib
+import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import grpc
 import pytest
 
 from bus_server import fair_queue, store
-from bus_server.auth import Auth, new_token, token_hash
+from bus_server.auth import LOOKUP_PAUSE, Auth, new_token, token_hash
 from bus_server.bus import Bus
 from bus_server.errors import StoreBusy, TokenInvalid
 from bus_server.load import Load
 from bus_server.presence.agent_state import Heartbeat
+from bus_server.presence.changes import Changes
+from bus_server.presence.token_uses import TokenUses
 from bus_server.settings import Settings
+from bus_server.store.interface import Store
 from bus_server.store.sqlite.store import SqliteStore
 from bus_server.writer import BATCH_COST
 from tests.conftest import StartServer
@@ -301,7 +306,7 @@ async def test_many_read_positions_are_all_written(own_store: SqliteStore) -> No
     await own_store.commit([store.AppendMany([append(name, "x") for name in names])])
     async with running(own_store, Settings(checkpoint_interval=3_600)) as bus:
         for agent in agents:
-            cursors = [(name, 1, "") for name in names]
+            cursors = [(name, 1, "", 0) for name in names]
             await bus.heartbeat(agent, Heartbeat(PRESENCE_UNSPECIFIED, "", None, cursors))
         await bus.drain()
     for agent in agents:
@@ -316,14 +321,34 @@ async def test_unknown_tokens_are_refused_in_turns_and_delay_no_valid_one(
     own_store: SqliteStore,
 ) -> None:
     agent = Agent(name="a", kind=AGENT_KIND_AGENT)
-    await own_store.commit([store.RegisterAgent(agent, token_hash("valid"), claim=False)])
-    auth = Auth(own_store, required=True)
+    await own_store.commit([store.RegisterAgent(agent, token_hash("valid"), operator=False)])
+    auth = Auth(own_store, TokenUses(Changes(), own_store.clock), required=True)
     flood = [asyncio.create_task(auth.authenticate(f"Bearer unknown-{n}")) for n in range(500)]
     await all_have_run()
     assert (await auth.authenticate("Bearer valid")).name == "a"  # which was not in the cache
     assert not all(task.done() for task in flood)
     outcomes = await asyncio.gather(*flood, return_exceptions=True)
     assert all(isinstance(outcome, TokenInvalid) for outcome in outcomes)
+
+
+async def test_an_unknown_token_is_looked_up_at_intervals(own_store: SqliteStore) -> None:
+    times: list[float] = []
+
+    class Counting:
+        clock = own_store.clock
+
+        async def owner(self, token_hash: bytes) -> store.TokenOwner | None:
+            times.append(time.monotonic())
+            return await own_store.owner(token_hash)
+
+    auth = Auth(cast("Store", Counting()), TokenUses(Changes(), own_store.clock), required=True)
+    for _ in range(3):
+        calls = (auth.authenticate("Bearer unknown") for _ in range(20))
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {TokenInvalid}
+    assert all(later - earlier >= LOOKUP_PAUSE for earlier, later in itertools.pairwise(times))
+    # One for all calls at a time, and another one in case it exists by now.
+    assert len(times) == 3
 
 
 @pytest.mark.slow

@@ -105,7 +105,7 @@ async def test_a_deletion_by_another_process_ends_the_wait(tmp_path: Path) -> No
 
 async def test_a_deletion_by_our_own_process_ends_the_wait(tmp_path: Path) -> None:
     async with race(tmp_path / "bus.db", fallback_interval=0) as this:
-        await this.bus.delete_thread("t")
+        await this.bus.delete_thread(DeleteThread("t"))
         this.slow.arrives.set()
         with pytest.raises(ThreadNotFound):
             await this.waiting
@@ -116,7 +116,7 @@ async def test_a_thread_recreated_during_the_read_is_followed_from_its_first_mes
 ) -> None:
     async with race(tmp_path / "bus.db", fallback_interval=0) as this:
         await this.bus.post(append("t", "old"))
-        await this.bus.delete_thread("t")
+        await this.bus.delete_thread(DeleteThread("t"))
         await this.bus.create_thread(Thread(name="t"))
         await this.bus.post(append("t", "new"))
         this.slow.arrives.set()

@@ -72,7 +72,7 @@ async def test_a_post_on_behalf_of_an_agent_names_both(
 async def test_a_post_on_behalf_of_a_human_keeps_its_kind(
     bus: BusStub, agents: AgentStub, boss: Caller, thread: str, name: str
 ) -> None:
-    await agents.RegisterAgent(RegisterAgentRequest(agent=name, kind=AGENT_KIND_HUMAN))
+    await register(agents, name, boss, AGENT_KIND_HUMAN)
     message = await post_for(bus, boss, thread, name)
     assert (message.sender, message.sender_kind) == (name, AGENT_KIND_HUMAN)
 

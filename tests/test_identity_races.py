@@ -11,6 +11,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from bus_server.auth import Auth, Caller, token_hash
 from bus_server.errors import TokenExpired, TokenInvalid
+from bus_server.presence.changes import Changes
+from bus_server.presence.token_uses import TokenUses
 from bus_server.store import Command, RegisterAgent, RotateToken, TokenOwner, UnregisterAgent
 from bus_server.store.interface import Store
 from bus_server.store.sqlite.store import SqliteStore
@@ -54,7 +56,7 @@ class SlowOwner:
     ("end", "error"),
     [
         (UnregisterAgent("coder"), TokenInvalid),
-        (RotateToken(token_hash("old"), NEXT, expire_time=1), TokenExpired),
+        (RotateToken(token_hash("old"), NEXT, expire_time=2), TokenExpired),
     ],
     ids=["unregistered", "rotated"],
 )
@@ -62,9 +64,9 @@ async def test_a_token_that_expires_during_its_lookup_is_not_cached(
     tmp_path: Path, end: Command[None], error: type[Exception]
 ) -> None:
     async with opened(tmp_path / "bus.db") as store, asyncio.timeout(20):
-        await store.commit([RegisterAgent(Agent(name="coder"), token_hash("old"), claim=False)])
+        await store.commit([RegisterAgent(Agent(name="coder"), token_hash("old"), operator=False)])
         slow = SlowOwner(store)
-        auth = Auth(cast("Store", slow), required=False)
+        auth = Auth(cast("Store", slow), TokenUses(Changes(), store.clock), required=False)
         looking_up = asyncio.create_task(cast("Any", auth.authenticate(AUTHORIZATION)))
         await slow.on_its_way.wait()
         await store.commit([end])
@@ -73,6 +75,38 @@ async def test_a_token_that_expires_during_its_lookup_is_not_cached(
         for identified in (looking_up, auth.authenticate(AUTHORIZATION)):
             with pytest.raises(error):
                 await identified
+
+
+async def test_a_lookup_serves_no_call_that_begins_after_tokens_ended(tmp_path: Path) -> None:
+    async with opened(tmp_path / "bus.db") as store, asyncio.timeout(20):
+        await store.commit([RegisterAgent(Agent(name="coder"), token_hash("old"), operator=False)])
+        slow = SlowOwner(store)
+        auth = Auth(cast("Store", slow), TokenUses(Changes(), store.clock), required=False)
+        before = asyncio.create_task(cast("Any", auth.authenticate(AUTHORIZATION)))
+        await slow.on_its_way.wait()
+        await store.commit([UnregisterAgent("coder")])
+        auth.clear_cache()
+        with pytest.raises(TokenInvalid):
+            await auth.authenticate(AUTHORIZATION)
+        slow.arrives.set()
+        with pytest.raises(TokenInvalid):
+            await before
+
+
+async def test_a_lookup_refuses_no_call_that_begins_after_the_token_was_created(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path / "bus.db") as store, asyncio.timeout(20):
+        slow = SlowOwner(store)
+        auth = Auth(cast("Store", slow), TokenUses(Changes(), store.clock), required=False)
+        before = asyncio.create_task(cast("Any", auth.authenticate(AUTHORIZATION)))
+        await slow.on_its_way.wait()
+        await store.commit([RegisterAgent(Agent(name="coder"), token_hash("old"), operator=False)])
+        auth.now_valid(token_hash("old"))
+        assert (await auth.authenticate(AUTHORIZATION)).name == "coder"
+        slow.arrives.set()
+        with pytest.raises(TokenInvalid):
+            await before
 
 
 async def test_a_known_caller_is_looked_up_once(tmp_path: Path) -> None:
@@ -85,8 +119,9 @@ async def test_a_known_caller_is_looked_up_once(tmp_path: Path) -> None:
             return await self._store.owner(hashed)
 
     async with opened(tmp_path / "bus.db") as store:
-        await store.commit([RegisterAgent(Agent(name="coder"), token_hash("old"), claim=False)])
-        auth = Auth(cast("Store", Counting(store)), required=False)
+        await store.commit([RegisterAgent(Agent(name="coder"), token_hash("old"), operator=False)])
+        counting = cast("Store", Counting(store))
+        auth = Auth(counting, TokenUses(Changes(), store.clock), required=False)
         callers: set[Caller] = {await auth.authenticate(AUTHORIZATION) for _ in range(3)}
     assert ([caller.name for caller in callers], looked_up) == (["coder"], 1)
 

@@ -13,7 +13,6 @@ from tests.serving import AgentStub, ServerProcess
 from threadbus.v1.agent_pb2 import AGENT_KIND_HUMAN, Agent
 from threadbus.v1.agent_service_pb2 import (
     GetAgentRequest,
-    RegisterAgentRequest,
     UpdateAgentRequest,
 )
 
@@ -30,10 +29,9 @@ AFTER: dict[str, Any] = {
 
 
 @pytest.fixture
-async def agent(agents: AgentStub, name: str) -> Caller:
+async def agent(server: ServerProcess, agents: AgentStub, name: str) -> Caller:
     """A newly registered human, with all fields of `BEFORE`."""
-    request = RegisterAgentRequest(agent=name, kind=AGENT_KIND_HUMAN, **BEFORE)
-    return Caller(name, (await agents.RegisterAgent(request)).token)
+    return await register(agents, name, operator(server), AGENT_KIND_HUMAN, **BEFORE)
 
 
 async def read(agents: AgentStub, name: str, **options: Any) -> Agent:

@@ -145,27 +145,27 @@ async def test_a_retry_of_a_post_that_named_it_is_still_recognised(
 async def check_name_stays_taken(
     channel: grpc.aio.Channel, agents: AgentStub, boss: Peer, gone: Caller, thread: str
 ) -> None:
-    """Check that an unregistered agent cannot come back in any way."""
+    """Check that an unregistered agent cannot come back without an operator."""
     async with nothing_stored(channel):
         for token in (gone.token, "", secrets.token_urlsafe(32)):
-            for metadata in ((), boss.metadata):
-                request = RegisterAgentRequest(agent=gone.name, token=token)
-                refusal = await refused(agents.RegisterAgent(request, metadata=metadata))
-                assert (refusal.reason, refusal.resources) == (
-                    "AGENT_EXISTS",
-                    [("agent", gone.name)],
-                )
-                assert "unregistered" in refusal.message
+            request = RegisterAgentRequest(agent=gone.name, token=token)
+            refusal = await refused(agents.RegisterAgent(request))
+            assert (refusal.reason, refusal.resources) == ("AGENT_EXISTS", [("agent", gone.name)])
+            assert "unregistered" in refusal.message
         assert (await refused(boss.post(thread, on_behalf_of=gone.name))).reason == "AGENT_EXISTS"
 
 
-async def test_an_unregistered_name_is_never_given_again(
+async def test_only_an_operator_registers_an_unregistered_name_again(
     channel: grpc.aio.Channel, agents: AgentStub, bus: BusStub, boss: Peer, name: str, thread: str
 ) -> None:
     gone = await register(agents, name)
     await Peer(bus, gone).post(thread)
     await unregister(agents, name, by=boss)
     await check_name_stays_taken(channel, agents, boss, gone, thread)
+    back = await register(agents, name, boss.caller)
+    assert (await Peer(bus, back).post(thread)).seq == 2
+    refusal = await refused(Peer(bus, gone).post(thread))
+    assert refusal.reason == "TOKEN_INVALID"
 
 
 async def test_a_name_that_only_an_operator_posted_for_can_be_unregistered(

@@ -69,6 +69,7 @@ class Use(Clients):
         wanted=filters,
         max_messages=st.sampled_from([0, 0, 1, 2, 5]),
         min_messages=st.sampled_from([0, 0, 1, 3]),
+        count_all=rarely(False, st.just(True)),
         twice=rarely(False, st.just(True)),
     )
     def wait(
@@ -78,6 +79,7 @@ class Use(Clients):
         wanted: Filter,
         max_messages: int,
         min_messages: int,
+        count_all: bool,
         twice: bool,
     ) -> MultipleResults[Cursor]:
         caller = self.model.agent(caller)
@@ -90,6 +92,7 @@ class Use(Clients):
             max_wait=Duration(),
             max_messages=max_messages,
             min_messages=min_messages,
+            count_all=count_all,
         )
         frames = list(self.bus.wait(request, caller, timeout=CALL_SECONDS))
         expected = expected_frames(self.model, request, caller)

@@ -1,5 +1,6 @@
 """scripts/mutants: each mutant still fits the code that it breaks, and names tests that exist."""
 
+import ast
 import importlib
 import re
 import sys
@@ -47,3 +48,21 @@ def test_each_test_to_run_exists(sabotages: Any) -> None:
             if not re.search(rf"def {function or 'test_'}", text_of(file)):
                 missing.add((sabotage.name, test))
     assert not missing
+
+
+@pytest.mark.slow
+def test_each_mutant_is_a_program(sabotages: Any) -> None:
+    """One that is not would count as caught, whatever its tests are worth."""
+    broken = set()
+    for sabotage in sabotages:
+        changed: dict[str, str] = {}
+        for edit in sabotage.edits:
+            text = changed.get(edit.file, text_of(edit.file))
+            changed[edit.file] = text.replace(edit.text, edit.instead)
+        for file, text in changed.items():
+            try:
+                if file.endswith(".py"):
+                    ast.parse(text)
+            except SyntaxError as error:
+                broken.add((sabotage.name, str(error)))
+    assert not broken

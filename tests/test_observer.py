@@ -12,9 +12,14 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from bus_server.audit import Audit
 from bus_server.auth import Auth, Caller
 from bus_server.budget import Budget
 from bus_server.errors import ThreadNotFound
+from bus_server.permissions import Rule
+from bus_server.presence.changes import Changes
+from bus_server.presence.token_uses import TokenUses
+from bus_server.services import dispatch
 from bus_server.services.admin_service import SERVICE
 from bus_server.services.call import FinishedCall, Observer
 from bus_server.services.dispatch import Authorization, Dispatcher
@@ -58,6 +63,8 @@ class Servicer:
             await asyncio.Event().wait()
         return ListWaitsResponse()
 
+    CreateToken = ListTokens = RevokeToken = None  # not called here
+
 
 @dataclass
 class Observed:
@@ -83,7 +90,12 @@ async def serve(
 ) -> tuple[grpc.aio.Server, int]:
     budget = Budget(1 << 30, timeout=10, what="it")
     dispatcher = Dispatcher(
-        Auth(store, required=False), lambda _: None, PendingReads(budget, 10), budget, observer
+        Auth(store, TokenUses(Changes(), store.clock), required=False),
+        lambda _: None,
+        PendingReads(budget, 10),
+        budget,
+        Audit(),
+        observer,
     )
     dispatcher.add(SERVICE, servicer)
     dispatcher.add_methods(StandardServices([]).methods())
@@ -95,7 +107,9 @@ async def serve(
 
 
 @pytest.fixture
-async def observed(tmp_path: Path) -> AsyncIterator[Observed]:
+async def observed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Observed]:
+    methods = SERVICE.methods_by_name
+    monkeypatch.setattr(dispatch, "RULES", {f"AdminService.{name}": Rule() for name in methods})
     finished: list[FinishedCall] = []
     servicer = Servicer()
     async with opened(tmp_path / "bus.db") as store:

@@ -46,6 +46,7 @@ def test_a_plain_post_is_the_message_it_stands_for(
         priority=PRIORITY_NORMAL,
         content=content,
         request_id=request_id,
+        content_size=len(content.encode()),
     )
     assert post.header is None
     assert Message.FromString(post.body) == message

@@ -16,6 +16,7 @@ from threadbus.v1.message_pb2 import (
     MESSAGE_KIND_CHAT,
     PRIORITY_NORMAL,
     PRIORITY_UNSPECIFIED,
+    WAKE_ALL,
     Message,
     Priority,
 )
@@ -93,6 +94,8 @@ async def test_a_message_with_content_only_is_stored_as_it_is(bus: BusStub, thre
             content="hello",
             create_time=answer.create_time,
             priority=PRIORITY_NORMAL,
+            wakes=WAKE_ALL,
+            content_size=5,
         )
     ]
 

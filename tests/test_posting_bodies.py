@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
+from tests.files import file
 from tests.peers import Peer, registered
 from tests.refusals import refused
 from tests.serving import AgentStub, BusStub
@@ -54,10 +55,10 @@ async def test_text_is_stored_as_it_was_sent(bus: BusStub, thread: str, text: st
 
 async def test_attachments_come_back_byte_for_byte(bus: BusStub, thread: str) -> None:
     files = [
-        Attachment(filename="every byte", raw=bytes(range(256))),
-        Attachment(filename="noise.bin", media_type="application/x-noise", raw=os.urandom(100_000)),
-        Attachment(filename="", raw=b""),
-        Attachment(filename="diff 語.patch", media_type="text/x-diff; charset=utf-8", raw=b"\xff"),
+        file(bytes(range(256)), filename="every byte"),
+        file(os.urandom(100_000), filename="noise.bin", media_type="application/x-noise"),
+        file(b""),
+        file(b"\xff", filename="diff 語.patch", media_type="text/x-diff; charset=utf-8"),
         Attachment(filename="link", url="https://example.org/a?b=c#d"),
         Attachment(url="urn:isbn:0451450523"),
     ]
@@ -70,11 +71,11 @@ async def test_attachments_come_back_byte_for_byte(bus: BusStub, thread: str) ->
 
 async def test_fields_unknown_to_the_server_are_not_stored(bus: BusStub, thread: str) -> None:
     unknown = b"\xfa\x07\x05stray"  # field 127, a string
-    file = Attachment.FromString(Attachment(filename="a", raw=b"b").SerializeToString() + unknown)
+    sent = Attachment.FromString(file(b"b", filename="a").SerializeToString() + unknown)
     anyone = Peer(bus)
-    await anyone.post(thread, "", attachments=[file])
+    await anyone.post(thread, "", attachments=[sent])
     [message] = await anyone.read(thread)
-    assert list(message.attachments) == [Attachment(filename="a", raw=b"b")]
+    assert list(message.attachments) == [file(b"b", filename="a")]
     assert b"stray" not in message.SerializeToString()
 
 
@@ -90,7 +91,7 @@ async def test_every_field_of_a_post_comes_back(
         "handoff_to": coder.name,
         "priority": "PRIORITY_URGENT",
         "labels": {"a": "1", "b": ""},
-        "attachments": [Attachment(raw=b"1")],
+        "attachments": [file(b"1")],
         "based_on_seq": 0,
     }
     await coder.post(thread, "whole", **fields)
@@ -114,7 +115,7 @@ async def test_content_is_limited_by_its_bytes(bus: BusStub, thread: str) -> Non
 @pytest.mark.slow
 async def test_a_message_is_limited_to_3_mib_in_all(bus: BusStub, thread: str) -> None:
     anyone = Peer(bus)
-    files = [Attachment(raw=os.urandom(1023 * 1024)), Attachment(raw=os.urandom(1023 * 1024))]
+    files = [file(os.urandom(1023 * 1024)), file(os.urandom(1023 * 1024))]
     await anyone.post(thread, "x" * MIB, attachments=files)
     [message] = await anyone.read(thread)
     assert list(message.attachments) == files

@@ -25,6 +25,7 @@ from threadbus.v1.message_pb2 import (
     MESSAGE_KIND_EDIT,
     MESSAGE_KIND_THREAD,
     PRIORITY_NORMAL,
+    WAKE_ALL,
     Message,
     MessageFilter,
 )
@@ -68,7 +69,9 @@ async def test_an_edit_is_an_entry_of_its_own(bus: BusStub, thread: str, agent: 
         create_time=edit.create_time,
         kind=MESSAGE_KIND_EDIT,
         priority=PRIORITY_NORMAL,
+        wakes=WAKE_ALL,
         edit_of=1,
+        content_size=9,
     )
     assert await stored(bus, thread, 1) == Message(
         thread=thread,
@@ -79,7 +82,9 @@ async def test_an_edit_is_an_entry_of_its_own(bus: BusStub, thread: str, agent: 
         create_time=first.create_time,
         kind=MESSAGE_KIND_CHAT,
         priority=PRIORITY_NORMAL,
+        wakes=WAKE_ALL,
         edit_seq=2,
+        content_size=9,
     )
 
 

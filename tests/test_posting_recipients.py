@@ -137,6 +137,21 @@ async def test_a_reply_to_an_agents_own_message_matches_its_wait_for_addressed_o
     assert one(answer, a).waiting
 
 
+async def test_an_edit_of_an_addressed_message_matches_a_wait_for_addressed_ones(
+    bus: BusStub, team: dict[str, Caller], thread: str
+) -> None:
+    a, b = team["a"], Peer(bus, team["b"])
+    addressed = await b.post(thread, mentions=[a.name])
+    other = await b.post(thread)
+    async with waiting(
+        bus, thread, filter=MessageFilter(addressed_to_me=True), metadata=a.metadata
+    ) as frames:
+        await frames.until("caught_up")
+        for post, waits in ((addressed, True), (other, False)):
+            answer = await b.post(thread, "new", edit_of=post.seq, include_recipients=True)
+            assert one(answer, a).waiting is waits
+
+
 async def test_a_retried_post_returns_the_current_recipients(
     bus: BusStub, agents: AgentStub, threads: ThreadStub, team: dict[str, Caller], thread: str
 ) -> None:

@@ -99,6 +99,7 @@ async def test_fields_that_are_not_part_of_the_body_may_differ(
         {"handoff_to": "me"},
         {"priority": "PRIORITY_HIGH"},
         {"labels": {"k": "v"}},
+        {"wakes": "WAKE_NOBODY"},
         {"attachments": [Attachment(raw=b"")]},
     ],
     ids=lambda fields: next(iter(fields)),

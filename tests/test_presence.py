@@ -19,6 +19,7 @@ from threadbus.v1.agent_service_pb2 import (
     EndSessionRequest,
     GetAgentRequest,
     ListAgentsRequest,
+    RegisterAgentRequest,
 )
 from threadbus.v1.bus_service_pb2 import (
     HeartbeatRequest,
@@ -41,10 +42,26 @@ async def handed(frames: Frames, bus: BusStub, thread: str) -> None:
     await frames.messages(1)
 
 
-async def test_an_agent_registered_by_another_was_never_seen(
-    agents: AgentStub, agent: Caller
+async def test_registering_is_a_sign_of_life_of_the_agent_that_does_it(
+    agents: AgentStub, name: str
 ) -> None:
-    found = await seen(agents, agent.name)
+    request = RegisterAgentRequest(agent=name, token=f"{name}-a-token-that-is-long-enough")
+    registered = (await agents.RegisterAgent(request)).agent
+    assert registered.presence == PRESENCE_IDLE
+    assert registered.HasField("last_seen_time")
+    assert await state(agents, name) == "IDLE"
+    metadata = (("authorization", f"Bearer {request.token}"),)
+    await agents.EndSession(EndSessionRequest(), metadata=metadata)
+    assert (await agents.RegisterAgent(request)).agent.presence == PRESENCE_IDLE
+
+
+@pytest.mark.parametrize("by", ["operator", "agent"])
+async def test_an_agent_registered_by_another_was_never_seen(
+    agents: AgentStub, agent: Caller, server: ServerProcess, by: str
+) -> None:
+    other = operator(server) if by == "operator" else agent
+    registered = await register(agents, f"{agent.name}-other", other)
+    found = await seen(agents, registered.name)
     assert found.presence == PRESENCE_UNSPECIFIED
     assert not found.HasField("last_seen_time")
 
@@ -185,11 +202,11 @@ async def test_an_ended_session_is_offline_until_the_next_call(
 
 
 async def test_a_post_on_behalf_of_an_agent_is_no_activity_of_its_own(
-    agents: AgentStub, bus: BusStub, agent: Caller, thread: str, server: ServerProcess
+    agents: AgentStub, bus: BusStub, name: str, thread: str, server: ServerProcess
 ) -> None:
-    request = PostMessageRequest(thread=thread, content="for it", on_behalf_of=agent.name)
+    request = PostMessageRequest(thread=thread, content="for it", on_behalf_of=name)
     await bus.PostMessage(request, metadata=operator(server).metadata)
-    assert await state(agents, agent.name) == "UNSPECIFIED"
+    assert await state(agents, name) == "UNSPECIFIED"
 
 
 async def test_a_post_on_behalf_of_an_agent_does_not_end_its_work(
@@ -204,9 +221,9 @@ async def test_a_post_on_behalf_of_an_agent_does_not_end_its_work(
 
 
 async def test_agents_are_listed_by_presence(
-    agents: AgentStub, bus: BusStub, agent: Caller
+    agents: AgentStub, bus: BusStub, agent: Caller, server: ServerProcess
 ) -> None:
-    unseen = await register(agents, f"{agent.name}-unseen")
+    unseen = await register(agents, f"{agent.name}-unseen", operator(server))
     await beat(bus, agent, state=PRESENCE_AWAITING_HUMAN)
 
     async def found(*presences: Presence.ValueType) -> set[str]:

@@ -90,7 +90,7 @@ def test_a_position_is_held_until_it_is_saved() -> None:
     assert positions.statistics().unsaved == 2
     positions.abort_save()
     assert positions.statistics().unsaved == 2
-    assert positions.get("coder", "design", "epoch") == ("epoch", 2, 2)
+    assert positions.get("coder", "design", "epoch") == ("epoch", 2, 2, 0)
     positions.begin_save()
     positions.finish_save()
     assert positions.statistics().unsaved == 0

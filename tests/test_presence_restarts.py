@@ -165,13 +165,14 @@ async def test_positions_survive_a_restart(start_server: StartServer, name: str)
         await Peer(client.bus).post_all(name, "1", "2", "3")
         async with waiting(client.bus, name, max_wait=0, metadata=agent.metadata) as frames:
             await frames.ending()
-        await beat(client.bus, agent, read_cursors=[Cursor(thread=name, after_seq=2)])
+        read = Cursor(thread=name, after_seq=2, hidden_seq=2)
+        await beat(client.bus, agent, read_cursors=[read])
         assert server.stop() == 0
     server.start()
     async with connected(server.address) as client:
         listed = await client.threads.ListParticipants(ListParticipantsRequest(thread=name))
         (found,) = listed.participants
-        assert (found.delivered_seq, found.read_seq) == (3, 2)
+        assert (found.delivered_seq, found.read_seq, found.passed_over) == (3, 1, 2)
 
 
 @pytest.mark.sqlite

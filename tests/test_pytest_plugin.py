@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bus_client import pytest_plugin
+from tests.certificates import authority, pair
 
 pytestmark = pytest.mark.slow
 
@@ -227,6 +228,37 @@ def test_an_unused_plugin_costs_next_to_nothing(project: Project) -> None:
             assert not {"grpc", "google", "threadbus", "bus_server"} & packages
             ours = {name for name in sys.modules if name.startswith("bus_client")}
             assert ours == {"bus_client", "bus_client.pytest_plugin"}
+        """,
+    )
+    project.passes(1)
+
+
+def test_a_server_with_tls_is_reached_by_its_address(project: Project) -> None:
+    files, ca_file = pair().save(project.folder), authority().save(project.folder)
+    project.write(
+        "conftest.py",
+        f"""
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def threadbus_flags():
+            return {files.flags!r}
+        """,
+    )
+    project.write(
+        "test_tls.py",
+        f"""
+        import asyncio
+
+        def test_tls(threadbus_server):
+            async def talk():
+                async with threadbus_server.client(ca_file={str(ca_file)!r}) as bus:
+                    assert bus.server == threadbus_server.address
+
+            asyncio.run(talk())
+            threadbus_server.restart()
+            asyncio.run(talk())
+            assert threadbus_server.address.startswith("tls://127.0.0.1:")
         """,
     )
     project.passes(1)

@@ -23,6 +23,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
 import threadbus.v1
 from bus_server.services.descriptors import Descriptors
 from bus_server.services.reflection import Reflection
+from tests.callers import operator
 from tests.refusals import refused
 from tests.serving import ServerProcess
 
@@ -229,8 +230,9 @@ def test_extensions_are_found_wherever_they_are_declared() -> None:
 
 
 async def test_every_listed_service_is_served_with_all_its_methods(
-    channel: grpc.aio.Channel, version: str
+    server: ServerProcess, channel: grpc.aio.Channel, version: str
 ) -> None:
+    metadata = operator(server).metadata
     listing = ServerReflectionRequest(list_services="")
     (response,) = [each async for each in ask(channel, version, [listing])]
     names = [service.name for service in response.list_services_response.service]
@@ -247,7 +249,7 @@ async def test_every_listed_service_is_served_with_all_its_methods(
         assert service.method
         for method in service.method:
             call: Any = channel.stream_stream(f"/{name}/{method.name}")
-            refusal = await refused(call(iter([b"\xff"]), timeout=10))
+            refusal = await refused(call(iter([b"\xff"]), timeout=10, metadata=metadata))
             assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT, method.name
 
 

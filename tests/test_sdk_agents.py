@@ -13,6 +13,7 @@ from bus_client import (
     BusClient,
     CredentialsError,
     InternalError,
+    InvalidArgument,
     Presence,
     SyncMode,
     Thread,
@@ -134,7 +135,7 @@ async def test_end_session_first_reports_what_was_read_and_closing_ends_no_sessi
         async with agent(script, tmp_path):
             pass
         assert asked(script).count("EndSession") == 1
-        assert asked(script)[-1] == "RegisterAgent"
+        assert asked(script)[-1] == "GetServerInfo"  # which looks whether the token is valid
 
 
 @pytest.mark.slow
@@ -319,3 +320,12 @@ async def test_a_new_token_that_cannot_be_stored_is_still_used(tmp_path: Path) -
             await bus.rotate_token()
         await bus.join(THREAD)
         assert script.tokens(JoinThreadRequest) == [NEW_TOKEN]
+
+
+@pytest.mark.parametrize("name", ["", "me"])
+async def test_an_operators_calls_need_another_agents_name(name: str) -> None:
+    async with scripted() as script, BusClient(script.address) as bus:
+        own = name and bus.agent
+        for call in (bus.reset_token(own), bus.kick(own)):
+            with pytest.raises(InvalidArgument, match="another agent's name"):
+                await call

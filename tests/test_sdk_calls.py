@@ -22,7 +22,12 @@ from tests.polling import until
 from tests.rpcs import RPCS
 from tests.script import THREAD, Failure, cursor, scripted
 from tests.wait_frames import BOUND
-from threadbus.v1.admin_service_pb2 import ListWaitsResponse
+from threadbus.v1.admin_service_pb2 import (
+    CreateTokenResponse,
+    ListTokensResponse,
+    ListWaitsResponse,
+    RevokeTokenResponse,
+)
 from threadbus.v1.agent_service_pb2 import (
     EndSessionResponse,
     GetAgentResponse,
@@ -99,6 +104,9 @@ CALLS: dict[str, tuple[Call, Any]] = {
     ),
     "UpdateThread": (lambda bus: bus.thread(THREAD).update(stage="x"), UpdateThreadResponse()),
     "UnregisterAgent": (lambda bus: bus.unregister_agent("x"), UnregisterAgentResponse()),
+    "CreateToken": (lambda bus: bus.create_token("x"), CreateTokenResponse(secret="x" * 32)),
+    "ListTokens": (lambda bus: anext(bus.list_tokens(), None), ListTokensResponse()),
+    "RevokeToken": (lambda bus: bus.revoke_token("0" * 16), RevokeTokenResponse()),
     "RotateToken": (lambda bus: bus.rotate_token(), RotateTokenResponse(token="x" * 32)),
 }
 

@@ -2,12 +2,21 @@
 
 import asyncio
 import secrets
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from bus_client import AgentExists, AgentKind, BusClient, InvalidArgument, Unauthenticated
-from tests.callers import register
+from bus_client import (
+    AccessDenied,
+    AgentExists,
+    AgentKind,
+    BusClient,
+    InvalidArgument,
+    Unauthenticated,
+)
+from bus_client.credentials import agent_token
+from tests.callers import operator, register
 from tests.conftest import StartServer
 from tests.serving import AgentStub, ServerProcess
 
@@ -24,7 +33,6 @@ async def test_an_agent_registers_by_connecting(
     async with BusClient(
         server.address,
         agent=name,
-        kind=AgentKind.AGENT_KIND_HUMAN,
         display_name="Ada",
         description="reads everything",
         credentials=credentials,
@@ -33,9 +41,26 @@ async def test_an_agent_registers_by_connecting(
         agent = await bus.get_agent()
         posted = await (await bus.join(name)).post("hello")
         message = await bus.thread(name).message(posted.seq)
-    assert (agent.name, agent.kind) == (name, AgentKind.AGENT_KIND_HUMAN)
+    assert (agent.name, agent.kind) == (name, AgentKind.AGENT_KIND_AGENT)
     assert (agent.display_name, agent.description) == ("Ada", "reads everything")
-    assert (message.sender, message.sender_kind) == (name, AgentKind.AGENT_KIND_HUMAN)
+    assert (message.sender, message.sender_kind) == (name, AgentKind.AGENT_KIND_AGENT)
+
+
+async def test_people_connect_once_an_operator_has_registered_them(
+    server: ServerProcess, credentials: Path, name: str
+) -> None:
+    human = AgentKind.AGENT_KIND_HUMAN
+    person = partial(BusClient, server.address, agent=name, kind=human, credentials=credentials)
+    with pytest.raises(AccessDenied, match="only operators register people"):
+        await person().connect()
+    async with BusClient(server.address, token=operator(server).token) as bus:
+        await bus.register_agent(
+            name,
+            kind=human,
+            token=agent_token(credentials, server.address, name),
+        )
+    async with person() as bus:
+        assert (await bus.get_agent()).kind == human
 
 
 async def test_an_agent_that_reconnects_is_the_same(
@@ -159,18 +184,13 @@ async def test_others_are_registered_with_a_token_to_pass_on(
     server: ServerProcess, name: str
 ) -> None:
     async with BusClient(server.address) as bus:
-        agent, token = await bus.register_agent(
-            name, kind=AgentKind.AGENT_KIND_HUMAN, display_name="Ada", labels={"team": "blue"}
-        )
-        assert (agent.name, agent.kind, agent.display_name) == (
-            name,
-            AgentKind.AGENT_KIND_HUMAN,
-            "Ada",
-        )
+        agent, token = await bus.register_agent(name, display_name="Ada", labels={"team": "blue"})
+        assert (agent.name, agent.display_name) == (name, "Ada")
         assert dict(agent.labels) == {"team": "blue"}
         assert bus.agent == (await bus.server_info()).agent == "anonymous"
         # Registering again is idempotent, but not for another token.
-        assert await bus.register_agent(name, token=token) == (agent, token)
+        again, same_token = await bus.register_agent(name, token=token)
+        assert (again.name, again.create_time, same_token) == (name, agent.create_time, token)
         with pytest.raises(AgentExists):
             await bus.register_agent(name)
     async with BusClient(server.address, token=token) as bus:

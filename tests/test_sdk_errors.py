@@ -18,6 +18,7 @@ from bus_client import (
     MessageTooLarge,
     NotFound,
     QuotaExceeded,
+    RateLimited,
     RequestIdReused,
     SeqConflict,
     StoreBusy,
@@ -63,7 +64,7 @@ async def test_every_reason_of_the_contract_has_an_exception_of_its_own(reason: 
     assert (error.code, error.reason, error.metadata) == (code.name, reason, metadata)
     assert (error.message, str(error)) == ("as scripted", "as scripted")
     assert error.field_violations == [("a.b", "wrong")]
-    assert error.retryable == (code == _Code.UNAVAILABLE)
+    assert error.retryable == (code == _Code.UNAVAILABLE or reason == "RATE_LIMITED")
     assert error.retry_delay == MUCH_LATER
     assert error.hint
 
@@ -80,7 +81,7 @@ def test_no_two_reasons_share_an_exception() -> None:
     [
         (NotFound, [ThreadNotFound, MessageNotFound, bus_client.AgentNotFound]),
         (AlreadyExists, [ThreadExists, AgentExists, RequestIdReused]),
-        (Unavailable, [Draining, StoreBusy, StoreFailed, Unreachable]),
+        (Unavailable, [Draining, StoreBusy, StoreFailed, RateLimited, Unreachable]),
         (Unauthenticated, [bus_client.TokenExpired]),
     ],
 )

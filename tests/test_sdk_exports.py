@@ -16,6 +16,7 @@ EXCEPTIONS = {
     "AgentNotFound",
     "AlreadyExists",
     "BusError",
+    "ContentBlocked",
     "CredentialsError",
     "CursorInvalid",
     "CursorLost",
@@ -29,6 +30,7 @@ EXCEPTIONS = {
     "OutcomeUnknown",
     "ProtocolError",
     "QuotaExceeded",
+    "RateLimited",
     "RequestIdReused",
     "SeqConflict",
     "StorageFull",
@@ -37,6 +39,7 @@ EXCEPTIONS = {
     "ThreadClosed",
     "ThreadExists",
     "ThreadNotFound",
+    "TlsFailed",
     "TokenExpired",
     "Unauthenticated",
     "Unavailable",
@@ -57,7 +60,9 @@ PROTO_TYPES = {
     "SyncMode",
     "Thread",
     "ThreadState",
+    "Token",
     "Wait",
+    "Wake",
 }
 
 
@@ -124,7 +129,8 @@ def test_everything_public_has_a_docstring_and_options_are_keyword_only(owner: s
                 named = parameter.kind is inspect.Parameter.KEYWORD_ONLY
                 # The subject of a call may be positional: a thread, agent, seq, state or text.
                 assert named or parameter.name in {
-                    *("self", "thread", "name", "content", "posts", "seq", "state"),
+                    *("self", "thread", "threads", "name", "content", "posts", "seq", "state"),
+                    *("agent", "token_id"),
                 }, f"{name}({parameter.name})"
 
 

@@ -25,6 +25,7 @@ from bus_client import (
     ThreadState,
 )
 from tests.callers import operator
+from tests.files import file
 from tests.members import contents, member
 from tests.peers import recreate, registered
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
@@ -69,7 +70,7 @@ async def test_a_post_is_stored_as_given(
     assert (message.reply_to, message.based_on_seq, message.request_id) == (1, 1, "mine")
     assert message.priority == Priority.PRIORITY_URGENT
     assert dict(message.labels) == {"colour": "blue"}
-    assert list(message.attachments) == [Attachment(filename="a.txt", raw=b"\x00\xff")]
+    assert list(message.attachments) == [file(b"\x00\xff", filename="a.txt")]
 
 
 async def test_every_post_has_a_request_id_of_its_own(server: ServerProcess, thread: str) -> None:

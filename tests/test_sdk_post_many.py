@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
 from bus_client import (
@@ -24,7 +26,15 @@ from tests.polling import until_known
 from tests.relay import relay_to
 from tests.serving import AgentStub, BusStub, ServerProcess
 from threadbus.v1.agent_service_pb2 import UnregisterAgentRequest
-from threadbus.v1.bus_service_pb2 import ListMessagesRequest, PostMessageResponse
+from threadbus.v1.bus_service_pb2 import (
+    GetServerInfoRequest,
+    GetServerInfoResponse,
+    ListMessagesRequest,
+    PostMessageResponse,
+    PostMessagesRequest,
+    PostMessagesResponse,
+    PostResult,
+)
 
 
 @pytest.fixture
@@ -207,3 +217,50 @@ async def test_a_token_that_expires_after_a_lost_result_leaves_the_outcome_unkno
         with pytest.raises(OutcomeUnknown) as raised:
             await posting
     assert (raised.value.reason, raised.value.request_id) == ("TOKEN_INVALID", "second")
+
+
+def posted(seq: int) -> PostMessagesResponse:
+    response = PostMessageResponse(thread="t", seq=seq)
+    return PostMessagesResponse(results=[PostResult(response=response)])
+
+
+async def test_a_stream_may_break_while_a_batch_with_results_is_still_sent() -> None:
+    break_first, streams = asyncio.Event(), 0
+
+    async def info(request: object, context: object) -> GetServerInfoResponse:
+        return GetServerInfoResponse(agent="anonymous")
+
+    async def post(requests: Any, context: Any) -> AsyncIterator[PostMessagesResponse]:
+        nonlocal streams
+        streams += 1
+        if streams == 1:  # the results come before the posts, of which it reads none
+            yield posted(1)
+            yield posted(2)
+            await break_first.wait()
+            await context.abort(grpc.StatusCode.UNAVAILABLE)
+        async for _ in requests:
+            yield posted(3)
+
+    methods: dict[str, Any] = {
+        "GetServerInfo": grpc.unary_unary_rpc_method_handler(
+            info, GetServerInfoRequest.FromString, GetServerInfoResponse.SerializeToString
+        ),
+        "PostMessages": grpc.stream_stream_rpc_method_handler(
+            post, PostMessagesRequest.FromString, PostMessagesResponse.SerializeToString
+        ),
+    }
+    service = "threadbus.v1.BusService"
+    server = grpc.aio.server(options=[("grpc.http2.bdp_probe", 0)])
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    large = "x" * 900_000  # more than fits into what a server reads ahead
+    try:
+        async with BusClient(address) as bus:
+            results = bus.thread("t").post_many([large, large, "last"])
+            assert seqs([await anext(results)]) == [1]
+            break_first.set()
+            assert seqs([result async for result in results]) == [2, 3]
+    finally:
+        await server.stop(None)
+    assert streams == 2

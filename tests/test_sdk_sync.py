@@ -132,7 +132,7 @@ def test_a_loop_that_is_still_referenced_can_be_closed_explicitly(
 
 def test_a_loop_ends_when_the_thread_is_closed(reader: ThreadHandle, writer: ThreadHandle) -> None:
     writer.post("the last")
-    writer.set_state(ThreadState.THREAD_STATE_CLOSED)
+    reader.set_state(ThreadState.THREAD_STATE_CLOSED)
     assert next(message.content for message in [*reader.follow()]) == "the last"
     assert [*reader.follow()] == []
 

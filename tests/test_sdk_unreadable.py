@@ -14,6 +14,7 @@ from bus_client import (
     InternalError,
     StorageFull,
     StoreBusy,
+    StoreFailed,
     Unavailable,
     Unreachable,
 )
@@ -40,6 +41,8 @@ INTERNAL = Failure(grpc.StatusCode.INTERNAL, "INTERNAL", {"incident": "c0ffee"})
 BROKEN = Failure(grpc.StatusCode.UNAVAILABLE)
 DRAINING = ending(WaitEnding.REASON_DRAINING, upto=0)
 NEWER = Failure(grpc.StatusCode.UNAVAILABLE, "NEWER_REASON")
+BUSY = Failure(grpc.StatusCode.UNAVAILABLE, "STORE_BUSY")
+FAILED = Failure(grpc.StatusCode.UNAVAILABLE, "STORE_FAILED")
 
 
 def always(script: Script, *steps: Step) -> None:
@@ -79,6 +82,20 @@ async def test_a_wait_known_to_have_missed_nothing_returns_empty(last: Failure) 
         script.answer("WaitMessages", started(), caught_up(0), last)
         always(script, last)
         assert await bus.thread(THREAD).wait(timeout=0.2) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("last", "expected"), [(BUSY, StoreBusy), (FAILED, StoreFailed)], ids=["busy", "failed"]
+)
+async def test_a_wait_raises_that_the_server_no_longer_knows(
+    last: Failure, expected: type[BusError]
+) -> None:
+    async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
+        script.answer("WaitMessages", started(), caught_up(0), last)
+        always(script, last)
+        with pytest.raises(expected):
+            await bus.thread(THREAD).wait(timeout=0.2)
 
 
 @pytest.mark.slow

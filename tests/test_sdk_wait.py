@@ -151,6 +151,33 @@ async def test_own_messages_are_skipped_by_default(
         ]
 
 
+async def test_what_was_not_seen_comes_again(
+    server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
+) -> None:
+    await Peer(bus).post_all(thread, "a", "b")
+    async with member(server.address, thread, tmp_path) as reader, asyncio.timeout(BOUND):
+        for _ in range(2):
+            assert contents(await reader.wait(timeout=0)) == ["a", "b"]
+            reader.unread()
+        await reader.acknowledge()
+        assert contents(await reader.wait(timeout=0, max_messages=1)) == ["a"]
+        await reader.acknowledge()
+        reader.unread()  # too late
+        assert contents(await reader.wait(timeout=0)) == ["b"]
+
+
+async def test_a_wait_that_acknowledges_nothing_moves_its_own_handle_only(
+    server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
+) -> None:
+    await Peer(bus).post_all(thread, "a", "b")
+    async with member(server.address, thread, tmp_path) as reader, asyncio.timeout(BOUND):
+        assert contents(await reader.wait(timeout=0, max_messages=1, acknowledge=False)) == ["a"]
+        assert reader.position.after_seq == 1
+        assert contents(await reader.wait(timeout=0, acknowledge=False)) == ["b"]
+        assert await reader.wait(timeout=0, acknowledge=False) == []
+    assert await read_position(server.address, thread, tmp_path) == 0
+
+
 async def test_filtered_messages_are_skipped(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
@@ -161,8 +188,9 @@ async def test_filtered_messages_are_skipped(
         assert list(wanted.senders) == ["somebody"]
         assert not wanted.exclude_own  # the caller's filter stays as it was
         await reader.acknowledge()
-        assert reader.position.after_seq == 2
-        assert await reader.wait(timeout=0) == []
+        assert (reader.position.after_seq, reader.passed_over) == (0, 2)
+        assert await reader.wait(timeout=0, filter=wanted) == []
+        assert contents(await reader.wait(timeout=0)) == ["a", "b"]  # they are unread
 
 
 async def test_a_closed_thread_is_read_to_its_end_and_then_an_error(
@@ -182,7 +210,7 @@ async def test_a_closed_thread_is_read_to_its_end_and_then_an_error(
             )
             assert reader.closed
         await set_state(threads, thread, ThreadState.THREAD_STATE_OPEN)
-        assert [m.seq for m in await reader.wait(timeout=60)] == [3]
+        assert [m.seq for m in await reader.wait(timeout=60, count_all=True)] == [3]
 
 
 async def test_a_wait_ends_when_the_thread_is_closed(

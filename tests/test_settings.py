@@ -75,6 +75,7 @@ async def test_the_start_can_be_announced_as_one_json_object(
             "kind": f"sqlite, {'no fsync: --durability fast' if flags else 'fsync'}",
             "durability": "fast" if flags else "full",
             "auth": "required" if flags else "open",
+            "tls": False,
         }
         server.signal(signal.SIGTERM)
         assert server.process.stdout.read() == ""
@@ -194,6 +195,7 @@ def test_variables_much_like_those_of_settings_are_found() -> None:
             # Those of the client, and of a cluster that runs a service of this name.
             *("THREADBUS_SERVER", "THREADBUS_AGENT", "THREADBUS_TOKEN", "THREADBUS_THREAD"),
             *("THREADBUS_CREDENTIALS", "THREADBUS_HOME", "THREADBUS_JSON"),
+            *("THREADBUS_CA_FILE", "THREADBUS_CLIENT_CERT", "THREADBUS_CLIENT_KEY"),
             *("THREADBUS_PORT", "THREADBUS_SERVICE_HOST", "THREADBUS_PORT_7420_TCP_ADDR"),
         ]
     ) == {

@@ -13,6 +13,7 @@ from bus_server.settings import Settings
 from tests.callers import register
 from tests.conftest import StartServer
 from tests.connections import connected
+from tests.files import file
 from tests.locks import commit_lock_held
 from tests.own_bus import append, opened, running
 from tests.peers import Peer
@@ -24,7 +25,7 @@ from threadbus.v1.message_pb2 import Attachment
 
 MIB = 1024 * 1024
 #: A message may have 3 MiB in all.
-LARGE = Attachment(filename="f", raw=bytes(3 * MIB - 400))
+LARGE = file(bytes(3 * MIB - 400), filename="f")
 
 
 class Growth:

@@ -43,6 +43,7 @@ from bus_server.store.decide import decide
 from bus_server.store.facts import Entry, Facts, Known, Needs, Request, Token, needs
 from tests.store.commits import LARGE, create, join, post, register, set_state
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, Agent
+from threadbus.v1.message_pb2 import WAKE_ALL
 from threadbus.v1.thread_pb2 import (
     SYNC_MODE_OFF,
     SYNC_MODE_STRICT,
@@ -57,6 +58,10 @@ NOW, STORE_NOW = 2_000, 5_000
 T = 7
 
 
+def token(agent: str, expire_time: int = 0, token_id: str = "") -> Token:
+    return Token(agent, expire_time, token_id or agent, ("post", "read"))
+
+
 def facts(**fields: Any) -> Facts:
     """Returns all facts about thread t, the agents ann and ben, and gone, which is unregistered."""
     found = Facts(
@@ -67,9 +72,9 @@ def facts(**fields: Any) -> Facts:
         thread_ids=deque([9, 10, 11]),
         requests={(T, "ann", "used"): Request(1, 1_000, post(request_id="used").post_hash)},
         entries={
-            (T, 1): Entry("ann", 0, editable=True),
-            (T, 2): Entry("ben", 0, editable=True),
-            (T, 3): Entry("ann", 1, editable=True),
+            (T, 1): Entry("ann", 0, editable=True, wakes=WAKE_ALL),
+            (T, 2): Entry("ben", 0, editable=True, wakes=WAKE_ALL),
+            (T, 3): Entry("ann", 1, editable=True, wakes=WAKE_ALL),
         },
         read_seqs={(T, "ann"): 1, (T, "ben"): 2},
         agents={
@@ -77,7 +82,7 @@ def facts(**fields: Any) -> Facts:
             for name in ("ann", "ben", "gone")
         },
         profiles={name: Agent(name=name, kind=AGENT_KIND_AGENT) for name in ("ann", "ben")},
-        tokens={b"ann": Token("ann", 0), b"old": Token("ann", STORE_NOW), b"ben": Token("ben", 0)},
+        tokens={b"ann": token("ann"), b"old": token("ann", STORE_NOW, "old"), b"ben": token("ben")},
     )
     for name, value in fields.items():
         setattr(found, name, value)
@@ -164,10 +169,10 @@ def test_a_post_with_which_nothing_is_wrong_is_appended() -> None:
     ("sender", "edit_of", "entry", "error"),
     [
         ("ann", 4, None, MessageNotFound),
-        ("ann", 2, Entry("ben", 1, editable=False), AccessDenied),
-        ("anonymous", 2, Entry("anonymous", 0, editable=True), AccessDenied),
-        ("ann", 2, Entry("ann", 1, editable=False), ValidationFailed),
-        ("ann", 3, Entry("ann", 1, editable=True), ValidationFailed),
+        ("ann", 2, Entry("ben", 1, editable=False, wakes=WAKE_ALL), AccessDenied),
+        ("anonymous", 2, Entry("anonymous", 0, editable=True, wakes=WAKE_ALL), AccessDenied),
+        ("ann", 2, Entry("ann", 1, editable=False, wakes=WAKE_ALL), ValidationFailed),
+        ("ann", 3, Entry("ann", 1, editable=True, wakes=WAKE_ALL), ValidationFailed),
     ],
 )
 def test_an_edit_is_refused_for_the_first_thing_that_is_wrong(
@@ -183,9 +188,9 @@ def test_an_edit_is_refused_for_the_first_thing_that_is_wrong(
         (register("ben", b"old"), ValidationFailed),
         (register("gone", b"old"), ValidationFailed),
         (register("ann", b"old"), TokenExpired),
-        (register("gone", b"new", claim=True), AgentExists),
+        (register("gone", b"new"), AgentExists),
         (register("ann", b"new"), AgentExists),
-        (register("ann", b"new", claim=True), AgentExists),
+        (register("ann", b"new", operator=True), AgentExists),
         (RotateToken(b"none", b"new", STORE_NOW + 1), TokenInvalid),
         (RotateToken(b"old", b"new", STORE_NOW + 1), TokenExpired),
     ],
@@ -245,10 +250,10 @@ def test_all_that_a_batch_creates_has_its_time() -> None:
 
 
 def test_tokens_expire_on_the_stores_clock() -> None:
-    given = facts(tokens={b"old": Token("ann", STORE_NOW + 1)})
+    given = facts(tokens={b"old": token("ann", STORE_NOW + 1)})
     batch = decided(RotateToken(b"old", b"new", STORE_NOW + 9), given=given)
     assert batch.commit.outcomes == [{b"old": STORE_NOW + 1}]
-    assert batch.changes.tokens == {b"old": Token("ann", STORE_NOW + 1), b"new": Token("ann", 0)}
+    assert batch.changes.tokens == {b"old": token("ann", STORE_NOW + 1), b"new": token("ann")}
 
 
 def test_each_new_thread_has_an_id_of_its_own_even_if_it_is_deleted_at_once() -> None:
@@ -303,6 +308,7 @@ def test_a_batch_needs_what_its_commands_name() -> None:
         threads={"t", "u"},
         requests={("t", "ann", "a")},
         entries={("t", 1)},
+        authors={("t", 2)},
         participants={("t", "ann"), ("t", "ben"), ("t", "cyd")},
         agents={"ben", "cyd"},
     )

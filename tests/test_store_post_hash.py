@@ -15,12 +15,13 @@ from threadbus.v1.message_pb2 import (
     MESSAGE_KIND_EDIT,
     PRIORITY_HIGH,
     PRIORITY_NORMAL,
+    WAKE_ALL,
     Attachment,
     Message,
 )
 
 #: Fields that may differ in a retry, and those that a request_id is looked up by.
-MAY_DIFFER = {"seq", "create_time", "sender_kind", "based_on_seq", "edit_seq"}
+MAY_DIFFER = {"seq", "create_time", "sender_kind", "based_on_seq", "edit_seq", "content_size"}
 LOOKED_UP_BY = {"thread", "sender", "request_id"}
 
 LABELS = {"ab": "1", "a": "2", "b": "", "": "3", "ä": "4", "🙂": "5"}
@@ -48,7 +49,8 @@ def sample(field: FieldDescriptor) -> dict[str, Any]:
     if field.message_type is not None:
         value: Any = GetMessageClass(field.message_type)()
     else:
-        value = "x" if field.cpp_type == FieldDescriptor.CPPTYPE_STRING else 1
+        # 2: the first value of `wakes` that is not the default.
+        value = "x" if field.cpp_type == FieldDescriptor.CPPTYPE_STRING else 2
     return {field.name: [value] if field.is_repeated else value}
 
 
@@ -71,11 +73,17 @@ def test_the_hash_covers_every_field_but_those_that_may_differ(field: FieldDescr
     ids=str,
 )
 def test_the_hash_covers_every_field_of_an_attachment(file: dict[str, Any]) -> None:
-    assert {field.name for field in Attachment.DESCRIPTOR.fields} == {
+    assert {field.name for field in Attachment.DESCRIPTOR.fields} - {"size"} == {
         *("filename", "media_type", "raw", "url")
     }
     hashes = [post_hash(Message(attachments=[Attachment(**other)])) for other in ({}, file)]
     assert hashes[0] != hashes[1]
+
+
+def test_the_hash_does_not_cover_the_sizes_that_the_server_sets() -> None:
+    with_size, without = (Message(attachments=[Attachment(raw=b"x", size=n)]) for n in (1, 0))
+    with_size.content_size = 5
+    assert post_hash(with_size) == post_hash(without)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +109,10 @@ def test_the_hash_is_the_one_stored_in_existing_files() -> None:
     small = Message(kind=MESSAGE_KIND_CHAT, content="x", priority=PRIORITY_NORMAL)
     assert post_hash(small).hex() == "1f680fc955b55f8975fd4f165889bf8a"
     assert post_hash(WHOLE).hex() == "e0d99513186e598411dd4a43e57af519"
+
+
+def test_a_post_that_wakes_everybody_has_the_hash_of_one_that_does_not_say_whom() -> None:
+    assert post_hash(Message(content="x", wakes=WAKE_ALL)) == post_hash(Message(content="x"))
 
 
 def test_the_hash_does_not_depend_on_the_order_of_labels() -> None:

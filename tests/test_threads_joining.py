@@ -8,8 +8,10 @@ import pytest
 
 from tests.callers import Caller, register
 from tests.conftest import StartServer
+from tests.connections import connected
 from tests.refusals import refused
 from tests.serving import AgentStub, BusStub, ThreadStub
+from tests.wait_frames import waiting
 from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
 from threadbus.v1.bus_service_pb2 import HeartbeatRequest, PostMessageRequest
 from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
@@ -25,6 +27,7 @@ from threadbus.v1.thread_service_pb2 import (
     JoinStart,
     JoinThreadRequest,
     JoinThreadResponse,
+    ListParticipantsRequest,
 )
 from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
@@ -288,3 +291,65 @@ async def test_the_context_is_at_most_about_a_mebibyte(
     await say(bus, thread, *(str(n) * 400_000 for n in range(5)))
     joined = await join(threads, thread, context_limit=100)
     assert contents(joined) == [str(n) * 400_000 for n in (3, 4)]
+
+
+@pytest.mark.parametrize("field", ["mentions", "handoff_to"])
+@pytest.mark.parametrize(("start", "after"), [(JOIN_START_HEAD, 3), (JOIN_START_FIRST, 0)])
+async def test_a_mention_does_not_move_a_newcomers_start(
+    bus: BusStub,
+    threads: ThreadStub,
+    agent: Caller,
+    thread: str,
+    field: str,
+    start: JoinStart.ValueType,
+    after: int,
+) -> None:
+    await say(bus, thread, "1")
+    named: dict[str, Any] = {field: [agent.name] if field == "mentions" else agent.name}
+    await bus.PostMessage(PostMessageRequest(thread=thread, content="2", **named))
+    await say(bus, thread, "3")
+    listed = await threads.ListParticipants(ListParticipantsRequest(thread=thread))
+    assert [(found.agent, found.read_seq) for found in listed.participants] == [(agent.name, 0)]
+    beat = await bus.Heartbeat(HeartbeatRequest(), metadata=agent.metadata)
+    assert [(found.head_seq, found.read_seq) for found in beat.unread] == [(3, 0)]
+    joined = await join(threads, thread, agent, start=start)
+    assert joined.cursor.after_seq == after
+    assert [found.read_seq for found in joined.participants] == [after]
+    await say(bus, thread, "4")
+    assert await resumes_at(threads, thread, agent) == after
+
+
+async def test_an_agent_that_was_mentioned_and_has_read_or_posted_is_no_newcomer(
+    bus: BusStub, threads: ThreadStub, agents: AgentStub, agent: Caller, thread: str
+) -> None:
+    reader, writer = (
+        await register(agents, f"{agent.name}-r"),
+        await register(agents, f"{agent.name}-w"),
+    )
+    names = [reader.name, writer.name]
+    await bus.PostMessage(PostMessageRequest(thread=thread, content="1", mentions=names))
+    await say(bus, thread, "2")
+    await heartbeat(bus, reader, Cursor(thread=thread, after_seq=1))
+    post = PostMessageRequest(thread=thread, content="3")
+    await bus.PostMessage(post, metadata=writer.metadata)
+    await say(bus, thread, "4")
+    assert await resumes_at(threads, thread, reader) == 1
+    assert await resumes_at(threads, thread, writer) == 0
+
+
+async def test_a_mentioned_agent_that_only_waited_is_a_newcomer_after_a_restart_too(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server()
+    async with connected(server.address, name) as client:
+        agent = await register(client.agents, name)
+        post = PostMessageRequest(thread=name, content="1", mentions=[agent.name])
+        await client.bus.PostMessage(post)
+        async with waiting(client.bus, name, max_wait=0, metadata=agent.metadata) as frames:
+            await frames.ending()
+        assert server.stop() == 0
+    server.start()
+    async with connected(server.address) as client:
+        listed = await client.threads.ListParticipants(ListParticipantsRequest(thread=name))
+        assert [(each.delivered_seq, each.read_seq) for each in listed.participants] == [(1, 0)]
+        assert await resumes_at(client.threads, name, agent) == 1

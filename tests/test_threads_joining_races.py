@@ -11,7 +11,7 @@ import pytest
 from bus_server.bus import Bus
 from bus_server.errors import ThreadNotFound
 from bus_server.settings import Settings
-from bus_server.store import CreateThread, Entrance, Joined, JoinThread, RegisterAgent
+from bus_server.store import CreateThread, DeleteThread, Entrance, Joined, JoinThread, RegisterAgent
 from bus_server.store.interface import Store
 from bus_server.store.sqlite.store import SqliteStore
 from tests.own_bus import append, opened, running
@@ -51,7 +51,7 @@ async def joining(
     """
     settings = Settings(db=tmp_path / "bus.db")
     async with opened(settings.db) as store:
-        agent = RegisterAgent(Agent(name="coder", kind=AGENT_KIND_AGENT), b"hash", claim=False)
+        agent = RegisterAgent(Agent(name="coder", kind=AGENT_KIND_AGENT), b"hash", operator=False)
         thread = CreateThread(Thread(name="design", creator="first"))
         await store.commit([agent, thread, append("design", "1"), append("design", "2")])
         slow = SlowReader(store)
@@ -92,7 +92,7 @@ async def test_others_can_post_while_the_entrance_is_read(tmp_path: Path) -> Non
 
 async def test_joining_a_thread_deleted_during_the_read_returns_not_found(tmp_path: Path) -> None:
     async with joining(tmp_path, join()) as (bus, task):
-        await bus.delete_thread("design")
+        await bus.delete_thread(DeleteThread("design"))
     with pytest.raises(ThreadNotFound):
         task.result()
 
@@ -101,7 +101,7 @@ async def test_joining_a_thread_deleted_during_the_read_creates_it_if_asked_to(
     tmp_path: Path,
 ) -> None:
     async with joining(tmp_path, join(create=True)) as (bus, task):
-        await bus.delete_thread("design")
+        await bus.delete_thread(DeleteThread("design"))
     assert found(task) == (True, "", 0, [], ["coder"])
 
 
@@ -110,7 +110,7 @@ async def test_a_thread_recreated_during_the_read_shows_nothing_of_the_old_one(
     tmp_path: Path, from_first: bool
 ) -> None:
     async with joining(tmp_path, join(from_first=from_first)) as (bus, task):
-        await bus.delete_thread("design")
+        await bus.delete_thread(DeleteThread("design"))
         made = await bus.create_thread(Thread(name="design", creator="second"))
         await bus.post(append("design", "new"))
     after, context = (0, []) if from_first else (1, ["new"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.callers import operator
+from tests.callers import operator, register
 from tests.participation import join, participants, position, report_read
 from tests.peers import Peer, recreate, registered
 from tests.polling import until_known
@@ -13,7 +13,6 @@ from threadbus.v1.agent_pb2 import (
     AGENT_KIND_HUMAN,
     AGENT_KIND_UNSPECIFIED,
 )
-from threadbus.v1.agent_service_pb2 import RegisterAgentRequest
 from threadbus.v1.bus_service_pb2 import ListMessagesRequest
 from threadbus.v1.message_pb2 import Cursor, MessageFilter
 from threadbus.v1.thread_service_pb2 import (
@@ -58,8 +57,8 @@ async def test_each_participant_is_listed_with_its_kind(
     threads: ThreadStub, agents: AgentStub, bus: BusStub, server: ServerProcess, thread: str,
     agent: Peer, name: str,
 ) -> None:  # fmt: skip
-    await agents.RegisterAgent(RegisterAgentRequest(agent=name, kind=AGENT_KIND_HUMAN))
     boss = Peer(bus, operator(server))
+    await register(agents, name, boss.caller, AGENT_KIND_HUMAN)
     await agent.post(thread, mentions=[name])
     await boss.post(thread)
     kinds = {name: found.kind for name, found in (await participants(threads, thread)).items()}

@@ -17,7 +17,13 @@ from threadbus.v1.bus_service_pb2 import (
     GetMessageRequest,
     WaitEnding,
 )
-from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, PRIORITY_NORMAL, Cursor, Message
+from threadbus.v1.message_pb2 import (
+    MESSAGE_KIND_THREAD,
+    PRIORITY_NORMAL,
+    WAKE_NOBODY,
+    Cursor,
+    Message,
+)
 from threadbus.v1.thread_pb2 import (
     SYNC_MODE_OFF,
     SYNC_MODE_STRICT,
@@ -117,6 +123,8 @@ async def test_a_change_adds_an_entry_that_says_who_changed_what(
         create_time=first.create_time,
         kind=MESSAGE_KIND_THREAD,
         priority=PRIORITY_NORMAL,
+        wakes=WAKE_NOBODY,
+        content_size=len(first.content.encode()),
     )
     assert second.content == "anonymous set the thread's stage to none and labels to none"
     assert (second.sender, second.sender_kind) == ("anonymous", AGENT_KIND_ANONYMOUS)

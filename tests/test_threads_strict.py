@@ -8,14 +8,13 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from bus_server.errors import ExpectedSeqRequired
 from bus_server.store import Appended, CreateThread, UpdateThread
-from tests.callers import operator
+from tests.callers import operator, register
 from tests.own_bus import append, opened
 from tests.peers import Peer, registered
 from tests.refusals import refused
 from tests.rpcs import nothing_stored
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
 from threadbus.v1.agent_pb2 import AGENT_KIND_HUMAN
-from threadbus.v1.agent_service_pb2 import RegisterAgentRequest
 from threadbus.v1.bus_service_pb2 import (
     PostMessageRequest,
     PostMessageResponse,
@@ -88,12 +87,11 @@ async def test_an_edit_in_a_strict_thread_must_name_the_seq_too(strict: str, age
 async def test_humans_need_not_name_it(
     agents: AgentStub, bus: BusStub, server: ServerProcess, strict: str, name: str
 ) -> None:
-    registration = RegisterAgentRequest(agent=name, kind=AGENT_KIND_HUMAN)
-    token = (await agents.RegisterAgent(registration)).token
+    boss = operator(server)
+    own = (await register(agents, name, boss, AGENT_KIND_HUMAN)).metadata
     request = PostMessageRequest(thread=strict, content="stop")
-    own = (("authorization", f"Bearer {token}"),)
     assert (await bus.PostMessage(request, metadata=own)).seq == 2
-    assert (await bus.PostMessage(request, metadata=operator(server).metadata)).seq == 3
+    assert (await bus.PostMessage(request, metadata=boss.metadata)).seq == 3
     request.expected_last_seq = 1  # but if they do it must match
     assert (await refused(bus.PostMessage(request, metadata=own))).reason == "SEQ_CONFLICT"
 
@@ -108,9 +106,8 @@ async def test_a_post_on_behalf_of_another_is_checked_by_the_kind_of_that_agent(
     name: str,
 ) -> None:
     boss = Peer(bus, operator(server))
-    person = RegisterAgentRequest(agent=f"{name}-person", kind=AGENT_KIND_HUMAN)
-    await agents.RegisterAgent(person)
-    assert (await boss.post(strict, on_behalf_of=person.agent)).seq == 2
+    person = await register(agents, f"{name}-person", boss.caller, AGENT_KIND_HUMAN)
+    assert (await boss.post(strict, on_behalf_of=person.name)).seq == 2
     for other in (agent.name, f"{name}-unknown"):
         async with nothing_stored(channel):
             refusal = await refused(boss.post(strict, on_behalf_of=other))

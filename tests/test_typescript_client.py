@@ -225,7 +225,7 @@ async def test_an_unknown_outcome_carries_the_request_id(
 def test_a_program_with_a_misspelt_field_does_not_compile_and_the_readmes_does(
     tmp_path: Path,
 ) -> None:
-    (snippet,) = re.findall(r"^```ts\n(.*?)^```$", _readme(), re.MULTILINE | re.DOTALL)
+    snippet = "".join(re.findall(r"^```ts\n(.*?)^```$", _readme(), re.MULTILINE | re.DOTALL))
     (tmp_path / "readme.ts").write_text(f"declare const token: string;\n{snippet}", "utf-8")
     (tmp_path / "misspelt.ts").write_text(
         "import { ThreadBus } from 'threadbus-client';\n"

@@ -1,6 +1,7 @@
 """WaitMessages: filters, in history and live."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from tests.peers import Peer, registered, set_state
 from tests.refusals import refused
 from tests.serving import AgentStub, BusStub, ThreadStub
 from tests.wait_frames import messages_in
-from threadbus.v1.bus_service_pb2 import WaitMessagesRequest
+from threadbus.v1.bus_service_pb2 import ListMessagesRequest, WaitMessagesRequest
 from threadbus.v1.message_pb2 import (
     MESSAGE_KIND_CHAT,
     MESSAGE_KIND_THREAD,
@@ -126,6 +127,53 @@ async def test_a_reply_to_a_message_before_the_cursor_is_addressed_to_its_sender
         await frames.until("caught_up")
         await bert.post(thread, "answers", reply_to=own.seq)
         assert [message.content for message in await frames.messages(1)] == ["answers"]
+
+
+async def test_an_edit_is_wanted_if_the_message_that_it_edits_is(
+    threads: ThreadStub, thread: str, anna: Peer, bert: Peer
+) -> None:
+    asked = await anna.post(thread, "anna asks")
+    fields: dict[str, dict[str, Any]] = {
+        "nothing": {},
+        "mention": {"mentions": [anna.name]},
+        "handoff": {"handoff_to": anna.name},
+        "reply": {"reply_to": asked.seq},
+        "urgent": {"priority": PRIORITY_URGENT},
+    }
+    seqs = {name: (await bert.post(thread, name, **each)).seq for name, each in fields.items()}
+    edits = {
+        name: (await bert.post(thread, f"edited {name}", edit_of=seqs[name])).seq for name in seqs
+    }
+    for wanted, names in (
+        (MessageFilter(addressed_to_me=True), ["mention", "handoff", "reply"]),
+        (MessageFilter(min_priority=PRIORITY_HIGH), ["urgent"]),
+        (MessageFilter(kinds=[MESSAGE_KIND_CHAT], senders=[bert.name]), []),
+    ):
+        of_edits = [edits[name] for name in names]
+        for start in (0, seqs["urgent"]):  # with the messages, and without them
+            found = await anna.read(Cursor(thread=thread, after_seq=start), filter=wanted)
+            assert [message.seq for message in found if message.edit_of] == of_edits
+        page = ListMessagesRequest(thread=thread, after_seq=seqs["urgent"], filter=wanted)
+        listed = await anna.bus.ListMessages(page, metadata=anna.metadata)
+        assert [message.seq for message in listed.messages] == of_edits
+
+
+async def test_an_edit_that_mentions_the_caller_is_wanted_whatever_it_edits(
+    threads: ThreadStub, thread: str, anna: Peer, bert: Peer
+) -> None:
+    post = await bert.post(thread, "to nobody")
+
+    async def say() -> None:
+        await bert.post(thread, "to anna", edit_of=post.seq, mentions=[anna.name])
+        await bert.post(thread, "to nobody", edit_of=post.seq)
+
+    wanted = MessageFilter(addressed_to_me=True)
+    async with anna.wait(thread, filter=wanted) as frames:
+        await frames.until("caught_up")
+        await say()
+        assert [message.content for message in await frames.messages(1)] == ["to anna"]
+        await set_state(threads, thread, THREAD_STATE_CLOSED)
+        assert messages_in(await frames.rest()) == []
 
 
 async def test_nothing_is_addressed_to_anonymous(bus: BusStub, thread: str) -> None:

@@ -49,10 +49,10 @@ async def test_a_keepalive_carries_cursors_moved_past_filtered_messages(
     epoch = (await anyone.post(thread)).epoch
     async with anyone.wait(thread, filter=IMPORTANT, keepalive=1) as frames:
         caught_up = (await frames.until("caught_up")).caught_up
-        assert caught_up.cursor == Cursor(thread=thread, after_seq=1, epoch=epoch)
+        assert caught_up.cursor == Cursor(thread=thread, after_seq=1, epoch=epoch, hidden_seq=1)
         await anyone.post_all(thread, *"abc")
         [moved] = (await frames.next()).keepalive.threads
-        assert moved.cursor == Cursor(thread=thread, after_seq=4, epoch=epoch)
+        assert moved.cursor == Cursor(thread=thread, after_seq=4, epoch=epoch, hidden_seq=1)
         assert moved.head_seq == 4
         assert list((await frames.next()).keepalive.threads) == []
         await anyone.post(thread, "wanted", priority=PRIORITY_HIGH)

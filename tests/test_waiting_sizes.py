@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from tests.files import file
 from tests.peers import Peer
 from tests.serving import BusStub, ThreadStub
 from tests.wait_frames import cursors_after, kinds, messages_in
@@ -55,7 +56,7 @@ async def test_a_message_larger_than_a_frame_comes_in_a_frame_of_its_own(
 async def test_no_frame_is_above_4_mib_whatever_the_messages(bus: BusStub, thread: str) -> None:
     """This client refuses frames above 4 MiB, as every client does by default."""
     anyone = Peer(bus)
-    largest = [Attachment(raw=os.urandom(3 * MIB - KIB))]
+    largest = [file(os.urandom(3 * MIB - KIB))]
     whole = ["x" * MIB, "x" * (MIB - 1), "y", "z" * (MIB // 2)]
     for content in whole:
         await anyone.post(thread, "small")

@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from tests.conformance.tls import Tls
+
 FOLDER = Path(__file__).parent / "cases"
 
 
@@ -19,6 +21,8 @@ class Case:
     steps: Sequence[dict[str, Any]]
     #: Flags of a server of its own. None = the shared server.
     server: Sequence[str] | None = None
+    #: The server uses TLS, and is one of its own.
+    tls: Tls | None = None
     #: The client reaches the server through a relay that can be cut.
     relay: bool = False
     #: The name of a scripted server to use instead of a real one.
@@ -45,7 +49,7 @@ _Loader.add_constructor("!repeat", _repeat)
 def load() -> list[Case]:
     """Return all cases, in the order of the files and within them."""
     return [
-        Case(**case)
+        Case(**case | ({"tls": Tls(**case["tls"])} if "tls" in case else {}))
         for file in sorted(FOLDER.glob("*.yaml"))
         for case in yaml.load(file.read_text("utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     ]

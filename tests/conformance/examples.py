@@ -49,14 +49,14 @@ class Example:
 
 @contextlib.asynccontextmanager
 async def example(
-    language: str, address: str, thread: str, name: str, *, token: str = ""
+    language: str, address: str, thread: str, name: str, *, token: str = "", **environment: str
 ) -> AsyncIterator[Example]:
-    """Run a language's example, and kill it afterwards."""
+    """Run a language's example, with these environment variables, and kill it afterwards."""
     process = await asyncio.create_subprocess_exec(
         ROOT / "scripts" / "languages" / language,
         *("example", address, thread, name),
         cwd=ROOT,
-        env=os.environ | ({"THREADBUS_TOKEN": token} if token else {}),
+        env=os.environ | environment | ({"THREADBUS_TOKEN": token} if token else {}),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

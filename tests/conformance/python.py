@@ -33,6 +33,11 @@ def write(**line: Any) -> None:
         print(json.dumps(line), flush=True)
 
 
+def tls_keywords(fields: Fields) -> Fields:
+    """Return the arguments of BusClient for the files that `open` names."""
+    return {name: fields.get(name) for name in ("ca_file", "client_cert", "client_key")}
+
+
 def stub_method(channel: Any, name: str) -> Any:
     """Return the method of the generated stubs with this name."""
     for stub in (BusServiceStub(channel), ThreadServiceStub(channel), AgentServiceStub(channel)):

@@ -10,6 +10,7 @@ from google.protobuf.json_format import MessageToDict
 
 from bus_client import BusClient, ThreadHandle
 from bus_client.channel import open_channel
+from bus_client.tls import tls_files
 from tests.conformance.python import (
     Fields,
     bearer,
@@ -20,6 +21,7 @@ from tests.conformance.python import (
     post_keywords,
     request,
     stub_method,
+    tls_keywords,
     write,
 )
 
@@ -29,6 +31,7 @@ class Driver:
 
     def __init__(self) -> None:
         self._address, self._token = "", ""
+        self._files = tls_keywords({})
         self._channel: grpc.aio.Channel | None = None
         self._bus: BusClient | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -63,7 +66,9 @@ class Driver:
     async def _open(self, fields: Fields) -> None:
         await self._close(fields)
         self._address, self._token = fields["address"], fields.get("token", "")
-        self._channel = open_channel(self._address)
+        self._files = tls_keywords(fields)
+        server = BusClient(self._address, **self._files).server  # checks the arguments
+        self._channel = open_channel(server, tls_files(**self._files).credentials_for(server))
 
     async def _call(self, fields: Fields) -> Fields:
         method = stub_method(self._channel, fields["method"])
@@ -98,7 +103,7 @@ class Driver:
     async def _client(self) -> BusClient:
         """Return the client, and connect it if needed."""
         if self._bus is None:
-            self._bus = BusClient(self._address, token=self._token or None)
+            self._bus = BusClient(self._address, token=self._token or None, **self._files)
         await self._bus.connect()
         return self._bus
 

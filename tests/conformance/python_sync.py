@@ -10,7 +10,9 @@ from collections.abc import Callable
 import grpc
 from google.protobuf.json_format import MessageToDict
 
+from bus_client.address import endpoint
 from bus_client.sync import BusClient, ThreadHandle
+from bus_client.tls import tls_files
 from tests.conformance.python import (
     Fields,
     bearer,
@@ -21,6 +23,7 @@ from tests.conformance.python import (
     post_keywords,
     request,
     stub_method,
+    tls_keywords,
     write,
 )
 
@@ -36,6 +39,7 @@ class Driver:
 
     def __init__(self) -> None:
         self._address, self._token = "", ""
+        self._files = tls_keywords({})
         self._channel: grpc.Channel | None = None
         self._bus: BusClient | None = None
         self._connecting = threading.Lock()
@@ -82,7 +86,13 @@ class Driver:
         self._close(fields)
         self._address, self._token = fields["address"], fields.get("token", "")
         options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", 16 << 20)]
-        self._channel = grpc.insecure_channel(self._address, options=options)
+        self._files = tls_keywords(fields)
+        server = BusClient(self._address, **self._files).server  # checks the arguments
+        credentials = tls_files(**self._files).credentials_for(server)
+        if credentials is None:
+            self._channel = grpc.insecure_channel(endpoint(server), options=options)
+        else:
+            self._channel = grpc.secure_channel(endpoint(server), credentials, options=options)
 
     def _call(self, fields: Fields) -> Fields:
         method = stub_method(self._channel, fields["method"])
@@ -127,8 +137,9 @@ class Driver:
         """Return the client, and connect it if needed."""
         with self._connecting:
             if self._bus is None:
-                self._bus = BusClient(self._address, token=self._token or None)
-                self._bus.connect()
+                bus = BusClient(self._address, token=self._token or None, **self._files)
+                bus.connect()
+                self._bus = bus
             return self._bus
 
     def _thread(self, fields: Fields) -> ThreadHandle:

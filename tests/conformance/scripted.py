@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -56,7 +57,10 @@ Server = Callable[[], AbstractAsyncContextManager[str]]
 _INTERVAL = 0.5  # seconds between two frames
 _BREAK = Failure(grpc.StatusCode.UNAVAILABLE)
 _DELAY = 0.4  # seconds; a requested retry_delay
+_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 _BUSY = Failure(grpc.StatusCode.UNAVAILABLE, "STORE_BUSY", retry_delay=_DELAY)
+_LIMITED = Failure(_EXHAUSTED, "RATE_LIMITED", {"limit": "60"}, retry_delay=_DELAY)
+_LONG_LIMITED = dataclasses.replace(_LIMITED, retry_delay=30.0)
 _DAMAGED = Failure(grpc.StatusCode.UNAVAILABLE, "STORE_FAILED")
 _BUG = Failure(grpc.StatusCode.INTERNAL, "INTERNAL", metadata={"incident": "7"})
 
@@ -142,6 +146,27 @@ async def _refusing() -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
+async def _limiting() -> AsyncIterator[str]:
+    """Refuses posts with RATE_LIMITED: the second for longer than its client waits.
+
+    The response to the third is lost before that.
+    """
+    async with scripted() as script:
+        script.answer("PostMessage", _LIMITED)
+        script.answer("PostMessage", PostMessageResponse(thread=THREAD, seq=1))
+        script.answer("PostMessage", _LONG_LIMITED)
+        script.answer("PostMessage", _BREAK)
+        script.answer("PostMessage", _LONG_LIMITED)
+        yield script.address
+    posts = script.asked(PostMessageRequest)
+    assert [post.content for post in posts] == ["one", "one", "two", "three", "three"]
+    assert posts[0].request_id == posts[1].request_id != ""
+    first, again, second, third, _ = _times(script, PostMessageRequest)
+    assert again - first >= _DELAY, f"it came again after {again - first:.2f} s"
+    assert third - second < 4, "the error did not come at once"
+
+
+@contextlib.asynccontextmanager
 async def _losing() -> AsyncIterator[str]:
     """Loses the response to every other call of a method, beginning with the first."""
     answers: dict[str, AnyMessage] = {
@@ -188,6 +213,7 @@ SCRIPTS: dict[str, Server] = {
     "silent": _silent,
     "breaking": _breaking,
     "refusing": _refusing,
+    "limiting": _limiting,
     "losing": _losing,
     "losing post": _losing_post,
     "repeating": repeating,

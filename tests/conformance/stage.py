@@ -17,6 +17,7 @@ from tests.conformance.cases import Case
 from tests.conformance.contract import METHODS, shown
 from tests.conformance.driver import BOUND, Driver
 from tests.conformance.scripted import SCRIPTS
+from tests.conformance.tls import TlsFiles
 from tests.relay import Relay, relay_to
 from tests.serving import ServerProcess
 
@@ -24,8 +25,13 @@ from tests.serving import ServerProcess
 class OwnCalls:
     """The runner's own connection to a server."""
 
-    def __init__(self, address: str) -> None:
-        self._channel = grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
+    def __init__(self, address: str, tls: TlsFiles | None = None) -> None:
+        options: list[tuple[str, str | int]] = [("grpc.enable_http_proxy", 0)]
+        if tls is None:
+            self._channel = grpc.aio.insecure_channel(address, options=options)
+        else:
+            options.append(("grpc.ssl_target_name_override", tls.name))
+            self._channel = grpc.aio.secure_channel(address, tls.credentials, options=options)
 
     async def __aenter__(self) -> Self:
         return self
@@ -76,10 +82,11 @@ class Stage:
         address: str,
         server: ServerProcess | None,
         relay: Relay | None,
+        tls: TlsFiles | None,
     ) -> None:
         self.driver = driver
         self.bus = bus
-        self._server, self._relay = server, relay
+        self._server, self._relay, self._tls = server, relay, tls
         unique = uuid.uuid4().hex
         self.variables: dict[str, Any] = {
             "address": relay.address if relay else address,
@@ -89,6 +96,11 @@ class Stage:
             "token": unique + unique,
             "other_token": unique + unique[::-1],
         }
+        address = self.variables["address"]
+        self.variables["tls_address"] = f"tls://{address}"
+        if tls is not None:
+            self.variables["name_address"] = f"tls://localhost:{address.rpartition(':')[2]}"
+            self.variables |= tls.paths
         if server is not None:
             self.variables["operator_token"] = operator(server).token
 
@@ -110,6 +122,9 @@ class Stage:
                 assert await asyncio.to_thread(self.server.stop) == 0
             case "start":
                 await asyncio.to_thread(self.server.start)
+            case "change CA":
+                assert self._tls is not None
+                self._tls.change_ca()
             case "freeze":
                 self.server.signal(signal.SIGSTOP)
             case "thaw":
@@ -131,15 +146,19 @@ async def stage(
     """Yield the stage of a case. `shared` is the server for cases without one of their own."""
     async with contextlib.AsyncExitStack() as stack:
         server: ServerProcess | None = shared
-        address = shared.address
+        address, tls = shared.address, None
+        if case.tls is not None:
+            folder = tempfile.TemporaryDirectory(prefix="conformance-tls-")
+            tls = TlsFiles(case.tls, Path(stack.enter_context(folder)))
         if case.script:
             server, address = None, await stack.enter_async_context(SCRIPTS[case.script]())
-        elif case.server is not None:
-            server = await stack.enter_async_context(own_server(case.server, tree))
+        elif case.server is not None or tls is not None:
+            flags = [*(case.server or ()), *(tls.flags if tls else ())]
+            server = await stack.enter_async_context(own_server(flags, tree))
             address = server.address
         relay = await stack.enter_async_context(relay_to(address)) if case.relay else None
-        bus = await stack.enter_async_context(OwnCalls(address))
-        yield Stage(driver, bus, address, server, relay)
+        bus = await stack.enter_async_context(OwnCalls(address, tls))
+        yield Stage(driver, bus, address, server, relay, tls)
 
 
 @contextlib.asynccontextmanager

@@ -8,6 +8,8 @@ import pytest
 
 from tests.conformance.examples import example
 from tests.conformance.languages import FOLDER, Language, built, languages
+from tests.conformance.stage import own_server
+from tests.conformance.tls import Tls, TlsFiles
 from tests.presence import state
 from tests.serving import AgentStub, BusStub, ServerProcess
 from threadbus.v1.bus_service_pb2 import ListMessagesRequest, PostMessageRequest
@@ -76,6 +78,25 @@ async def test_the_example_says_why_it_cannot_continue(
             error_output = await second.error_output()
     assert (error_output["code"], error_output["reason"]) == ("ALREADY_EXISTS", "AGENT_EXISTS")
     assert name in error_output["message"]
+
+
+async def test_the_example_uses_the_tls_files_that_its_environment_names(
+    language: str, thread: str, name: str, tmp_path: Path
+) -> None:
+    files = TlsFiles(Tls(client_ca=True), tmp_path)
+    named = {
+        f"THREADBUS_{option.upper()}": files.paths[option]
+        for option in ("ca_file", "client_cert", "client_key")
+    }
+    async with own_server(files.flags) as server:
+        address = f"tls://{server.address}"
+        async with example(language, address, thread, name, **named) as agent:
+            assert await agent.line() == {"joined": thread, "after_seq": 0}
+        named["THREADBUS_CLIENT_KEY"] = files.paths["missing_file"]
+        async with example(language, address, thread, name, **named) as agent:
+            error_output = await agent.error_output()
+    assert error_output["code"] == "INVALID_ARGUMENT"
+    assert files.paths["missing_file"] in error_output["message"]
 
 
 @pytest.mark.soak

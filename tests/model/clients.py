@@ -40,7 +40,7 @@ from threadbus.v1.bus_service_pb2 import (
     HeartbeatRequest,
     PostMessageRequest,
 )
-from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Cursor
+from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, WAKE_UNSPECIFIED, Cursor
 from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, Thread, ThreadState
 from threadbus.v1.thread_service_pb2 import (
     CreateThreadRequest,
@@ -69,6 +69,7 @@ class Clients(Checked):
         for agent in map(self.model.agent, AGENTS):
             self.bus.register(agent)
             self.model.agents[agent] = AGENT_KIND_AGENT
+            self.model.presence[agent].calls()
         for name in map(self.model.name, THREADS):
             self.ask(CreateThreadRequest(thread=name), ANONYMOUS)
         return multiple(*(history.at(0) for history in self.model.threads.values()))
@@ -108,7 +109,7 @@ class Clients(Checked):
         if history and chat:
             edited = chat[-1 - ago % len(chat)]
             request = edit.request(self.model, history.thread.name)
-            request.edit_of = edited.seq
+            request.edit_of, request.wakes = edited.seq, WAKE_UNSPECIFIED
             request.on_behalf_of = edited.sender if edited.posted_by else ""
             self.sent.append((request, edited.posted_by or edited.sender))
             self.post_one(*self.sent[-1])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from tests.model.blocking_bus import BlockingBus
 from tests.model.frames import expected_frames
-from tests.model.history import History, Refusal, no_thread
+from tests.model.history import ANONYMOUS, History, Refusal, no_thread
 from tests.model.model import Model
 from threadbus.v1.bus_service_pb2 import WaitEnding, WaitMessagesRequest
 from threadbus.v1.message_pb2 import Cursor, Message
@@ -88,7 +88,7 @@ class Follower:
         assert ending.reason == WaitEnding.REASON_DRAINING
         assert 0 < ending.retry_delay.ToMilliseconds() <= 1_000
         heads = (model.threads[name] for name in self._lives)
-        assert list(ending.threads) == [head.position(head.at(head.head)) for head in heads]
+        assert list(ending.threads) == [head.position(self._end(head)) for head in heads]
 
     def session_ended(self, model: Model) -> None:
         """Its agent ended its session: the wait must end with that reason."""
@@ -147,6 +147,16 @@ class Follower:
     def _wanted(self, history: History) -> list[Message]:
         begin = self._begins[history.thread.name]
         return history.wanted(self._request.filter, self.caller, begin, history.head)
+
+    def _end(self, history: History) -> Cursor:
+        """Returns the cursor at the head, with the first of others that the filter hides."""
+        shown = {message.seq for message in self._wanted(history)}
+        end = history.at(history.head)
+        for message in reversed(history.log[self._begins[history.thread.name] :]):
+            own = message.sender == self.caller != ANONYMOUS
+            if message.seq not in shown and not own:
+                end.hidden_seq = message.seq
+        return end
 
     def _lacks(self, histories: dict[str, History]) -> bool:
         return len(self._caught_up) < len(histories) or any(

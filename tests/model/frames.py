@@ -14,7 +14,7 @@ from threadbus.v1.bus_service_pb2 import (
     WaitResync,
     WaitStarted,
 )
-from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.message_pb2 import Cursor, Message
 from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, ThreadPosition
 
 KEEPALIVE = Duration(seconds=45)
@@ -44,15 +44,16 @@ def expected_frames(
         if place.resync:
             resync = WaitResync(reason=place.resync, position=place.told, requested=place.requested)
             frames.append(WaitMessagesResponse(resync=resync))
-    delivered = 0
+    delivered = counted = 0
     for place in places:
         left = request.max_messages - delivered if request.max_messages else place.history.head
         history = place.history
         messages = history.wanted(request.filter, caller, place.after, history.head)[:left]
         delivered += len(messages)
+        counted += sum(request.count_all or history.wakes(each, caller) for each in messages)
         full = 0 < request.max_messages <= delivered
         # When max_messages is reached, the entries behind it are not examined.
-        place.after = messages[-1].seq if full and messages else history.head
+        place.advance(messages[-1].seq if full and messages else history.head, messages, caller)
         if messages:
             batch = MessageBatch(cursor=place.told.cursor, messages=messages)
             frames.append(WaitMessagesResponse(messages=batch))
@@ -61,17 +62,18 @@ def expected_frames(
         if full:
             break
     ending = WaitEnding(
-        reason=_reason(request, delivered, places), threads=[place.told for place in places]
+        reason=_reason(request, delivered, counted, places),
+        threads=[place.told for place in places],
     )
     return [*frames, WaitMessagesResponse(ending=ending)]
 
 
 def _reason(
-    request: WaitMessagesRequest, delivered: int, places: Sequence["_Place"]
+    request: WaitMessagesRequest, delivered: int, counted: int, places: Sequence["_Place"]
 ) -> WaitEnding.Reason.ValueType:
     if 0 < request.max_messages <= delivered:
         return WaitEnding.REASON_MAX_MESSAGES
-    if 0 < request.min_messages <= delivered:
+    if 0 < request.min_messages <= counted:
         return WaitEnding.REASON_MIN_MESSAGES
     if all(place.history.thread.state != THREAD_STATE_OPEN for place in places):
         return WaitEnding.REASON_THREADS_CLOSED
@@ -90,6 +92,18 @@ class _Place:
         elif requested.after_seq > history.head:
             self.resync = WaitResync.REASON_CURSOR_AHEAD
         self.after = 0 if self.resync else requested.after_seq
+        self.hidden = 0 if self.resync else requested.hidden_seq
+
+    def advance(self, upto: int, shown: Sequence[Message], caller: str) -> None:
+        """Move past these messages, and those of others that the filter hides."""
+        seqs = {message.seq for message in shown}
+        hidden = [
+            message.seq
+            for message in self.history.log[self.after : upto]
+            if message.seq not in seqs and (caller == ANONYMOUS or message.sender != caller)
+        ]
+        self.hidden = self.hidden or next(iter(hidden), 0)
+        self.after = upto
 
     @property
     def started(self) -> ThreadPosition:
@@ -98,4 +112,6 @@ class _Place:
 
     @property
     def told(self) -> ThreadPosition:
-        return self.history.position(self.history.at(self.after))
+        cursor = self.history.at(self.after)
+        cursor.hidden_seq = self.hidden
+        return self.history.position(cursor)

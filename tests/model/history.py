@@ -10,7 +10,7 @@ from threadbus.v1.bus_service_pb2 import (
     ListMessagesResponse,
     PostMessageResponse,
 )
-from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
+from threadbus.v1.message_pb2 import WAKE_ADDRESSED, WAKE_ALL, Cursor, Message, MessageFilter
 from threadbus.v1.thread_pb2 import Thread, ThreadPosition
 
 ANONYMOUS, OPERATOR = "anonymous", "operator"
@@ -76,9 +76,11 @@ class History:
         edited.edit_seq = message.seq
         self.log[message.edit_of - 1] = edited
 
-    def participate(self, agent: str, now: Timestamp, *, delivered: int = 0, read: int = 0) -> None:
-        """Make an agent a participant, or raise its positions."""
-        was = self.members.get(agent, Member(now, 0, 0))
+    def participate(
+        self, agent: str, now: Timestamp, *, delivered: int = 0, read: int = -1
+    ) -> None:
+        """Make an agent a participant, or raise its positions. `read` -1: it has not started."""
+        was = self.members.get(agent, Member(now, 0, -1))
         self.members[agent] = Member(
             was.join_time, max(was.delivered, delivered), max(was.read, read)
         )
@@ -109,10 +111,17 @@ class History:
         return [message for message in self.log[after:upto] if self.wants(wish, caller, message)]
 
     def wants(self, wish: MessageFilter, caller: str, message: Message) -> bool:
+        """Returns whether the filter matches the message, or all but its kind the one it edits."""
+        if wish.kinds and message.kind not in wish.kinds:
+            return False
+        return self._wants(wish, caller, message) or (
+            message.edit_of > 0 and self._wants(wish, caller, self.log[message.edit_of - 1])
+        )
+
+    def _wants(self, wish: MessageFilter, caller: str, message: Message) -> bool:
         answered = self.log[message.reply_to - 1].sender if message.reply_to else ""
         return (
             (not wish.senders or message.sender in wish.senders)
-            and (not wish.kinds or message.kind in wish.kinds)
             and message.priority >= wish.min_priority
             and not (wish.exclude_own and message.sender == caller != ANONYMOUS)
             and (
@@ -120,6 +129,17 @@ class History:
                 or caller in (*message.mentions, message.handoff_to, answered)
             )
         )
+
+    def addresses(self, message: Message) -> set[str]:
+        """Returns the agents that a message addresses."""
+        answered = self.log[message.reply_to - 1].sender if message.reply_to else ""
+        return {*message.mentions, message.handoff_to, answered} - {"", ANONYMOUS, message.sender}
+
+    def wakes(self, message: Message, caller: str) -> bool:
+        """Returns whether a message wakes a caller."""
+        if message.wakes == WAKE_ADDRESSED:
+            return caller in self.addresses(message)
+        return message.wakes == WAKE_ALL
 
     def no_message(self, seq: int) -> Refusal:
         return refusal("NOT_FOUND", "MESSAGE_NOT_FOUND", f"{self.thread.name}/{seq}")
@@ -169,4 +189,6 @@ def body(message: Message) -> Message:
     shared.CopyFrom(message)
     for name in ("seq", "create_time", "sender_kind", "based_on_seq", "edit_seq"):
         shared.ClearField(name)
+    if message.edit_of:  # it wakes as its message
+        shared.ClearField("wakes")
     return shared

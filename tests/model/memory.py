@@ -82,7 +82,7 @@ class Memory:
         """A wait delivered these messages to an agent."""
         if messages and agent != ANONYMOUS:
             self.raise_position(agent, history, delivered=messages[-1].seq)
-            if any(message.sender != agent for message in messages):
+            if any(each.sender != agent and history.wakes(each, agent) for each in messages):
                 self.presence[agent].delivered(history.thread.name, messages[-1].seq)
 
     def save_positions(self) -> None:
@@ -98,7 +98,7 @@ class Memory:
             if agent in history.members:
                 join_time = history.members[agent].join_time
                 history.participate(
-                    agent, join_time, delivered=position.delivered, read=position.read
+                    agent, join_time, delivered=position.delivered, read=position.read or -1
                 )
 
     def participants(self, history: History, actual: Sequence[Participant]) -> list[Participant]:

@@ -32,6 +32,7 @@ from threadbus.v1.message_pb2 import (
     MESSAGE_KIND_CHAT,
     MESSAGE_KIND_EDIT,
     PRIORITY_NORMAL,
+    WAKE_ALL,
     Message,
 )
 from threadbus.v1.thread_pb2 import SYNC_MODE_STRICT, THREAD_STATE_OPEN
@@ -68,6 +69,8 @@ class Model(ThreadAnswers):
             if refused is not None:
                 return refused
             message.create_time.CopyFrom(response_or_empty(actual, PostMessageResponse).create_time)
+            if message.edit_of:
+                message.wakes = history.log[message.edit_of - 1].wakes
             self._store(message, history)
         if not message.posted_by:
             self.presence[message.sender].posts(request.thread)
@@ -102,7 +105,9 @@ class Model(ThreadAnswers):
             mentions=dict.fromkeys(request.mentions),
             handoff_to=request.handoff_to,
             priority=request.priority or PRIORITY_NORMAL,
+            wakes=request.wakes or WAKE_ALL,
             based_on_seq=request.based_on_seq if request.HasField("based_on_seq") else None,
+            content_size=len(request.content.encode()),
         )
 
     def _refused(
@@ -179,13 +184,17 @@ class Model(ThreadAnswers):
         for history in self.threads.values():
             if agent in history.members and history.head:
                 read = self.participant(agent, history, Participant()).read_seq
-                if read < history.head:
-                    found.append((history.log[-1].create_time.ToNanoseconds(), history, read))
+                waking = [m for m in history.log[read:] if history.wakes(m, agent)]
+                if waking:
+                    unread = ThreadUnread(
+                        thread=history.thread.name,
+                        head_seq=history.head,
+                        read_seq=read,
+                        addressed_count=sum(agent in history.addresses(m) for m in waking),
+                    )
+                    found.append((history.log[-1].create_time.ToNanoseconds(), unread))
         found.sort(key=lambda each: each[0], reverse=True)
-        return [
-            ThreadUnread(thread=h.thread.name, head_seq=h.head, read_seq=read)
-            for _, h, read in found
-        ]
+        return [unread for _, unread in found]
 
     def EndSession(
         self, request: EndSessionRequest, caller: str, actual: object

@@ -65,6 +65,7 @@ class Post:
     mentions: Sequence[str]
     handoff_to: str
     priority: int
+    wakes: int
     epoch: str
     on_behalf_of: str
 
@@ -83,6 +84,7 @@ class Post:
             mentions=[model.agent(name) for name in self.mentions],
             handoff_to=model.agent(self.handoff_to),
             priority=self.priority,  # type: ignore[arg-type]
+            wakes=0 if self.edit_of is not None else self.wakes,  # type: ignore[arg-type]
             epoch=epoch(model, thread, self.epoch),
             on_behalf_of=model.agent(self.on_behalf_of),
         )
@@ -147,6 +149,7 @@ posts = st.builds(
     mentions=rarely((), st.lists(names, min_size=1, max_size=3).map(tuple)),
     handoff_to=rarely("", names),
     priority=st.sampled_from([0, 0, 1, 3, 4]),
+    wakes=st.sampled_from([0, 1, 2, 2, 4]),
     epoch=rarely("", epochs),
     on_behalf_of=rarely("", names),
 )

@@ -2,7 +2,8 @@
 
 from tests.model.history import ANONYMOUS, History, Refusal, no_thread, refusal
 from tests.model.memory import Memory, response_or_empty
-from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, PRIORITY_NORMAL, Message
+from threadbus.v1.agent_pb2 import AGENT_KIND_HUMAN
+from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, PRIORITY_NORMAL, WAKE_NOBODY, Message
 from threadbus.v1.thread_pb2 import (
     SYNC_MODE_OFF,
     THREAD_STATE_CLOSED,
@@ -58,7 +59,7 @@ class ThreadAnswers(Memory):
                 return no_thread(request.thread)
             history = self.create(request.thread, request.topic, caller, joined.thread)
         after = 0 if request.start == JOIN_START_FIRST else history.head
-        if caller in history.members:
+        if caller in history.members and history.members[caller].read >= 0:
             after = history.members[caller].read
         elif caller != ANONYMOUS:
             own = next((p.join_time for p in joined.participants if p.agent == caller), None)
@@ -120,6 +121,8 @@ class ThreadAnswers(Memory):
         history = self.threads.get(request.thread)
         if history is None:
             return no_thread(request.thread)
+        if not self._may_change(history, caller):
+            return refusal("PERMISSION_DENIED", "ACCESS_DENIED")
         if history.thread.state != request.state:
             history.thread.state = request.state
             state = ThreadState.Name(request.state).removeprefix("THREAD_STATE_").lower()
@@ -134,6 +137,9 @@ class ThreadAnswers(Memory):
         if history is None:
             return no_thread(request.thread)
         thread, mask, changes = history.thread, request.update_mask.paths, []
+        stage = list(mask) == ["stage"] and caller in history.members
+        if not stage and not self._may_change(history, caller):
+            return refusal("PERMISSION_DENIED", "ACCESS_DENIED")
         for field in ("topic", "stage"):
             value = getattr(request, field)
             if field in mask and value != getattr(thread, field):
@@ -156,13 +162,16 @@ class ThreadAnswers(Memory):
 
     def _record(self, history: History, change: str, caller: str, actual: Thread) -> None:
         """Returns the entry that records a change."""
+        content = f"{caller} set the thread's {change}"
         entry = Message(
             thread=history.thread.name,
             sender=caller,
             sender_kind=self.agents[caller],
             kind=MESSAGE_KIND_THREAD,
             priority=PRIORITY_NORMAL,
-            content=f"{caller} set the thread's {change}",
+            wakes=WAKE_NOBODY,
+            content=content,
+            content_size=len(content.encode()),
             create_time=actual.update_time,
         )
         history.append(entry)
@@ -171,6 +180,15 @@ class ThreadAnswers(Memory):
     def DeleteThread(
         self, request: DeleteThreadRequest, caller: str, actual: object
     ) -> DeleteThreadResponse | Refusal:
-        if self.threads.pop(request.thread, None) is None:
+        history = self.threads.get(request.thread)
+        if history is None:
             return no_thread(request.thread)
+        if not self._may_change(history, caller):
+            return refusal("PERMISSION_DENIED", "ACCESS_DENIED")
+        del self.threads[request.thread]
         return DeleteThreadResponse()
+
+    def _may_change(self, history: History, caller: str) -> bool:
+        """Returns whether a caller may change all of a thread."""
+        creator = history.thread.creator
+        return creator in (caller, ANONYMOUS) or self.agents[caller] == AGENT_KIND_HUMAN

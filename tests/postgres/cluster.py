@@ -206,7 +206,11 @@ def running(**settings: str) -> Iterator[Cluster]:
 
 @contextlib.contextmanager
 def standby(primary: Cluster, **settings: str) -> Iterator[Cluster]:
-    """Start a standby of a running server, and remove it at the end."""
+    """Start a standby of a running server, and remove it at the end.
+
+    What it replays waits for its queries, and does not cancel them.
+    """
+    settings = {"max_standby_streaming_delay": "-1"} | settings
     with _folder() as (programs, folder):
         cluster = Cluster(programs, folder, settings)
         cluster.copy(primary)

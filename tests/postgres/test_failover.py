@@ -147,7 +147,8 @@ async def test_a_crash_without_fsync_that_loses_commits_is_noticed() -> None:
             await asyncio.to_thread(cluster.start)
             await commit(store, post(content="new"))
             after = await head(store)
-            assert after.seq == before.seq + 1
+            # At least one was lost: PostgreSQL may have written what filled a page of its log.
+            assert before.seq < after.seq <= before.seq + 3
             assert shared_seq(after.epoch, before.epoch) == 0
 
 

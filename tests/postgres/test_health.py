@@ -1,5 +1,6 @@
 """What a store reports of its health."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from bus_server.errors import StorageFull
 from bus_server.store.postgres.connection import Connection, Database, Statement
+from bus_server.store.postgres.readers import READERS
 from bus_server.store.postgres.store import PostgresStore
 from tests import polling
 from tests.postgres.cluster import Cluster
@@ -45,6 +47,21 @@ async def test_a_store_fails_while_its_database_is_down(caplog: pytest.LogCaptur
             assert not store.failing
     assert "the database cannot be reached: postgresql:" in caplog.text
     assert "the database cannot be reached: over, after" in caplog.text
+
+
+async def test_the_end_of_sessions_is_no_fault(
+    store: PostgresStore, postgres: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    await asyncio.gather(*(store.threads(["t"]) for _ in range(READERS)))
+    assert store._readers.idle == READERS
+    await asyncio.to_thread(
+        postgres.execute,
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE application_name = 'threadbus'",
+    )
+    await store.inspect()
+    assert not store.failing
+    assert "cannot be reached" not in caplog.text
 
 
 async def _restart(cluster: Cluster, store: PostgresStore) -> None:

@@ -57,7 +57,10 @@ LOCKS: dict[str, str] = {
 
 @pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS.keys())
 async def test_a_post_that_waits_for_too_long_is_not_stored(
-    store: PostgresStore, session: psycopg.AsyncConnection, lock: str
+    store: PostgresStore,
+    session: psycopg.AsyncConnection,
+    lock: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     await session.execute(lock.encode())
     batches: list[list[Command[Any]]] = [[post()], [post(), join("u")]]
@@ -67,6 +70,9 @@ async def test_a_post_that_waits_for_too_long_is_not_stored(
     await session.rollback()
     await commit(store, post())
     assert len(await log(store)) == 1
+    held, over = [record.message for record in caplog.records if "holds locks" in record.message]
+    assert "pg_blocking_pids() names it" in held
+    assert ": over, after" in over
 
 
 async def test_posts_to_other_threads_do_not_wait(

@@ -312,6 +312,36 @@ async def test_nothing_is_written_while_an_earlier_session_may_still_commit(
     assert await log(store) == []
 
 
+@pytest.mark.slow
+async def test_a_session_that_has_not_written_yet_may_still_commit_too(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its transaction holds no lock that another session would wait for."""
+    monkeypatch.setattr(committer, "PATIENCE", 0.1)
+    monkeypatch.setattr(committer, "END_TIMEOUT", 100)
+    own, decided = store._committer, store._committer._decided
+    pid, number = own._process[0], own._number
+
+    async def stopped(*args: Any) -> Any:
+        batch = await decided(*args)
+        os.kill(pid, signal.SIGSTOP)
+        return batch
+
+    monkeypatch.setattr(own, "_decided", stopped)
+    posting = asyncio.create_task(store.commit([post()]))
+    await polling.until(lambda: own._number > number)
+    monkeypatch.setattr(own, "_decided", decided)
+    try:
+        assert own._connection is not None
+        own._connection.cut()
+        with pytest.raises(OutcomeUnknown):
+            await posting
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await polling.until_known(lambda: _can_commit(store))
+    assert len(await log(store)) <= 1
+
+
 async def _can_commit(store: PostgresStore) -> bool:
     with contextlib.suppress(OutcomeUnknown):
         await commit(store, create("u"))

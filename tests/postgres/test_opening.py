@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from bus_server.errors import StoreRefused
+from bus_server.store import RevokeToken
+from bus_server.store.postgres import upgrade
 from bus_server.store.postgres.checks import check
 from bus_server.store.postgres.connection import Connection, Statement
 from bus_server.store.postgres.schema import SCHEMA_VERSION
@@ -18,6 +20,7 @@ from tests.postgres.cluster import Cluster, standby
 from tests.postgres.skipping import running
 from tests.postgres.stores import opened
 from tests.store.commits import commit, create
+from threadbus.v1.message_pb2 import Message
 
 
 async def refused(url: str, *, durability: str = "full") -> str:
@@ -159,6 +162,19 @@ async def test_sessions_write_though_those_of_their_role_are_read_only(
 
 
 @pytest.mark.slow
+async def test_sessions_get_warnings_though_others_of_their_role_do_not(
+    postgres_url: str,
+) -> None:
+    """A wait for a standby that was cancelled is only a warning."""
+    async with opened(f"{postgres_url}%20-cclient_min_messages%3Derror") as store:
+        connection = await store._database.connect()
+        try:
+            (((level,),),) = await connection.run(("SHOW client_min_messages", {}))
+        finally:
+            await connection.close()
+    assert level == "warning"
+
+
 async def test_a_standby_is_refused_and_found_out_if_the_primary_is_named_too() -> None:
     with running() as primary, standby(primary) as other:
         for attributes in ("", "&target_session_attrs=any"):
@@ -257,3 +273,69 @@ def test_without_psycopg_it_is_said_what_to_install(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert "--store needs psycopg" in done.stderr
     assert "pip install '.[server,postgres]'" in done.stderr
+
+
+async def test_tables_of_an_older_version_are_upgraded(
+    postgres: Cluster, postgres_url: str
+) -> None:
+    schema = postgres_url.rsplit("%3D", 1)[1]
+    script = Path(__file__).with_name("schema-1.sql").read_text("utf-8")
+    postgres.execute(
+        f"SET search_path = {schema}; {script}; INSERT INTO meta VALUES (1, 1, 'e1', '', 0);"  # noqa: S608
+        "INSERT INTO token VALUES ('one', 'ann', 0), ('two', 'ann', 9), ('boss', '', 0)"
+    )
+    async with opened(postgres_url) as store, opened(postgres_url) as other:
+        assert store.epoch == other.epoch == "e1"
+        tokens = {token.agent: token for token in await store.list_tokens(None, 10)}
+        assert tokens["ann"][:4] == (b"one".hex(), "ann", ("post", "read"), ())
+        assert tokens[""][:4] == (b"boss".hex(), "", ("post", "read", "admin"), ())
+        assert len(tokens) == 2
+        (revoked,) = await commit(other, RevokeToken(b"one".hex(), b""))
+        assert sorted(revoked) == [b"one", b"two"]  # one had replaced the other
+    with postgres.schema() as new_url:
+        async with opened(new_url):
+            pass
+        new = new_url.rsplit("%3D", 1)[1]
+        for table in ("columns", "constraint_column_usage"):
+            found = [shape(postgres, table, name) for name in (schema, new)]
+            assert found[0] == found[1]
+
+
+def shape(postgres: Cluster, table: str, schema: str) -> list[tuple[Any, ...]]:
+    """Returns the columns, or the constraints, of a store's tables."""
+    what = {
+        "columns": "table_name, column_name, data_type, is_nullable, column_default",
+        "constraint_column_usage": "table_name, column_name",
+    }
+    return postgres.execute(
+        f"SELECT {what[table]} FROM information_schema.{table}"  # noqa: S608
+        f" WHERE table_schema = '{schema}' ORDER BY table_name, column_name"
+    )
+
+
+async def test_whom_older_messages_address_is_found_after_an_upgrade(
+    postgres: Cluster, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upgrade, "ROWS", 2)
+    schema = postgres_url.rsplit("%3D", 1)[1]
+    script = Path(__file__).with_name("schema-2.sql").read_text("utf-8")
+    messages = [
+        Message(seq=1, sender="coder"),
+        Message(seq=2, sender="ann", mentions=["coder", "ben"], reply_to=1),
+        Message(seq=3, sender="coder", mentions=["coder"], handoff_to="ann"),
+        Message(seq=4, sender="anonymous", reply_to=1),
+        Message(seq=5, sender="ben", reply_to=4),
+    ]
+    rows = ", ".join(
+        f"(1, {message.seq}, 0, '{message.sender}', '\\x{message.SerializeToString().hex()}')"
+        for message in messages
+    )
+    postgres.execute(
+        f"SET search_path = {schema}; {script}; INSERT INTO meta VALUES (2, 2, 'e1', '', 0);"  # noqa: S608
+        f"INSERT INTO message VALUES {rows}"
+    )
+    async with opened(postgres_url) as store:
+        assert await store.addressed("coder", 1, 0, 9, 9) == [2, 4]
+        assert await store.addressed("ann", 1, 0, 9, 9) == [3]
+        assert await store.addressed("ben", 1, 0, 9, 9) == [2]
+        assert await store.addressed("anonymous", 1, 0, 9, 9) == []

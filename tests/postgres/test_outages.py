@@ -10,11 +10,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from bus_client import StoreBusy, Unavailable
 from tests import blocking, polling, serving
 from tests.connections import connected
+from tests.members import member
 from tests.peers import Peer
 from tests.postgres.cluster import Cluster, standby
 from tests.postgres.skipping import running
+from tests.server_pairs import until_waiting
 from tests.serving import ServerProcess
 from tests.shell import Shell
 
@@ -100,6 +103,28 @@ async def test_a_server_that_is_stopped_meanwhile_says_what_it_leaves(
         r" writes: postgresql:///postgres\?host=\S+ fails, as logged above$",
         line.strip(),
     )
+
+
+async def test_a_wait_that_ends_while_the_database_is_away_does_not_say_nothing_new(
+    database: Cluster, serve: Serve, tmp_path: Path
+) -> None:
+    server = serve(database.url(), *QUIET)
+    address = server.address
+    async with connected(address, "t") as client, member(address, "t", tmp_path) as thread:
+        waiting = asyncio.ensure_future(thread.wait(timeout=2))
+        await until_waiting(client, "t", "t-reader")
+        await asyncio.to_thread(database.stop)
+        with pytest.raises(StoreBusy, match="there may be new messages"):
+            await waiting
+        await asyncio.to_thread(database.start)
+
+        async def nothing_new() -> bool:
+            try:
+                return await thread.wait(timeout=1) == []
+            except Unavailable:
+                return False  # the server may not have connected to the database yet
+
+        await polling.until_known(nothing_new)
 
 
 async def test_a_database_that_takes_no_more_connections_is_logged_with_the_reason(

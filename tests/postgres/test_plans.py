@@ -33,6 +33,7 @@ from tests.store.commits import (
     sighting,
 )
 from threadbus.v1.agent_pb2 import Agent
+from threadbus.v1.message_pb2 import WAKE_ADDRESSED
 
 #: Tables with few rows, and those that are read as a whole.
 _SCANNED = {"meta", "server", "writer", "purge", "presence", "token"}
@@ -48,6 +49,7 @@ _FILTERS = (
     r"name <> ",
     r"epoch = ",
     r"agent <> ALL",
+    r"\^@",  # of the threads in which an agent participates
     r"id <> ",
     r"pg_backend_pid",
     r"state = ANY.*active_time",  # of the few threads that another filter has found
@@ -77,6 +79,8 @@ async def use(store: PostgresStore) -> None:
     (thread, *_) = await commit(store, create(), register(), register("ben"), create("u"))
     await commit(store, post(request_id="a", mentions=["ben"]), post(edit_of=1), join("u"))
     await commit(store, AppendMany([post(edit_of=1)]), set_state("u"), LeaveThread("u", "ann"))
+    await commit(store, post(sender="ben", reply_to=1, wakes=WAKE_ADDRESSED))
+    await store.unread("ann", 10, (), {"t": 1})
     positions = {("ann", "t"): Position(thread.epoch, 1, 1)}
     await commit(store, Checkpoint([sighting("ann", 1)], positions))
     await commit(store, RotateToken(b"ann", b"new", 1), UpdateAgent("ann", Agent(), ["labels"]))
@@ -91,6 +95,7 @@ async def use(store: PostgresStore) -> None:
     head = (await store.heads(["t"]))["t"]
     await store.excerpt("t", 0, 0, 10, 10, newest=True)
     await store.senders(head.thread_id, [1])
+    await store.addressed("ann", head.thread_id, 0, 10, 10)
     for participant, prefix in (("ann", ""), ("", "t"), ("ann", "t")):
         await store.list_threads(STATES, prefix, participant, 10, None)
     asked = join()

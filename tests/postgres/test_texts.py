@@ -21,7 +21,7 @@ NUL = "a\0b"
 FAILURES = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE}
 
 #: The RPCs that take no text.
-WITHOUT_TEXT = {"EndSession", "GetServerInfo", "RotateToken"}
+WITHOUT_TEXT = {"GetServerInfo"}
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def opened() -> Iterator[Clocked]:
         db.executescript(SCHEMA.read_text("utf-8"))
         made = Clocked(db)
         member = Agent(name="member", kind=AGENT_KIND_AGENT)
-        made.run(store.RegisterAgent(member, b"token", claim=False))
+        made.run(store.RegisterAgent(member, b"token", operator=False))
         yield made
 
 

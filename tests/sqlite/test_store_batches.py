@@ -17,7 +17,14 @@ from bus_server.errors import BusError
 from bus_server.store.sqlite import writes
 from bus_server.store.sqlite.remembered import Remembered
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, PRESENCE_IDLE, PRESENCE_WORKING, Agent
-from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, MESSAGE_KIND_EDIT, Attachment, Message
+from threadbus.v1.message_pb2 import (
+    MESSAGE_KIND_CHAT,
+    MESSAGE_KIND_EDIT,
+    WAKE_ADDRESSED,
+    WAKE_NOBODY,
+    Attachment,
+    Message,
+)
 from threadbus.v1.thread_pb2 import (
     SYNC_MODE_STRICT,
     THREAD_STATE_CLOSED,
@@ -32,7 +39,9 @@ NOW, THEN = 1_000_000, 700_000
 KEPT = {
     **dict.fromkeys(("thread", "agent", "presence", "purge"), "true"),
     **dict.fromkeys(("message", "entry"), "id >> 32 IN (SELECT id FROM thread)"),
-    **dict.fromkeys(("request", "participant"), "thread_id IN (SELECT id FROM thread)"),
+    **dict.fromkeys(
+        ("request", "participant", "addressed", "quiet"), "thread_id IN (SELECT id FROM thread)"
+    ),
 }
 #: What is compared of each table. A token that ends and is set again gets a new create_time.
 ROWS = {f"SELECT * FROM {table} WHERE {kept}" for table, kept in KEPT.items()} | {  # noqa: S608
@@ -52,6 +61,10 @@ def message(**fields: Any) -> Message:
     return Message(sender_kind=AGENT_KIND_AGENT, **fields)
 
 
+#: What a post may have besides its content.
+_KINDS = ["id", "edit", "mention", "reply", "based", "quiet", "large"]
+
+
 @st.composite
 def posts(draw: st.DrawFn) -> store.Append:
     """Posts of every kind: small and large, repeated, edited, addressed, expected."""
@@ -61,7 +74,7 @@ def posts(draw: st.DrawFn) -> store.Append:
         "content": draw(st.sampled_from(["one", "two"])),
         "kind": MESSAGE_KIND_CHAT,
     }
-    also = draw(st.sets(st.sampled_from(["id", "edit", "mention", "reply", "based", "large"])))
+    also = draw(st.sets(st.sampled_from(_KINDS)))
     if "id" in also:
         fields["request_id"] = draw(st.sampled_from(["a", "b"]))
     if "edit" in also:
@@ -72,6 +85,8 @@ def posts(draw: st.DrawFn) -> store.Append:
         fields["reply_to"] = draw(seqs)
     if "based" in also:
         fields["based_on_seq"] = draw(seqs)
+    if "quiet" in also:
+        fields["wakes"] = draw(st.sampled_from([WAKE_ADDRESSED, WAKE_NOBODY]))
     if "large" in also:
         fields["attachments"] = [Attachment(filename="f", raw=bytes(20_000))]
     return store.Append.of(
@@ -213,7 +228,7 @@ def started(*then: store.Command[Any]) -> list[tuple[list[store.Command[Any]], b
     ann = Agent(name="ann", kind=AGENT_KIND_AGENT)
     first: list[store.Command[Any]] = [
         store.CreateThread(Thread(name="t")),
-        store.RegisterAgent(ann, b"1", claim=False),
+        store.RegisterAgent(ann, b"1", operator=False),
         post_of_ben(),
         join(from_first=True),
     ]

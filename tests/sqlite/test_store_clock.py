@@ -79,10 +79,15 @@ def test_within_a_boot_nothing_moves_the_clock(db: sqlite3.Connection) -> None:
     assert abs(load_clock(db, "first-boot").now() - wall()) < 1_000_000
 
 
-def test_no_stored_token_is_valid_for_more_than_an_hour(db: sqlite3.Connection) -> None:
-    ends = {b"never": 0, b"soon": wall() + 60_000_000, b"late": wall() + DAY}
-    db.executemany("INSERT INTO token VALUES (?, 'agent', 0, ?)", ends.items())
+def test_no_rotated_token_is_valid_for_more_than_an_hour(db: sqlite3.Connection) -> None:
+    lasting = wall() + DAY
+    ends = {b"never": 0, b"soon": wall() + 60_000_000, b"late": wall() + DAY, b"lasting": lasting}
+    db.executemany(
+        "INSERT INTO token (hash, agent, create_time, expire_time, id, scopes, prefixes, end_time)"
+        " VALUES (?, 'agent', 0, ?, 'id', 'read', '', ?)",
+        [(key, end, lasting if key == b"lasting" else 0) for key, end in ends.items()],
+    )
     now = load_clock(db, "first-boot").now()
     found = dict(db.execute("SELECT hash, expire_time FROM token"))
     assert 0 <= now + 3_600_000_000 - found.pop(b"late") < 1_000_000
-    assert found == {b"never": 0, b"soon": ends[b"soon"]}
+    assert found == {b"never": 0, b"soon": ends[b"soon"], b"lasting": lasting}

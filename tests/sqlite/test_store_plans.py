@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from bus_server import store
-from bus_server.store.sqlite import activity, participants, reads, writes
+from bus_server.store.sqlite import activity, participants, reads, tokens, writes
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, PRESENCE_IDLE, Agent
-from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Message
+from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, WAKE_ADDRESSED, Message
 from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, Thread
 
 SCHEMA = Path(__file__).parents[2] / "bus_server/store/sqlite/schema.sql"
@@ -26,7 +26,7 @@ def db() -> Iterator[sqlite3.Connection]:
         opened.executescript(SCHEMA.read_text("utf-8"))
         opened.execute("INSERT INTO store VALUES ('e')")
         commit(opened, store.CreateThread(Thread(name="t")))
-        commit(opened, store.RegisterAgent(agent("a"), b"token", claim=False))
+        commit(opened, store.RegisterAgent(agent("a"), b"token", operator=False))
         commit(opened, *(store.Append.of(message(str(n))) for n in range(5)))
         yield opened
 
@@ -84,6 +84,7 @@ COMMANDS: dict[str, Callable[[], store.Command[Any]]] = {
     "append_again": lambda: store.Append.of(message("1")),
     "append_many": lambda: store.AppendMany([store.Append.of(message(x)) for x in "vwxyz"]),
     "edit": lambda: store.Append.of(message("edit", edit_of=1)),
+    "reply": lambda: store.Append.of(message("reply", reply_to=1, wakes=WAKE_ADDRESSED)),
     "join_thread": lambda: store.JoinThread(
         Thread(name="t"),
         create=True,
@@ -107,7 +108,7 @@ COMMANDS: dict[str, Callable[[], store.Command[Any]]] = {
     ),
     "leave_thread": lambda: store.LeaveThread("t", "a"),
     "delete_thread": lambda: store.DeleteThread("t"),
-    "register_agent": lambda: store.RegisterAgent(agent("b"), b"other", claim=False),
+    "register_agent": lambda: store.RegisterAgent(agent("b"), b"other", operator=False),
     "update_agent": lambda: store.UpdateAgent("a", Agent(description="new"), ["description"]),
     "checkpoint": lambda: store.Checkpoint(
         [
@@ -134,9 +135,13 @@ READS: dict[str, Callable[[sqlite3.Connection], object]] = {
     "threads": lambda db: reads.threads(db, ["t"]),
     "agent": lambda db: reads.agent(db, "a"),
     "list_agents": lambda db: reads.list_agents(db, 10, "a"),
-    "owner": lambda db: reads.owner(db, b"token"),
+    "owner": lambda db: tokens.owner(db, b"token"),
+    "list_tokens": lambda db: tokens.list_tokens(db, None, 10, store.FIRST_PAGE, 1),
+    "list_tokens_of": lambda db: tokens.list_tokens(db, "a", 10, store.FIRST_PAGE, 1),
     "participants": lambda db: participants.participants(db, "t", first=["a"], limit=10),
     "unread": lambda db: participants.unread(db, "a", 10),
+    "unread_after": lambda db: participants.unread(db, "a", 10, (), {"t": 1}),
+    "addressed": lambda db: participants.addressed(db, "a", 1, 0, 10, 10),
     "list_threads": lambda db: activity.list_threads(db, [1, 2], "", "", 10, None),
     "list_threads_onward": lambda db: activity.list_threads(db, [1, 2], "", "", 10, KEY),
     "list_threads_by_prefix": lambda db: activity.list_threads(db, [1, 2], "t", "", 10, KEY),

@@ -14,7 +14,7 @@ import pytest
 from bus_server.store.post_hash import post_hash
 from bus_server.store.sqlite.file import APPLICATION_ID
 from bus_server.store.sqlite.order import BACK
-from tests.callers import Caller
+from tests.callers import Caller, operator_token_file
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.locks import locked
@@ -22,9 +22,15 @@ from tests.peers import Peer
 from tests.presence import beat, state
 from tests.refusals import refused
 from tests.refused_start import refused_start
-from tests.serving import ServerProcess
+from tests.serving import AdminStub, ServerProcess
+from threadbus.v1.admin_service_pb2 import ListTokensRequest, RevokeTokenRequest
+from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
 from threadbus.v1.agent_pb2 import AGENT_KIND_HUMAN, Agent
-from threadbus.v1.agent_service_pb2 import ListAgentsRequest, RegisterAgentRequest
+from threadbus.v1.agent_service_pb2 import (
+    GetAgentRequest,
+    ListAgentsRequest,
+    RegisterAgentRequest,
+)
 from threadbus.v1.message_pb2 import (
     MESSAGE_KIND_CHAT,
     MESSAGE_KIND_EDIT,
@@ -45,7 +51,7 @@ from threadbus.v1.thread_service_pb2 import (
 )
 
 #: The versions in which threads and agents have a column for each setting, and all.
-OLDER, VERSIONS = (1, 2, 3, 4, 5), (1, 2, 3, 4, 5, 6)
+OLDER, VERSIONS = (1, 2, 3, 4, 5), (1, 2, 3, 4, 5, 6, 7, 8)
 #: Values that the upgrade must keep exactly.
 TEXT, LABELS = "a \0 → 😀 '\"; x", {"a": "b, c=d", "naïve": "\0😀"}
 AGENT = Caller("coder", "a-token-that-is-long-enough-to-be-one")
@@ -78,10 +84,13 @@ def make_old(db: Path, version: int) -> Path:
                 "INSERT INTO agent (name, kind, display_name, description, labels, create_time)"
                 " VALUES ('coder', 1, '', 'writes', '{}', 6)"
             )
-        hashed = hashlib.sha256(AGENT.token.encode()).digest()
-        opened.execute(
-            "INSERT INTO token (hash, agent, create_time) VALUES (?, 'coder', 6)", (hashed,)
-        )
+        row: dict[str, object] = {"agent": "coder", "create_time": 6}
+        row["hash"] = hashlib.sha256(AGENT.token.encode()).digest()
+        if version >= 8:
+            row |= {"id": "id", "scopes": "post read", "prefixes": ""}
+            row |= {"expire_time": 0, "end_time": 0}
+        names, values = ", ".join(row), ", ".join(f":{key}" for key in row)
+        opened.execute(f"INSERT INTO token ({names}) VALUES ({values})", row)  # noqa: S608
     return db
 
 
@@ -375,3 +384,63 @@ def test_an_upgrade_that_fails_half_way_changes_nothing(
         other.execute(f"DROP TABLE {in_the_way}")
     with ServerProcess(old):
         assert "body" in {column[0] for column in columns(old)["thread"]}
+
+
+@pytest.mark.slow
+async def test_tokens_permit_after_an_upgrade_what_they_did_before(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    db = make_old(tmp_path / "bus.db", 7)
+    boss, former = Caller("operator", "b" * 40), Caller("coder", "f" * 40)
+    tokens = {boss: 0, former: 1 << 60}
+    with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as opened:
+        for caller, end in tokens.items():
+            agent = "" if caller == boss else caller.name
+            row = (hashlib.sha256(caller.token.encode()).digest(), agent, end)
+            opened.execute(
+                "INSERT INTO token (hash, agent, create_time, expire_time) VALUES (?, ?, 7, ?)", row
+            )
+    operator_token_file(db).write_text(boss.token, "ascii")
+    operator_token_file(db).chmod(0o600)
+    server = start_server("--auth", "required", db=db)
+    async with connected(server.address) as client:
+        admin: AdminStub = AdminServiceStub(client.channel)
+        listed = await admin.ListTokens(ListTokensRequest(), metadata=boss.metadata)
+        found = {token.agent: token for token in listed.tokens}
+        assert len(listed.tokens) == 2
+        assert list(found[""].scopes) == ["post", "read", "admin"]
+        assert list(found["coder"].scopes) == ["post", "read"]
+        for caller in (AGENT, former):
+            await client.agents.GetAgent(GetAgentRequest(), metadata=caller.metadata)
+        revocation = RevokeTokenRequest(token_id=found["coder"].token_id)
+        await admin.RevokeToken(revocation, metadata=boss.metadata)
+        for caller in (AGENT, former):  # one had replaced the other
+            call = client.agents.GetAgent(GetAgentRequest(), metadata=caller.metadata)
+            assert (await refused(call)).reason == "TOKEN_INVALID"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_whom_the_messages_of_an_older_file_address_is_found_after_an_upgrade(
+    start_server: StartServer, tmp_path: Path, version: int
+) -> None:
+    db = make_old(tmp_path / "bus.db", version)
+    with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as opened:
+        given: dict[str, Any] = {"thread": "design", "kind": MESSAGE_KIND_CHAT}
+        for message in (
+            Message(**given, seq=3, sender="ann", mentions=["coder", "ben"], reply_to=2),
+            Message(**given, seq=4, sender="coder", mentions=["coder"], handoff_to="ann"),
+            Message(**given, seq=5, sender="anonymous", reply_to=1),
+            Message(**given, seq=6, sender="ben", reply_to=5),
+        ):
+            insert(opened, 1, 3, message)
+    start_server(db=db).stop()
+    with contextlib.closing(sqlite3.connect(db)) as upgraded:
+        found = upgraded.execute("SELECT * FROM addressed").fetchall()
+        assert sorted(found) == [
+            (1, "ann", 1, 4),
+            (1, "ben", 1, 3),
+            (1, "coder", 1, 3),
+            (1, "coder", 1, 5),
+        ]
+        assert upgraded.execute("SELECT * FROM quiet").fetchall() == []

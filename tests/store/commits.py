@@ -5,6 +5,7 @@ from typing import Any
 
 from bus_server.errors import BusError
 from bus_server.store import (
+    REVOKED,
     Append,
     Command,
     CreateThread,
@@ -18,6 +19,7 @@ from bus_server.store import (
 from bus_server.store.interface import Store
 from threadbus.v1.agent_pb2 import (
     AGENT_KIND_AGENT,
+    AGENT_KIND_HUMAN,
     PRESENCE_WORKING,
     Agent,
     AgentKind,
@@ -106,11 +108,15 @@ def register(
     token: bytes = b"",
     *,
     kind: AgentKind.ValueType = AGENT_KIND_AGENT,
-    claim: bool = False,
+    operator: bool = False,
     **settings: Any,
 ) -> RegisterAgent:
-    """Returns the registration of an agent; its token is by default its name."""
-    return RegisterAgent(Agent(name=name, kind=kind, **settings), token or name.encode(), claim)
+    """Returns the registration of an agent, people by an operator.
+
+    Its token is by default its name.
+    """
+    agent = Agent(name=name, kind=kind, **settings)
+    return RegisterAgent(agent, token or name.encode(), operator or kind == AGENT_KIND_HUMAN)
 
 
 def sighting(agent: str, seen: int, **fields: Any) -> PresenceRow:
@@ -192,3 +198,9 @@ async def everything(store: Store) -> dict[str, Any]:
         "presence": await store.presence_rows(0),
         "owners": [await store.owner(agent.name.encode()) for agent in agents],
     }
+
+
+async def is_revoked(store: Store, token_hash: bytes) -> bool:
+    """Returns whether a token was revoked, or its agent unregistered."""
+    owner = await store.owner(token_hash)
+    return owner is not None and owner.expire_time == REVOKED

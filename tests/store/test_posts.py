@@ -34,7 +34,7 @@ from tests.store.commits import (
     set_state,
 )
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, AGENT_KIND_HUMAN
-from threadbus.v1.message_pb2 import PRIORITY_URGENT, Attachment, Message
+from threadbus.v1.message_pb2 import PRIORITY_URGENT, WAKE_ALL, Attachment, Message
 from threadbus.v1.thread_pb2 import SYNC_MODE_STRICT, THREAD_STATE_ARCHIVED, THREAD_STATE_OPEN
 
 
@@ -93,7 +93,7 @@ async def test_a_message_is_stored_exactly_as_posted(store: Store, text: str) ->
     )
     (done,) = await commit(store, given)
     wanted = Message.FromString(given.body)
-    wanted.seq = 2
+    wanted.seq, wanted.wakes = 2, WAKE_ALL
     wanted.create_time.CopyFrom(done.create_time)
     stored = (await log(store))[1]
     assert stored == wanted

@@ -1,6 +1,7 @@
 """Reads of messages, agents and participants: their bounds, order and pages."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from tests.store.commits import (
     set_state,
     sighting,
 )
-from threadbus.v1.message_pb2 import Message
+from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Attachment, Message
 from threadbus.v1.thread_pb2 import SYNC_MODE_OFF, SYNC_MODE_STRICT, THREAD_STATE_OPEN
 
 MUCH = 1 << 30
@@ -288,3 +289,23 @@ async def test_threads_with_unread_entries_are_told_newest_first(store: Store) -
     wanted = [("b", 3, 0), ("d", 1, 0), ("a", 1, 0)]
     assert found == [(*each, epochs[each[0]]) for each in wanted]
     assert [unread.thread for unread, _ in await store.unread("ann", 2)] == ["b", "d"]
+
+
+async def test_messages_that_older_servers_stored_get_their_sizes_when_they_are_read(
+    store: Store,
+) -> None:
+    files = [Attachment(filename="f", raw=b"xyz"), Attachment(url="https://x.test/")]
+    plain = Message(thread="t", sender="ann", kind=MESSAGE_KIND_CHAT, content="größe")
+    with_files = Message(thread="t", sender="ann", kind=MESSAGE_KIND_CHAT, attachments=files)
+    without_sizes = [message.SerializeToString() for message in (plain, with_files)]
+    await commit(store, create())
+    await store.commit([replace(post(), body=body) for body in without_sizes])
+    await commit(store, post(edit_of=1, content="new"), join())
+    head = (await store.heads(["t"]))["t"]
+    rows = await store.read(head.thread_id, 0, 3, MUCH)
+    excerpt = await store.excerpt("t", 0, 0, 10, MUCH, newest=True)
+    assert excerpt.rows == rows
+    first, second, third = (Message.FromString(body) for _, body in rows)
+    assert (first.content, first.content_size, first.edit_seq) == ("größe", 7, 3)
+    assert [file.size for file in second.attachments] == [3, 0]
+    assert (second.content_size, third.content_size) == (0, 3)

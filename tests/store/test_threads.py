@@ -1,12 +1,15 @@
 """Threads: creating, joining, changing and deleting them."""
 
+from types import NoneType
 from typing import Any
 
 import pytest
 
-from bus_server.errors import ThreadExists
+from bus_server.errors import AccessDenied, CursorInvalid, ThreadExists
+from bus_server.permissions import Conditions, Who
 from bus_server.store import (
     Checkpoint,
+    Command,
     CreateThread,
     DeleteThread,
     Position,
@@ -23,13 +26,20 @@ from tests.store.commits import (
     join,
     listed,
     log,
+    outcomes,
     participants,
     post,
     refusal,
     register,
     set_state,
 )
-from threadbus.v1.agent_pb2 import AGENT_KIND_SYSTEM
+from threadbus.v1.agent_pb2 import (
+    AGENT_KIND_AGENT,
+    AGENT_KIND_ANONYMOUS,
+    AGENT_KIND_HUMAN,
+    AGENT_KIND_SYSTEM,
+    AgentKind,
+)
 from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, PRIORITY_NORMAL, Message
 from threadbus.v1.thread_pb2 import (
     SYNC_MODE_OFF,
@@ -309,3 +319,92 @@ async def test_purging_ends_and_leaves_other_threads_alone(store: Store) -> None
         assert list(await participants(store, name)) == ["ann"]
     (again,) = await commit(store, post("a", request_id="1"))
     assert again.deduplicated
+
+
+# ── Who may change a thread ─────────────────────────────────────────────────────────────────────
+
+#: A caller, the thread's creator, and who may make the change: whether it is refused.
+CALLERS = [
+    ("ann", AGENT_KIND_AGENT, "ann", Who.OWNERS, False),
+    ("ben", AGENT_KIND_AGENT, "ann", Who.OWNERS, True),
+    ("ben", AGENT_KIND_AGENT, "ann", Who.PARTICIPANTS, True),
+    ("member", AGENT_KIND_AGENT, "ann", Who.OWNERS, True),
+    ("member", AGENT_KIND_AGENT, "ann", Who.PARTICIPANTS, False),
+    ("ben", AGENT_KIND_AGENT, "ann", Who.ANYONE, False),
+    ("anonymous", AGENT_KIND_ANONYMOUS, "ann", Who.PARTICIPANTS, True),
+    ("anonymous", AGENT_KIND_ANONYMOUS, "anonymous", Who.OWNERS, False),
+    ("ben", AGENT_KIND_AGENT, "anonymous", Who.OWNERS, False),
+    ("ada", AGENT_KIND_HUMAN, "ann", Who.OWNERS, False),
+]
+
+
+def changes(conditions: Conditions) -> list[Command[Any]]:
+    """Returns each kind of change of thread t."""
+    entry = Message(sender=conditions.agent, sender_kind=conditions.kind)
+    topic = Thread(topic="x")
+    return [
+        SetThreadState("t", THREAD_STATE_CLOSED, entry, conditions=conditions),
+        UpdateThread("t", entry, topic, ["topic"], conditions=conditions),
+        DeleteThread("t", conditions),
+    ]
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(("caller", "kind", "creator", "who", "denied"), CALLERS)
+async def test_a_change_is_made_by_those_who_may(
+    store: Store,
+    caller: str,
+    kind: AgentKind.ValueType,
+    creator: str,
+    who: Who,
+    denied: bool,
+    together: bool,
+) -> None:
+    made: list[Command[Any]] = [create(creator=creator), post(sender="member")]
+    for change in changes(Conditions(caller, kind, who)):
+        steps: list[Command[Any]] = [*made, change]
+        done = await outcomes(store, steps, together=together)
+        assert isinstance(done[-1], AccessDenied) is denied
+        if denied:
+            assert (await store.heads(["t"]))["t"].seq == 1
+            await commit(store, DeleteThread("t"))
+        elif not isinstance(change, DeleteThread):
+            assert (await store.heads(["t"]))["t"].seq == 2
+            await commit(store, DeleteThread("t"))
+        else:
+            assert await store.heads(["t"]) == {}
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_the_creator_of_a_deleted_thread_may_not_change_the_next_of_its_name(
+    store: Store, together: bool
+) -> None:
+    ann = Conditions("ann", AGENT_KIND_AGENT, Who.OWNERS)
+    for change in changes(ann):
+        steps: list[Command[Any]] = [
+            create(creator="ann"),
+            DeleteThread("t", ann),
+            create(creator="ben"),
+            change,
+            DeleteThread("t"),
+        ]
+        done = await outcomes(store, steps, together=together)
+        assert isinstance(done[3], AccessDenied)
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_change_may_name_the_epoch(store: Store, together: bool) -> None:
+    (former,) = await commit(store, create(creator="ann"))
+    await commit(store, DeleteThread("t"))
+    (thread,) = await commit(store, create(creator="ann"))
+    late = changes(Conditions("ben", AGENT_KIND_AGENT, Who.OWNERS, former.epoch))
+    refused = await outcomes(store, late, together=together)
+    # Before the rights: who names another thread learns that.
+    assert [type(each) for each in refused] == [CursorInvalid] * 3
+    assert (await store.heads(["t"]))["t"].seq == 0
+    fitting = changes(Conditions("ann", AGENT_KIND_AGENT, Who.OWNERS, thread.epoch))
+    assert [type(each) for each in await outcomes(store, fitting, together=together)] == [
+        Thread,
+        Thread,
+        NoneType,
+    ]
