@@ -34,6 +34,7 @@ from bus_server.writer import Writer
 from threadbus.v1 import agent_pb2
 from threadbus.v1.agent_pb2 import Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
+from threadbus.v1.request_pb2 import Request
 from threadbus.v1.thread_pb2 import Thread
 
 logger = logging.getLogger(__name__)
@@ -223,6 +224,20 @@ class Bus:
             raise MessageNotFound(thread, seq, found.head.seq)
         ((_, body),) = found.rows
         return body if trim is None else trim.of([body])[0]
+
+    # ── Requests ────────────────────────────────────────────────────────────────────────────────
+
+    async def requests(
+        self, wanted: store.RequestsWanted, limit: int, before: store.RequestPageKey
+    ) -> list[store.StoredRequest]:
+        """Returns a page of requests, as Store.requests does. Raises ThreadNotFound."""
+        if wanted.thread:
+            await self.thread(wanted.thread)
+        return await self._store.requests(wanted, limit, before)
+
+    async def withdraw_request(self, withdraw: store.Withdraw) -> list[Request]:
+        """Withdraw the requests of a message. Returns them. Raises the errors of Withdraw."""
+        return await self._writer.submit(withdraw)
 
     # ── Threads ─────────────────────────────────────────────────────────────────────────────────
 

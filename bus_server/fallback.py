@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from bus_server.errors import BusError, StoreBug, StoreFailed
 from bus_server.follow.resources import WaitResources
+from bus_server.notices import Notices
 from bus_server.presence.presence import Presence
 from bus_server.presence.servers import Servers
 from bus_server.relay import Relay
@@ -39,6 +40,7 @@ class Fallback:
         waits: Waits,
         tokens: Tokens,
         relay: Relay,
+        notices: Notices,
     ) -> None:
         self._resources = resources
         self._presence = presence
@@ -46,6 +48,7 @@ class Fallback:
         self._waits = waits
         self._tokens = tokens
         self._relay = relay
+        self._notices = notices
         self._hinted = asyncio.Event()
         #: When the last complete look at other servers' commits began, on the store's clock.
         self._looked_time = resources.store.clock.now()
@@ -95,4 +98,5 @@ class Fallback:
         self._looked_time = began
         self._resources.cache.changed()
         await self._resources.memberships.look_at_active()
+        await self._notices.look()
         return await self._relay.look(self._resources.tails.heads())

@@ -29,6 +29,8 @@ class Who(enum.Enum):
     OWNERS = enum.auto()
     #: As OWNERS, and the thread's participants.
     PARTICIPANTS = enum.auto()
+    #: The agent that posted the message.
+    SENDER = enum.auto()
     #: Nobody else.
     OPERATORS = enum.auto()
 
@@ -131,6 +133,8 @@ RULES: Mapping[str, Rule] = {
     "BusService.Heartbeat": Rule("read", threads=Threads.LISTED),
     "BusService.ListMessages": _READ_THREAD,
     "BusService.GetMessage": _READ_THREAD,
+    "BusService.ListRequests": Rule("read", threads=Threads.LISTED),
+    "BusService.WithdrawRequest": Rule("post", Who.SENDER, Threads.EXISTING),
     "BusService.GetServerInfo": Rule(),
     "ThreadService.CreateThread": _CREATE_THREAD,
     "ThreadService.GetThread": _READ_THREAD,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -109,6 +110,8 @@ class Writer:
         #: Set when `_expected` commands are queued, or a full batch.
         self._gathered = asyncio.Event()
         self._expected = 0
+        #: Called with each commit that opened or changed requests, after its waits were notified.
+        self.on_asked: Callable[[Commit], None] = lambda _: None
 
     async def submit(self, command: Command[R]) -> R:
         """Commit a command. Returns its result once it is durable and waits have been notified.
@@ -255,6 +258,8 @@ class Writer:
         for name, epoch in commit.deleted:
             await self._tails.end(name, epoch)
         await self._memberships.committed(commit)
+        if commit.asked:
+            self.on_asked(commit)
         changed = {name: head.seq for name, head in commit.heads.items()}
         changed |= {name: 0 for name, _ in commit.deleted}
         if commit.agents_changed:

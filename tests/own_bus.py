@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bus_server.bus import Bus
 from bus_server.filter import Filter
-from bus_server.server import Parts, build
+from bus_server.parts import Parts, build
 from bus_server.settings import Settings
 from bus_server.store import Append
 from bus_server.store.interface import Store

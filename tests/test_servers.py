@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bus_server.server import build
+from bus_server.parts import build
 from bus_server.settings import Settings
 from tests.callers import operator
 from tests.connections import Connection, connected

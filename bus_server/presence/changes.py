@@ -27,10 +27,13 @@ class Changes:
         self.unsaved = asyncio.Event()
         #: Whether there are other servers on the store, which must be told of open waits.
         self.several_servers = False
+        #: Called with the name of an agent whose presence changed, or that may have read something.
+        self.on_agent: Callable[[str], None] = lambda _: None
         self._checkpoints = 0
 
     def add_agent(self, name: str) -> None:
         """Record that an agent's presence changed."""
+        self.on_agent(name)
         self._agents.add(name)
         self.available.set()
 

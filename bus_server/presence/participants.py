@@ -114,6 +114,7 @@ class Participants:
         # The posts of one call mostly have one sender and one thread.
         for thread, sender, for_another in {(p.thread, p.sender, p.register_sender) for p in posts}:
             self._changes.add_thread(thread)
+            self._changes.on_agent(sender)  # a post can say what its sender has read
             if not for_another:
                 self._presence.posted(sender, thread)
 

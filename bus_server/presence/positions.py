@@ -56,6 +56,8 @@ class UnsavedPositions:
         self._unsaved[key] = epoch, delivered, read, passed_over
         self._changes.unsaved.set()
         self._changes.add_thread(thread)
+        if read or passed_over:
+            self._changes.on_agent(agent)
 
     def get(self, agent: str, thread: str, epoch: str) -> Position:
         """Returns the agent's unsaved position in a thread of this epoch.

@@ -211,6 +211,11 @@ class Presence:
         waits = stored == PRESENCE_LAPSED and agent in self._remote_waits
         return PRESENCE_WAITING if waits else stored
 
+    def row(self, agent: str) -> PresenceRow | None:
+        """Returns the evidence about an agent; None if it is not in memory."""
+        state = self._states.get(agent)
+        return None if state is None else self._to_row(agent, state, self._loop.time())
+
     def refresh(self, agent: Agent) -> None:
         """Update an Agent that was read from the store: presence, status text, last seen time.
 

@@ -1,6 +1,7 @@
 """BusService: posts, waits, heartbeats and reads."""
 
 import functools
+import re
 import time
 from collections.abc import Awaitable
 
@@ -10,21 +11,25 @@ from bus_server import __version__, encoding
 from bus_server.audit import Audit
 from bus_server.auth import Caller
 from bus_server.bus import Bus
-from bus_server.errors import ValidationFailed
+from bus_server.errors import ThreadNotFound, ValidationFailed
 from bus_server.presence.agent_state import SETTABLE, Heartbeat
 from bus_server.rates import PostRates
 from bus_server.services import validation
 from bus_server.services.frame_writer import FrameWriter
 from bus_server.services.posting import PostStream, Requests, fill_response, to_append
 from bus_server.settings import Settings
+from bus_server.store import FIRST_REQUEST, RequestPageKey, RequestsWanted, Withdraw
 from bus_server.store.interface import Store
 from bus_server.waits import WaitRequest
 from threadbus import limits
 from threadbus.v1 import bus_service_pb2 as pb
 from threadbus.v1.agent_pb2 import Presence
+from threadbus.v1.request_pb2 import RequestState
 
 #: Seconds between keepalive frames: the default, the minimum and the maximum.
 DEFAULT_KEEPALIVE, MIN_KEEPALIVE, MAX_KEEPALIVE = 45.0, 1.0, 300.0
+#: A RequestPageKey: three numbers, and the name of an agent.
+_REQUEST_PAGE = re.compile(r"(\d{1,18})-(\d{1,18})-(\d{1,18})-([a-z0-9._-]{1,63})")
 
 
 class BusService:
@@ -166,6 +171,51 @@ class BusService:
         response: pb.GetMessageResponse = encoding.GetMessageResponse(message=message)
         return response
 
+    async def ListRequests(
+        self, request: pb.ListRequestsRequest, caller: Caller
+    ) -> pb.ListRequestsResponse:
+        for field in ("asker", "agent"):
+            if name := getattr(request, field):
+                validation.agent_name(field, name)
+        if request.thread:
+            validation.thread_name("thread", request.thread)
+            if not request.thread.startswith(caller.prefixes or ""):
+                raise ThreadNotFound([request.thread])
+        validation.at_most("states", request.states, limits.MAX_FILTER_VALUES)
+        states = [
+            RequestState.ValueType(
+                validation.enum(f"states[{at}]", state, RequestState, unset=False)
+            )
+            for at, state in enumerate(request.states)
+        ]
+        size = validation.page_size("page_size", request.page_size)
+        wanted = RequestsWanted(
+            states or [state for state in RequestState.values() if state],
+            request.asker,
+            request.agent,
+            request.thread,
+            caller.prefixes,
+        )
+        found = await self._bus.requests(wanted, size + 1, _request_key(request.page_token))
+        response = pb.ListRequestsResponse(requests=[each.proto() for each in found[:size]])
+        if len(found) > size:
+            response.next_page_token = "-".join(map(str, found[size - 1].page_key))
+        return response
+
+    async def WithdrawRequest(
+        self, request: pb.WithdrawRequestRequest, caller: Caller
+    ) -> pb.WithdrawRequestResponse:
+        if not request.seq:
+            raise ValidationFailed(("seq", "required"))
+        withdraw = Withdraw(
+            validation.thread_name("thread", request.thread),
+            validation.number("seq", request.seq),
+            caller.own_name,
+            caller.operator,
+            validation.text("epoch", request.epoch, limits.MAX_EPOCH_BYTES),
+        )
+        return pb.WithdrawRequestResponse(requests=await self._bus.withdraw_request(withdraw))
+
     async def GetServerInfo(
         self, request: pb.GetServerInfoRequest, caller: Caller
     ) -> pb.GetServerInfoResponse:
@@ -206,6 +256,16 @@ class BusService:
             _set_seconds(response.limits.max_lease, limits.MAX_LEASE)
             _set_seconds(response.limits.request_timeout, settings.request_timeout)
         return response
+
+
+def _request_key(page_token: str) -> RequestPageKey:
+    """Returns the key in a page token of ListRequests. Raises ValidationFailed."""
+    if not page_token:
+        return FIRST_REQUEST
+    match = _REQUEST_PAGE.fullmatch(page_token)
+    if match is None:
+        raise ValidationFailed(("page_token", "not a page token of this server"))
+    return RequestPageKey(int(match[1]), int(match[2]), int(match[3]), match[4])
 
 
 def _set_seconds(duration: Duration, value: float) -> None:

@@ -30,14 +30,22 @@ from bus_server.status import TABLE, incident, to_status_proto
 from bus_server.store import Append, Appended, wire
 from bus_server.store.bodies import content_size
 from bus_server.store.post_hash import plain_post_hash
-from threadbus.limits import MAX_BATCH_POSTS, MAX_EPOCH_BYTES, MAX_MESSAGE_BYTES
+from threadbus.limits import (
+    MAX_BATCH_POSTS,
+    MAX_EPOCH_BYTES,
+    MAX_MENTIONS,
+    MAX_MESSAGE_BYTES,
+    MAX_WITHIN,
+)
 from threadbus.v1 import bus_service_pb2 as pb
 from threadbus.v1.agent_pb2 import AgentKind, Presence
 from threadbus.v1.message_pb2 import (
     MESSAGE_KIND_CHAT,
     MESSAGE_KIND_EDIT,
     PRIORITY_NORMAL,
+    WAKE_NOBODY,
     WAKE_PEOPLE,
+    ExpectReply,
     Message,
     Priority,
     Wake,
@@ -132,6 +140,11 @@ def _general(request: pb.PostMessageRequest, caller: Caller, settings: Settings)
         message.labels.update(validation.labels("labels", request.labels))
     if request.handoff_to:
         message.handoff_to = validation.agent_name("handoff_to", request.handoff_to)
+    if request.HasField("expect_reply"):
+        message.expect_reply.CopyFrom(_expect_reply(request, message, caller))
+        missing = [name for name in message.expect_reply.agents if name not in message.mentions]
+        message.mentions.extend(missing)
+        validation.at_most("expect_reply.agents", message.mentions, MAX_MENTIONS, "mentions in all")
     if request.HasField("based_on_seq"):
         message.based_on_seq = validation.number("based_on_seq", request.based_on_seq)
     if request.on_behalf_of:
@@ -160,6 +173,31 @@ def _wakes(request: pb.PostMessageRequest) -> Wake.ValueType:
     if request.edit_of:
         raise ValidationFailed(("wakes", "an edit wakes as the message that it edits: omit it"))
     return Wake.ValueType(wakes)
+
+
+def _expect_reply(request: pb.PostMessageRequest, message: Message, caller: Caller) -> ExpectReply:
+    """Returns whom a post asks, all of them. `message`: with its mentions and handoff_to."""
+    expected, field = request.expect_reply, "expect_reply"
+    if not caller.own_name and not request.on_behalf_of:
+        raise ValidationFailed((field, "only an agent can be answered: register one"))
+    if request.edit_of:
+        raise ValidationFailed((field, "not in an edit: ask in a message of its own"))
+    if message.wakes == WAKE_NOBODY:
+        raise ValidationFailed(("wakes", "a message that asks for a reply wakes those it asks"))
+    agents = validation.mentions(f"{field}.agents", expected.agents) or list(
+        dict.fromkeys(filter(None, (*message.mentions, message.handoff_to)))
+    )
+    if not agents:
+        raise ValidationFailed((f"{field}.agents", "nobody: name, mention or hand off to an agent"))
+    sender = request.on_behalf_of or caller.name
+    if sender in agents:
+        raise ValidationFailed((f"{field}.agents", f"{sender} cannot ask itself"))
+    checked = ExpectReply(agents=agents)
+    if expected.HasField("within"):
+        if not 0 < validation.duration(f"{field}.within", expected.within) <= MAX_WITHIN:
+            raise ValidationFailed((f"{field}.within", "more than 0 and at most 365 days"))
+        checked.within.CopyFrom(expected.within)
+    return checked
 
 
 def _plain(request: pb.PostMessageRequest, caller: Caller, settings: Settings) -> Append | None:

@@ -1,5 +1,14 @@
 """The commands of a store and what they return. The store's interface is in interface.py."""
 
+from bus_server.store.asked_commands import Withdraw, WriteNotice
+from bus_server.store.asked_rows import (
+    FIRST_REQUEST,
+    Asked,
+    AskedKey,
+    RequestPageKey,
+    RequestsWanted,
+    StoredRequest,
+)
 from bus_server.store.bodies import with_edit_seq
 from bus_server.store.commands import (
     MAX_ADDRESSED_COUNT,
@@ -50,12 +59,15 @@ from bus_server.store.token_commands import (
 
 __all__ = [
     "FIRST_PAGE",
+    "FIRST_REQUEST",
     "MAX_ADDRESSED_COUNT",
     "MAX_SEQ",
     "REVOKED",
     "Append",
     "AppendMany",
     "Appended",
+    "Asked",
+    "AskedKey",
     "Checkpoint",
     "Command",
     "Commit",
@@ -75,6 +87,8 @@ __all__ = [
     "RegisterAgent",
     "Registered",
     "RemoveServers",
+    "RequestPageKey",
+    "RequestsWanted",
     "RevokeToken",
     "RotateToken",
     "Row",
@@ -82,6 +96,7 @@ __all__ = [
     "ServerLease",
     "SetOperatorToken",
     "SetThreadState",
+    "StoredRequest",
     "ThreadPageKey",
     "TokenInfo",
     "TokenOwner",
@@ -89,6 +104,8 @@ __all__ = [
     "UnregisterAgent",
     "UpdateAgent",
     "UpdateThread",
+    "Withdraw",
+    "WriteNotice",
     "may_be_quiet",
     "read_in",
     "with_edit_seq",

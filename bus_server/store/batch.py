@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from bus_server.errors import MessageNotFound, QuotaExceeded, ThreadNotFound
 from bus_server.store import wire
+from bus_server.store.asked_rows import Asked, AskedKey
 from bus_server.store.commands import MAX_SEQ, Append, Commit, Head, Position, PresenceRow
 from bus_server.store.facts import (
     ANONYMOUS,
@@ -24,7 +25,14 @@ from bus_server.store.facts import (
 )
 from bus_server.store.token_commands import REVOKED
 from threadbus.v1.agent_pb2 import Agent
-from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, WAKE_ALL, WAKE_NOBODY, Message, Wake
+from threadbus.v1.message_pb2 import (
+    MESSAGE_KIND_NOTICE,
+    MESSAGE_KIND_THREAD,
+    WAKE_ALL,
+    WAKE_NOBODY,
+    Message,
+    Wake,
+)
 from threadbus.v1.thread_pb2 import SYNC_MODE_OFF, THREAD_STATE_OPEN, Thread
 
 #: Bytes. For a larger message, the fields that an edit checks are also stored outside of its body,
@@ -57,6 +65,8 @@ class Changes:
     #: Whom the entries wake that do not wake everybody, by thread id and seq, ascending in each
     #: thread.
     quiet: dict[tuple[int, int], Wake.ValueType] = field(default_factory=dict)
+    #: Requests that were opened or changed.
+    asked: dict[AskedKey, Asked] = field(default_factory=dict)
     #: Participants by thread id and agent: those removed, those added with their read_seq, and
     #: those whose read_seq is raised.
     removed: set[tuple[int, str]] = field(default_factory=set)
@@ -177,6 +187,7 @@ class Batch:
             changes.large,
             changes.requests,
             changes.quiet,
+            changes.asked,
             changes.added,
             changes.raised,
         ):
@@ -187,13 +198,14 @@ class Batch:
         commit.edited.pop(name, None)
         commit.members.pop(name, None)
         commit.addressed.pop(name, None)
+        commit.asked.pop(name, None)
         commit.deleted.append((name, epoch))
 
     # ── Entries ─────────────────────────────────────────────────────────────────────────────────
 
-    def check_room(self, head: Head) -> None:
-        """Raises QuotaExceeded if a thread has MAX_SEQ entries."""
-        if head.seq >= MAX_SEQ:
+    def check_room(self, head: Head, entries: int = 1) -> None:
+        """Raises QuotaExceeded if a thread would have more than MAX_SEQ entries."""
+        if head.seq + entries > MAX_SEQ:
             raise QuotaExceeded("entries of a thread", MAX_SEQ, "continue in a new thread")
 
     def append(
@@ -208,8 +220,8 @@ class Batch:
 
         Args:
             body: as in Append.
-            edit_of: the seq of the message that it edits; 0: it is no edit; None: it is a THREAD
-                entry.
+            edit_of: the seq of the message that it edits; 0: it is no edit; None: it is an entry
+                of the server, which nobody can edit.
             wakes: whom it wakes.
         """
         thread_id, epoch, seq, state, sync_mode, first_seq = self.head(name)
@@ -450,7 +462,8 @@ def _forget(rows: dict[Any, Any], field: int, value: object) -> None:
 
 def entry_of(message: Message) -> Entry:
     """Returns what the checks of an edit of this message need to know."""
-    editable, wakes = message.kind != MESSAGE_KIND_THREAD, message.wakes or WAKE_ALL
+    editable = message.kind not in (MESSAGE_KIND_THREAD, MESSAGE_KIND_NOTICE)
+    wakes = message.wakes or WAKE_ALL
     return Entry(message.sender, message.edit_of, editable, wakes)
 
 

@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from bus_server.errors import BusError
 from bus_server.permissions import Conditions
+from bus_server.store.asked_rows import Asked, AskedKey
 from bus_server.store.bodies import message_body
 from bus_server.store.post_hash import post_hash
 from threadbus.v1.agent_pb2 import (
@@ -44,7 +45,7 @@ def may_be_quiet(body: bytes) -> bool:
     return at >= 0 and body[at + 2 : at + 3] != _ALL
 
 
-#: Maximum of ThreadUnread.addressed_count.
+#: Maximum of ThreadUnread.addressed_count, and of open_request_count.
 MAX_ADDRESSED_COUNT = 1_000
 
 #: The highest seq of a thread: a message's id is its thread's id and its seq, of 32 bits each.
@@ -427,25 +428,20 @@ class Commit:
     members: dict[str, dict[str, tuple[Head, int] | None]] = field(default_factory=dict)
     #: The agents to which the entries that were appended are addressed, by thread.
     addressed: dict[str, set[str]] = field(default_factory=dict)
+    #: The requests that were opened or changed, by thread and AskedKey.
+    asked: dict[str, dict[AskedKey, Asked]] = field(default_factory=dict)
     #: Whether it ended tokens, or changed the presence, positions or open waits of agents.
     agents_changed: bool = False
 
     def add(self, later: "Commit") -> None:
         """Merge the results of a later commit into this one."""
         for name, _ in later.deleted:
-            # These changes were made to the deleted thread.
+            self._forget(name)  # these changes were made to the deleted thread
             self.heads.pop(name, None)
-            self.entries.pop(name, None)
-            self.edited.pop(name, None)
-            self.members.pop(name, None)
-            self.addressed.pop(name, None)
         for name, head in later.heads.items():
             if name in self.heads and self.heads[name].epoch != head.epoch:
                 # Another server deleted and recreated the thread between the two commits.
-                self.entries.pop(name, None)
-                self.edited.pop(name, None)
-                self.members.pop(name, None)
-                self.addressed.pop(name, None)
+                self._forget(name)
         self.outcomes += later.outcomes
         self.heads |= later.heads
         self.deleted += later.deleted
@@ -458,6 +454,15 @@ class Commit:
             self.members.setdefault(name, {}).update(members)
         for name, addressed in later.addressed.items():
             self.addressed.setdefault(name, set()).update(addressed)
+        for name, asked in later.asked.items():
+            self.asked.setdefault(name, {}).update(asked)
+
+    def _forget(self, thread: str) -> None:
+        """Forget what was changed in a thread."""
+        changed: tuple[dict[str, Any], ...]
+        changed = self.entries, self.edited, self.members, self.addressed, self.asked
+        for changes in changed:
+            changes.pop(thread, None)
 
 
 class Excerpt(NamedTuple):

@@ -4,7 +4,17 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bus_server.errors import BusError
-from bus_server.store import agents, commands, posts, servers, threads, token_commands, tokens
+from bus_server.store import (
+    agents,
+    asked,
+    asked_commands,
+    commands,
+    posts,
+    servers,
+    threads,
+    token_commands,
+    tokens,
+)
 from bus_server.store.batch import Batch
 from bus_server.store.facts import Facts
 
@@ -18,6 +28,8 @@ _DECISIONS: dict[type[commands.Command[Any]], Callable[[Batch, Any], Any]] = {
     commands.LeaveThread: threads.leave_thread,
     commands.DeleteThread: threads.delete_thread,
     commands.Purge: threads.purge,
+    asked_commands.Withdraw: asked.withdraw,
+    asked_commands.WriteNotice: asked.write_notice,
     commands.RegisterAgent: agents.register_agent,
     token_commands.SetOperatorToken: tokens.set_operator_token,
     token_commands.CreateToken: tokens.create_token,

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from bus_server.store.asked_commands import Withdraw, WriteNotice
+from bus_server.store.asked_rows import Asked, AskedKey
 from bus_server.store.commands import (
     Append,
     AppendMany,
@@ -20,6 +22,7 @@ from bus_server.store.commands import (
     Head,
     JoinThread,
     LeaveThread,
+    PresenceRow,
     Purge,
     RegisterAgent,
     RemoveServers,
@@ -57,11 +60,14 @@ class Request(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What an edit's checks need to know about the entry that it edits."""
+    """What an edit's checks need to know about the entry that it edits.
+
+    And what a reply must know about the entry that it replies to.
+    """
 
     sender: str
     edit_of: int  # 0: not an edit
-    editable: bool  # False: a THREAD entry
+    editable: bool  # False: a THREAD or NOTICE entry
     wakes: Wake.ValueType
 
 
@@ -114,6 +120,16 @@ class Needs:
     entries: set[tuple[str, int]] = field(default_factory=set)
     #: (thread, seq) of entries whose authors are needed: those that posts reply to.
     authors: set[tuple[str, int]] = field(default_factory=set)
+    #: (thread, agent) of agents whose open requests in the thread are needed, and (thread, agent,
+    #: seq) of entries that are needed if there are any: the agents reply to them.
+    asked: set[tuple[str, str]] = field(default_factory=set)
+    replies: set[tuple[str, str, int]] = field(default_factory=set)
+    #: Threads all of whose open requests are needed, and (thread, seq) of messages all of whose
+    #: requests are.
+    closing: set[str] = field(default_factory=set)
+    asking: set[tuple[str, int]] = field(default_factory=set)
+    #: Agents whose stored presence is needed.
+    presence: set[str] = field(default_factory=set)
     #: (thread, agent) of agents that are or may become participants.
     participants: set[tuple[str, str]] = field(default_factory=set)
     #: Agents whose kind and registration are needed; agents whose settings are needed as well.
@@ -152,8 +168,20 @@ class Needs:
             self.threads.add(command.name)
             self.settings.add(command.name)
             self.participants.add((command.name, command.entry.sender))
+            if isinstance(command, SetThreadState):
+                self.closing.add(command.name)
+        elif isinstance(command, Withdraw):
+            self.threads.add(command.name)
+            self.asking.add((command.name, command.seq))
+        elif isinstance(command, WriteNotice):
+            self.threads.add(command.thread)
+            self.asking.add((command.thread, command.key.seq))
+            self.participants.add((command.thread, command.key.agent))
+            self.presence.add(command.key.agent)
         elif isinstance(command, LeaveThread):
             self.threads.add(command.name)
+            self.participants.add((command.name, command.agent))
+            self.asked.add((command.name, command.agent))
         elif isinstance(command, DeleteThread):
             self.threads.add(command.name)
             self.created_or_deleted.add(command.name)
@@ -206,6 +234,10 @@ class Needs:
             self.entries.add((thread, header.edit_of))
         if header.reply_to:
             self.authors.add((thread, header.reply_to))
+            if sender != ANONYMOUS:
+                self.asked.add((thread, sender))
+                self.replies.add((thread, sender, header.reply_to))
+        self.presence.update(header.expect_reply.agents)
         addressed = addressees(header)
         if addressed:
             self.agents |= addressed
@@ -239,6 +271,12 @@ class Facts:
     entries: dict[tuple[int, int], Entry] = field(default_factory=dict)
     #: The senders of entries, by thread id and seq.
     authors: dict[tuple[int, int], str] = field(default_factory=dict)
+    #: The needed requests, and thread ids and agents that have been asked: all that have open ones
+    #: among these.
+    asked: dict[AskedKey, Asked] = field(default_factory=dict)
+    open_requests: set[tuple[int, str]] = field(default_factory=set)
+    #: By agent.
+    presence: dict[str, PresenceRow] = field(default_factory=dict)
     #: Each participant's read_seq, by thread id and agent; NOT_STARTED if it was only mentioned.
     read_seqs: dict[tuple[int, str], int] = field(default_factory=dict)
     #: The needed agents, and the agents of needed participants that are not participants yet.

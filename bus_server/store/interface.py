@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bus_server.errors import BusError
+from bus_server.store.asked_rows import RequestPageKey, RequestsWanted, StoredRequest
 from bus_server.store.clock import StoreClock
 from bus_server.store.commands import (
     Command,
@@ -218,8 +219,19 @@ class Store(Protocol):
         may have been deleted.
         """
 
+    async def requests(
+        self, wanted: RequestsWanted, limit: int, before: RequestPageKey
+    ) -> list[StoredRequest]:
+        """Returns up to `limit` requests, newest first.
+
+        `before`: the page key of the last request of the previous page, or FIRST_REQUEST.
+        """
+
     async def presence_rows(self, since: int) -> list[PresenceRow]:
         """Returns the presence rows with any evidence after `since`, on the store's clock."""
+
+    async def presence_of(self, agents: Collection[str]) -> list[PresenceRow]:
+        """Returns the presence rows of agents; those that were never seen are left out."""
 
     async def servers(self) -> dict[str, ServerLease]:
         """Returns the lease of each server that is stored, by its name."""

@@ -43,6 +43,9 @@ def post_hash(message: Message) -> bytes:
         )
     if m.wakes not in (WAKE_UNSPECIFIED, WAKE_ALL):
         text += f" wakes {m.wakes}"
+    if m.HasField("expect_reply"):
+        text += f" within {m.expect_reply.within.ToMicroseconds()}"
+        text += "".join(f" asks {len(name)} {name}" for name in m.expect_reply.agents)
     hashed = hashlib.sha256(text.encode())
     if m.attachments:
         for part in _attachments(m):

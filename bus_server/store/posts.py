@@ -21,12 +21,13 @@ from bus_server.errors import (
     ThreadClosed,
     ValidationFailed,
 )
+from bus_server.store.asked import answer, open_requests
 from bus_server.store.batch import Batch, with_own
 from bus_server.store.commands import Append, Appended, AppendMany, Head, read_in
 from bus_server.store.epochs import shared_seq
 from bus_server.store.facts import ANONYMOUS, addressees
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, AGENT_KIND_HUMAN, Agent, AgentKind
-from threadbus.v1.message_pb2 import WAKE_ALL, Message
+from threadbus.v1.message_pb2 import WAKE_ALL, WAKE_NOBODY, Message
 from threadbus.v1.thread_pb2 import SYNC_MODE_STRICT, THREAD_STATE_OPEN
 
 
@@ -64,6 +65,10 @@ def append(batch: Batch, post: Append) -> Appended:
         author = batch.author(post.thread, header.reply_to) if header.reply_to else ""
         others = {*addressed, author} - {post.sender, ""}
         batch.address(post.thread, seq, sorted(others), wakes)
+        if header.HasField("expect_reply"):
+            open_requests(batch, post.thread, seq, post.sender, header.expect_reply)
+        if header.reply_to and wakes != WAKE_NOBODY:
+            answer(batch, post.thread, seq, post.sender, header.reply_to)
     return Appended(seq, batch.create_time, False, seq, head.epoch)
 
 
@@ -139,8 +144,6 @@ def _check_edit(batch: Batch, message: Message) -> None:
     if entry.sender != message.sender or message.sender == ANONYMOUS:
         raise AccessDenied(f"message {seq} was sent by {entry.sender}: only its sender may edit it")
     if not entry.editable:
-        raise ValidationFailed(
-            ("edit_of", f"entry {seq} is a THREAD entry, which cannot be edited")
-        )
+        raise ValidationFailed(("edit_of", f"entry {seq} is by the server, and cannot be edited"))
     if entry.edit_of:
         raise ValidationFailed(("edit_of", f"entry {seq} is an edit; edit message {entry.edit_of}"))

@@ -10,6 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from bus_server.errors import AccessDenied, CursorInvalid, ThreadExists, ThreadNotFound
 from bus_server.permissions import Who
+from bus_server.store.asked import close_requests, leave
 from bus_server.store.batch import Batch
 from bus_server.store.bodies import message_body
 from bus_server.store.commands import (
@@ -31,7 +32,7 @@ from threadbus.v1.message_pb2 import (
     WAKE_NOBODY,
     Message,
 )
-from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
+from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, SyncMode, Thread, ThreadState
 
 
 def create_thread(batch: Batch, command: CreateThread) -> Thread:
@@ -66,6 +67,8 @@ def set_thread_state(batch: Batch, command: SetThreadState) -> Thread:
         thread.state = command.state
         state = ThreadState.Name(command.state).removeprefix("THREAD_STATE_").lower()
         _change(batch, command, thread, f"state to {state}")
+        if command.state != THREAD_STATE_OPEN:
+            close_requests(batch, command.name)
     return batch.settings(command.name)
 
 
@@ -117,6 +120,8 @@ def _change(
 
 
 def leave_thread(batch: Batch, command: LeaveThread) -> None:
+    if batch.read_seq(command.name, command.agent) is not None:
+        leave(batch, command.name, command.agent)
     batch.remove_participant(command.name, command.agent)
 
 

@@ -42,6 +42,8 @@ MAX_TOPIC_BYTES, MAX_STAGE_BYTES = 1 * _KIB, 63
 #: Maximum bytes of an agent's display name, description and status text.
 MAX_DISPLAY_NAME_BYTES, MAX_DESCRIPTION_BYTES, MAX_STATUS_TEXT_BYTES = 128, 1 * _KIB, 256
 
+#: Longest time in which a message can ask for a reply, in seconds.
+MAX_WITHIN = 365 * 86_400.0
 #: Longest lease that a heartbeat can request, in seconds.
 MAX_LEASE = 3_600.0
 #: Longest time that a token can remain valid after its rotation, in seconds.

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from bus_server.store.batch import entry_of
 from bus_server.store.commands import MAX_SEQ
 from bus_server.store.facts import Entry, Facts, Known, Needs, Request, Token
-from bus_server.store.postgres import reads, tokens
+from bus_server.store.postgres import asked, participants, reads, tokens
 from bus_server.store.postgres.arrays import Ints, Texts, texts, without_nul
 from bus_server.store.postgres.clock import DatabaseClock, monotonic
 from bus_server.store.postgres.connection import NOW, Connection, Row, Statement
@@ -71,12 +71,17 @@ CROSS JOIN LATERAL (
 ) AS a
 """  # noqa: S608
 _SETTINGS = f"SELECT {reads.THREAD} FROM thread AS t WHERE t.name = ANY (%(settings)s)"  # noqa: S608
+# With the entries to which agents with open requests reply, as these may be edits.
 _ENTRIES = """
 SELECT t.id, m.seq, m.sender, e.edit_of, q.wakes, CASE WHEN e.edit_of IS NULL THEN m.body END
-FROM unnest(%(edited)s, %(edited_seqs)s) AS n (thread, seq)
+FROM unnest(%(edited)s, %(edited_seqs)s, %(repliers)s) AS n (thread, seq, replier)
 CROSS JOIN LATERAL (SELECT id FROM thread WHERE name = n.thread LIMIT 1) AS t
 CROSS JOIN LATERAL (
-    SELECT seq, sender, body FROM message WHERE thread_id = t.id AND seq = n.seq LIMIT 1
+    SELECT seq, sender, body FROM message WHERE thread_id = t.id AND seq = n.seq AND (
+        n.replier = '' OR EXISTS (
+            SELECT 1 FROM asked WHERE agent = n.replier AND thread_id = t.id AND state = 1
+        )
+    ) LIMIT 1
 ) AS m
 LEFT JOIN LATERAL (
     SELECT edit_of FROM entry WHERE thread_id = t.id AND seq = n.seq LIMIT 1
@@ -119,21 +124,23 @@ async def gather(
     steps.append(_facts(needs))
     optional: list[tuple[object, Statement]] = [
         (needs.settings, (_SETTINGS, {"settings": texts(needs.settings)})),
-        (needs.entries, _entries(needs)),
+        (needs.entries or needs.replies, _entries(needs)),
         (needs.authors, _authors(needs)),
         (needs.new_threads, (_THREAD_IDS, {"new_threads": needs.new_threads})),
         (needs.profiles, reads.agents_statement(needs.profiles, 0)),
         (needs.tokens or needs.tokens_of or needs.token_ids, tokens.statement(needs)),
         (needs.leftovers, (_LEFTOVERS, {})),
         (needs.servers, (_SERVERS, {"servers": texts(needs.servers)})),
+        (needs.asked or needs.closing or needs.asking, asked.statement(needs)),
+        (needs.presence, participants.presence_of(needs.presence)),
     ]
     steps += [step for needed, step in optional if needed]
     sent = monotonic()
     found = iter((await db.run(*steps, timeout=timeout))[2 if lock else 1 :])
     heads, rows = next(found), next(found)
-    settings, entries, authors, new_threads, profiles, found_tokens, leftovers, servers = (
-        next(found) if needed else [] for needed, _ in optional
-    )
+    optionals = [next(found) if needed else [] for needed, _ in optional]
+    settings, entries, authors, new_threads, profiles, found_tokens, *others = optionals
+    leftovers, servers, requests, presence = others
     now = rows[0][4]
     clock.observe(sent, now)
     facts = Facts(now, clock.now())
@@ -153,6 +160,8 @@ async def gather(
     facts.tokens = {token_hash: Token.stored(*columns) for token_hash, *columns in found_tokens}
     facts.leftovers = bool(leftovers)
     facts.servers = dict(servers)
+    asked.add(facts, requests)
+    facts.presence = {row.agent: row for row in map(participants.to_presence, presence)}
     return facts
 
 
@@ -187,10 +196,13 @@ def _facts(needs: Needs) -> Statement:
 
 
 def _entries(needs: Needs) -> Statement:
-    edited = without_nul((thread, seq) for thread, seq in needs.entries if seq <= MAX_SEQ)
+    wanted = {(thread, seq, "") for thread, seq in needs.entries}
+    wanted |= {(thread, seq, agent) for thread, agent, seq in needs.replies}
+    edited = without_nul(each for each in wanted if each[1] <= MAX_SEQ)
     return _ENTRIES, {
-        "edited": Texts(thread for thread, _ in edited),
-        "edited_seqs": Ints(seq for _, seq in edited),
+        "edited": Texts(thread for thread, _, _ in edited),
+        "edited_seqs": Ints(seq for _, seq, _ in edited),
+        "repliers": Texts(agent for _, _, agent in edited),
     }
 
 

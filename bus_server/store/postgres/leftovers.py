@@ -41,6 +41,11 @@ PURGE: Statement = (
             SELECT thread_id, seq FROM quiet
             WHERE thread_id = (SELECT thread_id FROM chosen) LIMIT %(rows)s
         ) RETURNING 1
+    ), asked AS (
+        DELETE FROM asked WHERE (thread_id, seq, agent) IN (
+            SELECT thread_id, seq, agent FROM asked
+            WHERE thread_id = (SELECT thread_id FROM chosen) LIMIT %(rows)s
+        ) RETURNING 1
     ), participant AS (
         DELETE FROM participant WHERE (thread_id, agent) IN (
             SELECT thread_id, agent FROM participant
@@ -50,7 +55,8 @@ PURGE: Statement = (
     DELETE FROM purge USING chosen WHERE purge.thread_id = chosen.thread_id
     AND NOT EXISTS (SELECT 1 FROM message) AND NOT EXISTS (SELECT 1 FROM entry)
     AND NOT EXISTS (SELECT 1 FROM request) AND NOT EXISTS (SELECT 1 FROM addressed)
-    AND NOT EXISTS (SELECT 1 FROM quiet) AND NOT EXISTS (SELECT 1 FROM participant)
+    AND NOT EXISTS (SELECT 1 FROM quiet) AND NOT EXISTS (SELECT 1 FROM asked)
+    AND NOT EXISTS (SELECT 1 FROM participant)
     """,
     {"rows": PURGE_ROWS, "bytes": PURGE_BYTES},
 )

@@ -1,6 +1,6 @@
 """Reads the participants of threads with their positions, and the stored presence of agents."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bus_server import store
 from bus_server.errors import ThreadNotFound
@@ -54,6 +54,11 @@ SELECT 1 FROM addressed WHERE thread_id = t.id AND agent = %(agent)s AND wakes A
     return f"""
 SELECT t.name, t.last_seq, t.read_seq, t.epoch, (
     SELECT count(*) FROM ({addressed} LIMIT {store.MAX_ADDRESSED_COUNT}) AS a
+), (
+    SELECT count(*) FROM (
+        SELECT 1 FROM asked WHERE agent = %(agent)s AND thread_id = t.id AND state = 1
+        LIMIT {store.MAX_ADDRESSED_COUNT}
+    ) AS r
 ) FROM ({positions}) AS t
 WHERE t.last_seq > t.read_seq AND (t.last_seq - t.read_seq > coalesce((
     SELECT number FROM quiet WHERE thread_id = t.id ORDER BY seq DESC LIMIT 1
@@ -78,8 +83,9 @@ SELECT seq FROM (
 _PRESENCE = """
 SELECT agent, last_seen_time, lease_end_time, state_time, reported,
     coalesce(status_text, ''), work_time, working_end_time FROM presence
-WHERE greatest(last_seen_time, state_time, work_time) > %(since)s
 """
+_PRESENCE_SINCE = f"{_PRESENCE} WHERE greatest(last_seen_time, state_time, work_time) > %(since)s"
+_PRESENCE_OF = f"{_PRESENCE} WHERE agent = ANY (%(agents)s)"
 
 
 async def participants(
@@ -172,8 +178,17 @@ async def unread(
         given = {"threads": Texts(read), "read": Ints(read.values())}
         (rows,) = await db.run((_UNREAD_AFTER, asked | given))
     return [
-        (ThreadUnread(thread=name, head_seq=head, read_seq=read_seq, addressed_count=count), epoch)
-        for name, head, read_seq, epoch, count in rows
+        (
+            ThreadUnread(
+                thread=name,
+                head_seq=head,
+                read_seq=read_seq,
+                addressed_count=addressed_count,
+                open_request_count=open_requests,
+            ),
+            epoch,
+        )
+        for name, head, read_seq, epoch, addressed_count, open_requests in rows
     ]
 
 
@@ -190,8 +205,22 @@ async def addressed(
 
 async def presence_rows(db: Connection, since: int) -> list[store.PresenceRow]:
     """Returns the presence rows with evidence after `since`, on the store's clock."""
-    (rows,) = await db.run((_PRESENCE, {"since": since}))
-    return [
-        store.PresenceRow(agent, seen, lease_end, at, reported, text.decode(), work, end)
-        for agent, seen, lease_end, at, reported, text, work, end in rows
-    ]
+    (rows,) = await db.run((_PRESENCE_SINCE, {"since": since}))
+    return [to_presence(row) for row in rows]
+
+
+def presence_of(agents: Iterable[str]) -> Statement:
+    """Returns the statement that reads the presence of agents, for `to_presence`."""
+    return _PRESENCE_OF, {"agents": texts(agents)}
+
+
+async def read_presence_of(db: Connection, agents: Iterable[str]) -> list[store.PresenceRow]:
+    """Returns the presence rows of agents, as Store.presence_of does."""
+    (rows,) = await db.run(presence_of(agents))
+    return [to_presence(row) for row in rows]
+
+
+def to_presence(row: Row) -> store.PresenceRow:
+    """Returns a presence row from its columns."""
+    agent, seen, lease_end, at, reported, text, work, end = row
+    return store.PresenceRow(agent, seen, lease_end, at, reported, text.decode(), work, end)

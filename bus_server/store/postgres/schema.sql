@@ -90,6 +90,25 @@ CREATE TABLE quiet (
     PRIMARY KEY (thread_id, seq)
 );
 
+-- Requests: messages that ask agents for a reply, one row for each agent asked.
+CREATE TABLE asked (
+    thread_id bigint NOT NULL,
+    seq bigint NOT NULL, -- of the message
+    agent text COLLATE "C" NOT NULL,
+    asker text COLLATE "C" NOT NULL,
+    state integer NOT NULL, -- threadbus.v1.RequestState
+    create_time bigint NOT NULL,
+    open_time bigint NOT NULL, -- the same moment, on the store's clock
+    due bigint NOT NULL, -- when it becomes overdue, on the store's clock; 0: never
+    reply_seq bigint NOT NULL, -- of the entry that answered it; 0: none
+    noticed integer NOT NULL, -- the reasons of its notices, as bits
+    PRIMARY KEY (thread_id, seq, agent)
+) WITH (fillfactor = 80);
+CREATE INDEX asked_open ON asked (agent, thread_id, seq) WHERE state = 1;
+CREATE INDEX asked_agent ON asked (agent, state, open_time, thread_id, seq);
+CREATE INDEX asked_asker ON asked (asker, state, open_time, thread_id, seq, agent);
+CREATE INDEX asked_state ON asked (state, open_time, thread_id, seq, agent);
+
 -- Agents that joined, posted, or were mentioned or handed off to, with their positions.
 CREATE TABLE participant (
     thread_id bigint NOT NULL,

@@ -27,6 +27,7 @@ from bus_server.store.faults import Faults
 from bus_server.store.interface import Waker
 from bus_server.store.postgres import (
     activity,
+    asked,
     checks,
     memberships,
     participants,
@@ -312,8 +313,16 @@ class PostgresStore:
             participants.addressed, agent, thread_id, after, upto, limit
         )
 
+    async def requests(
+        self, wanted: store.RequestsWanted, limit: int, before: store.RequestPageKey
+    ) -> list[store.StoredRequest]:
+        return await self._readers.read(asked.requests, wanted, limit, before)
+
     async def presence_rows(self, since: int) -> list[store.PresenceRow]:
         return await self._readers.read(participants.presence_rows, since)
+
+    async def presence_of(self, agents: Collection[str]) -> list[store.PresenceRow]:
+        return await self._readers.read(participants.read_presence_of, agents)
 
     async def servers(self) -> dict[str, store.ServerLease]:
         return await self._readers.read(servers.servers)

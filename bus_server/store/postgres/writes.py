@@ -6,7 +6,7 @@ from bus_server import store
 from bus_server.store import bodies
 from bus_server.store.batch import Batch, Changes
 from bus_server.store.clock import TOLERANCE
-from bus_server.store.postgres import leftovers, servers, tokens
+from bus_server.store.postgres import asked, leftovers, servers, tokens
 from bus_server.store.postgres.activity import GRANULARITY
 from bus_server.store.postgres.arrays import Blobs, Ints, Texts, texts, without_nul
 from bus_server.store.postgres.connection import NOW, Statement
@@ -165,6 +165,7 @@ def statements(batch: Batch, writer: int, number: int) -> list[Statement]:
         *_remove_participants(changes),
         (_POSTS, posts),
         *_write_addressed(changes),
+        *asked.writes(changes),
         *_save_presence(changes.presence, store_now),
         *_save_positions(changes),
         *_write_agents(changes, now),

@@ -8,7 +8,7 @@ from typing import Any
 
 from bus_server.store.batch import entry_of
 from bus_server.store.facts import Entry, Facts, Known, Needs, Request
-from bus_server.store.sqlite import leftovers, reads, servers, tokens
+from bus_server.store.sqlite import asked, leftovers, participants, reads, servers, tokens
 from bus_server.store.sqlite.order import WALL
 from bus_server.store.sqlite.remembered import Remembered
 from threadbus.v1.agent_pb2 import AgentKind
@@ -58,6 +58,9 @@ def gather(
             facts.settings = reads.threads_by_id(db, changing)
         for thread, seq in needs.entries:
             _gather_entry(db, thread, seq, facts)
+        if needs.asked or needs.closing or needs.asking:
+            asked.gather(db, needs, facts)
+            _gather_replied(db, needs, facts)
         for thread, seq in needs.authors:
             _gather_author(db, thread, seq, facts)
         if needs.new_threads:
@@ -69,6 +72,8 @@ def gather(
         tokens.gather(db, needs, facts)
     if needs.leftovers:
         facts.leftovers = leftovers.exist(db)
+    for row in participants.presence_of(db, needs.presence):
+        facts.presence[row.agent] = row
     if needs.servers:
         facts.servers = {
             name: renew_time
@@ -166,6 +171,14 @@ def _gather_entry(db: sqlite3.Connection, thread: str, seq: int, facts: Facts) -
         ((body,),) = db.execute("SELECT body FROM message WHERE id = ?", key)
         entry = entry_of(Message.FromString(body))
     facts.entries[head.thread_id, seq] = entry
+
+
+def _gather_replied(db: sqlite3.Connection, needs: Needs, facts: Facts) -> None:
+    """Gather the entries that agents with open requests reply to: they may be edits."""
+    for thread, agent, seq in needs.replies:
+        head = facts.heads.get(thread)
+        if head is not None and (head.thread_id, agent) in facts.open_requests:
+            _gather_entry(db, thread, seq, facts)
 
 
 def _gather_author(db: sqlite3.Connection, thread: str, seq: int, facts: Facts) -> None:

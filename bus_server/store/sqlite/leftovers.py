@@ -18,6 +18,8 @@ _DELETE = (
     " (SELECT thread_id, agent, wakes, seq FROM addressed WHERE thread_id = :thread LIMIT :rows)",
     "DELETE FROM quiet WHERE (thread_id, seq) IN"
     " (SELECT thread_id, seq FROM quiet WHERE thread_id = :thread LIMIT :rows)",
+    "DELETE FROM asked WHERE (thread_id, seq, agent) IN"
+    " (SELECT thread_id, seq, agent FROM asked WHERE thread_id = :thread LIMIT :rows)",
     "DELETE FROM participant WHERE (thread_id, agent) IN"
     " (SELECT thread_id, agent FROM participant WHERE thread_id = :thread LIMIT :rows)",
 )

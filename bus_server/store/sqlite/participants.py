@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bus_server import store
 from bus_server.errors import ThreadNotFound
@@ -106,6 +106,8 @@ _ADDRESSED = (
     "SELECT 1 FROM addressed WHERE thread_id = u.id AND agent = :agent AND wakes = 1"
     " AND seq > u.read_seq"
 )
+#: SQL for the open requests to an agent in thread u.
+_OPEN_REQUESTS = "SELECT 1 FROM asked WHERE agent = :agent AND thread_id = u.id AND state = 1"
 
 
 def unread(
@@ -140,7 +142,8 @@ def unread(
     # Only those that are returned are counted.
     rows = db.execute(
         "SELECT name, head, read_seq, epoch,"  # noqa: S608
-        f" (SELECT count(*) FROM ({_ADDRESSED} LIMIT {store.MAX_ADDRESSED_COUNT}))"
+        f" (SELECT count(*) FROM ({_ADDRESSED} LIMIT {store.MAX_ADDRESSED_COUNT})),"
+        f" (SELECT count(*) FROM ({_OPEN_REQUESTS} LIMIT {store.MAX_ADDRESSED_COUNT}))"
         f" FROM ({found}) AS u ORDER BY time DESC",
         {
             "agent": agent,
@@ -150,8 +153,17 @@ def unread(
         },
     )
     return [
-        (ThreadUnread(thread=name, head_seq=head, read_seq=read_seq, addressed_count=count), epoch)
-        for name, head, read_seq, epoch, count in rows
+        (
+            ThreadUnread(
+                thread=name,
+                head_seq=head,
+                read_seq=read_seq,
+                addressed_count=addressed_count,
+                open_request_count=open_requests,
+            ),
+            epoch,
+        )
+        for name, head, read_seq, epoch, addressed_count, open_requests in rows
     ]
 
 
@@ -170,11 +182,19 @@ def addressed(
     return [seq for (seq,) in rows]
 
 
+_PRESENCE = (
+    "SELECT agent, last_seen_time, lease_end_time, state_time, reported, status_text, work_time,"
+    " working_end_time FROM presence"
+)
+
+
 def presence_rows(db: sqlite3.Connection, since: int) -> list[store.PresenceRow]:
     """Returns the presence rows with evidence after `since`, on the store's clock."""
-    rows = db.execute(
-        "SELECT agent, last_seen_time, lease_end_time, state_time, reported, status_text,"  # noqa: S608
-        f" work_time, working_end_time FROM presence WHERE {reads.EVIDENCE_TIME} > ?",
-        (since,),
-    )
+    rows = db.execute(f"{_PRESENCE} WHERE {reads.EVIDENCE_TIME} > ?", (since,))
     return [store.PresenceRow(*row) for row in rows]
+
+
+def presence_of(db: sqlite3.Connection, agents: Iterable[str]) -> list[store.PresenceRow]:
+    """Returns the presence rows of agents; those that were never seen are left out."""
+    query = f"{_PRESENCE} WHERE agent = ?"
+    return [store.PresenceRow(*row) for agent in agents for row in db.execute(query, (agent,))]

@@ -75,6 +75,25 @@ CREATE TABLE quiet (
     PRIMARY KEY (thread_id, seq)
 ) STRICT, WITHOUT ROWID;
 
+-- Requests: messages that ask agents for a reply, one row for each agent asked.
+CREATE TABLE asked (
+    thread_id INTEGER NOT NULL,
+    seq INTEGER NOT NULL, -- of the message
+    agent TEXT NOT NULL,
+    asker TEXT NOT NULL,
+    state INTEGER NOT NULL, -- threadbus.v1.RequestState
+    create_time INTEGER NOT NULL,
+    open_time INTEGER NOT NULL, -- the same moment, on the store's own clock
+    due INTEGER NOT NULL, -- when it becomes overdue, on the store's own clock; 0: never
+    reply_seq INTEGER NOT NULL, -- of the entry that answered it; 0: none
+    noticed INTEGER NOT NULL, -- the reasons of its notices, as bits
+    PRIMARY KEY (thread_id, seq, agent)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX asked_open ON asked (agent, thread_id, seq) WHERE state = 1;
+CREATE INDEX asked_agent ON asked (agent, state, open_time, thread_id, seq);
+CREATE INDEX asked_asker ON asked (asker, state, open_time, thread_id, seq, agent);
+CREATE INDEX asked_state ON asked (state, open_time, thread_id, seq, agent);
+
 -- Agents that joined, posted, or were mentioned or handed off to, with their positions.
 CREATE TABLE participant (
     thread_id INTEGER NOT NULL,

@@ -33,6 +33,7 @@ from bus_server.store.clock import StoreClock, boot_id
 from bus_server.store.interface import Waker
 from bus_server.store.sqlite import (
     activity,
+    asked,
     connections,
     file,
     memberships,
@@ -382,8 +383,16 @@ class SqliteStore:
     ) -> list[int]:
         return await self._read(False, participants.addressed, agent, thread_id, after, upto, limit)
 
+    async def requests(
+        self, wanted: store.RequestsWanted, limit: int, before: store.RequestPageKey
+    ) -> list[store.StoredRequest]:
+        return await self._read(True, asked.requests, wanted, limit, before)
+
     async def presence_rows(self, since: int) -> list[store.PresenceRow]:
         return await self._read(True, participants.presence_rows, since)
+
+    async def presence_of(self, agents: Collection[str]) -> list[store.PresenceRow]:
+        return await self._read(len(agents) > HEAVY, participants.presence_of, agents)
 
     async def servers(self) -> dict[str, store.ServerLease]:
         return await self._read(False, servers.servers)

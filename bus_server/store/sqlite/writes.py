@@ -12,7 +12,7 @@ from bus_server.store.batch import Batch, Changes
 from bus_server.store.clock import TOLERANCE
 from bus_server.store.decide import decide
 from bus_server.store.facts import Request, needs
-from bus_server.store.sqlite import activity, leftovers, servers, tokens
+from bus_server.store.sqlite import activity, asked, leftovers, servers, tokens
 from bus_server.store.sqlite.gather import gather
 from bus_server.store.sqlite.remembered import Remembered
 
@@ -93,6 +93,8 @@ def _write(db: sqlite3.Connection, batch: Batch, order: int, remembered: Remembe
     _write_entries(db, commit, changes, order)
     if changes.addressed or changes.quiet:
         _write_addressed(db, changes)
+    if changes.asked:
+        asked.write(db, changes)
     if changes.requests:
         _insert_requests(db, changes.requests)
     _write_participants(db, changes, now)

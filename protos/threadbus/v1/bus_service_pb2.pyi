@@ -13,6 +13,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from threadbus.v1 import agent_pb2 as _agent_pb2
 from threadbus.v1 import message_pb2 as _message_pb2
+from threadbus.v1 import request_pb2 as _request_pb2
 from threadbus.v1 import thread_pb2 as _thread_pb2
 import builtins as _builtins
 import sys
@@ -67,6 +68,7 @@ class PostMessageRequest(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
     WAKES_FIELD_NUMBER: _builtins.int
+    EXPECT_REPLY_FIELD_NUMBER: _builtins.int
     thread: _builtins.str
     """The thread. Required."""
     content: _builtins.str
@@ -133,6 +135,14 @@ class PostMessageRequest(_message.Message):
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Attachment]:
         """Attached files, at most 16. The whole message is at most 3 MiB."""
 
+    @_builtins.property
+    def expect_reply(self) -> _message_pb2.ExpectReply:
+        """Asks agents for a reply: this creates a request for each of them, which stays open until it is
+        answered. They become participants. The sender is told by notices when an agent will not answer,
+        or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
+        INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
+        """
+
     def __init__(
         self,
         *,
@@ -152,10 +162,11 @@ class PostMessageRequest(_message.Message):
         epoch: _builtins.str = ...,
         on_behalf_of: _builtins.str = ...,
         wakes: _message_pb2.Wake.ValueType = ...,
+        expect_reply: _message_pb2.ExpectReply | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "_expected_last_seq", b"_expected_last_seq", "based_on_seq", b"based_on_seq", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "_expected_last_seq", b"_expected_last_seq", "based_on_seq", b"based_on_seq", "expect_reply", b"expect_reply", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "_expected_last_seq", b"_expected_last_seq", "attachments", b"attachments", "based_on_seq", b"based_on_seq", "content", b"content", "edit_of", b"edit_of", "epoch", b"epoch", "expected_last_seq", b"expected_last_seq", "handoff_to", b"handoff_to", "include_recipients", b"include_recipients", "labels", b"labels", "mentions", b"mentions", "on_behalf_of", b"on_behalf_of", "priority", b"priority", "reply_to", b"reply_to", "request_id", b"request_id", "thread", b"thread", "wakes", b"wakes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "_expected_last_seq", b"_expected_last_seq", "attachments", b"attachments", "based_on_seq", b"based_on_seq", "content", b"content", "edit_of", b"edit_of", "epoch", b"epoch", "expect_reply", b"expect_reply", "expected_last_seq", b"expected_last_seq", "handoff_to", b"handoff_to", "include_recipients", b"include_recipients", "labels", b"labels", "mentions", b"mentions", "on_behalf_of", b"on_behalf_of", "priority", b"priority", "reply_to", b"reply_to", "request_id", b"request_id", "thread", b"thread", "wakes", b"wakes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__based_on_seq: _TypeAlias = _typing.Literal["based_on_seq"]  # noqa: Y015
     _WhichOneofArgType__based_on_seq: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq"]  # noqa: Y015
@@ -899,6 +910,7 @@ class ThreadUnread(_message.Message):
     HEAD_SEQ_FIELD_NUMBER: _builtins.int
     READ_SEQ_FIELD_NUMBER: _builtins.int
     ADDRESSED_COUNT_FIELD_NUMBER: _builtins.int
+    OPEN_REQUEST_COUNT_FIELD_NUMBER: _builtins.int
     thread: _builtins.str
     """The thread."""
     head_seq: _builtins.int
@@ -909,6 +921,10 @@ class ThreadUnread(_message.Message):
     """Number of entries after read_seq that wake the agent, and mention it, hand off to it, or reply
     to one of its messages. 1,000 = that many or more.
     """
+    open_request_count: _builtins.int
+    """Number of open requests that the agent has not answered in the thread, whether or not it has
+    read them. 1,000 = that many or more.
+    """
     def __init__(
         self,
         *,
@@ -916,10 +932,11 @@ class ThreadUnread(_message.Message):
         head_seq: _builtins.int = ...,
         read_seq: _builtins.int = ...,
         addressed_count: _builtins.int = ...,
+        open_request_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addressed_count", b"addressed_count", "head_seq", b"head_seq", "read_seq", b"read_seq", "thread", b"thread"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addressed_count", b"addressed_count", "head_seq", b"head_seq", "open_request_count", b"open_request_count", "read_seq", b"read_seq", "thread", b"thread"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1112,6 +1129,134 @@ class GetMessageResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetMessageResponse: _TypeAlias = GetMessageResponse  # noqa: Y015
+
+@_typing.final
+class ListRequestsRequest(_message.Message):
+    """Selects requests. All fields that are set must match."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASKER_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    THREAD_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    asker: _builtins.str
+    """Only requests of this agent to others. Empty = of all."""
+    agent: _builtins.str
+    """Only requests to this agent. Empty = to all."""
+    thread: _builtins.str
+    """Only requests in this thread. Empty = in all. If it does not exist: THREAD_NOT_FOUND."""
+    page_size: _builtins.int
+    """Maximum number of requests to return. 0 = 100. Values above 1,000 are lowered to 1,000."""
+    page_token: _builtins.str
+    """next_page_token of the previous page. Empty = the first page. One that no server returned is
+    INVALID_ARGUMENT.
+    """
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_request_pb2.RequestState.ValueType]:
+        """Only requests in these states. Empty = in any. UNSPECIFIED is INVALID_ARGUMENT."""
+
+    def __init__(
+        self,
+        *,
+        asker: _builtins.str = ...,
+        agent: _builtins.str = ...,
+        thread: _builtins.str = ...,
+        states: _abc.Iterable[_request_pb2.RequestState.ValueType] | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "asker", b"asker", "page_size", b"page_size", "page_token", b"page_token", "states", b"states", "thread", b"thread"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRequestsRequest: _TypeAlias = ListRequestsRequest  # noqa: Y015
+
+@_typing.final
+class ListRequestsResponse(_message.Message):
+    """A page of requests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Continues the list. Empty = this is the last page."""
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[_request_pb2.Request]:
+        """The requests, newest first. A caller whose token has thread_prefixes gets those of its threads."""
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[_request_pb2.Request] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRequestsResponse: _TypeAlias = ListRequestsResponse  # noqa: Y015
+
+@_typing.final
+class WithdrawRequestRequest(_message.Message):
+    """Selects the requests of one message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THREAD_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    thread: _builtins.str
+    """The thread. Required."""
+    seq: _builtins.int
+    """Seq of the message that asks. Required."""
+    epoch: _builtins.str
+    """The thread's epoch. Empty = not checked."""
+    def __init__(
+        self,
+        *,
+        thread: _builtins.str = ...,
+        seq: _builtins.int = ...,
+        epoch: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "seq", b"seq", "thread", b"thread"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawRequestRequest: _TypeAlias = WithdrawRequestRequest  # noqa: Y015
+
+@_typing.final
+class WithdrawRequestResponse(_message.Message):
+    """The requests of the message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[_request_pb2.Request]:
+        """All of them, by agent, as they are now."""
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[_request_pb2.Request] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawRequestResponse: _TypeAlias = WithdrawRequestResponse  # noqa: Y015
 
 @_typing.final
 class GetServerInfoRequest(_message.Message):

@@ -65,6 +65,16 @@ class BusServiceStub(object):
                 request_serializer=threadbus_dot_v1_dot_bus__service__pb2.GetMessageRequest.SerializeToString,
                 response_deserializer=threadbus_dot_v1_dot_bus__service__pb2.GetMessageResponse.FromString,
                 _registered_method=True)
+        self.ListRequests = channel.unary_unary(
+                '/threadbus.v1.BusService/ListRequests',
+                request_serializer=threadbus_dot_v1_dot_bus__service__pb2.ListRequestsRequest.SerializeToString,
+                response_deserializer=threadbus_dot_v1_dot_bus__service__pb2.ListRequestsResponse.FromString,
+                _registered_method=True)
+        self.WithdrawRequest = channel.unary_unary(
+                '/threadbus.v1.BusService/WithdrawRequest',
+                request_serializer=threadbus_dot_v1_dot_bus__service__pb2.WithdrawRequestRequest.SerializeToString,
+                response_deserializer=threadbus_dot_v1_dot_bus__service__pb2.WithdrawRequestResponse.FromString,
+                _registered_method=True)
         self.GetServerInfo = channel.unary_unary(
                 '/threadbus.v1.BusService/GetServerInfo',
                 request_serializer=threadbus_dot_v1_dot_bus__service__pb2.GetServerInfoRequest.SerializeToString,
@@ -159,6 +169,27 @@ class BusServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRequests(self, request, context):
+        """Returns a page of requests, newest first: messages that ask agents for a reply. Those of deleted
+        threads are not kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithdrawRequest(self, request, context):
+        """Withdraws the open requests of a message, one for each agent that it asks. A notice with
+        REASON_WITHDRAWN tells the readers of the thread. Others than the agent that asked and operators
+        get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND (THREAD_NOT_FOUND, MESSAGE_NOT_FOUND),
+        INVALID_ARGUMENT if the message asks nobody, OUT_OF_RANGE / CURSOR_INVALID if the epoch is not
+        the thread's, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED when the thread has no seqs left.
+
+        Idempotent: requests that are not open stay as they are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetServerInfo(self, request, context):
         """Returns the server's version and settings, and the caller's identity. Requires no token; where
         tokens are required, `limits` is set only for calls with a token.
@@ -199,6 +230,16 @@ def add_BusServiceServicer_to_server(servicer, server):
                     servicer.GetMessage,
                     request_deserializer=threadbus_dot_v1_dot_bus__service__pb2.GetMessageRequest.FromString,
                     response_serializer=threadbus_dot_v1_dot_bus__service__pb2.GetMessageResponse.SerializeToString,
+            ),
+            'ListRequests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRequests,
+                    request_deserializer=threadbus_dot_v1_dot_bus__service__pb2.ListRequestsRequest.FromString,
+                    response_serializer=threadbus_dot_v1_dot_bus__service__pb2.ListRequestsResponse.SerializeToString,
+            ),
+            'WithdrawRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawRequest,
+                    request_deserializer=threadbus_dot_v1_dot_bus__service__pb2.WithdrawRequestRequest.FromString,
+                    response_serializer=threadbus_dot_v1_dot_bus__service__pb2.WithdrawRequestResponse.SerializeToString,
             ),
             'GetServerInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetServerInfo,
@@ -369,6 +410,60 @@ class BusService(object):
             '/threadbus.v1.BusService/GetMessage',
             threadbus_dot_v1_dot_bus__service__pb2.GetMessageRequest.SerializeToString,
             threadbus_dot_v1_dot_bus__service__pb2.GetMessageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRequests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/threadbus.v1.BusService/ListRequests',
+            threadbus_dot_v1_dot_bus__service__pb2.ListRequestsRequest.SerializeToString,
+            threadbus_dot_v1_dot_bus__service__pb2.ListRequestsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/threadbus.v1.BusService/WithdrawRequest',
+            threadbus_dot_v1_dot_bus__service__pb2.WithdrawRequestRequest.SerializeToString,
+            threadbus_dot_v1_dot_bus__service__pb2.WithdrawRequestResponse.FromString,
             options,
             channel_credentials,
             insecure,

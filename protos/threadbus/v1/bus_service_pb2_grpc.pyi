@@ -91,6 +91,19 @@ class BusServiceStub:
     """
     GetMessage: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.GetMessageRequest, _bus_service_pb2.GetMessageResponse]
     """Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND."""
+    ListRequests: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.ListRequestsRequest, _bus_service_pb2.ListRequestsResponse]
+    """Returns a page of requests, newest first: messages that ask agents for a reply. Those of deleted
+    threads are not kept.
+    """
+    WithdrawRequest: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.WithdrawRequestRequest, _bus_service_pb2.WithdrawRequestResponse]
+    """Withdraws the open requests of a message, one for each agent that it asks. A notice with
+    REASON_WITHDRAWN tells the readers of the thread. Others than the agent that asked and operators
+    get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND (THREAD_NOT_FOUND, MESSAGE_NOT_FOUND),
+    INVALID_ARGUMENT if the message asks nobody, OUT_OF_RANGE / CURSOR_INVALID if the epoch is not
+    the thread's, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED when the thread has no seqs left.
+
+    Idempotent: requests that are not open stay as they are.
+    """
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.GetServerInfoRequest, _bus_service_pb2.GetServerInfoResponse]
     """Returns the server's version and settings, and the caller's identity. Requires no token; where
     tokens are required, `limits` is set only for calls with a token.
@@ -159,6 +172,19 @@ class BusServiceAsyncStub(BusServiceStub):
     """
     GetMessage: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.GetMessageRequest, _bus_service_pb2.GetMessageResponse]  # type: ignore[assignment]
     """Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND."""
+    ListRequests: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.ListRequestsRequest, _bus_service_pb2.ListRequestsResponse]  # type: ignore[assignment]
+    """Returns a page of requests, newest first: messages that ask agents for a reply. Those of deleted
+    threads are not kept.
+    """
+    WithdrawRequest: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.WithdrawRequestRequest, _bus_service_pb2.WithdrawRequestResponse]  # type: ignore[assignment]
+    """Withdraws the open requests of a message, one for each agent that it asks. A notice with
+    REASON_WITHDRAWN tells the readers of the thread. Others than the agent that asked and operators
+    get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND (THREAD_NOT_FOUND, MESSAGE_NOT_FOUND),
+    INVALID_ARGUMENT if the message asks nobody, OUT_OF_RANGE / CURSOR_INVALID if the epoch is not
+    the thread's, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED when the thread has no seqs left.
+
+    Idempotent: requests that are not open stay as they are.
+    """
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.GetServerInfoRequest, _bus_service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """Returns the server's version and settings, and the caller's identity. Requires no token; where
     tokens are required, `limits` is set only for calls with a token.
@@ -260,6 +286,31 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_bus_service_pb2.GetMessageResponse, _abc.Awaitable[_bus_service_pb2.GetMessageResponse]]:
         """Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListRequests(
+        self,
+        request: _bus_service_pb2.ListRequestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_bus_service_pb2.ListRequestsResponse, _abc.Awaitable[_bus_service_pb2.ListRequestsResponse]]:
+        """Returns a page of requests, newest first: messages that ask agents for a reply. Those of deleted
+        threads are not kept.
+        """
+
+    @_abc_1.abstractmethod
+    def WithdrawRequest(
+        self,
+        request: _bus_service_pb2.WithdrawRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_bus_service_pb2.WithdrawRequestResponse, _abc.Awaitable[_bus_service_pb2.WithdrawRequestResponse]]:
+        """Withdraws the open requests of a message, one for each agent that it asks. A notice with
+        REASON_WITHDRAWN tells the readers of the thread. Others than the agent that asked and operators
+        get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND (THREAD_NOT_FOUND, MESSAGE_NOT_FOUND),
+        INVALID_ARGUMENT if the message asks nobody, OUT_OF_RANGE / CURSOR_INVALID if the epoch is not
+        the thread's, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED when the thread has no seqs left.
+
+        Idempotent: requests that are not open stay as they are.
+        """
 
     @_abc_1.abstractmethod
     def GetServerInfo(

@@ -23,6 +23,7 @@ Rules for the whole package:
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -55,6 +56,10 @@ class _MessageKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageKi
     """The thread's state or settings were changed by `sender`. `content` describes the change for
     people.
     """
+    MESSAGE_KIND_NOTICE: _MessageKind.ValueType  # 4
+    """From the server: the sender is `system`. Tells the agent in `mentions`, which asked for a reply,
+    what `notice` says. `content` says so to people. Changes nothing: a later reply still answers.
+    """
 
 class MessageKind(_MessageKind, metaclass=_MessageKindEnumTypeWrapper):
     """What kind of log entry a message is."""
@@ -68,6 +73,10 @@ MESSAGE_KIND_EDIT: MessageKind.ValueType  # 2
 MESSAGE_KIND_THREAD: MessageKind.ValueType  # 3
 """The thread's state or settings were changed by `sender`. `content` describes the change for
 people.
+"""
+MESSAGE_KIND_NOTICE: MessageKind.ValueType  # 4
+"""From the server: the sender is `system`. Tells the agent in `mentions`, which asked for a reply,
+what `notice` says. `content` says so to people. Changes nothing: a later reply still answers.
 """
 Global___MessageKind: _TypeAlias = MessageKind  # noqa: Y015
 
@@ -115,7 +124,7 @@ class _WakeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Wake.ValueType],
     """Everybody. The default."""
     WAKE_ADDRESSED: _Wake.ValueType  # 2
     """Only those that it addresses: the agents in `mentions` and `handoff_to`, and the author of the
-    message that it replies to. Never its sender, nor anonymous callers.
+    message that it replies to. Never its sender, nor anonymous callers. NOTICE entries wake these.
     """
     WAKE_PEOPLE: _Wake.ValueType  # 3
     """Only people. Set by the server, never by a caller: INVALID_ARGUMENT in a request."""
@@ -134,7 +143,7 @@ WAKE_ALL: Wake.ValueType  # 1
 """Everybody. The default."""
 WAKE_ADDRESSED: Wake.ValueType  # 2
 """Only those that it addresses: the agents in `mentions` and `handoff_to`, and the author of the
-message that it replies to. Never its sender, nor anonymous callers.
+message that it replies to. Never its sender, nor anonymous callers. NOTICE entries wake these.
 """
 WAKE_PEOPLE: Wake.ValueType  # 3
 """Only people. Set by the server, never by a caller: INVALID_ARGUMENT in a request."""
@@ -188,6 +197,8 @@ class Message(_message.Message):
     POSTED_BY_FIELD_NUMBER: _builtins.int
     CONTENT_SIZE_FIELD_NUMBER: _builtins.int
     WAKES_FIELD_NUMBER: _builtins.int
+    EXPECT_REPLY_FIELD_NUMBER: _builtins.int
+    NOTICE_FIELD_NUMBER: _builtins.int
     thread: _builtins.str
     """The thread."""
     seq: _builtins.int
@@ -244,6 +255,16 @@ class Message(_message.Message):
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attachment]:
         """Attached files. At most 16."""
 
+    @_builtins.property
+    def expect_reply(self) -> Global___ExpectReply:
+        """Whom the sender asks for a reply; `agents` is complete. Each of them has a request: see Request.
+        Unset = nobody.
+        """
+
+    @_builtins.property
+    def notice(self) -> Global___Notice:
+        """In a NOTICE: what it tells the agent that it mentions."""
+
     def __init__(
         self,
         *,
@@ -267,16 +288,127 @@ class Message(_message.Message):
         posted_by: _builtins.str = ...,
         content_size: _builtins.int = ...,
         wakes: Global___Wake.ValueType = ...,
+        expect_reply: Global___ExpectReply | None = ...,
+        notice: Global___Notice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "based_on_seq", b"based_on_seq", "create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "based_on_seq", b"based_on_seq", "create_time", b"create_time", "expect_reply", b"expect_reply", "notice", b"notice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "attachments", b"attachments", "based_on_seq", b"based_on_seq", "content", b"content", "content_size", b"content_size", "create_time", b"create_time", "edit_of", b"edit_of", "edit_seq", b"edit_seq", "handoff_to", b"handoff_to", "kind", b"kind", "labels", b"labels", "mentions", b"mentions", "posted_by", b"posted_by", "priority", b"priority", "reply_to", b"reply_to", "request_id", b"request_id", "sender", b"sender", "sender_kind", b"sender_kind", "seq", b"seq", "thread", b"thread", "wakes", b"wakes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "attachments", b"attachments", "based_on_seq", b"based_on_seq", "content", b"content", "content_size", b"content_size", "create_time", b"create_time", "edit_of", b"edit_of", "edit_seq", b"edit_seq", "expect_reply", b"expect_reply", "handoff_to", b"handoff_to", "kind", b"kind", "labels", b"labels", "mentions", b"mentions", "notice", b"notice", "posted_by", b"posted_by", "priority", b"priority", "reply_to", b"reply_to", "request_id", b"request_id", "sender", b"sender", "sender_kind", b"sender_kind", "seq", b"seq", "thread", b"thread", "wakes", b"wakes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__based_on_seq: _TypeAlias = _typing.Literal["based_on_seq"]  # noqa: Y015
     _WhichOneofArgType__based_on_seq: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__based_on_seq) -> _WhichOneofReturnType__based_on_seq | None: ...
 
 Global___Message: _TypeAlias = Message  # noqa: Y015
+
+@_typing.final
+class ExpectReply(_message.Message):
+    """Whom a message asks for a reply."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENTS_FIELD_NUMBER: _builtins.int
+    WITHIN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def agents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The agents asked, who are mentioned, too: at most 32 in all. Empty in a post = all in
+        `mentions` and `handoff_to`. Nobody, or the sender itself, is INVALID_ARGUMENT.
+        """
+
+    @_builtins.property
+    def within(self) -> _duration_pb2.Duration:
+        """How long after the post a request becomes overdue, which the sender is told by a notice: more
+        than 0, and at most 365 days. Unset = never.
+        """
+
+    def __init__(
+        self,
+        *,
+        agents: _abc.Iterable[_builtins.str] | None = ...,
+        within: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["within", b"within"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "within", b"within"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpectReply: _TypeAlias = ExpectReply  # noqa: Y015
+
+@_typing.final
+class Notice(_message.Message):
+    """What the server tells an agent about a message with which it asked for a reply."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Reason:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Notice._Reason.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        REASON_UNSPECIFIED: Notice._Reason.ValueType  # 0
+        """Never sent."""
+        REASON_AGENT_IDLE: Notice._Reason.ValueType  # 1
+        """The agent has read the message, and has since been WAITING or IDLE, never WORKING or
+        AWAITING_HUMAN, for 10 s, or agent_timeout if that is shorter.
+        """
+        REASON_AGENT_LAPSED: Notice._Reason.ValueType  # 2
+        """The agent's lease has ended since the message was posted."""
+        REASON_AGENT_OFFLINE: Notice._Reason.ValueType  # 3
+        """The agent has ended its session since the message was posted."""
+        REASON_AGENT_LEFT: Notice._Reason.ValueType  # 4
+        """The agent has left the thread, or was unregistered."""
+        REASON_OVERDUE: Notice._Reason.ValueType  # 5
+        """`within` is over."""
+        REASON_WITHDRAWN: Notice._Reason.ValueType  # 6
+        """The request was withdrawn. Wakes the agent that asked unless it did so itself."""
+
+    class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
+        """Why an answer may not come, or not soon. Clients ignore notices with reasons that they do not
+        know.
+        """
+
+    REASON_UNSPECIFIED: Notice.Reason.ValueType  # 0
+    """Never sent."""
+    REASON_AGENT_IDLE: Notice.Reason.ValueType  # 1
+    """The agent has read the message, and has since been WAITING or IDLE, never WORKING or
+    AWAITING_HUMAN, for 10 s, or agent_timeout if that is shorter.
+    """
+    REASON_AGENT_LAPSED: Notice.Reason.ValueType  # 2
+    """The agent's lease has ended since the message was posted."""
+    REASON_AGENT_OFFLINE: Notice.Reason.ValueType  # 3
+    """The agent has ended its session since the message was posted."""
+    REASON_AGENT_LEFT: Notice.Reason.ValueType  # 4
+    """The agent has left the thread, or was unregistered."""
+    REASON_OVERDUE: Notice.Reason.ValueType  # 5
+    """`within` is over."""
+    REASON_WITHDRAWN: Notice.Reason.ValueType  # 6
+    """The request was withdrawn. Wakes the agent that asked unless it did so itself."""
+
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_SEQ_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    reason: Global___Notice.Reason.ValueType
+    """The reason. Sent at most once for each request and reason."""
+    request_seq: _builtins.int
+    """Seq of the message that asks."""
+    agent: _builtins.str
+    """The agent asked."""
+    def __init__(
+        self,
+        *,
+        reason: Global___Notice.Reason.ValueType = ...,
+        request_seq: _builtins.int = ...,
+        agent: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "reason", b"reason", "request_seq", b"request_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Notice: _TypeAlias = Notice  # noqa: Y015
 
 @_typing.final
 class Attachment(_message.Message):

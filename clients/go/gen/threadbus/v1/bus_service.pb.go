@@ -209,7 +209,12 @@ type PostMessageRequest struct {
 	OnBehalfOf string `protobuf:"bytes,15,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
 	// Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
 	// edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
-	Wakes         Wake `protobuf:"varint,16,opt,name=wakes,proto3,enum=threadbus.v1.Wake" json:"wakes,omitempty"`
+	Wakes Wake `protobuf:"varint,16,opt,name=wakes,proto3,enum=threadbus.v1.Wake" json:"wakes,omitempty"`
+	// Asks agents for a reply: this creates a request for each of them, which stays open until it is
+	// answered. They become participants. The sender is told by notices when an agent will not answer,
+	// or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
+	// INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
+	ExpectReply   *ExpectReply `protobuf:"bytes,17,opt,name=expect_reply,json=expectReply,proto3" json:"expect_reply,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -354,6 +359,13 @@ func (x *PostMessageRequest) GetWakes() Wake {
 		return x.Wakes
 	}
 	return Wake_WAKE_UNSPECIFIED
+}
+
+func (x *PostMessageRequest) GetExpectReply() *ExpectReply {
+	if x != nil {
+		return x.ExpectReply
+	}
+	return nil
 }
 
 // A posted message.
@@ -1587,8 +1599,11 @@ type ThreadUnread struct {
 	// Number of entries after read_seq that wake the agent, and mention it, hand off to it, or reply
 	// to one of its messages. 1,000 = that many or more.
 	AddressedCount int32 `protobuf:"varint,4,opt,name=addressed_count,json=addressedCount,proto3" json:"addressed_count,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Number of open requests that the agent has not answered in the thread, whether or not it has
+	// read them. 1,000 = that many or more.
+	OpenRequestCount int32 `protobuf:"varint,5,opt,name=open_request_count,json=openRequestCount,proto3" json:"open_request_count,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ThreadUnread) Reset() {
@@ -1645,6 +1660,13 @@ func (x *ThreadUnread) GetReadSeq() int64 {
 func (x *ThreadUnread) GetAddressedCount() int32 {
 	if x != nil {
 		return x.AddressedCount
+	}
+	return 0
+}
+
+func (x *ThreadUnread) GetOpenRequestCount() int32 {
+	if x != nil {
+		return x.OpenRequestCount
 	}
 	return 0
 }
@@ -2007,6 +2029,263 @@ func (x *GetMessageResponse) GetMessage() *Message {
 	return nil
 }
 
+// Selects requests. All fields that are set must match.
+type ListRequestsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only requests of this agent to others. Empty = of all.
+	Asker string `protobuf:"bytes,1,opt,name=asker,proto3" json:"asker,omitempty"`
+	// Only requests to this agent. Empty = to all.
+	Agent string `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
+	// Only requests in this thread. Empty = in all. If it does not exist: THREAD_NOT_FOUND.
+	Thread string `protobuf:"bytes,3,opt,name=thread,proto3" json:"thread,omitempty"`
+	// Only requests in these states. Empty = in any. UNSPECIFIED is INVALID_ARGUMENT.
+	States []RequestState `protobuf:"varint,4,rep,packed,name=states,proto3,enum=threadbus.v1.RequestState" json:"states,omitempty"`
+	// Maximum number of requests to return. 0 = 100. Values above 1,000 are lowered to 1,000.
+	PageSize int32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the previous page. Empty = the first page. One that no server returned is
+	// INVALID_ARGUMENT.
+	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRequestsRequest) Reset() {
+	*x = ListRequestsRequest{}
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRequestsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRequestsRequest) ProtoMessage() {}
+
+func (x *ListRequestsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRequestsRequest.ProtoReflect.Descriptor instead.
+func (*ListRequestsRequest) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ListRequestsRequest) GetAsker() string {
+	if x != nil {
+		return x.Asker
+	}
+	return ""
+}
+
+func (x *ListRequestsRequest) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *ListRequestsRequest) GetThread() string {
+	if x != nil {
+		return x.Thread
+	}
+	return ""
+}
+
+func (x *ListRequestsRequest) GetStates() []RequestState {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *ListRequestsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListRequestsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// A page of requests.
+type ListRequestsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The requests, newest first. A caller whose token has thread_prefixes gets those of its threads.
+	Requests []*Request `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
+	// Continues the list. Empty = this is the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRequestsResponse) Reset() {
+	*x = ListRequestsResponse{}
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRequestsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRequestsResponse) ProtoMessage() {}
+
+func (x *ListRequestsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRequestsResponse.ProtoReflect.Descriptor instead.
+func (*ListRequestsResponse) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ListRequestsResponse) GetRequests() []*Request {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+func (x *ListRequestsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// Selects the requests of one message.
+type WithdrawRequestRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The thread. Required.
+	Thread string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
+	// Seq of the message that asks. Required.
+	Seq int64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	// The thread's epoch. Empty = not checked.
+	Epoch         string `protobuf:"bytes,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WithdrawRequestRequest) Reset() {
+	*x = WithdrawRequestRequest{}
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WithdrawRequestRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WithdrawRequestRequest) ProtoMessage() {}
+
+func (x *WithdrawRequestRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WithdrawRequestRequest.ProtoReflect.Descriptor instead.
+func (*WithdrawRequestRequest) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *WithdrawRequestRequest) GetThread() string {
+	if x != nil {
+		return x.Thread
+	}
+	return ""
+}
+
+func (x *WithdrawRequestRequest) GetSeq() int64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *WithdrawRequestRequest) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
+// The requests of the message.
+type WithdrawRequestResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All of them, by agent, as they are now.
+	Requests      []*Request `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WithdrawRequestResponse) Reset() {
+	*x = WithdrawRequestResponse{}
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WithdrawRequestResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WithdrawRequestResponse) ProtoMessage() {}
+
+func (x *WithdrawRequestResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WithdrawRequestResponse.ProtoReflect.Descriptor instead.
+func (*WithdrawRequestResponse) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *WithdrawRequestResponse) GetRequests() []*Request {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
 // Empty.
 type GetServerInfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2016,7 +2295,7 @@ type GetServerInfoRequest struct {
 
 func (x *GetServerInfoRequest) Reset() {
 	*x = GetServerInfoRequest{}
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[21]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2028,7 +2307,7 @@ func (x *GetServerInfoRequest) String() string {
 func (*GetServerInfoRequest) ProtoMessage() {}
 
 func (x *GetServerInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[21]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2041,7 +2320,7 @@ func (x *GetServerInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetServerInfoRequest) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{21}
+	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{25}
 }
 
 // A server, and the caller as the server sees it.
@@ -2083,7 +2362,7 @@ type GetServerInfoResponse struct {
 
 func (x *GetServerInfoResponse) Reset() {
 	*x = GetServerInfoResponse{}
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[22]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2095,7 +2374,7 @@ func (x *GetServerInfoResponse) String() string {
 func (*GetServerInfoResponse) ProtoMessage() {}
 
 func (x *GetServerInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[22]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2108,7 +2387,7 @@ func (x *GetServerInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetServerInfoResponse) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{22}
+	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetServerInfoResponse) GetVersion() string {
@@ -2257,7 +2536,7 @@ type ServerLimits struct {
 
 func (x *ServerLimits) Reset() {
 	*x = ServerLimits{}
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[23]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2269,7 +2548,7 @@ func (x *ServerLimits) String() string {
 func (*ServerLimits) ProtoMessage() {}
 
 func (x *ServerLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_bus_service_proto_msgTypes[23]
+	mi := &file_threadbus_v1_bus_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2282,7 +2561,7 @@ func (x *ServerLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerLimits.ProtoReflect.Descriptor instead.
 func (*ServerLimits) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{23}
+	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ServerLimits) GetMaxContentBytes() int32 {
@@ -2387,7 +2666,7 @@ var File_threadbus_v1_bus_service_proto protoreflect.FileDescriptor
 
 const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ethreadbus/v1/bus_service.proto\x12\fthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x18threadbus/v1/agent.proto\x1a\x1athreadbus/v1/message.proto\x1a\x19threadbus/v1/thread.proto\"\xd5\x05\n" +
+	"\x1ethreadbus/v1/bus_service.proto\x12\fthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x18threadbus/v1/agent.proto\x1a\x1athreadbus/v1/message.proto\x1a\x1athreadbus/v1/request.proto\x1a\x19threadbus/v1/thread.proto\"\x93\x06\n" +
 	"\x12PostMessageRequest\x12\x16\n" +
 	"\x06thread\x18\x01 \x01(\tR\x06thread\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\tR\acontent\x12\x1d\n" +
@@ -2409,7 +2688,8 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\x05epoch\x18\x0e \x01(\tR\x05epoch\x12 \n" +
 	"\fon_behalf_of\x18\x0f \x01(\tR\n" +
 	"onBehalfOf\x12(\n" +
-	"\x05wakes\x18\x10 \x01(\x0e2\x12.threadbus.v1.WakeR\x05wakes\x1a9\n" +
+	"\x05wakes\x18\x10 \x01(\x0e2\x12.threadbus.v1.WakeR\x05wakes\x12<\n" +
+	"\fexpect_reply\x18\x11 \x01(\v2\x19.threadbus.v1.ExpectReplyR\vexpectReply\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x14\n" +
@@ -2510,12 +2790,13 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\ragent_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\fagentTimeout\x12;\n" +
 	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x122\n" +
-	"\x06unread\x18\x05 \x03(\v2\x1a.threadbus.v1.ThreadUnreadR\x06unreadJ\x04\b\x04\x10\x05\"\x85\x01\n" +
+	"\x06unread\x18\x05 \x03(\v2\x1a.threadbus.v1.ThreadUnreadR\x06unreadJ\x04\b\x04\x10\x05\"\xb3\x01\n" +
 	"\fThreadUnread\x12\x16\n" +
 	"\x06thread\x18\x01 \x01(\tR\x06thread\x12\x19\n" +
 	"\bhead_seq\x18\x02 \x01(\x03R\aheadSeq\x12\x19\n" +
 	"\bread_seq\x18\x03 \x01(\x03R\areadSeq\x12'\n" +
-	"\x0faddressed_count\x18\x04 \x01(\x05R\x0eaddressedCount\"\xdd\x02\n" +
+	"\x0faddressed_count\x18\x04 \x01(\x05R\x0eaddressedCount\x12,\n" +
+	"\x12open_request_count\x18\x05 \x01(\x05R\x10openRequestCount\"\xdd\x02\n" +
 	"\x13ListMessagesRequest\x12\x16\n" +
 	"\x06thread\x18\x01 \x01(\tR\x06thread\x12\x1b\n" +
 	"\tafter_seq\x18\x02 \x01(\x03R\bafterSeq\x12\x1d\n" +
@@ -2543,7 +2824,24 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\x14omit_attachment_data\x18\x03 \x01(\bR\x12omitAttachmentData\x12*\n" +
 	"\x11max_content_bytes\x18\x04 \x01(\x03R\x0fmaxContentBytes\"E\n" +
 	"\x12GetMessageResponse\x12/\n" +
-	"\amessage\x18\x01 \x01(\v2\x15.threadbus.v1.MessageR\amessage\"\x16\n" +
+	"\amessage\x18\x01 \x01(\v2\x15.threadbus.v1.MessageR\amessage\"\xc9\x01\n" +
+	"\x13ListRequestsRequest\x12\x14\n" +
+	"\x05asker\x18\x01 \x01(\tR\x05asker\x12\x14\n" +
+	"\x05agent\x18\x02 \x01(\tR\x05agent\x12\x16\n" +
+	"\x06thread\x18\x03 \x01(\tR\x06thread\x122\n" +
+	"\x06states\x18\x04 \x03(\x0e2\x1a.threadbus.v1.RequestStateR\x06states\x12\x1b\n" +
+	"\tpage_size\x18\x05 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x06 \x01(\tR\tpageToken\"q\n" +
+	"\x14ListRequestsResponse\x121\n" +
+	"\brequests\x18\x01 \x03(\v2\x15.threadbus.v1.RequestR\brequests\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"X\n" +
+	"\x16WithdrawRequestRequest\x12\x16\n" +
+	"\x06thread\x18\x01 \x01(\tR\x06thread\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x03R\x03seq\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\tR\x05epoch\"L\n" +
+	"\x17WithdrawRequestResponse\x121\n" +
+	"\brequests\x18\x01 \x03(\v2\x15.threadbus.v1.RequestR\brequests\"\x16\n" +
 	"\x14GetServerInfoRequest\"\x84\x05\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x14\n" +
@@ -2580,7 +2878,7 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\x0frequest_timeout\x18\v \x01(\v2\x19.google.protobuf.DurationR\x0erequestTimeout\x12(\n" +
 	"\x10posts_per_minute\x18\f \x01(\x05R\x0epostsPerMinute\x12,\n" +
 	"\x12threads_per_caller\x18\r \x01(\x05R\x10threadsPerCaller\x12*\n" +
-	"\x11agents_per_caller\x18\x0e \x01(\x05R\x0fagentsPerCaller2\xfd\x04\n" +
+	"\x11agents_per_caller\x18\x0e \x01(\x05R\x0fagentsPerCaller2\xbe\x06\n" +
 	"\n" +
 	"BusService\x12R\n" +
 	"\vPostMessage\x12 .threadbus.v1.PostMessageRequest\x1a!.threadbus.v1.PostMessageResponse\x12Y\n" +
@@ -2589,7 +2887,9 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\tHeartbeat\x12\x1e.threadbus.v1.HeartbeatRequest\x1a\x1f.threadbus.v1.HeartbeatResponse\"\x03\x90\x02\x02\x12Z\n" +
 	"\fListMessages\x12!.threadbus.v1.ListMessagesRequest\x1a\".threadbus.v1.ListMessagesResponse\"\x03\x90\x02\x02\x12T\n" +
 	"\n" +
-	"GetMessage\x12\x1f.threadbus.v1.GetMessageRequest\x1a .threadbus.v1.GetMessageResponse\"\x03\x90\x02\x01\x12]\n" +
+	"GetMessage\x12\x1f.threadbus.v1.GetMessageRequest\x1a .threadbus.v1.GetMessageResponse\"\x03\x90\x02\x01\x12Z\n" +
+	"\fListRequests\x12!.threadbus.v1.ListRequestsRequest\x1a\".threadbus.v1.ListRequestsResponse\"\x03\x90\x02\x01\x12c\n" +
+	"\x0fWithdrawRequest\x12$.threadbus.v1.WithdrawRequestRequest\x1a%.threadbus.v1.WithdrawRequestResponse\"\x03\x90\x02\x02\x12]\n" +
 	"\rGetServerInfo\x12\".threadbus.v1.GetServerInfoRequest\x1a#.threadbus.v1.GetServerInfoResponse\"\x03\x90\x02\x01Bc\n" +
 	"\x10dev.threadbus.v1B\x0fBusServiceProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\fThreadBus.V1b\x06proto3"
 
@@ -2606,121 +2906,136 @@ func file_threadbus_v1_bus_service_proto_rawDescGZIP() []byte {
 }
 
 var file_threadbus_v1_bus_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_threadbus_v1_bus_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_threadbus_v1_bus_service_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_threadbus_v1_bus_service_proto_goTypes = []any{
-	(WaitResync_Reason)(0),        // 0: threadbus.v1.WaitResync.Reason
-	(WaitEnding_Reason)(0),        // 1: threadbus.v1.WaitEnding.Reason
-	(*PostMessageRequest)(nil),    // 2: threadbus.v1.PostMessageRequest
-	(*PostMessageResponse)(nil),   // 3: threadbus.v1.PostMessageResponse
-	(*PostMessagesRequest)(nil),   // 4: threadbus.v1.PostMessagesRequest
-	(*PostMessagesResponse)(nil),  // 5: threadbus.v1.PostMessagesResponse
-	(*PostResult)(nil),            // 6: threadbus.v1.PostResult
-	(*WaitMessagesRequest)(nil),   // 7: threadbus.v1.WaitMessagesRequest
-	(*WaitMessagesResponse)(nil),  // 8: threadbus.v1.WaitMessagesResponse
-	(*WaitStarted)(nil),           // 9: threadbus.v1.WaitStarted
-	(*MessageBatch)(nil),          // 10: threadbus.v1.MessageBatch
-	(*WaitKeepalive)(nil),         // 11: threadbus.v1.WaitKeepalive
-	(*WaitResync)(nil),            // 12: threadbus.v1.WaitResync
-	(*WaitEnding)(nil),            // 13: threadbus.v1.WaitEnding
-	(*ThreadRemoved)(nil),         // 14: threadbus.v1.ThreadRemoved
-	(*ParticipantUpdate)(nil),     // 15: threadbus.v1.ParticipantUpdate
-	(*HeartbeatRequest)(nil),      // 16: threadbus.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),     // 17: threadbus.v1.HeartbeatResponse
-	(*ThreadUnread)(nil),          // 18: threadbus.v1.ThreadUnread
-	(*ListMessagesRequest)(nil),   // 19: threadbus.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),  // 20: threadbus.v1.ListMessagesResponse
-	(*GetMessageRequest)(nil),     // 21: threadbus.v1.GetMessageRequest
-	(*GetMessageResponse)(nil),    // 22: threadbus.v1.GetMessageResponse
-	(*GetServerInfoRequest)(nil),  // 23: threadbus.v1.GetServerInfoRequest
-	(*GetServerInfoResponse)(nil), // 24: threadbus.v1.GetServerInfoResponse
-	(*ServerLimits)(nil),          // 25: threadbus.v1.ServerLimits
-	nil,                           // 26: threadbus.v1.PostMessageRequest.LabelsEntry
-	(Priority)(0),                 // 27: threadbus.v1.Priority
-	(*Attachment)(nil),            // 28: threadbus.v1.Attachment
-	(Wake)(0),                     // 29: threadbus.v1.Wake
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
-	(*Participant)(nil),           // 31: threadbus.v1.Participant
-	(*status.Status)(nil),         // 32: google.rpc.Status
-	(*Cursor)(nil),                // 33: threadbus.v1.Cursor
-	(*MessageFilter)(nil),         // 34: threadbus.v1.MessageFilter
-	(*durationpb.Duration)(nil),   // 35: google.protobuf.Duration
-	(*ThreadPosition)(nil),        // 36: threadbus.v1.ThreadPosition
-	(*Message)(nil),               // 37: threadbus.v1.Message
-	(Presence)(0),                 // 38: threadbus.v1.Presence
+	(WaitResync_Reason)(0),          // 0: threadbus.v1.WaitResync.Reason
+	(WaitEnding_Reason)(0),          // 1: threadbus.v1.WaitEnding.Reason
+	(*PostMessageRequest)(nil),      // 2: threadbus.v1.PostMessageRequest
+	(*PostMessageResponse)(nil),     // 3: threadbus.v1.PostMessageResponse
+	(*PostMessagesRequest)(nil),     // 4: threadbus.v1.PostMessagesRequest
+	(*PostMessagesResponse)(nil),    // 5: threadbus.v1.PostMessagesResponse
+	(*PostResult)(nil),              // 6: threadbus.v1.PostResult
+	(*WaitMessagesRequest)(nil),     // 7: threadbus.v1.WaitMessagesRequest
+	(*WaitMessagesResponse)(nil),    // 8: threadbus.v1.WaitMessagesResponse
+	(*WaitStarted)(nil),             // 9: threadbus.v1.WaitStarted
+	(*MessageBatch)(nil),            // 10: threadbus.v1.MessageBatch
+	(*WaitKeepalive)(nil),           // 11: threadbus.v1.WaitKeepalive
+	(*WaitResync)(nil),              // 12: threadbus.v1.WaitResync
+	(*WaitEnding)(nil),              // 13: threadbus.v1.WaitEnding
+	(*ThreadRemoved)(nil),           // 14: threadbus.v1.ThreadRemoved
+	(*ParticipantUpdate)(nil),       // 15: threadbus.v1.ParticipantUpdate
+	(*HeartbeatRequest)(nil),        // 16: threadbus.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil),       // 17: threadbus.v1.HeartbeatResponse
+	(*ThreadUnread)(nil),            // 18: threadbus.v1.ThreadUnread
+	(*ListMessagesRequest)(nil),     // 19: threadbus.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),    // 20: threadbus.v1.ListMessagesResponse
+	(*GetMessageRequest)(nil),       // 21: threadbus.v1.GetMessageRequest
+	(*GetMessageResponse)(nil),      // 22: threadbus.v1.GetMessageResponse
+	(*ListRequestsRequest)(nil),     // 23: threadbus.v1.ListRequestsRequest
+	(*ListRequestsResponse)(nil),    // 24: threadbus.v1.ListRequestsResponse
+	(*WithdrawRequestRequest)(nil),  // 25: threadbus.v1.WithdrawRequestRequest
+	(*WithdrawRequestResponse)(nil), // 26: threadbus.v1.WithdrawRequestResponse
+	(*GetServerInfoRequest)(nil),    // 27: threadbus.v1.GetServerInfoRequest
+	(*GetServerInfoResponse)(nil),   // 28: threadbus.v1.GetServerInfoResponse
+	(*ServerLimits)(nil),            // 29: threadbus.v1.ServerLimits
+	nil,                             // 30: threadbus.v1.PostMessageRequest.LabelsEntry
+	(Priority)(0),                   // 31: threadbus.v1.Priority
+	(*Attachment)(nil),              // 32: threadbus.v1.Attachment
+	(Wake)(0),                       // 33: threadbus.v1.Wake
+	(*ExpectReply)(nil),             // 34: threadbus.v1.ExpectReply
+	(*timestamppb.Timestamp)(nil),   // 35: google.protobuf.Timestamp
+	(*Participant)(nil),             // 36: threadbus.v1.Participant
+	(*status.Status)(nil),           // 37: google.rpc.Status
+	(*Cursor)(nil),                  // 38: threadbus.v1.Cursor
+	(*MessageFilter)(nil),           // 39: threadbus.v1.MessageFilter
+	(*durationpb.Duration)(nil),     // 40: google.protobuf.Duration
+	(*ThreadPosition)(nil),          // 41: threadbus.v1.ThreadPosition
+	(*Message)(nil),                 // 42: threadbus.v1.Message
+	(Presence)(0),                   // 43: threadbus.v1.Presence
+	(RequestState)(0),               // 44: threadbus.v1.RequestState
+	(*Request)(nil),                 // 45: threadbus.v1.Request
 }
 var file_threadbus_v1_bus_service_proto_depIdxs = []int32{
-	27, // 0: threadbus.v1.PostMessageRequest.priority:type_name -> threadbus.v1.Priority
-	26, // 1: threadbus.v1.PostMessageRequest.labels:type_name -> threadbus.v1.PostMessageRequest.LabelsEntry
-	28, // 2: threadbus.v1.PostMessageRequest.attachments:type_name -> threadbus.v1.Attachment
-	29, // 3: threadbus.v1.PostMessageRequest.wakes:type_name -> threadbus.v1.Wake
-	30, // 4: threadbus.v1.PostMessageResponse.create_time:type_name -> google.protobuf.Timestamp
-	31, // 5: threadbus.v1.PostMessageResponse.recipients:type_name -> threadbus.v1.Participant
-	2,  // 6: threadbus.v1.PostMessagesRequest.posts:type_name -> threadbus.v1.PostMessageRequest
-	6,  // 7: threadbus.v1.PostMessagesResponse.results:type_name -> threadbus.v1.PostResult
-	3,  // 8: threadbus.v1.PostResult.response:type_name -> threadbus.v1.PostMessageResponse
-	32, // 9: threadbus.v1.PostResult.status:type_name -> google.rpc.Status
-	33, // 10: threadbus.v1.WaitMessagesRequest.threads:type_name -> threadbus.v1.Cursor
-	34, // 11: threadbus.v1.WaitMessagesRequest.filter:type_name -> threadbus.v1.MessageFilter
-	35, // 12: threadbus.v1.WaitMessagesRequest.max_wait:type_name -> google.protobuf.Duration
-	35, // 13: threadbus.v1.WaitMessagesRequest.keepalive_interval:type_name -> google.protobuf.Duration
-	9,  // 14: threadbus.v1.WaitMessagesResponse.started:type_name -> threadbus.v1.WaitStarted
-	10, // 15: threadbus.v1.WaitMessagesResponse.messages:type_name -> threadbus.v1.MessageBatch
-	36, // 16: threadbus.v1.WaitMessagesResponse.caught_up:type_name -> threadbus.v1.ThreadPosition
-	11, // 17: threadbus.v1.WaitMessagesResponse.keepalive:type_name -> threadbus.v1.WaitKeepalive
-	12, // 18: threadbus.v1.WaitMessagesResponse.resync:type_name -> threadbus.v1.WaitResync
-	13, // 19: threadbus.v1.WaitMessagesResponse.ending:type_name -> threadbus.v1.WaitEnding
-	15, // 20: threadbus.v1.WaitMessagesResponse.participants:type_name -> threadbus.v1.ParticipantUpdate
-	36, // 21: threadbus.v1.WaitMessagesResponse.thread_added:type_name -> threadbus.v1.ThreadPosition
-	14, // 22: threadbus.v1.WaitMessagesResponse.thread_removed:type_name -> threadbus.v1.ThreadRemoved
-	36, // 23: threadbus.v1.WaitStarted.threads:type_name -> threadbus.v1.ThreadPosition
-	35, // 24: threadbus.v1.WaitStarted.keepalive_interval:type_name -> google.protobuf.Duration
-	33, // 25: threadbus.v1.MessageBatch.cursor:type_name -> threadbus.v1.Cursor
-	37, // 26: threadbus.v1.MessageBatch.messages:type_name -> threadbus.v1.Message
-	36, // 27: threadbus.v1.WaitKeepalive.threads:type_name -> threadbus.v1.ThreadPosition
-	0,  // 28: threadbus.v1.WaitResync.reason:type_name -> threadbus.v1.WaitResync.Reason
-	36, // 29: threadbus.v1.WaitResync.position:type_name -> threadbus.v1.ThreadPosition
-	33, // 30: threadbus.v1.WaitResync.requested:type_name -> threadbus.v1.Cursor
-	1,  // 31: threadbus.v1.WaitEnding.reason:type_name -> threadbus.v1.WaitEnding.Reason
-	35, // 32: threadbus.v1.WaitEnding.retry_delay:type_name -> google.protobuf.Duration
-	36, // 33: threadbus.v1.WaitEnding.threads:type_name -> threadbus.v1.ThreadPosition
-	31, // 34: threadbus.v1.ParticipantUpdate.participants:type_name -> threadbus.v1.Participant
-	38, // 35: threadbus.v1.HeartbeatRequest.state:type_name -> threadbus.v1.Presence
-	33, // 36: threadbus.v1.HeartbeatRequest.read_cursors:type_name -> threadbus.v1.Cursor
-	35, // 37: threadbus.v1.HeartbeatRequest.lease:type_name -> google.protobuf.Duration
-	35, // 38: threadbus.v1.HeartbeatResponse.heartbeat_interval:type_name -> google.protobuf.Duration
-	35, // 39: threadbus.v1.HeartbeatResponse.agent_timeout:type_name -> google.protobuf.Duration
-	30, // 40: threadbus.v1.HeartbeatResponse.expire_time:type_name -> google.protobuf.Timestamp
-	18, // 41: threadbus.v1.HeartbeatResponse.unread:type_name -> threadbus.v1.ThreadUnread
-	34, // 42: threadbus.v1.ListMessagesRequest.filter:type_name -> threadbus.v1.MessageFilter
-	37, // 43: threadbus.v1.ListMessagesResponse.messages:type_name -> threadbus.v1.Message
-	37, // 44: threadbus.v1.GetMessageResponse.message:type_name -> threadbus.v1.Message
-	25, // 45: threadbus.v1.GetServerInfoResponse.limits:type_name -> threadbus.v1.ServerLimits
-	35, // 46: threadbus.v1.GetServerInfoResponse.heartbeat_interval:type_name -> google.protobuf.Duration
-	35, // 47: threadbus.v1.GetServerInfoResponse.agent_timeout:type_name -> google.protobuf.Duration
-	35, // 48: threadbus.v1.GetServerInfoResponse.working_timeout:type_name -> google.protobuf.Duration
-	30, // 49: threadbus.v1.GetServerInfoResponse.server_time:type_name -> google.protobuf.Timestamp
-	30, // 50: threadbus.v1.GetServerInfoResponse.token_expire_time:type_name -> google.protobuf.Timestamp
-	35, // 51: threadbus.v1.ServerLimits.max_lease:type_name -> google.protobuf.Duration
-	35, // 52: threadbus.v1.ServerLimits.request_timeout:type_name -> google.protobuf.Duration
-	2,  // 53: threadbus.v1.BusService.PostMessage:input_type -> threadbus.v1.PostMessageRequest
-	4,  // 54: threadbus.v1.BusService.PostMessages:input_type -> threadbus.v1.PostMessagesRequest
-	7,  // 55: threadbus.v1.BusService.WaitMessages:input_type -> threadbus.v1.WaitMessagesRequest
-	16, // 56: threadbus.v1.BusService.Heartbeat:input_type -> threadbus.v1.HeartbeatRequest
-	19, // 57: threadbus.v1.BusService.ListMessages:input_type -> threadbus.v1.ListMessagesRequest
-	21, // 58: threadbus.v1.BusService.GetMessage:input_type -> threadbus.v1.GetMessageRequest
-	23, // 59: threadbus.v1.BusService.GetServerInfo:input_type -> threadbus.v1.GetServerInfoRequest
-	3,  // 60: threadbus.v1.BusService.PostMessage:output_type -> threadbus.v1.PostMessageResponse
-	5,  // 61: threadbus.v1.BusService.PostMessages:output_type -> threadbus.v1.PostMessagesResponse
-	8,  // 62: threadbus.v1.BusService.WaitMessages:output_type -> threadbus.v1.WaitMessagesResponse
-	17, // 63: threadbus.v1.BusService.Heartbeat:output_type -> threadbus.v1.HeartbeatResponse
-	20, // 64: threadbus.v1.BusService.ListMessages:output_type -> threadbus.v1.ListMessagesResponse
-	22, // 65: threadbus.v1.BusService.GetMessage:output_type -> threadbus.v1.GetMessageResponse
-	24, // 66: threadbus.v1.BusService.GetServerInfo:output_type -> threadbus.v1.GetServerInfoResponse
-	60, // [60:67] is the sub-list for method output_type
-	53, // [53:60] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	31, // 0: threadbus.v1.PostMessageRequest.priority:type_name -> threadbus.v1.Priority
+	30, // 1: threadbus.v1.PostMessageRequest.labels:type_name -> threadbus.v1.PostMessageRequest.LabelsEntry
+	32, // 2: threadbus.v1.PostMessageRequest.attachments:type_name -> threadbus.v1.Attachment
+	33, // 3: threadbus.v1.PostMessageRequest.wakes:type_name -> threadbus.v1.Wake
+	34, // 4: threadbus.v1.PostMessageRequest.expect_reply:type_name -> threadbus.v1.ExpectReply
+	35, // 5: threadbus.v1.PostMessageResponse.create_time:type_name -> google.protobuf.Timestamp
+	36, // 6: threadbus.v1.PostMessageResponse.recipients:type_name -> threadbus.v1.Participant
+	2,  // 7: threadbus.v1.PostMessagesRequest.posts:type_name -> threadbus.v1.PostMessageRequest
+	6,  // 8: threadbus.v1.PostMessagesResponse.results:type_name -> threadbus.v1.PostResult
+	3,  // 9: threadbus.v1.PostResult.response:type_name -> threadbus.v1.PostMessageResponse
+	37, // 10: threadbus.v1.PostResult.status:type_name -> google.rpc.Status
+	38, // 11: threadbus.v1.WaitMessagesRequest.threads:type_name -> threadbus.v1.Cursor
+	39, // 12: threadbus.v1.WaitMessagesRequest.filter:type_name -> threadbus.v1.MessageFilter
+	40, // 13: threadbus.v1.WaitMessagesRequest.max_wait:type_name -> google.protobuf.Duration
+	40, // 14: threadbus.v1.WaitMessagesRequest.keepalive_interval:type_name -> google.protobuf.Duration
+	9,  // 15: threadbus.v1.WaitMessagesResponse.started:type_name -> threadbus.v1.WaitStarted
+	10, // 16: threadbus.v1.WaitMessagesResponse.messages:type_name -> threadbus.v1.MessageBatch
+	41, // 17: threadbus.v1.WaitMessagesResponse.caught_up:type_name -> threadbus.v1.ThreadPosition
+	11, // 18: threadbus.v1.WaitMessagesResponse.keepalive:type_name -> threadbus.v1.WaitKeepalive
+	12, // 19: threadbus.v1.WaitMessagesResponse.resync:type_name -> threadbus.v1.WaitResync
+	13, // 20: threadbus.v1.WaitMessagesResponse.ending:type_name -> threadbus.v1.WaitEnding
+	15, // 21: threadbus.v1.WaitMessagesResponse.participants:type_name -> threadbus.v1.ParticipantUpdate
+	41, // 22: threadbus.v1.WaitMessagesResponse.thread_added:type_name -> threadbus.v1.ThreadPosition
+	14, // 23: threadbus.v1.WaitMessagesResponse.thread_removed:type_name -> threadbus.v1.ThreadRemoved
+	41, // 24: threadbus.v1.WaitStarted.threads:type_name -> threadbus.v1.ThreadPosition
+	40, // 25: threadbus.v1.WaitStarted.keepalive_interval:type_name -> google.protobuf.Duration
+	38, // 26: threadbus.v1.MessageBatch.cursor:type_name -> threadbus.v1.Cursor
+	42, // 27: threadbus.v1.MessageBatch.messages:type_name -> threadbus.v1.Message
+	41, // 28: threadbus.v1.WaitKeepalive.threads:type_name -> threadbus.v1.ThreadPosition
+	0,  // 29: threadbus.v1.WaitResync.reason:type_name -> threadbus.v1.WaitResync.Reason
+	41, // 30: threadbus.v1.WaitResync.position:type_name -> threadbus.v1.ThreadPosition
+	38, // 31: threadbus.v1.WaitResync.requested:type_name -> threadbus.v1.Cursor
+	1,  // 32: threadbus.v1.WaitEnding.reason:type_name -> threadbus.v1.WaitEnding.Reason
+	40, // 33: threadbus.v1.WaitEnding.retry_delay:type_name -> google.protobuf.Duration
+	41, // 34: threadbus.v1.WaitEnding.threads:type_name -> threadbus.v1.ThreadPosition
+	36, // 35: threadbus.v1.ParticipantUpdate.participants:type_name -> threadbus.v1.Participant
+	43, // 36: threadbus.v1.HeartbeatRequest.state:type_name -> threadbus.v1.Presence
+	38, // 37: threadbus.v1.HeartbeatRequest.read_cursors:type_name -> threadbus.v1.Cursor
+	40, // 38: threadbus.v1.HeartbeatRequest.lease:type_name -> google.protobuf.Duration
+	40, // 39: threadbus.v1.HeartbeatResponse.heartbeat_interval:type_name -> google.protobuf.Duration
+	40, // 40: threadbus.v1.HeartbeatResponse.agent_timeout:type_name -> google.protobuf.Duration
+	35, // 41: threadbus.v1.HeartbeatResponse.expire_time:type_name -> google.protobuf.Timestamp
+	18, // 42: threadbus.v1.HeartbeatResponse.unread:type_name -> threadbus.v1.ThreadUnread
+	39, // 43: threadbus.v1.ListMessagesRequest.filter:type_name -> threadbus.v1.MessageFilter
+	42, // 44: threadbus.v1.ListMessagesResponse.messages:type_name -> threadbus.v1.Message
+	42, // 45: threadbus.v1.GetMessageResponse.message:type_name -> threadbus.v1.Message
+	44, // 46: threadbus.v1.ListRequestsRequest.states:type_name -> threadbus.v1.RequestState
+	45, // 47: threadbus.v1.ListRequestsResponse.requests:type_name -> threadbus.v1.Request
+	45, // 48: threadbus.v1.WithdrawRequestResponse.requests:type_name -> threadbus.v1.Request
+	29, // 49: threadbus.v1.GetServerInfoResponse.limits:type_name -> threadbus.v1.ServerLimits
+	40, // 50: threadbus.v1.GetServerInfoResponse.heartbeat_interval:type_name -> google.protobuf.Duration
+	40, // 51: threadbus.v1.GetServerInfoResponse.agent_timeout:type_name -> google.protobuf.Duration
+	40, // 52: threadbus.v1.GetServerInfoResponse.working_timeout:type_name -> google.protobuf.Duration
+	35, // 53: threadbus.v1.GetServerInfoResponse.server_time:type_name -> google.protobuf.Timestamp
+	35, // 54: threadbus.v1.GetServerInfoResponse.token_expire_time:type_name -> google.protobuf.Timestamp
+	40, // 55: threadbus.v1.ServerLimits.max_lease:type_name -> google.protobuf.Duration
+	40, // 56: threadbus.v1.ServerLimits.request_timeout:type_name -> google.protobuf.Duration
+	2,  // 57: threadbus.v1.BusService.PostMessage:input_type -> threadbus.v1.PostMessageRequest
+	4,  // 58: threadbus.v1.BusService.PostMessages:input_type -> threadbus.v1.PostMessagesRequest
+	7,  // 59: threadbus.v1.BusService.WaitMessages:input_type -> threadbus.v1.WaitMessagesRequest
+	16, // 60: threadbus.v1.BusService.Heartbeat:input_type -> threadbus.v1.HeartbeatRequest
+	19, // 61: threadbus.v1.BusService.ListMessages:input_type -> threadbus.v1.ListMessagesRequest
+	21, // 62: threadbus.v1.BusService.GetMessage:input_type -> threadbus.v1.GetMessageRequest
+	23, // 63: threadbus.v1.BusService.ListRequests:input_type -> threadbus.v1.ListRequestsRequest
+	25, // 64: threadbus.v1.BusService.WithdrawRequest:input_type -> threadbus.v1.WithdrawRequestRequest
+	27, // 65: threadbus.v1.BusService.GetServerInfo:input_type -> threadbus.v1.GetServerInfoRequest
+	3,  // 66: threadbus.v1.BusService.PostMessage:output_type -> threadbus.v1.PostMessageResponse
+	5,  // 67: threadbus.v1.BusService.PostMessages:output_type -> threadbus.v1.PostMessagesResponse
+	8,  // 68: threadbus.v1.BusService.WaitMessages:output_type -> threadbus.v1.WaitMessagesResponse
+	17, // 69: threadbus.v1.BusService.Heartbeat:output_type -> threadbus.v1.HeartbeatResponse
+	20, // 70: threadbus.v1.BusService.ListMessages:output_type -> threadbus.v1.ListMessagesResponse
+	22, // 71: threadbus.v1.BusService.GetMessage:output_type -> threadbus.v1.GetMessageResponse
+	24, // 72: threadbus.v1.BusService.ListRequests:output_type -> threadbus.v1.ListRequestsResponse
+	26, // 73: threadbus.v1.BusService.WithdrawRequest:output_type -> threadbus.v1.WithdrawRequestResponse
+	28, // 74: threadbus.v1.BusService.GetServerInfo:output_type -> threadbus.v1.GetServerInfoResponse
+	66, // [66:75] is the sub-list for method output_type
+	57, // [57:66] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_threadbus_v1_bus_service_proto_init() }
@@ -2730,6 +3045,7 @@ func file_threadbus_v1_bus_service_proto_init() {
 	}
 	file_threadbus_v1_agent_proto_init()
 	file_threadbus_v1_message_proto_init()
+	file_threadbus_v1_request_proto_init()
 	file_threadbus_v1_thread_proto_init()
 	file_threadbus_v1_bus_service_proto_msgTypes[0].OneofWrappers = []any{}
 	file_threadbus_v1_bus_service_proto_msgTypes[4].OneofWrappers = []any{
@@ -2753,7 +3069,7 @@ func file_threadbus_v1_bus_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_threadbus_v1_bus_service_proto_rawDesc), len(file_threadbus_v1_bus_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   25,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

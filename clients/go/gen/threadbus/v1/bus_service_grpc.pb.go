@@ -21,13 +21,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	BusService_PostMessage_FullMethodName   = "/threadbus.v1.BusService/PostMessage"
-	BusService_PostMessages_FullMethodName  = "/threadbus.v1.BusService/PostMessages"
-	BusService_WaitMessages_FullMethodName  = "/threadbus.v1.BusService/WaitMessages"
-	BusService_Heartbeat_FullMethodName     = "/threadbus.v1.BusService/Heartbeat"
-	BusService_ListMessages_FullMethodName  = "/threadbus.v1.BusService/ListMessages"
-	BusService_GetMessage_FullMethodName    = "/threadbus.v1.BusService/GetMessage"
-	BusService_GetServerInfo_FullMethodName = "/threadbus.v1.BusService/GetServerInfo"
+	BusService_PostMessage_FullMethodName     = "/threadbus.v1.BusService/PostMessage"
+	BusService_PostMessages_FullMethodName    = "/threadbus.v1.BusService/PostMessages"
+	BusService_WaitMessages_FullMethodName    = "/threadbus.v1.BusService/WaitMessages"
+	BusService_Heartbeat_FullMethodName       = "/threadbus.v1.BusService/Heartbeat"
+	BusService_ListMessages_FullMethodName    = "/threadbus.v1.BusService/ListMessages"
+	BusService_GetMessage_FullMethodName      = "/threadbus.v1.BusService/GetMessage"
+	BusService_ListRequests_FullMethodName    = "/threadbus.v1.BusService/ListRequests"
+	BusService_WithdrawRequest_FullMethodName = "/threadbus.v1.BusService/WithdrawRequest"
+	BusService_GetServerInfo_FullMethodName   = "/threadbus.v1.BusService/GetServerInfo"
 )
 
 // BusServiceClient is the client API for BusService service.
@@ -90,6 +92,17 @@ type BusServiceClient interface {
 	ListMessages(ctx context.Context, in *ListMessagesRequest, opts ...grpc.CallOption) (*ListMessagesResponse, error)
 	// Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
 	GetMessage(ctx context.Context, in *GetMessageRequest, opts ...grpc.CallOption) (*GetMessageResponse, error)
+	// Returns a page of requests, newest first: messages that ask agents for a reply. Those of deleted
+	// threads are not kept.
+	ListRequests(ctx context.Context, in *ListRequestsRequest, opts ...grpc.CallOption) (*ListRequestsResponse, error)
+	// Withdraws the open requests of a message, one for each agent that it asks. A notice with
+	// REASON_WITHDRAWN tells the readers of the thread. Others than the agent that asked and operators
+	// get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND (THREAD_NOT_FOUND, MESSAGE_NOT_FOUND),
+	// INVALID_ARGUMENT if the message asks nobody, OUT_OF_RANGE / CURSOR_INVALID if the epoch is not
+	// the thread's, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED when the thread has no seqs left.
+	//
+	// Idempotent: requests that are not open stay as they are.
+	WithdrawRequest(ctx context.Context, in *WithdrawRequestRequest, opts ...grpc.CallOption) (*WithdrawRequestResponse, error)
 	// Returns the server's version and settings, and the caller's identity. Requires no token; where
 	// tokens are required, `limits` is set only for calls with a token.
 	GetServerInfo(ctx context.Context, in *GetServerInfoRequest, opts ...grpc.CallOption) (*GetServerInfoResponse, error)
@@ -175,6 +188,26 @@ func (c *busServiceClient) GetMessage(ctx context.Context, in *GetMessageRequest
 	return out, nil
 }
 
+func (c *busServiceClient) ListRequests(ctx context.Context, in *ListRequestsRequest, opts ...grpc.CallOption) (*ListRequestsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRequestsResponse)
+	err := c.cc.Invoke(ctx, BusService_ListRequests_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *busServiceClient) WithdrawRequest(ctx context.Context, in *WithdrawRequestRequest, opts ...grpc.CallOption) (*WithdrawRequestResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WithdrawRequestResponse)
+	err := c.cc.Invoke(ctx, BusService_WithdrawRequest_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *busServiceClient) GetServerInfo(ctx context.Context, in *GetServerInfoRequest, opts ...grpc.CallOption) (*GetServerInfoResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetServerInfoResponse)
@@ -245,6 +278,17 @@ type BusServiceServer interface {
 	ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error)
 	// Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
 	GetMessage(context.Context, *GetMessageRequest) (*GetMessageResponse, error)
+	// Returns a page of requests, newest first: messages that ask agents for a reply. Those of deleted
+	// threads are not kept.
+	ListRequests(context.Context, *ListRequestsRequest) (*ListRequestsResponse, error)
+	// Withdraws the open requests of a message, one for each agent that it asks. A notice with
+	// REASON_WITHDRAWN tells the readers of the thread. Others than the agent that asked and operators
+	// get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND (THREAD_NOT_FOUND, MESSAGE_NOT_FOUND),
+	// INVALID_ARGUMENT if the message asks nobody, OUT_OF_RANGE / CURSOR_INVALID if the epoch is not
+	// the thread's, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED when the thread has no seqs left.
+	//
+	// Idempotent: requests that are not open stay as they are.
+	WithdrawRequest(context.Context, *WithdrawRequestRequest) (*WithdrawRequestResponse, error)
 	// Returns the server's version and settings, and the caller's identity. Requires no token; where
 	// tokens are required, `limits` is set only for calls with a token.
 	GetServerInfo(context.Context, *GetServerInfoRequest) (*GetServerInfoResponse, error)
@@ -275,6 +319,12 @@ func (UnimplementedBusServiceServer) ListMessages(context.Context, *ListMessages
 }
 func (UnimplementedBusServiceServer) GetMessage(context.Context, *GetMessageRequest) (*GetMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetMessage not implemented")
+}
+func (UnimplementedBusServiceServer) ListRequests(context.Context, *ListRequestsRequest) (*ListRequestsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRequests not implemented")
+}
+func (UnimplementedBusServiceServer) WithdrawRequest(context.Context, *WithdrawRequestRequest) (*WithdrawRequestResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WithdrawRequest not implemented")
 }
 func (UnimplementedBusServiceServer) GetServerInfo(context.Context, *GetServerInfoRequest) (*GetServerInfoResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetServerInfo not implemented")
@@ -390,6 +440,42 @@ func _BusService_GetMessage_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _BusService_ListRequests_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRequestsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BusServiceServer).ListRequests(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BusService_ListRequests_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BusServiceServer).ListRequests(ctx, req.(*ListRequestsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BusService_WithdrawRequest_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WithdrawRequestRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BusServiceServer).WithdrawRequest(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BusService_WithdrawRequest_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BusServiceServer).WithdrawRequest(ctx, req.(*WithdrawRequestRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _BusService_GetServerInfo_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetServerInfoRequest)
 	if err := dec(in); err != nil {
@@ -430,6 +516,14 @@ var BusService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetMessage",
 			Handler:    _BusService_GetMessage_Handler,
+		},
+		{
+			MethodName: "ListRequests",
+			Handler:    _BusService_ListRequests_Handler,
+		},
+		{
+			MethodName: "WithdrawRequest",
+			Handler:    _BusService_WithdrawRequest_Handler,
 		},
 		{
 			MethodName: "GetServerInfo",

@@ -28,6 +28,7 @@ package threadbusv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -54,6 +55,9 @@ const (
 	// The thread's state or settings were changed by `sender`. `content` describes the change for
 	// people.
 	MessageKind_MESSAGE_KIND_THREAD MessageKind = 3
+	// From the server: the sender is `system`. Tells the agent in `mentions`, which asked for a reply,
+	// what `notice` says. `content` says so to people. Changes nothing: a later reply still answers.
+	MessageKind_MESSAGE_KIND_NOTICE MessageKind = 4
 )
 
 // Enum value maps for MessageKind.
@@ -63,12 +67,14 @@ var (
 		1: "MESSAGE_KIND_CHAT",
 		2: "MESSAGE_KIND_EDIT",
 		3: "MESSAGE_KIND_THREAD",
+		4: "MESSAGE_KIND_NOTICE",
 	}
 	MessageKind_value = map[string]int32{
 		"MESSAGE_KIND_UNSPECIFIED": 0,
 		"MESSAGE_KIND_CHAT":        1,
 		"MESSAGE_KIND_EDIT":        2,
 		"MESSAGE_KIND_THREAD":      3,
+		"MESSAGE_KIND_NOTICE":      4,
 	}
 )
 
@@ -171,7 +177,7 @@ const (
 	// Everybody. The default.
 	Wake_WAKE_ALL Wake = 1
 	// Only those that it addresses: the agents in `mentions` and `handoff_to`, and the author of the
-	// message that it replies to. Never its sender, nor anonymous callers.
+	// message that it replies to. Never its sender, nor anonymous callers. NOTICE entries wake these.
 	Wake_WAKE_ADDRESSED Wake = 2
 	// Only people. Set by the server, never by a caller: INVALID_ARGUMENT in a request.
 	Wake_WAKE_PEOPLE Wake = 3
@@ -224,6 +230,77 @@ func (Wake) EnumDescriptor() ([]byte, []int) {
 	return file_threadbus_v1_message_proto_rawDescGZIP(), []int{2}
 }
 
+// Why an answer may not come, or not soon. Clients ignore notices with reasons that they do not
+// know.
+type Notice_Reason int32
+
+const (
+	// Never sent.
+	Notice_REASON_UNSPECIFIED Notice_Reason = 0
+	// The agent has read the message, and has since been WAITING or IDLE, never WORKING or
+	// AWAITING_HUMAN, for 10 s, or agent_timeout if that is shorter.
+	Notice_REASON_AGENT_IDLE Notice_Reason = 1
+	// The agent's lease has ended since the message was posted.
+	Notice_REASON_AGENT_LAPSED Notice_Reason = 2
+	// The agent has ended its session since the message was posted.
+	Notice_REASON_AGENT_OFFLINE Notice_Reason = 3
+	// The agent has left the thread, or was unregistered.
+	Notice_REASON_AGENT_LEFT Notice_Reason = 4
+	// `within` is over.
+	Notice_REASON_OVERDUE Notice_Reason = 5
+	// The request was withdrawn. Wakes the agent that asked unless it did so itself.
+	Notice_REASON_WITHDRAWN Notice_Reason = 6
+)
+
+// Enum value maps for Notice_Reason.
+var (
+	Notice_Reason_name = map[int32]string{
+		0: "REASON_UNSPECIFIED",
+		1: "REASON_AGENT_IDLE",
+		2: "REASON_AGENT_LAPSED",
+		3: "REASON_AGENT_OFFLINE",
+		4: "REASON_AGENT_LEFT",
+		5: "REASON_OVERDUE",
+		6: "REASON_WITHDRAWN",
+	}
+	Notice_Reason_value = map[string]int32{
+		"REASON_UNSPECIFIED":   0,
+		"REASON_AGENT_IDLE":    1,
+		"REASON_AGENT_LAPSED":  2,
+		"REASON_AGENT_OFFLINE": 3,
+		"REASON_AGENT_LEFT":    4,
+		"REASON_OVERDUE":       5,
+		"REASON_WITHDRAWN":     6,
+	}
+)
+
+func (x Notice_Reason) Enum() *Notice_Reason {
+	p := new(Notice_Reason)
+	*p = x
+	return p
+}
+
+func (x Notice_Reason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Notice_Reason) Descriptor() protoreflect.EnumDescriptor {
+	return file_threadbus_v1_message_proto_enumTypes[3].Descriptor()
+}
+
+func (Notice_Reason) Type() protoreflect.EnumType {
+	return &file_threadbus_v1_message_proto_enumTypes[3]
+}
+
+func (x Notice_Reason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Notice_Reason.Descriptor instead.
+func (Notice_Reason) EnumDescriptor() ([]byte, []int) {
+	return file_threadbus_v1_message_proto_rawDescGZIP(), []int{2, 0}
+}
+
 // One entry of a thread's log. Immutable, except `edit_seq`.
 type Message struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -270,7 +347,12 @@ type Message struct {
 	// the rest. Set in every message that the server returns.
 	ContentSize int64 `protobuf:"varint,19,opt,name=content_size,json=contentSize,proto3" json:"content_size,omitempty"`
 	// Whom it wakes. UNSPECIFIED = ALL: an older server stored it.
-	Wakes         Wake `protobuf:"varint,20,opt,name=wakes,proto3,enum=threadbus.v1.Wake" json:"wakes,omitempty"`
+	Wakes Wake `protobuf:"varint,20,opt,name=wakes,proto3,enum=threadbus.v1.Wake" json:"wakes,omitempty"`
+	// Whom the sender asks for a reply; `agents` is complete. Each of them has a request: see Request.
+	// Unset = nobody.
+	ExpectReply *ExpectReply `protobuf:"bytes,21,opt,name=expect_reply,json=expectReply,proto3" json:"expect_reply,omitempty"`
+	// In a NOTICE: what it tells the agent that it mentions.
+	Notice        *Notice `protobuf:"bytes,22,opt,name=notice,proto3" json:"notice,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -445,6 +527,141 @@ func (x *Message) GetWakes() Wake {
 	return Wake_WAKE_UNSPECIFIED
 }
 
+func (x *Message) GetExpectReply() *ExpectReply {
+	if x != nil {
+		return x.ExpectReply
+	}
+	return nil
+}
+
+func (x *Message) GetNotice() *Notice {
+	if x != nil {
+		return x.Notice
+	}
+	return nil
+}
+
+// Whom a message asks for a reply.
+type ExpectReply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agents asked, who are mentioned, too: at most 32 in all. Empty in a post = all in
+	// `mentions` and `handoff_to`. Nobody, or the sender itself, is INVALID_ARGUMENT.
+	Agents []string `protobuf:"bytes,1,rep,name=agents,proto3" json:"agents,omitempty"`
+	// How long after the post a request becomes overdue, which the sender is told by a notice: more
+	// than 0, and at most 365 days. Unset = never.
+	Within        *durationpb.Duration `protobuf:"bytes,2,opt,name=within,proto3" json:"within,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpectReply) Reset() {
+	*x = ExpectReply{}
+	mi := &file_threadbus_v1_message_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpectReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpectReply) ProtoMessage() {}
+
+func (x *ExpectReply) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_message_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpectReply.ProtoReflect.Descriptor instead.
+func (*ExpectReply) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_message_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ExpectReply) GetAgents() []string {
+	if x != nil {
+		return x.Agents
+	}
+	return nil
+}
+
+func (x *ExpectReply) GetWithin() *durationpb.Duration {
+	if x != nil {
+		return x.Within
+	}
+	return nil
+}
+
+// What the server tells an agent about a message with which it asked for a reply.
+type Notice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The reason. Sent at most once for each request and reason.
+	Reason Notice_Reason `protobuf:"varint,1,opt,name=reason,proto3,enum=threadbus.v1.Notice_Reason" json:"reason,omitempty"`
+	// Seq of the message that asks.
+	RequestSeq int64 `protobuf:"varint,2,opt,name=request_seq,json=requestSeq,proto3" json:"request_seq,omitempty"`
+	// The agent asked.
+	Agent         string `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notice) Reset() {
+	*x = Notice{}
+	mi := &file_threadbus_v1_message_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notice) ProtoMessage() {}
+
+func (x *Notice) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_message_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notice.ProtoReflect.Descriptor instead.
+func (*Notice) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_message_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Notice) GetReason() Notice_Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return Notice_REASON_UNSPECIFIED
+}
+
+func (x *Notice) GetRequestSeq() int64 {
+	if x != nil {
+		return x.RequestSeq
+	}
+	return 0
+}
+
+func (x *Notice) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
 // An attached file. The field names are those of A2A's Part.
 type Attachment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -469,7 +686,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_threadbus_v1_message_proto_msgTypes[1]
+	mi := &file_threadbus_v1_message_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -481,7 +698,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_message_proto_msgTypes[1]
+	mi := &file_threadbus_v1_message_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -494,7 +711,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_message_proto_rawDescGZIP(), []int{1}
+	return file_threadbus_v1_message_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Attachment) GetFilename() string {
@@ -582,7 +799,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_threadbus_v1_message_proto_msgTypes[2]
+	mi := &file_threadbus_v1_message_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -594,7 +811,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_message_proto_msgTypes[2]
+	mi := &file_threadbus_v1_message_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -607,7 +824,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_message_proto_rawDescGZIP(), []int{2}
+	return file_threadbus_v1_message_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Cursor) GetThread() string {
@@ -660,7 +877,7 @@ type MessageFilter struct {
 
 func (x *MessageFilter) Reset() {
 	*x = MessageFilter{}
-	mi := &file_threadbus_v1_message_proto_msgTypes[3]
+	mi := &file_threadbus_v1_message_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -672,7 +889,7 @@ func (x *MessageFilter) String() string {
 func (*MessageFilter) ProtoMessage() {}
 
 func (x *MessageFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_message_proto_msgTypes[3]
+	mi := &file_threadbus_v1_message_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -685,7 +902,7 @@ func (x *MessageFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageFilter.ProtoReflect.Descriptor instead.
 func (*MessageFilter) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_message_proto_rawDescGZIP(), []int{3}
+	return file_threadbus_v1_message_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *MessageFilter) GetSenders() []string {
@@ -727,7 +944,7 @@ var File_threadbus_v1_message_proto protoreflect.FileDescriptor
 
 const file_threadbus_v1_message_proto_rawDesc = "" +
 	"\n" +
-	"\x1athreadbus/v1/message.proto\x12\fthreadbus.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18threadbus/v1/agent.proto\"\xbc\x06\n" +
+	"\x1athreadbus/v1/message.proto\x12\fthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18threadbus/v1/agent.proto\"\xa8\a\n" +
 	"\aMessage\x12\x16\n" +
 	"\x06thread\x18\x01 \x01(\tR\x06thread\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x03R\x03seq\x12\x16\n" +
@@ -754,11 +971,30 @@ const file_threadbus_v1_message_proto_rawDesc = "" +
 	"\bedit_seq\x18\x11 \x01(\x03R\aeditSeq\x12\x1b\n" +
 	"\tposted_by\x18\x12 \x01(\tR\bpostedBy\x12!\n" +
 	"\fcontent_size\x18\x13 \x01(\x03R\vcontentSize\x12(\n" +
-	"\x05wakes\x18\x14 \x01(\x0e2\x12.threadbus.v1.WakeR\x05wakes\x1a9\n" +
+	"\x05wakes\x18\x14 \x01(\x0e2\x12.threadbus.v1.WakeR\x05wakes\x12<\n" +
+	"\fexpect_reply\x18\x15 \x01(\v2\x19.threadbus.v1.ExpectReplyR\vexpectReply\x12,\n" +
+	"\x06notice\x18\x16 \x01(\v2\x14.threadbus.v1.NoticeR\x06notice\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
-	"\r_based_on_seq\"\x8e\x01\n" +
+	"\r_based_on_seq\"^\n" +
+	"\vExpectReply\x12\x16\n" +
+	"\x06agents\x18\x01 \x03(\tR\x06agents\x121\n" +
+	"\x06within\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06withinJ\x04\b\x03\x10\n" +
+	"\"\xa2\x02\n" +
+	"\x06Notice\x123\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x1b.threadbus.v1.Notice.ReasonR\x06reason\x12\x1f\n" +
+	"\vrequest_seq\x18\x02 \x01(\x03R\n" +
+	"requestSeq\x12\x14\n" +
+	"\x05agent\x18\x03 \x01(\tR\x05agent\"\xab\x01\n" +
+	"\x06Reason\x12\x16\n" +
+	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11REASON_AGENT_IDLE\x10\x01\x12\x17\n" +
+	"\x13REASON_AGENT_LAPSED\x10\x02\x12\x18\n" +
+	"\x14REASON_AGENT_OFFLINE\x10\x03\x12\x15\n" +
+	"\x11REASON_AGENT_LEFT\x10\x04\x12\x12\n" +
+	"\x0eREASON_OVERDUE\x10\x05\x12\x14\n" +
+	"\x10REASON_WITHDRAWN\x10\x06\"\x8e\x01\n" +
 	"\n" +
 	"Attachment\x12\x1a\n" +
 	"\bfilename\x18\x01 \x01(\tR\bfilename\x12\x1d\n" +
@@ -780,12 +1016,13 @@ const file_threadbus_v1_message_proto_rawDesc = "" +
 	"\vexclude_own\x18\x03 \x01(\bR\n" +
 	"excludeOwn\x129\n" +
 	"\fmin_priority\x18\x04 \x01(\x0e2\x16.threadbus.v1.PriorityR\vminPriority\x12/\n" +
-	"\x05kinds\x18\x05 \x03(\x0e2\x19.threadbus.v1.MessageKindR\x05kinds*r\n" +
+	"\x05kinds\x18\x05 \x03(\x0e2\x19.threadbus.v1.MessageKindR\x05kinds*\x8b\x01\n" +
 	"\vMessageKind\x12\x1c\n" +
 	"\x18MESSAGE_KIND_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11MESSAGE_KIND_CHAT\x10\x01\x12\x15\n" +
 	"\x11MESSAGE_KIND_EDIT\x10\x02\x12\x17\n" +
-	"\x13MESSAGE_KIND_THREAD\x10\x03*s\n" +
+	"\x13MESSAGE_KIND_THREAD\x10\x03\x12\x17\n" +
+	"\x13MESSAGE_KIND_NOTICE\x10\x04*s\n" +
 	"\bPriority\x12\x18\n" +
 	"\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fPRIORITY_LOW\x10\x01\x12\x13\n" +
@@ -812,35 +1049,43 @@ func file_threadbus_v1_message_proto_rawDescGZIP() []byte {
 	return file_threadbus_v1_message_proto_rawDescData
 }
 
-var file_threadbus_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_threadbus_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_threadbus_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_threadbus_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_threadbus_v1_message_proto_goTypes = []any{
 	(MessageKind)(0),              // 0: threadbus.v1.MessageKind
 	(Priority)(0),                 // 1: threadbus.v1.Priority
 	(Wake)(0),                     // 2: threadbus.v1.Wake
-	(*Message)(nil),               // 3: threadbus.v1.Message
-	(*Attachment)(nil),            // 4: threadbus.v1.Attachment
-	(*Cursor)(nil),                // 5: threadbus.v1.Cursor
-	(*MessageFilter)(nil),         // 6: threadbus.v1.MessageFilter
-	nil,                           // 7: threadbus.v1.Message.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
-	(AgentKind)(0),                // 9: threadbus.v1.AgentKind
+	(Notice_Reason)(0),            // 3: threadbus.v1.Notice.Reason
+	(*Message)(nil),               // 4: threadbus.v1.Message
+	(*ExpectReply)(nil),           // 5: threadbus.v1.ExpectReply
+	(*Notice)(nil),                // 6: threadbus.v1.Notice
+	(*Attachment)(nil),            // 7: threadbus.v1.Attachment
+	(*Cursor)(nil),                // 8: threadbus.v1.Cursor
+	(*MessageFilter)(nil),         // 9: threadbus.v1.MessageFilter
+	nil,                           // 10: threadbus.v1.Message.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(AgentKind)(0),                // 12: threadbus.v1.AgentKind
+	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
 }
 var file_threadbus_v1_message_proto_depIdxs = []int32{
-	8, // 0: threadbus.v1.Message.create_time:type_name -> google.protobuf.Timestamp
-	9, // 1: threadbus.v1.Message.sender_kind:type_name -> threadbus.v1.AgentKind
-	0, // 2: threadbus.v1.Message.kind:type_name -> threadbus.v1.MessageKind
-	1, // 3: threadbus.v1.Message.priority:type_name -> threadbus.v1.Priority
-	7, // 4: threadbus.v1.Message.labels:type_name -> threadbus.v1.Message.LabelsEntry
-	4, // 5: threadbus.v1.Message.attachments:type_name -> threadbus.v1.Attachment
-	2, // 6: threadbus.v1.Message.wakes:type_name -> threadbus.v1.Wake
-	1, // 7: threadbus.v1.MessageFilter.min_priority:type_name -> threadbus.v1.Priority
-	0, // 8: threadbus.v1.MessageFilter.kinds:type_name -> threadbus.v1.MessageKind
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	11, // 0: threadbus.v1.Message.create_time:type_name -> google.protobuf.Timestamp
+	12, // 1: threadbus.v1.Message.sender_kind:type_name -> threadbus.v1.AgentKind
+	0,  // 2: threadbus.v1.Message.kind:type_name -> threadbus.v1.MessageKind
+	1,  // 3: threadbus.v1.Message.priority:type_name -> threadbus.v1.Priority
+	10, // 4: threadbus.v1.Message.labels:type_name -> threadbus.v1.Message.LabelsEntry
+	7,  // 5: threadbus.v1.Message.attachments:type_name -> threadbus.v1.Attachment
+	2,  // 6: threadbus.v1.Message.wakes:type_name -> threadbus.v1.Wake
+	5,  // 7: threadbus.v1.Message.expect_reply:type_name -> threadbus.v1.ExpectReply
+	6,  // 8: threadbus.v1.Message.notice:type_name -> threadbus.v1.Notice
+	13, // 9: threadbus.v1.ExpectReply.within:type_name -> google.protobuf.Duration
+	3,  // 10: threadbus.v1.Notice.reason:type_name -> threadbus.v1.Notice.Reason
+	1,  // 11: threadbus.v1.MessageFilter.min_priority:type_name -> threadbus.v1.Priority
+	0,  // 12: threadbus.v1.MessageFilter.kinds:type_name -> threadbus.v1.MessageKind
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_threadbus_v1_message_proto_init() }
@@ -850,7 +1095,7 @@ func file_threadbus_v1_message_proto_init() {
 	}
 	file_threadbus_v1_agent_proto_init()
 	file_threadbus_v1_message_proto_msgTypes[0].OneofWrappers = []any{}
-	file_threadbus_v1_message_proto_msgTypes[1].OneofWrappers = []any{
+	file_threadbus_v1_message_proto_msgTypes[3].OneofWrappers = []any{
 		(*Attachment_Raw)(nil),
 		(*Attachment_Url)(nil),
 	}
@@ -859,8 +1104,8 @@ func file_threadbus_v1_message_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_threadbus_v1_message_proto_rawDesc), len(file_threadbus_v1_message_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   5,
+			NumEnums:      4,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -270,6 +270,13 @@ pub struct Message {
     /// Whom it wakes. UNSPECIFIED = ALL: an older server stored it.
     #[prost(enumeration = "Wake", tag = "20")]
     pub wakes: i32,
+    /// Whom the sender asks for a reply; `agents` is complete. Each of them has a request: see Request.
+    /// Unset = nobody.
+    #[prost(message, optional, tag = "21")]
+    pub expect_reply: ::core::option::Option<ExpectReply>,
+    /// In a NOTICE: what it tells the agent that it mentions.
+    #[prost(message, optional, tag = "22")]
+    pub notice: ::core::option::Option<Notice>,
 }
 impl ::prost::Name for Message {
     const NAME: &'static str = "Message";
@@ -279,6 +286,115 @@ impl ::prost::Name for Message {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/threadbus.v1.Message".into()
+    }
+}
+/// Whom a message asks for a reply.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExpectReply {
+    /// The agents asked, who are mentioned, too: at most 32 in all. Empty in a post = all in
+    /// `mentions` and `handoff_to`. Nobody, or the sender itself, is INVALID_ARGUMENT.
+    #[prost(string, repeated, tag = "1")]
+    pub agents: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How long after the post a request becomes overdue, which the sender is told by a notice: more
+    /// than 0, and at most 365 days. Unset = never.
+    #[prost(message, optional, tag = "2")]
+    pub within: ::core::option::Option<::prost_types::Duration>,
+}
+impl ::prost::Name for ExpectReply {
+    const NAME: &'static str = "ExpectReply";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.ExpectReply".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.ExpectReply".into()
+    }
+}
+/// What the server tells an agent about a message with which it asked for a reply.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Notice {
+    /// The reason. Sent at most once for each request and reason.
+    #[prost(enumeration = "notice::Reason", tag = "1")]
+    pub reason: i32,
+    /// Seq of the message that asks.
+    #[prost(int64, tag = "2")]
+    pub request_seq: i64,
+    /// The agent asked.
+    #[prost(string, tag = "3")]
+    pub agent: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `Notice`.
+pub mod notice {
+    /// Why an answer may not come, or not soon. Clients ignore notices with reasons that they do not
+    /// know.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Reason {
+        /// Never sent.
+        Unspecified = 0,
+        /// The agent has read the message, and has since been WAITING or IDLE, never WORKING or
+        /// AWAITING_HUMAN, for 10 s, or agent_timeout if that is shorter.
+        AgentIdle = 1,
+        /// The agent's lease has ended since the message was posted.
+        AgentLapsed = 2,
+        /// The agent has ended its session since the message was posted.
+        AgentOffline = 3,
+        /// The agent has left the thread, or was unregistered.
+        AgentLeft = 4,
+        /// `within` is over.
+        Overdue = 5,
+        /// The request was withdrawn. Wakes the agent that asked unless it did so itself.
+        Withdrawn = 6,
+    }
+    impl Reason {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "REASON_UNSPECIFIED",
+                Self::AgentIdle => "REASON_AGENT_IDLE",
+                Self::AgentLapsed => "REASON_AGENT_LAPSED",
+                Self::AgentOffline => "REASON_AGENT_OFFLINE",
+                Self::AgentLeft => "REASON_AGENT_LEFT",
+                Self::Overdue => "REASON_OVERDUE",
+                Self::Withdrawn => "REASON_WITHDRAWN",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "REASON_UNSPECIFIED" => Some(Self::Unspecified),
+                "REASON_AGENT_IDLE" => Some(Self::AgentIdle),
+                "REASON_AGENT_LAPSED" => Some(Self::AgentLapsed),
+                "REASON_AGENT_OFFLINE" => Some(Self::AgentOffline),
+                "REASON_AGENT_LEFT" => Some(Self::AgentLeft),
+                "REASON_OVERDUE" => Some(Self::Overdue),
+                "REASON_WITHDRAWN" => Some(Self::Withdrawn),
+                _ => None,
+            }
+        }
+    }
+}
+impl ::prost::Name for Notice {
+    const NAME: &'static str = "Notice";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.Notice".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.Notice".into()
     }
 }
 /// An attached file. The field names are those of A2A's Part.
@@ -398,6 +514,9 @@ pub enum MessageKind {
     /// The thread's state or settings were changed by `sender`. `content` describes the change for
     /// people.
     Thread = 3,
+    /// From the server: the sender is `system`. Tells the agent in `mentions`, which asked for a reply,
+    /// what `notice` says. `content` says so to people. Changes nothing: a later reply still answers.
+    Notice = 4,
 }
 impl MessageKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -410,6 +529,7 @@ impl MessageKind {
             Self::Chat => "MESSAGE_KIND_CHAT",
             Self::Edit => "MESSAGE_KIND_EDIT",
             Self::Thread => "MESSAGE_KIND_THREAD",
+            Self::Notice => "MESSAGE_KIND_NOTICE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -419,6 +539,7 @@ impl MessageKind {
             "MESSAGE_KIND_CHAT" => Some(Self::Chat),
             "MESSAGE_KIND_EDIT" => Some(Self::Edit),
             "MESSAGE_KIND_THREAD" => Some(Self::Thread),
+            "MESSAGE_KIND_NOTICE" => Some(Self::Notice),
             _ => None,
         }
     }
@@ -475,7 +596,7 @@ pub enum Wake {
     /// Everybody. The default.
     All = 1,
     /// Only those that it addresses: the agents in `mentions` and `handoff_to`, and the author of the
-    /// message that it replies to. Never its sender, nor anonymous callers.
+    /// message that it replies to. Never its sender, nor anonymous callers. NOTICE entries wake these.
     Addressed = 2,
     /// Only people. Set by the server, never by a caller: INVALID_ARGUMENT in a request.
     People = 3,
@@ -1553,6 +1674,91 @@ pub mod agent_service_client {
         }
     }
 }
+/// A message that asks an agent for a reply (Message.expect_reply). There is one request for each
+/// agent that the message asks.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Request {
+    /// The thread.
+    #[prost(string, tag = "1")]
+    pub thread: ::prost::alloc::string::String,
+    /// The thread's epoch.
+    #[prost(string, tag = "2")]
+    pub epoch: ::prost::alloc::string::String,
+    /// Seq of the message that asks.
+    #[prost(int64, tag = "3")]
+    pub seq: i64,
+    /// The agent that asks.
+    #[prost(string, tag = "4")]
+    pub asker: ::prost::alloc::string::String,
+    /// The agent asked.
+    #[prost(string, tag = "5")]
+    pub agent: ::prost::alloc::string::String,
+    /// Whether it is still open.
+    #[prost(enumeration = "RequestState", tag = "6")]
+    pub state: i32,
+    /// When the message was posted, on the server's clock.
+    #[prost(message, optional, tag = "7")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When the request is or was overdue, on the server's clock. Unset = never.
+    #[prost(message, optional, tag = "8")]
+    pub due_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Seq of the entry that answered it. 0 = it is not ANSWERED.
+    #[prost(int64, tag = "9")]
+    pub reply_seq: i64,
+}
+impl ::prost::Name for Request {
+    const NAME: &'static str = "Request";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.Request".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.Request".into()
+    }
+}
+/// The state of a request. Only an OPEN request changes its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RequestState {
+    /// Never sent. Clients treat states that they do not know as no longer open.
+    Unspecified = 0,
+    /// It has not been answered, though it may be overdue.
+    Open = 1,
+    /// The agent asked posted an entry with `reply_to` = the message that asks, or an edit of it. This
+    /// may be an edit, too. An entry that wakes nobody (WAKE_NOBODY) answers nothing.
+    Answered = 2,
+    /// The agent that asked, or an operator, withdrew it.
+    Withdrawn = 3,
+    /// The thread was closed or archived before it was answered. It stays CLOSED if the thread is
+    /// opened again.
+    Closed = 4,
+}
+impl RequestState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "REQUEST_STATE_UNSPECIFIED",
+            Self::Open => "REQUEST_STATE_OPEN",
+            Self::Answered => "REQUEST_STATE_ANSWERED",
+            Self::Withdrawn => "REQUEST_STATE_WITHDRAWN",
+            Self::Closed => "REQUEST_STATE_CLOSED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REQUEST_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "REQUEST_STATE_OPEN" => Some(Self::Open),
+            "REQUEST_STATE_ANSWERED" => Some(Self::Answered),
+            "REQUEST_STATE_WITHDRAWN" => Some(Self::Withdrawn),
+            "REQUEST_STATE_CLOSED" => Some(Self::Closed),
+            _ => None,
+        }
+    }
+}
 /// An ordered log. (In Java and C#, import it by name: a wildcard import clashes with the platform's
 /// Thread.)
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1779,6 +1985,12 @@ pub struct PostMessageRequest {
     /// edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
     #[prost(enumeration = "Wake", tag = "16")]
     pub wakes: i32,
+    /// Asks agents for a reply: this creates a request for each of them, which stays open until it is
+    /// answered. They become participants. The sender is told by notices when an agent will not answer,
+    /// or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
+    /// INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
+    #[prost(message, optional, tag = "17")]
+    pub expect_reply: ::core::option::Option<ExpectReply>,
 }
 impl ::prost::Name for PostMessageRequest {
     const NAME: &'static str = "PostMessageRequest";
@@ -2368,6 +2580,10 @@ pub struct ThreadUnread {
     /// to one of its messages. 1,000 = that many or more.
     #[prost(int32, tag = "4")]
     pub addressed_count: i32,
+    /// Number of open requests that the agent has not answered in the thread, whether or not it has
+    /// read them. 1,000 = that many or more.
+    #[prost(int32, tag = "5")]
+    pub open_request_count: i32,
 }
 impl ::prost::Name for ThreadUnread {
     const NAME: &'static str = "ThreadUnread";
@@ -2511,6 +2727,99 @@ impl ::prost::Name for GetMessageResponse {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/threadbus.v1.GetMessageResponse".into()
+    }
+}
+/// Selects requests. All fields that are set must match.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListRequestsRequest {
+    /// Only requests of this agent to others. Empty = of all.
+    #[prost(string, tag = "1")]
+    pub asker: ::prost::alloc::string::String,
+    /// Only requests to this agent. Empty = to all.
+    #[prost(string, tag = "2")]
+    pub agent: ::prost::alloc::string::String,
+    /// Only requests in this thread. Empty = in all. If it does not exist: THREAD_NOT_FOUND.
+    #[prost(string, tag = "3")]
+    pub thread: ::prost::alloc::string::String,
+    /// Only requests in these states. Empty = in any. UNSPECIFIED is INVALID_ARGUMENT.
+    #[prost(enumeration = "RequestState", repeated, tag = "4")]
+    pub states: ::prost::alloc::vec::Vec<i32>,
+    /// Maximum number of requests to return. 0 = 100. Values above 1,000 are lowered to 1,000.
+    #[prost(int32, tag = "5")]
+    pub page_size: i32,
+    /// next_page_token of the previous page. Empty = the first page. One that no server returned is
+    /// INVALID_ARGUMENT.
+    #[prost(string, tag = "6")]
+    pub page_token: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ListRequestsRequest {
+    const NAME: &'static str = "ListRequestsRequest";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.ListRequestsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.ListRequestsRequest".into()
+    }
+}
+/// A page of requests.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListRequestsResponse {
+    /// The requests, newest first. A caller whose token has thread_prefixes gets those of its threads.
+    #[prost(message, repeated, tag = "1")]
+    pub requests: ::prost::alloc::vec::Vec<Request>,
+    /// Continues the list. Empty = this is the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ListRequestsResponse {
+    const NAME: &'static str = "ListRequestsResponse";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.ListRequestsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.ListRequestsResponse".into()
+    }
+}
+/// Selects the requests of one message.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WithdrawRequestRequest {
+    /// The thread. Required.
+    #[prost(string, tag = "1")]
+    pub thread: ::prost::alloc::string::String,
+    /// Seq of the message that asks. Required.
+    #[prost(int64, tag = "2")]
+    pub seq: i64,
+    /// The thread's epoch. Empty = not checked.
+    #[prost(string, tag = "3")]
+    pub epoch: ::prost::alloc::string::String,
+}
+impl ::prost::Name for WithdrawRequestRequest {
+    const NAME: &'static str = "WithdrawRequestRequest";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.WithdrawRequestRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.WithdrawRequestRequest".into()
+    }
+}
+/// The requests of the message.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WithdrawRequestResponse {
+    /// All of them, by agent, as they are now.
+    #[prost(message, repeated, tag = "1")]
+    pub requests: ::prost::alloc::vec::Vec<Request>,
+}
+impl ::prost::Name for WithdrawRequestResponse {
+    const NAME: &'static str = "WithdrawRequestResponse";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.WithdrawRequestResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.WithdrawRequestResponse".into()
     }
 }
 /// Empty.
@@ -2934,6 +3243,63 @@ pub mod bus_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("threadbus.v1.BusService", "GetMessage"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns a page of requests, newest first: messages that ask agents for a reply. Those of deleted
+        /// threads are not kept.
+        pub async fn list_requests(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListRequestsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRequestsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/threadbus.v1.BusService/ListRequests",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("threadbus.v1.BusService", "ListRequests"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Withdraws the open requests of a message, one for each agent that it asks. A notice with
+        /// REASON_WITHDRAWN tells the readers of the thread. Others than the agent that asked and operators
+        /// get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND (THREAD_NOT_FOUND, MESSAGE_NOT_FOUND),
+        /// INVALID_ARGUMENT if the message asks nobody, OUT_OF_RANGE / CURSOR_INVALID if the epoch is not
+        /// the thread's, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED when the thread has no seqs left.
+        ///
+        /// Idempotent: requests that are not open stay as they are.
+        pub async fn withdraw_request(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WithdrawRequestRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WithdrawRequestResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/threadbus.v1.BusService/WithdrawRequest",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("threadbus.v1.BusService", "WithdrawRequest"));
             self.inner.unary(req, path, codec).await
         }
         /// Returns the server's version and settings, and the caller's identity. Requires no token; where

@@ -47,6 +47,12 @@ impl Unary for v1::ListMessagesRequest {
 impl Unary for v1::GetMessageRequest {
     const IDEMPOTENT: bool = true;
 }
+impl Unary for v1::ListRequestsRequest {
+    const IDEMPOTENT: bool = true;
+}
+impl Unary for v1::WithdrawRequestRequest {
+    const IDEMPOTENT: bool = true;
+}
 impl Unary for v1::GetServerInfoRequest {
     const IDEMPOTENT: bool = true;
 }

@@ -29,6 +29,7 @@ import { Participant, Presence, presenceFromJSON, presenceToJSON } from "./agent
 import {
   Attachment,
   Cursor,
+  ExpectReply,
   Message,
   MessageFilter,
   Priority,
@@ -38,6 +39,7 @@ import {
   wakeFromJSON,
   wakeToJSON,
 } from "./message.js";
+import { Request, RequestState, requestStateFromJSON, requestStateToJSON } from "./request.js";
 import { ThreadPosition } from "./thread.js";
 
 export const protobufPackage = "threadbus.v1";
@@ -123,6 +125,13 @@ export interface PostMessageRequest {
    * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
    */
   wakes: Wake;
+  /**
+   * Asks agents for a reply: this creates a request for each of them, which stays open until it is
+   * answered. They become participants. The sender is told by notices when an agent will not answer,
+   * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
+   * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
+   */
+  expectReply: ExpectReply | undefined;
 }
 
 export interface PostMessageRequest_LabelsEntry {
@@ -590,6 +599,11 @@ export interface ThreadUnread {
    * to one of its messages. 1,000 = that many or more.
    */
   addressedCount: number;
+  /**
+   * Number of open requests that the agent has not answered in the thread, whether or not it has
+   * read them. 1,000 = that many or more.
+   */
+  openRequestCount: number;
 }
 
 /** Selects messages of a thread: those with after_seq < seq < before_seq. */
@@ -684,6 +698,49 @@ export interface GetMessageRequest {
 export interface GetMessageResponse {
   /** The message. */
   message: Message | undefined;
+}
+
+/** Selects requests. All fields that are set must match. */
+export interface ListRequestsRequest {
+  /** Only requests of this agent to others. Empty = of all. */
+  asker: string;
+  /** Only requests to this agent. Empty = to all. */
+  agent: string;
+  /** Only requests in this thread. Empty = in all. If it does not exist: THREAD_NOT_FOUND. */
+  thread: string;
+  /** Only requests in these states. Empty = in any. UNSPECIFIED is INVALID_ARGUMENT. */
+  states: RequestState[];
+  /** Maximum number of requests to return. 0 = 100. Values above 1,000 are lowered to 1,000. */
+  pageSize: number;
+  /**
+   * next_page_token of the previous page. Empty = the first page. One that no server returned is
+   * INVALID_ARGUMENT.
+   */
+  pageToken: string;
+}
+
+/** A page of requests. */
+export interface ListRequestsResponse {
+  /** The requests, newest first. A caller whose token has thread_prefixes gets those of its threads. */
+  requests: Request[];
+  /** Continues the list. Empty = this is the last page. */
+  nextPageToken: string;
+}
+
+/** Selects the requests of one message. */
+export interface WithdrawRequestRequest {
+  /** The thread. Required. */
+  thread: string;
+  /** Seq of the message that asks. Required. */
+  seq: number;
+  /** The thread's epoch. Empty = not checked. */
+  epoch: string;
+}
+
+/** The requests of the message. */
+export interface WithdrawRequestResponse {
+  /** All of them, by agent, as they are now. */
+  requests: Request[];
 }
 
 /** Empty. */
@@ -815,6 +872,7 @@ function createBasePostMessageRequest(): PostMessageRequest {
     epoch: "",
     onBehalfOf: "",
     wakes: 0,
+    expectReply: undefined,
   };
 }
 
@@ -867,6 +925,9 @@ export const PostMessageRequest: MessageFns<PostMessageRequest> = {
     }
     if (message.wakes !== 0) {
       writer.uint32(128).int32(message.wakes);
+    }
+    if (message.expectReply !== undefined) {
+      ExpectReply.encode(message.expectReply, writer.uint32(138).fork()).join();
     }
     return writer;
   },
@@ -1015,6 +1076,14 @@ export const PostMessageRequest: MessageFns<PostMessageRequest> = {
             message.wakes = reader.int32() as any;
             continue;
           }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.expectReply = ExpectReply.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1094,6 +1163,11 @@ export const PostMessageRequest: MessageFns<PostMessageRequest> = {
         ? globalThis.String(object.on_behalf_of)
         : "",
       wakes: isSet(object.wakes) ? wakeFromJSON(object.wakes) : 0,
+      expectReply: isSet(object.expectReply)
+        ? ExpectReply.fromJSON(object.expectReply)
+        : isSet(object.expect_reply)
+        ? ExpectReply.fromJSON(object.expect_reply)
+        : undefined,
     };
   },
 
@@ -1153,6 +1227,9 @@ export const PostMessageRequest: MessageFns<PostMessageRequest> = {
     if (message.wakes !== 0) {
       obj.wakes = wakeToJSON(message.wakes);
     }
+    if (message.expectReply !== undefined) {
+      obj.expectReply = ExpectReply.toJSON(message.expectReply);
+    }
     return obj;
   },
 
@@ -1185,6 +1262,9 @@ export const PostMessageRequest: MessageFns<PostMessageRequest> = {
     message.epoch = object.epoch ?? "";
     message.onBehalfOf = object.onBehalfOf ?? "";
     message.wakes = object.wakes ?? 0;
+    message.expectReply = (object.expectReply !== undefined && object.expectReply !== null)
+      ? ExpectReply.fromPartial(object.expectReply)
+      : undefined;
     return message;
   },
 };
@@ -3121,7 +3201,7 @@ export const HeartbeatResponse: MessageFns<HeartbeatResponse> = {
 };
 
 function createBaseThreadUnread(): ThreadUnread {
-  return { thread: "", headSeq: 0, readSeq: 0, addressedCount: 0 };
+  return { thread: "", headSeq: 0, readSeq: 0, addressedCount: 0, openRequestCount: 0 };
 }
 
 export const ThreadUnread: MessageFns<ThreadUnread> = {
@@ -3137,6 +3217,9 @@ export const ThreadUnread: MessageFns<ThreadUnread> = {
     }
     if (message.addressedCount !== 0) {
       writer.uint32(32).int32(message.addressedCount);
+    }
+    if (message.openRequestCount !== 0) {
+      writer.uint32(40).int32(message.openRequestCount);
     }
     return writer;
   },
@@ -3186,6 +3269,14 @@ export const ThreadUnread: MessageFns<ThreadUnread> = {
             message.addressedCount = reader.int32();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.openRequestCount = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3216,6 +3307,11 @@ export const ThreadUnread: MessageFns<ThreadUnread> = {
         : isSet(object.addressed_count)
         ? globalThis.Number(object.addressed_count)
         : 0,
+      openRequestCount: isSet(object.openRequestCount)
+        ? globalThis.Number(object.openRequestCount)
+        : isSet(object.open_request_count)
+        ? globalThis.Number(object.open_request_count)
+        : 0,
     };
   },
 
@@ -3233,6 +3329,9 @@ export const ThreadUnread: MessageFns<ThreadUnread> = {
     if (message.addressedCount !== 0) {
       obj.addressedCount = Math.round(message.addressedCount);
     }
+    if (message.openRequestCount !== 0) {
+      obj.openRequestCount = Math.round(message.openRequestCount);
+    }
     return obj;
   },
 
@@ -3245,6 +3344,7 @@ export const ThreadUnread: MessageFns<ThreadUnread> = {
     message.headSeq = object.headSeq ?? 0;
     message.readSeq = object.readSeq ?? 0;
     message.addressedCount = object.addressedCount ?? 0;
+    message.openRequestCount = object.openRequestCount ?? 0;
     return message;
   },
 };
@@ -3870,6 +3970,436 @@ export const GetMessageResponse: MessageFns<GetMessageResponse> = {
     message.message = (object.message !== undefined && object.message !== null)
       ? Message.fromPartial(object.message)
       : undefined;
+    return message;
+  },
+};
+
+function createBaseListRequestsRequest(): ListRequestsRequest {
+  return { asker: "", agent: "", thread: "", states: [], pageSize: 0, pageToken: "" };
+}
+
+export const ListRequestsRequest: MessageFns<ListRequestsRequest> = {
+  encode(message: ListRequestsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.asker !== "") {
+      writer.uint32(10).string(message.asker);
+    }
+    if (message.agent !== "") {
+      writer.uint32(18).string(message.agent);
+    }
+    if (message.thread !== "") {
+      writer.uint32(26).string(message.thread);
+    }
+    if (message.states.length !== 0) {
+      writer.uint32(34).fork();
+      for (const v of message.states) {
+        writer.int32(v);
+      }
+      writer.join();
+    }
+    if (message.pageSize !== 0) {
+      writer.uint32(40).int32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(50).string(message.pageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListRequestsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListRequestsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.asker = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.agent = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.thread = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag === 32) {
+              message.states.push(reader.int32() as any);
+
+              continue;
+            }
+
+            if (tag === 34) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.states.push(reader.int32() as any);
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.pageSize = reader.int32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListRequestsRequest {
+    return {
+      asker: isSet(object.asker) ? globalThis.String(object.asker) : "",
+      agent: isSet(object.agent) ? globalThis.String(object.agent) : "",
+      thread: isSet(object.thread) ? globalThis.String(object.thread) : "",
+      states: globalThis.Array.isArray(object?.states) ? object.states.map((e: any) => requestStateFromJSON(e)) : [],
+      pageSize: isSet(object.pageSize)
+        ? globalThis.Number(object.pageSize)
+        : isSet(object.page_size)
+        ? globalThis.Number(object.page_size)
+        : 0,
+      pageToken: isSet(object.pageToken)
+        ? globalThis.String(object.pageToken)
+        : isSet(object.page_token)
+        ? globalThis.String(object.page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListRequestsRequest): unknown {
+    const obj: any = {};
+    if (message.asker !== "") {
+      obj.asker = message.asker;
+    }
+    if (message.agent !== "") {
+      obj.agent = message.agent;
+    }
+    if (message.thread !== "") {
+      obj.thread = message.thread;
+    }
+    if (message.states?.length) {
+      obj.states = message.states.map((e) => requestStateToJSON(e));
+    }
+    if (message.pageSize !== 0) {
+      obj.pageSize = Math.round(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      obj.pageToken = message.pageToken;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ListRequestsRequest>, I>>(base?: I): ListRequestsRequest {
+    return ListRequestsRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListRequestsRequest>, I>>(object: I): ListRequestsRequest {
+    const message = createBaseListRequestsRequest();
+    message.asker = object.asker ?? "";
+    message.agent = object.agent ?? "";
+    message.thread = object.thread ?? "";
+    message.states = object.states?.map((e) => e) || [];
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseListRequestsResponse(): ListRequestsResponse {
+  return { requests: [], nextPageToken: "" };
+}
+
+export const ListRequestsResponse: MessageFns<ListRequestsResponse> = {
+  encode(message: ListRequestsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.requests) {
+      Request.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListRequestsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListRequestsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requests.push(Request.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListRequestsResponse {
+    return {
+      requests: globalThis.Array.isArray(object?.requests) ? object.requests.map((e: any) => Request.fromJSON(e)) : [],
+      nextPageToken: isSet(object.nextPageToken)
+        ? globalThis.String(object.nextPageToken)
+        : isSet(object.next_page_token)
+        ? globalThis.String(object.next_page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListRequestsResponse): unknown {
+    const obj: any = {};
+    if (message.requests?.length) {
+      obj.requests = message.requests.map((e) => Request.toJSON(e));
+    }
+    if (message.nextPageToken !== "") {
+      obj.nextPageToken = message.nextPageToken;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ListRequestsResponse>, I>>(base?: I): ListRequestsResponse {
+    return ListRequestsResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListRequestsResponse>, I>>(object: I): ListRequestsResponse {
+    const message = createBaseListRequestsResponse();
+    message.requests = object.requests?.map((e) => Request.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseWithdrawRequestRequest(): WithdrawRequestRequest {
+  return { thread: "", seq: 0, epoch: "" };
+}
+
+export const WithdrawRequestRequest: MessageFns<WithdrawRequestRequest> = {
+  encode(message: WithdrawRequestRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.thread !== "") {
+      writer.uint32(10).string(message.thread);
+    }
+    if (message.seq !== 0) {
+      writer.uint32(16).int64(message.seq);
+    }
+    if (message.epoch !== "") {
+      writer.uint32(26).string(message.epoch);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WithdrawRequestRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWithdrawRequestRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.thread = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.seq = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.epoch = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WithdrawRequestRequest {
+    return {
+      thread: isSet(object.thread) ? globalThis.String(object.thread) : "",
+      seq: isSet(object.seq) ? globalThis.Number(object.seq) : 0,
+      epoch: isSet(object.epoch) ? globalThis.String(object.epoch) : "",
+    };
+  },
+
+  toJSON(message: WithdrawRequestRequest): unknown {
+    const obj: any = {};
+    if (message.thread !== "") {
+      obj.thread = message.thread;
+    }
+    if (message.seq !== 0) {
+      obj.seq = Math.round(message.seq);
+    }
+    if (message.epoch !== "") {
+      obj.epoch = message.epoch;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<WithdrawRequestRequest>, I>>(base?: I): WithdrawRequestRequest {
+    return WithdrawRequestRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<WithdrawRequestRequest>, I>>(object: I): WithdrawRequestRequest {
+    const message = createBaseWithdrawRequestRequest();
+    message.thread = object.thread ?? "";
+    message.seq = object.seq ?? 0;
+    message.epoch = object.epoch ?? "";
+    return message;
+  },
+};
+
+function createBaseWithdrawRequestResponse(): WithdrawRequestResponse {
+  return { requests: [] };
+}
+
+export const WithdrawRequestResponse: MessageFns<WithdrawRequestResponse> = {
+  encode(message: WithdrawRequestResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.requests) {
+      Request.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WithdrawRequestResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWithdrawRequestResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requests.push(Request.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WithdrawRequestResponse {
+    return {
+      requests: globalThis.Array.isArray(object?.requests) ? object.requests.map((e: any) => Request.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: WithdrawRequestResponse): unknown {
+    const obj: any = {};
+    if (message.requests?.length) {
+      obj.requests = message.requests.map((e) => Request.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<WithdrawRequestResponse>, I>>(base?: I): WithdrawRequestResponse {
+    return WithdrawRequestResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<WithdrawRequestResponse>, I>>(object: I): WithdrawRequestResponse {
+    const message = createBaseWithdrawRequestResponse();
+    message.requests = object.requests?.map((e) => Request.fromPartial(e)) || [];
     return message;
   },
 };
@@ -4722,6 +5252,35 @@ export const BusServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
+     * Returns a page of requests, newest first: messages that ask agents for a reply. Those of deleted
+     * threads are not kept.
+     */
+    listRequests: {
+      name: "ListRequests",
+      requestType: ListRequestsRequest as typeof ListRequestsRequest,
+      requestStream: false,
+      responseType: ListRequestsResponse as typeof ListRequestsResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
+    },
+    /**
+     * Withdraws the open requests of a message, one for each agent that it asks. A notice with
+     * REASON_WITHDRAWN tells the readers of the thread. Others than the agent that asked and operators
+     * get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND (THREAD_NOT_FOUND, MESSAGE_NOT_FOUND),
+     * INVALID_ARGUMENT if the message asks nobody, OUT_OF_RANGE / CURSOR_INVALID if the epoch is not
+     * the thread's, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED when the thread has no seqs left.
+     *
+     * Idempotent: requests that are not open stay as they are.
+     */
+    withdrawRequest: {
+      name: "WithdrawRequest",
+      requestType: WithdrawRequestRequest as typeof WithdrawRequestRequest,
+      requestStream: false,
+      responseType: WithdrawRequestResponse as typeof WithdrawRequestResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "IDEMPOTENT" },
+    },
+    /**
      * Returns the server's version and settings, and the caller's identity. Requires no token; where
      * tokens are required, `limits` is set only for calls with a token.
      */
@@ -4854,6 +5413,40 @@ export const BusServiceService = {
     responseDeserialize: (value: Buffer): GetMessageResponse => GetMessageResponse.decode(value),
   },
   /**
+   * Returns a page of requests, newest first: messages that ask agents for a reply. Those of deleted
+   * threads are not kept.
+   */
+  listRequests: {
+    path: "/threadbus.v1.BusService/ListRequests" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListRequestsRequest): Buffer => Buffer.from(ListRequestsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListRequestsRequest => ListRequestsRequest.decode(value),
+    responseSerialize: (value: ListRequestsResponse): Buffer =>
+      Buffer.from(ListRequestsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListRequestsResponse => ListRequestsResponse.decode(value),
+  },
+  /**
+   * Withdraws the open requests of a message, one for each agent that it asks. A notice with
+   * REASON_WITHDRAWN tells the readers of the thread. Others than the agent that asked and operators
+   * get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND (THREAD_NOT_FOUND, MESSAGE_NOT_FOUND),
+   * INVALID_ARGUMENT if the message asks nobody, OUT_OF_RANGE / CURSOR_INVALID if the epoch is not
+   * the thread's, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED when the thread has no seqs left.
+   *
+   * Idempotent: requests that are not open stay as they are.
+   */
+  withdrawRequest: {
+    path: "/threadbus.v1.BusService/WithdrawRequest" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: WithdrawRequestRequest): Buffer =>
+      Buffer.from(WithdrawRequestRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): WithdrawRequestRequest => WithdrawRequestRequest.decode(value),
+    responseSerialize: (value: WithdrawRequestResponse): Buffer =>
+      Buffer.from(WithdrawRequestResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): WithdrawRequestResponse => WithdrawRequestResponse.decode(value),
+  },
+  /**
    * Returns the server's version and settings, and the caller's identity. Requires no token; where
    * tokens are required, `limits` is set only for calls with a token.
    */
@@ -4933,6 +5526,21 @@ export interface BusServiceServer extends UntypedServiceImplementation {
   listMessages: handleUnaryCall<ListMessagesRequest, ListMessagesResponse>;
   /** Returns one message, or NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND. */
   getMessage: handleUnaryCall<GetMessageRequest, GetMessageResponse>;
+  /**
+   * Returns a page of requests, newest first: messages that ask agents for a reply. Those of deleted
+   * threads are not kept.
+   */
+  listRequests: handleUnaryCall<ListRequestsRequest, ListRequestsResponse>;
+  /**
+   * Withdraws the open requests of a message, one for each agent that it asks. A notice with
+   * REASON_WITHDRAWN tells the readers of the thread. Others than the agent that asked and operators
+   * get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND (THREAD_NOT_FOUND, MESSAGE_NOT_FOUND),
+   * INVALID_ARGUMENT if the message asks nobody, OUT_OF_RANGE / CURSOR_INVALID if the epoch is not
+   * the thread's, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED when the thread has no seqs left.
+   *
+   * Idempotent: requests that are not open stay as they are.
+   */
+  withdrawRequest: handleUnaryCall<WithdrawRequestRequest, WithdrawRequestResponse>;
   /**
    * Returns the server's version and settings, and the caller's identity. Requires no token; where
    * tokens are required, `limits` is set only for calls with a token.
@@ -5072,6 +5680,49 @@ export interface BusServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetMessageResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Returns a page of requests, newest first: messages that ask agents for a reply. Those of deleted
+   * threads are not kept.
+   */
+  listRequests(
+    request: ListRequestsRequest,
+    callback: (error: ServiceError | null, response: ListRequestsResponse) => void,
+  ): ClientUnaryCall;
+  listRequests(
+    request: ListRequestsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListRequestsResponse) => void,
+  ): ClientUnaryCall;
+  listRequests(
+    request: ListRequestsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListRequestsResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Withdraws the open requests of a message, one for each agent that it asks. A notice with
+   * REASON_WITHDRAWN tells the readers of the thread. Others than the agent that asked and operators
+   * get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND (THREAD_NOT_FOUND, MESSAGE_NOT_FOUND),
+   * INVALID_ARGUMENT if the message asks nobody, OUT_OF_RANGE / CURSOR_INVALID if the epoch is not
+   * the thread's, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED when the thread has no seqs left.
+   *
+   * Idempotent: requests that are not open stay as they are.
+   */
+  withdrawRequest(
+    request: WithdrawRequestRequest,
+    callback: (error: ServiceError | null, response: WithdrawRequestResponse) => void,
+  ): ClientUnaryCall;
+  withdrawRequest(
+    request: WithdrawRequestRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: WithdrawRequestResponse) => void,
+  ): ClientUnaryCall;
+  withdrawRequest(
+    request: WithdrawRequestRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: WithdrawRequestResponse) => void,
   ): ClientUnaryCall;
   /**
    * Returns the server's version and settings, and the caller's identity. Requires no token; where

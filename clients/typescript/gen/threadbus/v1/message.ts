@@ -6,6 +6,7 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Duration } from "../../google/protobuf/duration.js";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
 import { AgentKind, agentKindFromJSON, agentKindToJSON } from "./agent.js";
 
@@ -47,6 +48,11 @@ export enum MessageKind {
    * people.
    */
   MESSAGE_KIND_THREAD = 3,
+  /**
+   * MESSAGE_KIND_NOTICE - From the server: the sender is `system`. Tells the agent in `mentions`, which asked for a reply,
+   * what `notice` says. `content` says so to people. Changes nothing: a later reply still answers.
+   */
+  MESSAGE_KIND_NOTICE = 4,
   UNRECOGNIZED = -1,
 }
 
@@ -64,6 +70,9 @@ export function messageKindFromJSON(object: any): MessageKind {
     case 3:
     case "MESSAGE_KIND_THREAD":
       return MessageKind.MESSAGE_KIND_THREAD;
+    case 4:
+    case "MESSAGE_KIND_NOTICE":
+      return MessageKind.MESSAGE_KIND_NOTICE;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -81,6 +90,8 @@ export function messageKindToJSON(object: MessageKind): string {
       return "MESSAGE_KIND_EDIT";
     case MessageKind.MESSAGE_KIND_THREAD:
       return "MESSAGE_KIND_THREAD";
+    case MessageKind.MESSAGE_KIND_NOTICE:
+      return "MESSAGE_KIND_NOTICE";
     case MessageKind.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -156,7 +167,7 @@ export enum Wake {
   WAKE_ALL = 1,
   /**
    * WAKE_ADDRESSED - Only those that it addresses: the agents in `mentions` and `handoff_to`, and the author of the
-   * message that it replies to. Never its sender, nor anonymous callers.
+   * message that it replies to. Never its sender, nor anonymous callers. NOTICE entries wake these.
    */
   WAKE_ADDRESSED = 2,
   /** WAKE_PEOPLE - Only people. Set by the server, never by a caller: INVALID_ARGUMENT in a request. */
@@ -266,11 +277,121 @@ export interface Message {
   contentSize: number;
   /** Whom it wakes. UNSPECIFIED = ALL: an older server stored it. */
   wakes: Wake;
+  /**
+   * Whom the sender asks for a reply; `agents` is complete. Each of them has a request: see Request.
+   * Unset = nobody.
+   */
+  expectReply:
+    | ExpectReply
+    | undefined;
+  /** In a NOTICE: what it tells the agent that it mentions. */
+  notice: Notice | undefined;
 }
 
 export interface Message_LabelsEntry {
   key: string;
   value: string;
+}
+
+/** Whom a message asks for a reply. */
+export interface ExpectReply {
+  /**
+   * The agents asked, who are mentioned, too: at most 32 in all. Empty in a post = all in
+   * `mentions` and `handoff_to`. Nobody, or the sender itself, is INVALID_ARGUMENT.
+   */
+  agents: string[];
+  /**
+   * How long after the post a request becomes overdue, which the sender is told by a notice: more
+   * than 0, and at most 365 days. Unset = never.
+   */
+  within: Duration | undefined;
+}
+
+/** What the server tells an agent about a message with which it asked for a reply. */
+export interface Notice {
+  /** The reason. Sent at most once for each request and reason. */
+  reason: Notice_Reason;
+  /** Seq of the message that asks. */
+  requestSeq: number;
+  /** The agent asked. */
+  agent: string;
+}
+
+/**
+ * Why an answer may not come, or not soon. Clients ignore notices with reasons that they do not
+ * know.
+ */
+export enum Notice_Reason {
+  /** REASON_UNSPECIFIED - Never sent. */
+  REASON_UNSPECIFIED = 0,
+  /**
+   * REASON_AGENT_IDLE - The agent has read the message, and has since been WAITING or IDLE, never WORKING or
+   * AWAITING_HUMAN, for 10 s, or agent_timeout if that is shorter.
+   */
+  REASON_AGENT_IDLE = 1,
+  /** REASON_AGENT_LAPSED - The agent's lease has ended since the message was posted. */
+  REASON_AGENT_LAPSED = 2,
+  /** REASON_AGENT_OFFLINE - The agent has ended its session since the message was posted. */
+  REASON_AGENT_OFFLINE = 3,
+  /** REASON_AGENT_LEFT - The agent has left the thread, or was unregistered. */
+  REASON_AGENT_LEFT = 4,
+  /** REASON_OVERDUE - `within` is over. */
+  REASON_OVERDUE = 5,
+  /** REASON_WITHDRAWN - The request was withdrawn. Wakes the agent that asked unless it did so itself. */
+  REASON_WITHDRAWN = 6,
+  UNRECOGNIZED = -1,
+}
+
+export function notice_ReasonFromJSON(object: any): Notice_Reason {
+  switch (object) {
+    case 0:
+    case "REASON_UNSPECIFIED":
+      return Notice_Reason.REASON_UNSPECIFIED;
+    case 1:
+    case "REASON_AGENT_IDLE":
+      return Notice_Reason.REASON_AGENT_IDLE;
+    case 2:
+    case "REASON_AGENT_LAPSED":
+      return Notice_Reason.REASON_AGENT_LAPSED;
+    case 3:
+    case "REASON_AGENT_OFFLINE":
+      return Notice_Reason.REASON_AGENT_OFFLINE;
+    case 4:
+    case "REASON_AGENT_LEFT":
+      return Notice_Reason.REASON_AGENT_LEFT;
+    case 5:
+    case "REASON_OVERDUE":
+      return Notice_Reason.REASON_OVERDUE;
+    case 6:
+    case "REASON_WITHDRAWN":
+      return Notice_Reason.REASON_WITHDRAWN;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return Notice_Reason.UNRECOGNIZED;
+  }
+}
+
+export function notice_ReasonToJSON(object: Notice_Reason): string {
+  switch (object) {
+    case Notice_Reason.REASON_UNSPECIFIED:
+      return "REASON_UNSPECIFIED";
+    case Notice_Reason.REASON_AGENT_IDLE:
+      return "REASON_AGENT_IDLE";
+    case Notice_Reason.REASON_AGENT_LAPSED:
+      return "REASON_AGENT_LAPSED";
+    case Notice_Reason.REASON_AGENT_OFFLINE:
+      return "REASON_AGENT_OFFLINE";
+    case Notice_Reason.REASON_AGENT_LEFT:
+      return "REASON_AGENT_LEFT";
+    case Notice_Reason.REASON_OVERDUE:
+      return "REASON_OVERDUE";
+    case Notice_Reason.REASON_WITHDRAWN:
+      return "REASON_WITHDRAWN";
+    case Notice_Reason.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
 }
 
 /** An attached file. The field names are those of A2A's Part. */
@@ -359,6 +480,8 @@ function createBaseMessage(): Message {
     postedBy: "",
     contentSize: 0,
     wakes: 0,
+    expectReply: undefined,
+    notice: undefined,
   };
 }
 
@@ -423,6 +546,12 @@ export const Message: MessageFns<Message> = {
     }
     if (message.wakes !== 0) {
       writer.uint32(160).int32(message.wakes);
+    }
+    if (message.expectReply !== undefined) {
+      ExpectReply.encode(message.expectReply, writer.uint32(170).fork()).join();
+    }
+    if (message.notice !== undefined) {
+      Notice.encode(message.notice, writer.uint32(178).fork()).join();
     }
     return writer;
   },
@@ -603,6 +732,22 @@ export const Message: MessageFns<Message> = {
             message.wakes = reader.int32() as any;
             continue;
           }
+          case 21: {
+            if (tag !== 170) {
+              break;
+            }
+
+            message.expectReply = ExpectReply.decode(reader, reader.uint32());
+            continue;
+          }
+          case 22: {
+            if (tag !== 178) {
+              break;
+            }
+
+            message.notice = Notice.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -694,6 +839,12 @@ export const Message: MessageFns<Message> = {
         ? globalThis.Number(object.content_size)
         : 0,
       wakes: isSet(object.wakes) ? wakeFromJSON(object.wakes) : 0,
+      expectReply: isSet(object.expectReply)
+        ? ExpectReply.fromJSON(object.expectReply)
+        : isSet(object.expect_reply)
+        ? ExpectReply.fromJSON(object.expect_reply)
+        : undefined,
+      notice: isSet(object.notice) ? Notice.fromJSON(object.notice) : undefined,
     };
   },
 
@@ -765,6 +916,12 @@ export const Message: MessageFns<Message> = {
     if (message.wakes !== 0) {
       obj.wakes = wakeToJSON(message.wakes);
     }
+    if (message.expectReply !== undefined) {
+      obj.expectReply = ExpectReply.toJSON(message.expectReply);
+    }
+    if (message.notice !== undefined) {
+      obj.notice = Notice.toJSON(message.notice);
+    }
     return obj;
   },
 
@@ -803,6 +960,12 @@ export const Message: MessageFns<Message> = {
     message.postedBy = object.postedBy ?? "";
     message.contentSize = object.contentSize ?? 0;
     message.wakes = object.wakes ?? 0;
+    message.expectReply = (object.expectReply !== undefined && object.expectReply !== null)
+      ? ExpectReply.fromPartial(object.expectReply)
+      : undefined;
+    message.notice = (object.notice !== undefined && object.notice !== null)
+      ? Notice.fromPartial(object.notice)
+      : undefined;
     return message;
   },
 };
@@ -888,6 +1051,198 @@ export const Message_LabelsEntry: MessageFns<Message_LabelsEntry> = {
     const message = createBaseMessage_LabelsEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseExpectReply(): ExpectReply {
+  return { agents: [], within: undefined };
+}
+
+export const ExpectReply: MessageFns<ExpectReply> = {
+  encode(message: ExpectReply, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.agents) {
+      writer.uint32(10).string(v!);
+    }
+    if (message.within !== undefined) {
+      Duration.encode(message.within, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExpectReply {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExpectReply();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.agents.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.within = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ExpectReply {
+    return {
+      agents: globalThis.Array.isArray(object?.agents) ? object.agents.map((e: any) => globalThis.String(e)) : [],
+      within: isSet(object.within) ? Duration.fromJSON(object.within) : undefined,
+    };
+  },
+
+  toJSON(message: ExpectReply): unknown {
+    const obj: any = {};
+    if (message.agents?.length) {
+      obj.agents = message.agents;
+    }
+    if (message.within !== undefined) {
+      obj.within = Duration.toJSON(message.within);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ExpectReply>, I>>(base?: I): ExpectReply {
+    return ExpectReply.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ExpectReply>, I>>(object: I): ExpectReply {
+    const message = createBaseExpectReply();
+    message.agents = object.agents?.map((e) => e) || [];
+    message.within = (object.within !== undefined && object.within !== null)
+      ? Duration.fromPartial(object.within)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseNotice(): Notice {
+  return { reason: 0, requestSeq: 0, agent: "" };
+}
+
+export const Notice: MessageFns<Notice> = {
+  encode(message: Notice, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.reason !== 0) {
+      writer.uint32(8).int32(message.reason);
+    }
+    if (message.requestSeq !== 0) {
+      writer.uint32(16).int64(message.requestSeq);
+    }
+    if (message.agent !== "") {
+      writer.uint32(26).string(message.agent);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Notice {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNotice();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.reason = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.requestSeq = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.agent = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Notice {
+    return {
+      reason: isSet(object.reason) ? notice_ReasonFromJSON(object.reason) : 0,
+      requestSeq: isSet(object.requestSeq)
+        ? globalThis.Number(object.requestSeq)
+        : isSet(object.request_seq)
+        ? globalThis.Number(object.request_seq)
+        : 0,
+      agent: isSet(object.agent) ? globalThis.String(object.agent) : "",
+    };
+  },
+
+  toJSON(message: Notice): unknown {
+    const obj: any = {};
+    if (message.reason !== 0) {
+      obj.reason = notice_ReasonToJSON(message.reason);
+    }
+    if (message.requestSeq !== 0) {
+      obj.requestSeq = Math.round(message.requestSeq);
+    }
+    if (message.agent !== "") {
+      obj.agent = message.agent;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Notice>, I>>(base?: I): Notice {
+    return Notice.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Notice>, I>>(object: I): Notice {
+    const message = createBaseNotice();
+    message.reason = object.reason ?? 0;
+    message.requestSeq = object.requestSeq ?? 0;
+    message.agent = object.agent ?? "";
     return message;
   },
 };

@@ -205,6 +205,70 @@ public final class BusServiceGrpc {
     return getGetMessageMethod;
   }
 
+  private static volatile io.grpc.MethodDescriptor<dev.threadbus.v1.ListRequestsRequest,
+      dev.threadbus.v1.ListRequestsResponse> getListRequestsMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "ListRequests",
+      requestType = dev.threadbus.v1.ListRequestsRequest.class,
+      responseType = dev.threadbus.v1.ListRequestsResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.threadbus.v1.ListRequestsRequest,
+      dev.threadbus.v1.ListRequestsResponse> getListRequestsMethod() {
+    io.grpc.MethodDescriptor<dev.threadbus.v1.ListRequestsRequest, dev.threadbus.v1.ListRequestsResponse> getListRequestsMethod;
+    if ((getListRequestsMethod = BusServiceGrpc.getListRequestsMethod) == null) {
+      synchronized (BusServiceGrpc.class) {
+        if ((getListRequestsMethod = BusServiceGrpc.getListRequestsMethod) == null) {
+          BusServiceGrpc.getListRequestsMethod = getListRequestsMethod =
+              io.grpc.MethodDescriptor.<dev.threadbus.v1.ListRequestsRequest, dev.threadbus.v1.ListRequestsResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "ListRequests"))
+              .setSafe(true)
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.threadbus.v1.ListRequestsRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.threadbus.v1.ListRequestsResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new BusServiceMethodDescriptorSupplier("ListRequests"))
+              .build();
+        }
+      }
+    }
+    return getListRequestsMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.threadbus.v1.WithdrawRequestRequest,
+      dev.threadbus.v1.WithdrawRequestResponse> getWithdrawRequestMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "WithdrawRequest",
+      requestType = dev.threadbus.v1.WithdrawRequestRequest.class,
+      responseType = dev.threadbus.v1.WithdrawRequestResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.threadbus.v1.WithdrawRequestRequest,
+      dev.threadbus.v1.WithdrawRequestResponse> getWithdrawRequestMethod() {
+    io.grpc.MethodDescriptor<dev.threadbus.v1.WithdrawRequestRequest, dev.threadbus.v1.WithdrawRequestResponse> getWithdrawRequestMethod;
+    if ((getWithdrawRequestMethod = BusServiceGrpc.getWithdrawRequestMethod) == null) {
+      synchronized (BusServiceGrpc.class) {
+        if ((getWithdrawRequestMethod = BusServiceGrpc.getWithdrawRequestMethod) == null) {
+          BusServiceGrpc.getWithdrawRequestMethod = getWithdrawRequestMethod =
+              io.grpc.MethodDescriptor.<dev.threadbus.v1.WithdrawRequestRequest, dev.threadbus.v1.WithdrawRequestResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "WithdrawRequest"))
+              .setIdempotent(true)
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.threadbus.v1.WithdrawRequestRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.threadbus.v1.WithdrawRequestResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new BusServiceMethodDescriptorSupplier("WithdrawRequest"))
+              .build();
+        }
+      }
+    }
+    return getWithdrawRequestMethod;
+  }
+
   private static volatile io.grpc.MethodDescriptor<dev.threadbus.v1.GetServerInfoRequest,
       dev.threadbus.v1.GetServerInfoResponse> getGetServerInfoMethod;
 
@@ -401,6 +465,32 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
+     * Returns a page of requests, newest first: messages that ask agents for a reply. Those of deleted
+     * threads are not kept.
+     * </pre>
+     */
+    default void listRequests(dev.threadbus.v1.ListRequestsRequest request,
+        io.grpc.stub.StreamObserver<dev.threadbus.v1.ListRequestsResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getListRequestsMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Withdraws the open requests of a message, one for each agent that it asks. A notice with
+     * REASON_WITHDRAWN tells the readers of the thread. Others than the agent that asked and operators
+     * get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND (THREAD_NOT_FOUND, MESSAGE_NOT_FOUND),
+     * INVALID_ARGUMENT if the message asks nobody, OUT_OF_RANGE / CURSOR_INVALID if the epoch is not
+     * the thread's, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED when the thread has no seqs left.
+     * Idempotent: requests that are not open stay as they are.
+     * </pre>
+     */
+    default void withdrawRequest(dev.threadbus.v1.WithdrawRequestRequest request,
+        io.grpc.stub.StreamObserver<dev.threadbus.v1.WithdrawRequestResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getWithdrawRequestMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
      * Returns the server's version and settings, and the caller's identity. Requires no token; where
      * tokens are required, `limits` is set only for calls with a token.
      * </pre>
@@ -548,6 +638,34 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
+     * Returns a page of requests, newest first: messages that ask agents for a reply. Those of deleted
+     * threads are not kept.
+     * </pre>
+     */
+    public void listRequests(dev.threadbus.v1.ListRequestsRequest request,
+        io.grpc.stub.StreamObserver<dev.threadbus.v1.ListRequestsResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getListRequestsMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Withdraws the open requests of a message, one for each agent that it asks. A notice with
+     * REASON_WITHDRAWN tells the readers of the thread. Others than the agent that asked and operators
+     * get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND (THREAD_NOT_FOUND, MESSAGE_NOT_FOUND),
+     * INVALID_ARGUMENT if the message asks nobody, OUT_OF_RANGE / CURSOR_INVALID if the epoch is not
+     * the thread's, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED when the thread has no seqs left.
+     * Idempotent: requests that are not open stay as they are.
+     * </pre>
+     */
+    public void withdrawRequest(dev.threadbus.v1.WithdrawRequestRequest request,
+        io.grpc.stub.StreamObserver<dev.threadbus.v1.WithdrawRequestResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getWithdrawRequestMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
      * Returns the server's version and settings, and the caller's identity. Requires no token; where
      * tokens are required, `limits` is set only for calls with a token.
      * </pre>
@@ -680,6 +798,32 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
+     * Returns a page of requests, newest first: messages that ask agents for a reply. Those of deleted
+     * threads are not kept.
+     * </pre>
+     */
+    public dev.threadbus.v1.ListRequestsResponse listRequests(dev.threadbus.v1.ListRequestsRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getListRequestsMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Withdraws the open requests of a message, one for each agent that it asks. A notice with
+     * REASON_WITHDRAWN tells the readers of the thread. Others than the agent that asked and operators
+     * get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND (THREAD_NOT_FOUND, MESSAGE_NOT_FOUND),
+     * INVALID_ARGUMENT if the message asks nobody, OUT_OF_RANGE / CURSOR_INVALID if the epoch is not
+     * the thread's, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED when the thread has no seqs left.
+     * Idempotent: requests that are not open stay as they are.
+     * </pre>
+     */
+    public dev.threadbus.v1.WithdrawRequestResponse withdrawRequest(dev.threadbus.v1.WithdrawRequestRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getWithdrawRequestMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
      * Returns the server's version and settings, and the caller's identity. Requires no token; where
      * tokens are required, `limits` is set only for calls with a token.
      * </pre>
@@ -792,6 +936,32 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
+     * Returns a page of requests, newest first: messages that ask agents for a reply. Those of deleted
+     * threads are not kept.
+     * </pre>
+     */
+    public dev.threadbus.v1.ListRequestsResponse listRequests(dev.threadbus.v1.ListRequestsRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getListRequestsMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Withdraws the open requests of a message, one for each agent that it asks. A notice with
+     * REASON_WITHDRAWN tells the readers of the thread. Others than the agent that asked and operators
+     * get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND (THREAD_NOT_FOUND, MESSAGE_NOT_FOUND),
+     * INVALID_ARGUMENT if the message asks nobody, OUT_OF_RANGE / CURSOR_INVALID if the epoch is not
+     * the thread's, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED when the thread has no seqs left.
+     * Idempotent: requests that are not open stay as they are.
+     * </pre>
+     */
+    public dev.threadbus.v1.WithdrawRequestResponse withdrawRequest(dev.threadbus.v1.WithdrawRequestRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getWithdrawRequestMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
      * Returns the server's version and settings, and the caller's identity. Requires no token; where
      * tokens are required, `limits` is set only for calls with a token.
      * </pre>
@@ -887,6 +1057,34 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
+     * Returns a page of requests, newest first: messages that ask agents for a reply. Those of deleted
+     * threads are not kept.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.ListRequestsResponse> listRequests(
+        dev.threadbus.v1.ListRequestsRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getListRequestsMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Withdraws the open requests of a message, one for each agent that it asks. A notice with
+     * REASON_WITHDRAWN tells the readers of the thread. Others than the agent that asked and operators
+     * get PERMISSION_DENIED / ACCESS_DENIED. Returns NOT_FOUND (THREAD_NOT_FOUND, MESSAGE_NOT_FOUND),
+     * INVALID_ARGUMENT if the message asks nobody, OUT_OF_RANGE / CURSOR_INVALID if the epoch is not
+     * the thread's, and RESOURCE_EXHAUSTED / QUOTA_EXCEEDED when the thread has no seqs left.
+     * Idempotent: requests that are not open stay as they are.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.WithdrawRequestResponse> withdrawRequest(
+        dev.threadbus.v1.WithdrawRequestRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getWithdrawRequestMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
      * Returns the server's version and settings, and the caller's identity. Requires no token; where
      * tokens are required, `limits` is set only for calls with a token.
      * </pre>
@@ -903,8 +1101,10 @@ public final class BusServiceGrpc {
   private static final int METHODID_HEARTBEAT = 2;
   private static final int METHODID_LIST_MESSAGES = 3;
   private static final int METHODID_GET_MESSAGE = 4;
-  private static final int METHODID_GET_SERVER_INFO = 5;
-  private static final int METHODID_POST_MESSAGES = 6;
+  private static final int METHODID_LIST_REQUESTS = 5;
+  private static final int METHODID_WITHDRAW_REQUEST = 6;
+  private static final int METHODID_GET_SERVER_INFO = 7;
+  private static final int METHODID_POST_MESSAGES = 8;
 
   private static final class MethodHandlers<Req, Resp> implements
       io.grpc.stub.ServerCalls.UnaryMethod<Req, Resp>,
@@ -942,6 +1142,14 @@ public final class BusServiceGrpc {
         case METHODID_GET_MESSAGE:
           serviceImpl.getMessage((dev.threadbus.v1.GetMessageRequest) request,
               (io.grpc.stub.StreamObserver<dev.threadbus.v1.GetMessageResponse>) responseObserver);
+          break;
+        case METHODID_LIST_REQUESTS:
+          serviceImpl.listRequests((dev.threadbus.v1.ListRequestsRequest) request,
+              (io.grpc.stub.StreamObserver<dev.threadbus.v1.ListRequestsResponse>) responseObserver);
+          break;
+        case METHODID_WITHDRAW_REQUEST:
+          serviceImpl.withdrawRequest((dev.threadbus.v1.WithdrawRequestRequest) request,
+              (io.grpc.stub.StreamObserver<dev.threadbus.v1.WithdrawRequestResponse>) responseObserver);
           break;
         case METHODID_GET_SERVER_INFO:
           serviceImpl.getServerInfo((dev.threadbus.v1.GetServerInfoRequest) request,
@@ -1011,6 +1219,20 @@ public final class BusServiceGrpc {
               dev.threadbus.v1.GetMessageResponse>(
                 service, METHODID_GET_MESSAGE)))
         .addMethod(
+          getListRequestsMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.threadbus.v1.ListRequestsRequest,
+              dev.threadbus.v1.ListRequestsResponse>(
+                service, METHODID_LIST_REQUESTS)))
+        .addMethod(
+          getWithdrawRequestMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.threadbus.v1.WithdrawRequestRequest,
+              dev.threadbus.v1.WithdrawRequestResponse>(
+                service, METHODID_WITHDRAW_REQUEST)))
+        .addMethod(
           getGetServerInfoMethod(),
           io.grpc.stub.ServerCalls.asyncUnaryCall(
             new MethodHandlers<
@@ -1071,6 +1293,8 @@ public final class BusServiceGrpc {
               .addMethod(getHeartbeatMethod())
               .addMethod(getListMessagesMethod())
               .addMethod(getGetMessageMethod())
+              .addMethod(getListRequestsMethod())
+              .addMethod(getWithdrawRequestMethod())
               .addMethod(getGetServerInfoMethod())
               .build();
         }

@@ -137,6 +137,26 @@ public final class BusServiceProto {
     com.google.protobuf.GeneratedMessage.FieldAccessorTable
       internal_static_threadbus_v1_GetMessageResponse_fieldAccessorTable;
   static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_threadbus_v1_ListRequestsRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_threadbus_v1_ListRequestsRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_threadbus_v1_ListRequestsResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_threadbus_v1_ListRequestsResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_threadbus_v1_WithdrawRequestRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_threadbus_v1_WithdrawRequestRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_threadbus_v1_WithdrawRequestResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_threadbus_v1_WithdrawRequestResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
     internal_static_threadbus_v1_GetServerInfoRequest_descriptor;
   static final 
     com.google.protobuf.GeneratedMessage.FieldAccessorTable
@@ -164,150 +184,167 @@ public final class BusServiceProto {
       "bus.v1\032\036google/protobuf/duration.proto\032\037" +
       "google/protobuf/timestamp.proto\032\027google/" +
       "rpc/status.proto\032\030threadbus/v1/agent.pro" +
-      "to\032\032threadbus/v1/message.proto\032\031threadbu" +
-      "s/v1/thread.proto\"\236\004\n\022PostMessageRequest" +
-      "\022\016\n\006thread\030\001 \001(\t\022\017\n\007content\030\002 \001(\t\022\022\n\nreq" +
-      "uest_id\030\003 \001(\t\022\036\n\021expected_last_seq\030\004 \001(\003" +
-      "H\000\210\001\001\022\020\n\010reply_to\030\005 \001(\003\022\020\n\010mentions\030\006 \003(" +
-      "\t\022\022\n\nhandoff_to\030\007 \001(\t\022(\n\010priority\030\010 \001(\0162" +
-      "\026.threadbus.v1.Priority\022<\n\006labels\030\t \003(\0132" +
-      ",.threadbus.v1.PostMessageRequest.Labels" +
-      "Entry\022-\n\013attachments\030\n \003(\0132\030.threadbus.v" +
-      "1.Attachment\022\031\n\014based_on_seq\030\013 \001(\003H\001\210\001\001\022" +
-      "\032\n\022include_recipients\030\014 \001(\010\022\017\n\007edit_of\030\r" +
-      " \001(\003\022\r\n\005epoch\030\016 \001(\t\022\024\n\014on_behalf_of\030\017 \001(" +
-      "\t\022!\n\005wakes\030\020 \001(\0162\022.threadbus.v1.Wake\032-\n\013" +
-      "LabelsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:" +
-      "\0028\001B\024\n\022_expected_last_seqB\017\n\r_based_on_s" +
-      "eq\"\311\001\n\023PostMessageResponse\022\016\n\006thread\030\001 \001" +
-      "(\t\022\013\n\003seq\030\002 \001(\003\022/\n\013create_time\030\003 \001(\0132\032.g" +
-      "oogle.protobuf.Timestamp\022\024\n\014deduplicated" +
-      "\030\004 \001(\010\022\020\n\010last_seq\030\005 \001(\003\022-\n\nrecipients\030\006" +
-      " \003(\0132\031.threadbus.v1.Participant\022\r\n\005epoch" +
-      "\030\007 \001(\t\"F\n\023PostMessagesRequest\022/\n\005posts\030\001" +
-      " \003(\0132 .threadbus.v1.PostMessageRequest\"A" +
-      "\n\024PostMessagesResponse\022)\n\007results\030\001 \003(\0132" +
-      "\030.threadbus.v1.PostResult\"s\n\nPostResult\022" +
-      "5\n\010response\030\001 \001(\0132!.threadbus.v1.PostMes" +
-      "sageResponseH\000\022$\n\006status\030\002 \001(\0132\022.google." +
-      "rpc.StatusH\000B\010\n\006result\"\216\003\n\023WaitMessagesR" +
-      "equest\022%\n\007threads\030\001 \003(\0132\024.threadbus.v1.C" +
-      "ursor\022+\n\006filter\030\002 \001(\0132\033.threadbus.v1.Mes" +
-      "sageFilter\022\024\n\014max_messages\030\003 \001(\005\022+\n\010max_" +
-      "wait\030\004 \001(\0132\031.google.protobuf.Duration\0225\n" +
-      "\022keepalive_interval\030\005 \001(\0132\031.google.proto" +
-      "buf.Duration\022\024\n\014min_messages\030\006 \001(\005\022\034\n\024in" +
-      "clude_participants\030\007 \001(\010\022\034\n\024omit_attachm" +
-      "ent_data\030\010 \001(\010\022\031\n\021max_content_bytes\030\t \001(" +
-      "\003\022\021\n\tmax_bytes\030\n \001(\003\022\026\n\016all_my_threads\030\013" +
-      " \001(\010\022\021\n\tcount_all\030\014 \001(\010\"\340\003\n\024WaitMessages" +
-      "Response\022,\n\007started\030\001 \001(\0132\031.threadbus.v1" +
-      ".WaitStartedH\000\022.\n\010messages\030\002 \001(\0132\032.threa" +
-      "dbus.v1.MessageBatchH\000\0221\n\tcaught_up\030\003 \001(" +
-      "\0132\034.threadbus.v1.ThreadPositionH\000\0220\n\tkee" +
-      "palive\030\004 \001(\0132\033.threadbus.v1.WaitKeepaliv" +
-      "eH\000\022*\n\006resync\030\005 \001(\0132\030.threadbus.v1.WaitR" +
-      "esyncH\000\022*\n\006ending\030\006 \001(\0132\030.threadbus.v1.W" +
-      "aitEndingH\000\0227\n\014participants\030\007 \001(\0132\037.thre" +
-      "adbus.v1.ParticipantUpdateH\000\0224\n\014thread_a" +
-      "dded\030\010 \001(\0132\034.threadbus.v1.ThreadPosition" +
-      "H\000\0225\n\016thread_removed\030\t \001(\0132\033.threadbus.v" +
-      "1.ThreadRemovedH\000B\007\n\005frame\"s\n\013WaitStarte" +
-      "d\022-\n\007threads\030\001 \003(\0132\034.threadbus.v1.Thread" +
-      "Position\0225\n\022keepalive_interval\030\002 \001(\0132\031.g" +
-      "oogle.protobuf.Duration\"]\n\014MessageBatch\022" +
-      "$\n\006cursor\030\001 \001(\0132\024.threadbus.v1.Cursor\022\'\n" +
-      "\010messages\030\002 \003(\0132\025.threadbus.v1.Message\">" +
-      "\n\rWaitKeepalive\022-\n\007threads\030\001 \003(\0132\034.threa" +
-      "dbus.v1.ThreadPosition\"\353\001\n\nWaitResync\022/\n" +
-      "\006reason\030\001 \001(\0162\037.threadbus.v1.WaitResync." +
-      "Reason\022.\n\010position\030\002 \001(\0132\034.threadbus.v1." +
-      "ThreadPosition\022\'\n\trequested\030\003 \001(\0132\024.thre" +
-      "adbus.v1.Cursor\"S\n\006Reason\022\026\n\022REASON_UNSP" +
-      "ECIFIED\020\000\022\027\n\023REASON_CURSOR_AHEAD\020\002\022\030\n\024RE" +
-      "ASON_EPOCH_CHANGED\020\003\"\201\003\n\nWaitEnding\022/\n\006r" +
-      "eason\030\001 \001(\0162\037.threadbus.v1.WaitEnding.Re" +
-      "ason\022.\n\013retry_delay\030\002 \001(\0132\031.google.proto" +
-      "buf.Duration\022-\n\007threads\030\003 \003(\0132\034.threadbu" +
-      "s.v1.ThreadPosition\"\342\001\n\006Reason\022\026\n\022REASON" +
-      "_UNSPECIFIED\020\000\022\027\n\023REASON_MAX_MESSAGES\020\001\022" +
-      "\027\n\023REASON_MIN_MESSAGES\020\002\022\023\n\017REASON_MAX_W" +
-      "AIT\020\003\022\023\n\017REASON_DEADLINE\020\004\022\023\n\017REASON_DRA" +
-      "INING\020\005\022\031\n\025REASON_THREADS_CLOSED\020\007\022\030\n\024RE" +
-      "ASON_SESSION_ENDED\020\010\022\024\n\020REASON_MAX_BYTES" +
-      "\020\t\"\004\010\006\020\006\"\037\n\rThreadRemoved\022\016\n\006thread\030\001 \001(" +
-      "\t\"b\n\021ParticipantUpdate\022\016\n\006thread\030\001 \001(\t\022/" +
-      "\n\014participants\030\002 \003(\0132\031.threadbus.v1.Part" +
-      "icipant\022\014\n\004left\030\003 \003(\t\"\244\001\n\020HeartbeatReque" +
-      "st\022%\n\005state\030\001 \001(\0162\026.threadbus.v1.Presenc" +
-      "e\022\023\n\013status_text\030\002 \001(\t\022*\n\014read_cursors\030\003" +
-      " \003(\0132\024.threadbus.v1.Cursor\022(\n\005lease\030\004 \001(" +
-      "\0132\031.google.protobuf.Duration\"\337\001\n\021Heartbe" +
-      "atResponse\0225\n\022heartbeat_interval\030\001 \001(\0132\031" +
-      ".google.protobuf.Duration\0220\n\ragent_timeo" +
-      "ut\030\002 \001(\0132\031.google.protobuf.Duration\022/\n\013e" +
-      "xpire_time\030\003 \001(\0132\032.google.protobuf.Times" +
-      "tamp\022*\n\006unread\030\005 \003(\0132\032.threadbus.v1.Thre" +
-      "adUnreadJ\004\010\004\020\005\"[\n\014ThreadUnread\022\016\n\006thread" +
-      "\030\001 \001(\t\022\020\n\010head_seq\030\002 \001(\003\022\020\n\010read_seq\030\003 \001" +
-      "(\003\022\027\n\017addressed_count\030\004 \001(\005\"\363\001\n\023ListMess" +
-      "agesRequest\022\016\n\006thread\030\001 \001(\t\022\021\n\tafter_seq" +
-      "\030\002 \001(\003\022\022\n\nbefore_seq\030\003 \001(\003\022\r\n\005limit\030\004 \001(" +
-      "\005\022+\n\006filter\030\005 \001(\0132\033.threadbus.v1.Message" +
-      "Filter\022\016\n\006newest\030\006 \001(\010\022\r\n\005epoch\030\007 \001(\t\022\034\n" +
-      "\024omit_attachment_data\030\010 \001(\010\022\031\n\021max_conte" +
-      "nt_bytes\030\t \001(\003\022\021\n\tmax_bytes\030\n \001(\003\"\266\001\n\024Li" +
-      "stMessagesResponse\022\'\n\010messages\030\001 \003(\0132\025.t" +
-      "hreadbus.v1.Message\022\020\n\010head_seq\030\002 \001(\003\022\021\n" +
-      "\tfirst_seq\030\003 \001(\003\022\026\n\016next_after_seq\030\004 \001(\003" +
-      "\022\020\n\010has_more\030\005 \001(\010\022\027\n\017next_before_seq\030\006 " +
-      "\001(\003\022\r\n\005epoch\030\007 \001(\t\"i\n\021GetMessageRequest\022" +
-      "\016\n\006thread\030\001 \001(\t\022\013\n\003seq\030\002 \001(\003\022\034\n\024omit_att" +
-      "achment_data\030\003 \001(\010\022\031\n\021max_content_bytes\030" +
-      "\004 \001(\003\"<\n\022GetMessageResponse\022&\n\007message\030\001" +
-      " \001(\0132\025.threadbus.v1.Message\"\026\n\024GetServer" +
-      "InfoRequest\"\337\003\n\025GetServerInfoResponse\022\017\n" +
-      "\007version\030\001 \001(\t\022\r\n\005epoch\030\002 \001(\t\022\022\n\ndurabil" +
-      "ity\030\003 \001(\t\022\014\n\004auth\030\004 \001(\t\022\r\n\005agent\030\005 \001(\t\022\016" +
-      "\n\006scopes\030\006 \003(\t\022*\n\006limits\030\010 \001(\0132\032.threadb" +
-      "us.v1.ServerLimits\0225\n\022heartbeat_interval" +
-      "\030\t \001(\0132\031.google.protobuf.Duration\0220\n\rage" +
-      "nt_timeout\030\n \001(\0132\031.google.protobuf.Durat" +
-      "ion\0222\n\017working_timeout\030\013 \001(\0132\031.google.pr" +
-      "otobuf.Duration\022/\n\013server_time\030\014 \001(\0132\032.g" +
-      "oogle.protobuf.Timestamp\022\025\n\rthread_right" +
-      "s\030\r \001(\t\022\027\n\017thread_prefixes\030\016 \003(\t\0225\n\021toke" +
-      "n_expire_time\030\017 \001(\0132\032.google.protobuf.Ti" +
-      "mestampJ\004\010\007\020\010\"\250\003\n\014ServerLimits\022\031\n\021max_co" +
-      "ntent_bytes\030\001 \001(\005\022\031\n\021max_message_bytes\030\002" +
-      " \001(\005\022\027\n\017max_batch_posts\030\003 \001(\005\022\030\n\020max_wai" +
-      "t_threads\030\004 \001(\005\022\026\n\016max_open_waits\030\005 \001(\005\022" +
-      ",\n\tmax_lease\030\006 \001(\0132\031.google.protobuf.Dur" +
-      "ation\022\023\n\013max_streams\030\007 \001(\005\022\031\n\021max_reques" +
-      "t_bytes\030\010 \001(\003\022\027\n\017max_frame_bytes\030\t \001(\003\022\033" +
-      "\n\023max_anonymous_waits\030\n \001(\005\0222\n\017request_t" +
-      "imeout\030\013 \001(\0132\031.google.protobuf.Duration\022" +
-      "\030\n\020posts_per_minute\030\014 \001(\005\022\032\n\022threads_per" +
-      "_caller\030\r \001(\005\022\031\n\021agents_per_caller\030\016 \001(\005" +
-      "2\375\004\n\nBusService\022R\n\013PostMessage\022 .threadb" +
-      "us.v1.PostMessageRequest\032!.threadbus.v1." +
-      "PostMessageResponse\022Y\n\014PostMessages\022!.th" +
-      "readbus.v1.PostMessagesRequest\032\".threadb" +
-      "us.v1.PostMessagesResponse(\0010\001\022\\\n\014WaitMe" +
-      "ssages\022!.threadbus.v1.WaitMessagesReques" +
-      "t\032\".threadbus.v1.WaitMessagesResponse\"\003\220" +
-      "\002\0020\001\022Q\n\tHeartbeat\022\036.threadbus.v1.Heartbe" +
-      "atRequest\032\037.threadbus.v1.HeartbeatRespon" +
-      "se\"\003\220\002\002\022Z\n\014ListMessages\022!.threadbus.v1.L" +
-      "istMessagesRequest\032\".threadbus.v1.ListMe" +
-      "ssagesResponse\"\003\220\002\002\022T\n\nGetMessage\022\037.thre" +
-      "adbus.v1.GetMessageRequest\032 .threadbus.v" +
-      "1.GetMessageResponse\"\003\220\002\001\022]\n\rGetServerIn" +
-      "fo\022\".threadbus.v1.GetServerInfoRequest\032#" +
-      ".threadbus.v1.GetServerInfoResponse\"\003\220\002\001" +
-      "Bc\n\020dev.threadbus.v1B\017BusServiceProtoP\001Z" +
-      "-threadbus.dev/gen/go/threadbus/v1;threa" +
-      "dbusv1\252\002\014ThreadBus.V1b\006proto3"
+      "to\032\032threadbus/v1/message.proto\032\032threadbu" +
+      "s/v1/request.proto\032\031threadbus/v1/thread." +
+      "proto\"\317\004\n\022PostMessageRequest\022\016\n\006thread\030\001" +
+      " \001(\t\022\017\n\007content\030\002 \001(\t\022\022\n\nrequest_id\030\003 \001(" +
+      "\t\022\036\n\021expected_last_seq\030\004 \001(\003H\000\210\001\001\022\020\n\010rep" +
+      "ly_to\030\005 \001(\003\022\020\n\010mentions\030\006 \003(\t\022\022\n\nhandoff" +
+      "_to\030\007 \001(\t\022(\n\010priority\030\010 \001(\0162\026.threadbus." +
+      "v1.Priority\022<\n\006labels\030\t \003(\0132,.threadbus." +
+      "v1.PostMessageRequest.LabelsEntry\022-\n\013att" +
+      "achments\030\n \003(\0132\030.threadbus.v1.Attachment" +
+      "\022\031\n\014based_on_seq\030\013 \001(\003H\001\210\001\001\022\032\n\022include_r" +
+      "ecipients\030\014 \001(\010\022\017\n\007edit_of\030\r \001(\003\022\r\n\005epoc" +
+      "h\030\016 \001(\t\022\024\n\014on_behalf_of\030\017 \001(\t\022!\n\005wakes\030\020" +
+      " \001(\0162\022.threadbus.v1.Wake\022/\n\014expect_reply" +
+      "\030\021 \001(\0132\031.threadbus.v1.ExpectReply\032-\n\013Lab" +
+      "elsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001" +
+      "B\024\n\022_expected_last_seqB\017\n\r_based_on_seq\"" +
+      "\311\001\n\023PostMessageResponse\022\016\n\006thread\030\001 \001(\t\022" +
+      "\013\n\003seq\030\002 \001(\003\022/\n\013create_time\030\003 \001(\0132\032.goog" +
+      "le.protobuf.Timestamp\022\024\n\014deduplicated\030\004 " +
+      "\001(\010\022\020\n\010last_seq\030\005 \001(\003\022-\n\nrecipients\030\006 \003(" +
+      "\0132\031.threadbus.v1.Participant\022\r\n\005epoch\030\007 " +
+      "\001(\t\"F\n\023PostMessagesRequest\022/\n\005posts\030\001 \003(" +
+      "\0132 .threadbus.v1.PostMessageRequest\"A\n\024P" +
+      "ostMessagesResponse\022)\n\007results\030\001 \003(\0132\030.t" +
+      "hreadbus.v1.PostResult\"s\n\nPostResult\0225\n\010" +
+      "response\030\001 \001(\0132!.threadbus.v1.PostMessag" +
+      "eResponseH\000\022$\n\006status\030\002 \001(\0132\022.google.rpc" +
+      ".StatusH\000B\010\n\006result\"\216\003\n\023WaitMessagesRequ" +
+      "est\022%\n\007threads\030\001 \003(\0132\024.threadbus.v1.Curs" +
+      "or\022+\n\006filter\030\002 \001(\0132\033.threadbus.v1.Messag" +
+      "eFilter\022\024\n\014max_messages\030\003 \001(\005\022+\n\010max_wai" +
+      "t\030\004 \001(\0132\031.google.protobuf.Duration\0225\n\022ke" +
+      "epalive_interval\030\005 \001(\0132\031.google.protobuf" +
+      ".Duration\022\024\n\014min_messages\030\006 \001(\005\022\034\n\024inclu" +
+      "de_participants\030\007 \001(\010\022\034\n\024omit_attachment" +
+      "_data\030\010 \001(\010\022\031\n\021max_content_bytes\030\t \001(\003\022\021" +
+      "\n\tmax_bytes\030\n \001(\003\022\026\n\016all_my_threads\030\013 \001(" +
+      "\010\022\021\n\tcount_all\030\014 \001(\010\"\340\003\n\024WaitMessagesRes" +
+      "ponse\022,\n\007started\030\001 \001(\0132\031.threadbus.v1.Wa" +
+      "itStartedH\000\022.\n\010messages\030\002 \001(\0132\032.threadbu" +
+      "s.v1.MessageBatchH\000\0221\n\tcaught_up\030\003 \001(\0132\034" +
+      ".threadbus.v1.ThreadPositionH\000\0220\n\tkeepal" +
+      "ive\030\004 \001(\0132\033.threadbus.v1.WaitKeepaliveH\000" +
+      "\022*\n\006resync\030\005 \001(\0132\030.threadbus.v1.WaitResy" +
+      "ncH\000\022*\n\006ending\030\006 \001(\0132\030.threadbus.v1.Wait" +
+      "EndingH\000\0227\n\014participants\030\007 \001(\0132\037.threadb" +
+      "us.v1.ParticipantUpdateH\000\0224\n\014thread_adde" +
+      "d\030\010 \001(\0132\034.threadbus.v1.ThreadPositionH\000\022" +
+      "5\n\016thread_removed\030\t \001(\0132\033.threadbus.v1.T" +
+      "hreadRemovedH\000B\007\n\005frame\"s\n\013WaitStarted\022-" +
+      "\n\007threads\030\001 \003(\0132\034.threadbus.v1.ThreadPos" +
+      "ition\0225\n\022keepalive_interval\030\002 \001(\0132\031.goog" +
+      "le.protobuf.Duration\"]\n\014MessageBatch\022$\n\006" +
+      "cursor\030\001 \001(\0132\024.threadbus.v1.Cursor\022\'\n\010me" +
+      "ssages\030\002 \003(\0132\025.threadbus.v1.Message\">\n\rW" +
+      "aitKeepalive\022-\n\007threads\030\001 \003(\0132\034.threadbu" +
+      "s.v1.ThreadPosition\"\353\001\n\nWaitResync\022/\n\006re" +
+      "ason\030\001 \001(\0162\037.threadbus.v1.WaitResync.Rea" +
+      "son\022.\n\010position\030\002 \001(\0132\034.threadbus.v1.Thr" +
+      "eadPosition\022\'\n\trequested\030\003 \001(\0132\024.threadb" +
+      "us.v1.Cursor\"S\n\006Reason\022\026\n\022REASON_UNSPECI" +
+      "FIED\020\000\022\027\n\023REASON_CURSOR_AHEAD\020\002\022\030\n\024REASO" +
+      "N_EPOCH_CHANGED\020\003\"\201\003\n\nWaitEnding\022/\n\006reas" +
+      "on\030\001 \001(\0162\037.threadbus.v1.WaitEnding.Reaso" +
+      "n\022.\n\013retry_delay\030\002 \001(\0132\031.google.protobuf" +
+      ".Duration\022-\n\007threads\030\003 \003(\0132\034.threadbus.v" +
+      "1.ThreadPosition\"\342\001\n\006Reason\022\026\n\022REASON_UN" +
+      "SPECIFIED\020\000\022\027\n\023REASON_MAX_MESSAGES\020\001\022\027\n\023" +
+      "REASON_MIN_MESSAGES\020\002\022\023\n\017REASON_MAX_WAIT" +
+      "\020\003\022\023\n\017REASON_DEADLINE\020\004\022\023\n\017REASON_DRAINI" +
+      "NG\020\005\022\031\n\025REASON_THREADS_CLOSED\020\007\022\030\n\024REASO" +
+      "N_SESSION_ENDED\020\010\022\024\n\020REASON_MAX_BYTES\020\t\"" +
+      "\004\010\006\020\006\"\037\n\rThreadRemoved\022\016\n\006thread\030\001 \001(\t\"b" +
+      "\n\021ParticipantUpdate\022\016\n\006thread\030\001 \001(\t\022/\n\014p" +
+      "articipants\030\002 \003(\0132\031.threadbus.v1.Partici" +
+      "pant\022\014\n\004left\030\003 \003(\t\"\244\001\n\020HeartbeatRequest\022" +
+      "%\n\005state\030\001 \001(\0162\026.threadbus.v1.Presence\022\023" +
+      "\n\013status_text\030\002 \001(\t\022*\n\014read_cursors\030\003 \003(" +
+      "\0132\024.threadbus.v1.Cursor\022(\n\005lease\030\004 \001(\0132\031" +
+      ".google.protobuf.Duration\"\337\001\n\021HeartbeatR" +
+      "esponse\0225\n\022heartbeat_interval\030\001 \001(\0132\031.go" +
+      "ogle.protobuf.Duration\0220\n\ragent_timeout\030" +
+      "\002 \001(\0132\031.google.protobuf.Duration\022/\n\013expi" +
+      "re_time\030\003 \001(\0132\032.google.protobuf.Timestam" +
+      "p\022*\n\006unread\030\005 \003(\0132\032.threadbus.v1.ThreadU" +
+      "nreadJ\004\010\004\020\005\"w\n\014ThreadUnread\022\016\n\006thread\030\001 " +
+      "\001(\t\022\020\n\010head_seq\030\002 \001(\003\022\020\n\010read_seq\030\003 \001(\003\022" +
+      "\027\n\017addressed_count\030\004 \001(\005\022\032\n\022open_request" +
+      "_count\030\005 \001(\005\"\363\001\n\023ListMessagesRequest\022\016\n\006" +
+      "thread\030\001 \001(\t\022\021\n\tafter_seq\030\002 \001(\003\022\022\n\nbefor" +
+      "e_seq\030\003 \001(\003\022\r\n\005limit\030\004 \001(\005\022+\n\006filter\030\005 \001" +
+      "(\0132\033.threadbus.v1.MessageFilter\022\016\n\006newes" +
+      "t\030\006 \001(\010\022\r\n\005epoch\030\007 \001(\t\022\034\n\024omit_attachmen" +
+      "t_data\030\010 \001(\010\022\031\n\021max_content_bytes\030\t \001(\003\022" +
+      "\021\n\tmax_bytes\030\n \001(\003\"\266\001\n\024ListMessagesRespo" +
+      "nse\022\'\n\010messages\030\001 \003(\0132\025.threadbus.v1.Mes" +
+      "sage\022\020\n\010head_seq\030\002 \001(\003\022\021\n\tfirst_seq\030\003 \001(" +
+      "\003\022\026\n\016next_after_seq\030\004 \001(\003\022\020\n\010has_more\030\005 " +
+      "\001(\010\022\027\n\017next_before_seq\030\006 \001(\003\022\r\n\005epoch\030\007 " +
+      "\001(\t\"i\n\021GetMessageRequest\022\016\n\006thread\030\001 \001(\t" +
+      "\022\013\n\003seq\030\002 \001(\003\022\034\n\024omit_attachment_data\030\003 " +
+      "\001(\010\022\031\n\021max_content_bytes\030\004 \001(\003\"<\n\022GetMes" +
+      "sageResponse\022&\n\007message\030\001 \001(\0132\025.threadbu" +
+      "s.v1.Message\"\226\001\n\023ListRequestsRequest\022\r\n\005" +
+      "asker\030\001 \001(\t\022\r\n\005agent\030\002 \001(\t\022\016\n\006thread\030\003 \001" +
+      "(\t\022*\n\006states\030\004 \003(\0162\032.threadbus.v1.Reques" +
+      "tState\022\021\n\tpage_size\030\005 \001(\005\022\022\n\npage_token\030" +
+      "\006 \001(\t\"X\n\024ListRequestsResponse\022\'\n\010request" +
+      "s\030\001 \003(\0132\025.threadbus.v1.Request\022\027\n\017next_p" +
+      "age_token\030\002 \001(\t\"D\n\026WithdrawRequestReques" +
+      "t\022\016\n\006thread\030\001 \001(\t\022\013\n\003seq\030\002 \001(\003\022\r\n\005epoch\030" +
+      "\003 \001(\t\"B\n\027WithdrawRequestResponse\022\'\n\010requ" +
+      "ests\030\001 \003(\0132\025.threadbus.v1.Request\"\026\n\024Get" +
+      "ServerInfoRequest\"\337\003\n\025GetServerInfoRespo" +
+      "nse\022\017\n\007version\030\001 \001(\t\022\r\n\005epoch\030\002 \001(\t\022\022\n\nd" +
+      "urability\030\003 \001(\t\022\014\n\004auth\030\004 \001(\t\022\r\n\005agent\030\005" +
+      " \001(\t\022\016\n\006scopes\030\006 \003(\t\022*\n\006limits\030\010 \001(\0132\032.t" +
+      "hreadbus.v1.ServerLimits\0225\n\022heartbeat_in" +
+      "terval\030\t \001(\0132\031.google.protobuf.Duration\022" +
+      "0\n\ragent_timeout\030\n \001(\0132\031.google.protobuf" +
+      ".Duration\0222\n\017working_timeout\030\013 \001(\0132\031.goo" +
+      "gle.protobuf.Duration\022/\n\013server_time\030\014 \001" +
+      "(\0132\032.google.protobuf.Timestamp\022\025\n\rthread" +
+      "_rights\030\r \001(\t\022\027\n\017thread_prefixes\030\016 \003(\t\0225" +
+      "\n\021token_expire_time\030\017 \001(\0132\032.google.proto" +
+      "buf.TimestampJ\004\010\007\020\010\"\250\003\n\014ServerLimits\022\031\n\021" +
+      "max_content_bytes\030\001 \001(\005\022\031\n\021max_message_b" +
+      "ytes\030\002 \001(\005\022\027\n\017max_batch_posts\030\003 \001(\005\022\030\n\020m" +
+      "ax_wait_threads\030\004 \001(\005\022\026\n\016max_open_waits\030" +
+      "\005 \001(\005\022,\n\tmax_lease\030\006 \001(\0132\031.google.protob" +
+      "uf.Duration\022\023\n\013max_streams\030\007 \001(\005\022\031\n\021max_" +
+      "request_bytes\030\010 \001(\003\022\027\n\017max_frame_bytes\030\t" +
+      " \001(\003\022\033\n\023max_anonymous_waits\030\n \001(\005\0222\n\017req" +
+      "uest_timeout\030\013 \001(\0132\031.google.protobuf.Dur" +
+      "ation\022\030\n\020posts_per_minute\030\014 \001(\005\022\032\n\022threa" +
+      "ds_per_caller\030\r \001(\005\022\031\n\021agents_per_caller" +
+      "\030\016 \001(\0052\276\006\n\nBusService\022R\n\013PostMessage\022 .t" +
+      "hreadbus.v1.PostMessageRequest\032!.threadb" +
+      "us.v1.PostMessageResponse\022Y\n\014PostMessage" +
+      "s\022!.threadbus.v1.PostMessagesRequest\032\".t" +
+      "hreadbus.v1.PostMessagesResponse(\0010\001\022\\\n\014" +
+      "WaitMessages\022!.threadbus.v1.WaitMessages" +
+      "Request\032\".threadbus.v1.WaitMessagesRespo" +
+      "nse\"\003\220\002\0020\001\022Q\n\tHeartbeat\022\036.threadbus.v1.H" +
+      "eartbeatRequest\032\037.threadbus.v1.Heartbeat" +
+      "Response\"\003\220\002\002\022Z\n\014ListMessages\022!.threadbu" +
+      "s.v1.ListMessagesRequest\032\".threadbus.v1." +
+      "ListMessagesResponse\"\003\220\002\002\022T\n\nGetMessage\022" +
+      "\037.threadbus.v1.GetMessageRequest\032 .threa" +
+      "dbus.v1.GetMessageResponse\"\003\220\002\001\022Z\n\014ListR" +
+      "equests\022!.threadbus.v1.ListRequestsReque" +
+      "st\032\".threadbus.v1.ListRequestsResponse\"\003" +
+      "\220\002\001\022c\n\017WithdrawRequest\022$.threadbus.v1.Wi" +
+      "thdrawRequestRequest\032%.threadbus.v1.With" +
+      "drawRequestResponse\"\003\220\002\002\022]\n\rGetServerInf" +
+      "o\022\".threadbus.v1.GetServerInfoRequest\032#." +
+      "threadbus.v1.GetServerInfoResponse\"\003\220\002\001B" +
+      "c\n\020dev.threadbus.v1B\017BusServiceProtoP\001Z-" +
+      "threadbus.dev/gen/go/threadbus/v1;thread" +
+      "busv1\252\002\014ThreadBus.V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -317,6 +354,7 @@ public final class BusServiceProto {
           com.google.rpc.StatusProto.getDescriptor(),
           dev.threadbus.v1.AgentProto.getDescriptor(),
           dev.threadbus.v1.MessageProto.getDescriptor(),
+          dev.threadbus.v1.RequestProto.getDescriptor(),
           dev.threadbus.v1.ThreadProto.getDescriptor(),
         });
     internal_static_threadbus_v1_PostMessageRequest_descriptor =
@@ -324,7 +362,7 @@ public final class BusServiceProto {
     internal_static_threadbus_v1_PostMessageRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_PostMessageRequest_descriptor,
-        new java.lang.String[] { "Thread", "Content", "RequestId", "ExpectedLastSeq", "ReplyTo", "Mentions", "HandoffTo", "Priority", "Labels", "Attachments", "BasedOnSeq", "IncludeRecipients", "EditOf", "Epoch", "OnBehalfOf", "Wakes", });
+        new java.lang.String[] { "Thread", "Content", "RequestId", "ExpectedLastSeq", "ReplyTo", "Mentions", "HandoffTo", "Priority", "Labels", "Attachments", "BasedOnSeq", "IncludeRecipients", "EditOf", "Epoch", "OnBehalfOf", "Wakes", "ExpectReply", });
     internal_static_threadbus_v1_PostMessageRequest_LabelsEntry_descriptor =
       internal_static_threadbus_v1_PostMessageRequest_descriptor.getNestedTypes().get(0);
     internal_static_threadbus_v1_PostMessageRequest_LabelsEntry_fieldAccessorTable = new
@@ -426,7 +464,7 @@ public final class BusServiceProto {
     internal_static_threadbus_v1_ThreadUnread_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_ThreadUnread_descriptor,
-        new java.lang.String[] { "Thread", "HeadSeq", "ReadSeq", "AddressedCount", });
+        new java.lang.String[] { "Thread", "HeadSeq", "ReadSeq", "AddressedCount", "OpenRequestCount", });
     internal_static_threadbus_v1_ListMessagesRequest_descriptor =
       getDescriptor().getMessageTypes().get(17);
     internal_static_threadbus_v1_ListMessagesRequest_fieldAccessorTable = new
@@ -451,20 +489,44 @@ public final class BusServiceProto {
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_GetMessageResponse_descriptor,
         new java.lang.String[] { "Message", });
-    internal_static_threadbus_v1_GetServerInfoRequest_descriptor =
+    internal_static_threadbus_v1_ListRequestsRequest_descriptor =
       getDescriptor().getMessageTypes().get(21);
+    internal_static_threadbus_v1_ListRequestsRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_threadbus_v1_ListRequestsRequest_descriptor,
+        new java.lang.String[] { "Asker", "Agent", "Thread", "States", "PageSize", "PageToken", });
+    internal_static_threadbus_v1_ListRequestsResponse_descriptor =
+      getDescriptor().getMessageTypes().get(22);
+    internal_static_threadbus_v1_ListRequestsResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_threadbus_v1_ListRequestsResponse_descriptor,
+        new java.lang.String[] { "Requests", "NextPageToken", });
+    internal_static_threadbus_v1_WithdrawRequestRequest_descriptor =
+      getDescriptor().getMessageTypes().get(23);
+    internal_static_threadbus_v1_WithdrawRequestRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_threadbus_v1_WithdrawRequestRequest_descriptor,
+        new java.lang.String[] { "Thread", "Seq", "Epoch", });
+    internal_static_threadbus_v1_WithdrawRequestResponse_descriptor =
+      getDescriptor().getMessageTypes().get(24);
+    internal_static_threadbus_v1_WithdrawRequestResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_threadbus_v1_WithdrawRequestResponse_descriptor,
+        new java.lang.String[] { "Requests", });
+    internal_static_threadbus_v1_GetServerInfoRequest_descriptor =
+      getDescriptor().getMessageTypes().get(25);
     internal_static_threadbus_v1_GetServerInfoRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_GetServerInfoRequest_descriptor,
         new java.lang.String[] { });
     internal_static_threadbus_v1_GetServerInfoResponse_descriptor =
-      getDescriptor().getMessageTypes().get(22);
+      getDescriptor().getMessageTypes().get(26);
     internal_static_threadbus_v1_GetServerInfoResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_GetServerInfoResponse_descriptor,
         new java.lang.String[] { "Version", "Epoch", "Durability", "Auth", "Agent", "Scopes", "Limits", "HeartbeatInterval", "AgentTimeout", "WorkingTimeout", "ServerTime", "ThreadRights", "ThreadPrefixes", "TokenExpireTime", });
     internal_static_threadbus_v1_ServerLimits_descriptor =
-      getDescriptor().getMessageTypes().get(23);
+      getDescriptor().getMessageTypes().get(27);
     internal_static_threadbus_v1_ServerLimits_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_ServerLimits_descriptor,
@@ -475,6 +537,7 @@ public final class BusServiceProto {
     com.google.rpc.StatusProto.getDescriptor();
     dev.threadbus.v1.AgentProto.getDescriptor();
     dev.threadbus.v1.MessageProto.getDescriptor();
+    dev.threadbus.v1.RequestProto.getDescriptor();
     dev.threadbus.v1.ThreadProto.getDescriptor();
   }
 

@@ -816,6 +816,85 @@ java.lang.String defaultValue) {
     return result == null ? dev.threadbus.v1.Wake.UNRECOGNIZED : result;
   }
 
+  public static final int EXPECT_REPLY_FIELD_NUMBER = 21;
+  private dev.threadbus.v1.ExpectReply expectReply_;
+  /**
+   * <pre>
+   * Whom the sender asks for a reply; `agents` is complete. Each of them has a request: see Request.
+   * Unset = nobody.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ExpectReply expect_reply = 21;</code>
+   * @return Whether the expectReply field is set.
+   */
+  @java.lang.Override
+  public boolean hasExpectReply() {
+    return ((bitField0_ & 0x00000004) != 0);
+  }
+  /**
+   * <pre>
+   * Whom the sender asks for a reply; `agents` is complete. Each of them has a request: see Request.
+   * Unset = nobody.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ExpectReply expect_reply = 21;</code>
+   * @return The expectReply.
+   */
+  @java.lang.Override
+  public dev.threadbus.v1.ExpectReply getExpectReply() {
+    return expectReply_ == null ? dev.threadbus.v1.ExpectReply.getDefaultInstance() : expectReply_;
+  }
+  /**
+   * <pre>
+   * Whom the sender asks for a reply; `agents` is complete. Each of them has a request: see Request.
+   * Unset = nobody.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ExpectReply expect_reply = 21;</code>
+   */
+  @java.lang.Override
+  public dev.threadbus.v1.ExpectReplyOrBuilder getExpectReplyOrBuilder() {
+    return expectReply_ == null ? dev.threadbus.v1.ExpectReply.getDefaultInstance() : expectReply_;
+  }
+
+  public static final int NOTICE_FIELD_NUMBER = 22;
+  private dev.threadbus.v1.Notice notice_;
+  /**
+   * <pre>
+   * In a NOTICE: what it tells the agent that it mentions.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Notice notice = 22;</code>
+   * @return Whether the notice field is set.
+   */
+  @java.lang.Override
+  public boolean hasNotice() {
+    return ((bitField0_ & 0x00000008) != 0);
+  }
+  /**
+   * <pre>
+   * In a NOTICE: what it tells the agent that it mentions.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Notice notice = 22;</code>
+   * @return The notice.
+   */
+  @java.lang.Override
+  public dev.threadbus.v1.Notice getNotice() {
+    return notice_ == null ? dev.threadbus.v1.Notice.getDefaultInstance() : notice_;
+  }
+  /**
+   * <pre>
+   * In a NOTICE: what it tells the agent that it mentions.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Notice notice = 22;</code>
+   */
+  @java.lang.Override
+  public dev.threadbus.v1.NoticeOrBuilder getNoticeOrBuilder() {
+    return notice_ == null ? dev.threadbus.v1.Notice.getDefaultInstance() : notice_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -892,6 +971,12 @@ java.lang.String defaultValue) {
     }
     if (wakes_ != dev.threadbus.v1.Wake.WAKE_UNSPECIFIED.getNumber()) {
       output.writeEnum(20, wakes_);
+    }
+    if (((bitField0_ & 0x00000004) != 0)) {
+      output.writeMessage(21, getExpectReply());
+    }
+    if (((bitField0_ & 0x00000008) != 0)) {
+      output.writeMessage(22, getNotice());
     }
     getUnknownFields().writeTo(output);
   }
@@ -986,6 +1071,14 @@ java.lang.String defaultValue) {
       size += com.google.protobuf.CodedOutputStream
         .computeEnumSize(20, wakes_);
     }
+    if (((bitField0_ & 0x00000004) != 0)) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(21, getExpectReply());
+    }
+    if (((bitField0_ & 0x00000008) != 0)) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(22, getNotice());
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -1043,6 +1136,16 @@ java.lang.String defaultValue) {
     if (getContentSize()
         != other.getContentSize()) return false;
     if (wakes_ != other.wakes_) return false;
+    if (hasExpectReply() != other.hasExpectReply()) return false;
+    if (hasExpectReply()) {
+      if (!getExpectReply()
+          .equals(other.getExpectReply())) return false;
+    }
+    if (hasNotice() != other.hasNotice()) return false;
+    if (hasNotice()) {
+      if (!getNotice()
+          .equals(other.getNotice())) return false;
+    }
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -1110,6 +1213,14 @@ java.lang.String defaultValue) {
         getContentSize());
     hash = (37 * hash) + WAKES_FIELD_NUMBER;
     hash = (53 * hash) + wakes_;
+    if (hasExpectReply()) {
+      hash = (37 * hash) + EXPECT_REPLY_FIELD_NUMBER;
+      hash = (53 * hash) + getExpectReply().hashCode();
+    }
+    if (hasNotice()) {
+      hash = (37 * hash) + NOTICE_FIELD_NUMBER;
+      hash = (53 * hash) + getNotice().hashCode();
+    }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -1268,6 +1379,8 @@ java.lang.String defaultValue) {
               .alwaysUseFieldBuilders) {
         internalGetCreateTimeFieldBuilder();
         internalGetAttachmentsFieldBuilder();
+        internalGetExpectReplyFieldBuilder();
+        internalGetNoticeFieldBuilder();
       }
     }
     @java.lang.Override
@@ -1305,6 +1418,16 @@ java.lang.String defaultValue) {
       postedBy_ = "";
       contentSize_ = 0L;
       wakes_ = 0;
+      expectReply_ = null;
+      if (expectReplyBuilder_ != null) {
+        expectReplyBuilder_.dispose();
+        expectReplyBuilder_ = null;
+      }
+      notice_ = null;
+      if (noticeBuilder_ != null) {
+        noticeBuilder_.dispose();
+        noticeBuilder_ = null;
+      }
       return this;
     }
 
@@ -1414,6 +1537,18 @@ java.lang.String defaultValue) {
       }
       if (((from_bitField0_ & 0x00080000) != 0)) {
         result.wakes_ = wakes_;
+      }
+      if (((from_bitField0_ & 0x00100000) != 0)) {
+        result.expectReply_ = expectReplyBuilder_ == null
+            ? expectReply_
+            : expectReplyBuilder_.build();
+        to_bitField0_ |= 0x00000004;
+      }
+      if (((from_bitField0_ & 0x00200000) != 0)) {
+        result.notice_ = noticeBuilder_ == null
+            ? notice_
+            : noticeBuilder_.build();
+        to_bitField0_ |= 0x00000008;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -1531,6 +1666,12 @@ java.lang.String defaultValue) {
       }
       if (other.wakes_ != 0) {
         setWakesValue(other.getWakesValue());
+      }
+      if (other.hasExpectReply()) {
+        mergeExpectReply(other.getExpectReply());
+      }
+      if (other.hasNotice()) {
+        mergeNotice(other.getNotice());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -1673,6 +1814,20 @@ java.lang.String defaultValue) {
               bitField0_ |= 0x00080000;
               break;
             } // case 160
+            case 170: {
+              input.readMessage(
+                  internalGetExpectReplyFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              bitField0_ |= 0x00100000;
+              break;
+            } // case 170
+            case 178: {
+              input.readMessage(
+                  internalGetNoticeFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              bitField0_ |= 0x00200000;
+              break;
+            } // case 178
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -3589,6 +3744,329 @@ java.lang.String defaultValue) {
       wakes_ = 0;
       onChanged();
       return this;
+    }
+
+    private dev.threadbus.v1.ExpectReply expectReply_;
+    private com.google.protobuf.SingleFieldBuilder<
+        dev.threadbus.v1.ExpectReply, dev.threadbus.v1.ExpectReply.Builder, dev.threadbus.v1.ExpectReplyOrBuilder> expectReplyBuilder_;
+    /**
+     * <pre>
+     * Whom the sender asks for a reply; `agents` is complete. Each of them has a request: see Request.
+     * Unset = nobody.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ExpectReply expect_reply = 21;</code>
+     * @return Whether the expectReply field is set.
+     */
+    public boolean hasExpectReply() {
+      return ((bitField0_ & 0x00100000) != 0);
+    }
+    /**
+     * <pre>
+     * Whom the sender asks for a reply; `agents` is complete. Each of them has a request: see Request.
+     * Unset = nobody.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ExpectReply expect_reply = 21;</code>
+     * @return The expectReply.
+     */
+    public dev.threadbus.v1.ExpectReply getExpectReply() {
+      if (expectReplyBuilder_ == null) {
+        return expectReply_ == null ? dev.threadbus.v1.ExpectReply.getDefaultInstance() : expectReply_;
+      } else {
+        return expectReplyBuilder_.getMessage();
+      }
+    }
+    /**
+     * <pre>
+     * Whom the sender asks for a reply; `agents` is complete. Each of them has a request: see Request.
+     * Unset = nobody.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ExpectReply expect_reply = 21;</code>
+     */
+    public Builder setExpectReply(dev.threadbus.v1.ExpectReply value) {
+      if (expectReplyBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        expectReply_ = value;
+      } else {
+        expectReplyBuilder_.setMessage(value);
+      }
+      bitField0_ |= 0x00100000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Whom the sender asks for a reply; `agents` is complete. Each of them has a request: see Request.
+     * Unset = nobody.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ExpectReply expect_reply = 21;</code>
+     */
+    public Builder setExpectReply(
+        dev.threadbus.v1.ExpectReply.Builder builderForValue) {
+      if (expectReplyBuilder_ == null) {
+        expectReply_ = builderForValue.build();
+      } else {
+        expectReplyBuilder_.setMessage(builderForValue.build());
+      }
+      bitField0_ |= 0x00100000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Whom the sender asks for a reply; `agents` is complete. Each of them has a request: see Request.
+     * Unset = nobody.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ExpectReply expect_reply = 21;</code>
+     */
+    public Builder mergeExpectReply(dev.threadbus.v1.ExpectReply value) {
+      if (expectReplyBuilder_ == null) {
+        if (((bitField0_ & 0x00100000) != 0) &&
+          expectReply_ != null &&
+          expectReply_ != dev.threadbus.v1.ExpectReply.getDefaultInstance()) {
+          getExpectReplyBuilder().mergeFrom(value);
+        } else {
+          expectReply_ = value;
+        }
+      } else {
+        expectReplyBuilder_.mergeFrom(value);
+      }
+      if (expectReply_ != null) {
+        bitField0_ |= 0x00100000;
+        onChanged();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Whom the sender asks for a reply; `agents` is complete. Each of them has a request: see Request.
+     * Unset = nobody.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ExpectReply expect_reply = 21;</code>
+     */
+    public Builder clearExpectReply() {
+      bitField0_ = (bitField0_ & ~0x00100000);
+      expectReply_ = null;
+      if (expectReplyBuilder_ != null) {
+        expectReplyBuilder_.dispose();
+        expectReplyBuilder_ = null;
+      }
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Whom the sender asks for a reply; `agents` is complete. Each of them has a request: see Request.
+     * Unset = nobody.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ExpectReply expect_reply = 21;</code>
+     */
+    public dev.threadbus.v1.ExpectReply.Builder getExpectReplyBuilder() {
+      bitField0_ |= 0x00100000;
+      onChanged();
+      return internalGetExpectReplyFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * Whom the sender asks for a reply; `agents` is complete. Each of them has a request: see Request.
+     * Unset = nobody.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ExpectReply expect_reply = 21;</code>
+     */
+    public dev.threadbus.v1.ExpectReplyOrBuilder getExpectReplyOrBuilder() {
+      if (expectReplyBuilder_ != null) {
+        return expectReplyBuilder_.getMessageOrBuilder();
+      } else {
+        return expectReply_ == null ?
+            dev.threadbus.v1.ExpectReply.getDefaultInstance() : expectReply_;
+      }
+    }
+    /**
+     * <pre>
+     * Whom the sender asks for a reply; `agents` is complete. Each of them has a request: see Request.
+     * Unset = nobody.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ExpectReply expect_reply = 21;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilder<
+        dev.threadbus.v1.ExpectReply, dev.threadbus.v1.ExpectReply.Builder, dev.threadbus.v1.ExpectReplyOrBuilder> 
+        internalGetExpectReplyFieldBuilder() {
+      if (expectReplyBuilder_ == null) {
+        expectReplyBuilder_ = new com.google.protobuf.SingleFieldBuilder<
+            dev.threadbus.v1.ExpectReply, dev.threadbus.v1.ExpectReply.Builder, dev.threadbus.v1.ExpectReplyOrBuilder>(
+                getExpectReply(),
+                getParentForChildren(),
+                isClean());
+        expectReply_ = null;
+      }
+      return expectReplyBuilder_;
+    }
+
+    private dev.threadbus.v1.Notice notice_;
+    private com.google.protobuf.SingleFieldBuilder<
+        dev.threadbus.v1.Notice, dev.threadbus.v1.Notice.Builder, dev.threadbus.v1.NoticeOrBuilder> noticeBuilder_;
+    /**
+     * <pre>
+     * In a NOTICE: what it tells the agent that it mentions.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Notice notice = 22;</code>
+     * @return Whether the notice field is set.
+     */
+    public boolean hasNotice() {
+      return ((bitField0_ & 0x00200000) != 0);
+    }
+    /**
+     * <pre>
+     * In a NOTICE: what it tells the agent that it mentions.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Notice notice = 22;</code>
+     * @return The notice.
+     */
+    public dev.threadbus.v1.Notice getNotice() {
+      if (noticeBuilder_ == null) {
+        return notice_ == null ? dev.threadbus.v1.Notice.getDefaultInstance() : notice_;
+      } else {
+        return noticeBuilder_.getMessage();
+      }
+    }
+    /**
+     * <pre>
+     * In a NOTICE: what it tells the agent that it mentions.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Notice notice = 22;</code>
+     */
+    public Builder setNotice(dev.threadbus.v1.Notice value) {
+      if (noticeBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        notice_ = value;
+      } else {
+        noticeBuilder_.setMessage(value);
+      }
+      bitField0_ |= 0x00200000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * In a NOTICE: what it tells the agent that it mentions.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Notice notice = 22;</code>
+     */
+    public Builder setNotice(
+        dev.threadbus.v1.Notice.Builder builderForValue) {
+      if (noticeBuilder_ == null) {
+        notice_ = builderForValue.build();
+      } else {
+        noticeBuilder_.setMessage(builderForValue.build());
+      }
+      bitField0_ |= 0x00200000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * In a NOTICE: what it tells the agent that it mentions.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Notice notice = 22;</code>
+     */
+    public Builder mergeNotice(dev.threadbus.v1.Notice value) {
+      if (noticeBuilder_ == null) {
+        if (((bitField0_ & 0x00200000) != 0) &&
+          notice_ != null &&
+          notice_ != dev.threadbus.v1.Notice.getDefaultInstance()) {
+          getNoticeBuilder().mergeFrom(value);
+        } else {
+          notice_ = value;
+        }
+      } else {
+        noticeBuilder_.mergeFrom(value);
+      }
+      if (notice_ != null) {
+        bitField0_ |= 0x00200000;
+        onChanged();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * In a NOTICE: what it tells the agent that it mentions.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Notice notice = 22;</code>
+     */
+    public Builder clearNotice() {
+      bitField0_ = (bitField0_ & ~0x00200000);
+      notice_ = null;
+      if (noticeBuilder_ != null) {
+        noticeBuilder_.dispose();
+        noticeBuilder_ = null;
+      }
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * In a NOTICE: what it tells the agent that it mentions.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Notice notice = 22;</code>
+     */
+    public dev.threadbus.v1.Notice.Builder getNoticeBuilder() {
+      bitField0_ |= 0x00200000;
+      onChanged();
+      return internalGetNoticeFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * In a NOTICE: what it tells the agent that it mentions.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Notice notice = 22;</code>
+     */
+    public dev.threadbus.v1.NoticeOrBuilder getNoticeOrBuilder() {
+      if (noticeBuilder_ != null) {
+        return noticeBuilder_.getMessageOrBuilder();
+      } else {
+        return notice_ == null ?
+            dev.threadbus.v1.Notice.getDefaultInstance() : notice_;
+      }
+    }
+    /**
+     * <pre>
+     * In a NOTICE: what it tells the agent that it mentions.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Notice notice = 22;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilder<
+        dev.threadbus.v1.Notice, dev.threadbus.v1.Notice.Builder, dev.threadbus.v1.NoticeOrBuilder> 
+        internalGetNoticeFieldBuilder() {
+      if (noticeBuilder_ == null) {
+        noticeBuilder_ = new com.google.protobuf.SingleFieldBuilder<
+            dev.threadbus.v1.Notice, dev.threadbus.v1.Notice.Builder, dev.threadbus.v1.NoticeOrBuilder>(
+                getNotice(),
+                getParentForChildren(),
+                isClean());
+        notice_ = null;
+      }
+      return noticeBuilder_;
     }
 
     // @@protoc_insertion_point(builder_scope:threadbus.v1.Message)

@@ -48,6 +48,15 @@ public enum MessageKind
    * <code>MESSAGE_KIND_THREAD = 3;</code>
    */
   MESSAGE_KIND_THREAD(3),
+  /**
+   * <pre>
+   * From the server: the sender is `system`. Tells the agent in `mentions`, which asked for a reply,
+   * what `notice` says. `content` says so to people. Changes nothing: a later reply still answers.
+   * </pre>
+   *
+   * <code>MESSAGE_KIND_NOTICE = 4;</code>
+   */
+  MESSAGE_KIND_NOTICE(4),
   UNRECOGNIZED(-1),
   ;
 
@@ -93,6 +102,15 @@ public enum MessageKind
    * <code>MESSAGE_KIND_THREAD = 3;</code>
    */
   public static final int MESSAGE_KIND_THREAD_VALUE = 3;
+  /**
+   * <pre>
+   * From the server: the sender is `system`. Tells the agent in `mentions`, which asked for a reply,
+   * what `notice` says. `content` says so to people. Changes nothing: a later reply still answers.
+   * </pre>
+   *
+   * <code>MESSAGE_KIND_NOTICE = 4;</code>
+   */
+  public static final int MESSAGE_KIND_NOTICE_VALUE = 4;
 
 
   public final int getNumber() {
@@ -123,6 +141,7 @@ public enum MessageKind
       case 1: return MESSAGE_KIND_CHAT;
       case 2: return MESSAGE_KIND_EDIT;
       case 3: return MESSAGE_KIND_THREAD;
+      case 4: return MESSAGE_KIND_NOTICE;
       default: return null;
     }
   }

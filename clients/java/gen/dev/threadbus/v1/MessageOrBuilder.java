@@ -449,4 +449,61 @@ java.lang.String defaultValue);
    * @return The wakes.
    */
   dev.threadbus.v1.Wake getWakes();
+
+  /**
+   * <pre>
+   * Whom the sender asks for a reply; `agents` is complete. Each of them has a request: see Request.
+   * Unset = nobody.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ExpectReply expect_reply = 21;</code>
+   * @return Whether the expectReply field is set.
+   */
+  boolean hasExpectReply();
+  /**
+   * <pre>
+   * Whom the sender asks for a reply; `agents` is complete. Each of them has a request: see Request.
+   * Unset = nobody.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ExpectReply expect_reply = 21;</code>
+   * @return The expectReply.
+   */
+  dev.threadbus.v1.ExpectReply getExpectReply();
+  /**
+   * <pre>
+   * Whom the sender asks for a reply; `agents` is complete. Each of them has a request: see Request.
+   * Unset = nobody.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ExpectReply expect_reply = 21;</code>
+   */
+  dev.threadbus.v1.ExpectReplyOrBuilder getExpectReplyOrBuilder();
+
+  /**
+   * <pre>
+   * In a NOTICE: what it tells the agent that it mentions.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Notice notice = 22;</code>
+   * @return Whether the notice field is set.
+   */
+  boolean hasNotice();
+  /**
+   * <pre>
+   * In a NOTICE: what it tells the agent that it mentions.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Notice notice = 22;</code>
+   * @return The notice.
+   */
+  dev.threadbus.v1.Notice getNotice();
+  /**
+   * <pre>
+   * In a NOTICE: what it tells the agent that it mentions.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Notice notice = 22;</code>
+   */
+  dev.threadbus.v1.NoticeOrBuilder getNoticeOrBuilder();
 }

@@ -746,6 +746,53 @@ java.lang.String defaultValue) {
     return result == null ? dev.threadbus.v1.Wake.UNRECOGNIZED : result;
   }
 
+  public static final int EXPECT_REPLY_FIELD_NUMBER = 17;
+  private dev.threadbus.v1.ExpectReply expectReply_;
+  /**
+   * <pre>
+   * Asks agents for a reply: this creates a request for each of them, which stays open until it is
+   * answered. They become participants. The sender is told by notices when an agent will not answer,
+   * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
+   * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ExpectReply expect_reply = 17;</code>
+   * @return Whether the expectReply field is set.
+   */
+  @java.lang.Override
+  public boolean hasExpectReply() {
+    return ((bitField0_ & 0x00000004) != 0);
+  }
+  /**
+   * <pre>
+   * Asks agents for a reply: this creates a request for each of them, which stays open until it is
+   * answered. They become participants. The sender is told by notices when an agent will not answer,
+   * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
+   * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ExpectReply expect_reply = 17;</code>
+   * @return The expectReply.
+   */
+  @java.lang.Override
+  public dev.threadbus.v1.ExpectReply getExpectReply() {
+    return expectReply_ == null ? dev.threadbus.v1.ExpectReply.getDefaultInstance() : expectReply_;
+  }
+  /**
+   * <pre>
+   * Asks agents for a reply: this creates a request for each of them, which stays open until it is
+   * answered. They become participants. The sender is told by notices when an agent will not answer,
+   * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
+   * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ExpectReply expect_reply = 17;</code>
+   */
+  @java.lang.Override
+  public dev.threadbus.v1.ExpectReplyOrBuilder getExpectReplyOrBuilder() {
+    return expectReply_ == null ? dev.threadbus.v1.ExpectReply.getDefaultInstance() : expectReply_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -810,6 +857,9 @@ java.lang.String defaultValue) {
     }
     if (wakes_ != dev.threadbus.v1.Wake.WAKE_UNSPECIFIED.getNumber()) {
       output.writeEnum(16, wakes_);
+    }
+    if (((bitField0_ & 0x00000004) != 0)) {
+      output.writeMessage(17, getExpectReply());
     }
     getUnknownFields().writeTo(output);
   }
@@ -888,6 +938,10 @@ java.lang.String defaultValue) {
       size += com.google.protobuf.CodedOutputStream
         .computeEnumSize(16, wakes_);
     }
+    if (((bitField0_ & 0x00000004) != 0)) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(17, getExpectReply());
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -939,6 +993,11 @@ java.lang.String defaultValue) {
     if (!getOnBehalfOf()
         .equals(other.getOnBehalfOf())) return false;
     if (wakes_ != other.wakes_) return false;
+    if (hasExpectReply() != other.hasExpectReply()) return false;
+    if (hasExpectReply()) {
+      if (!getExpectReply()
+          .equals(other.getExpectReply())) return false;
+    }
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -997,6 +1056,10 @@ java.lang.String defaultValue) {
     hash = (53 * hash) + getOnBehalfOf().hashCode();
     hash = (37 * hash) + WAKES_FIELD_NUMBER;
     hash = (53 * hash) + wakes_;
+    if (hasExpectReply()) {
+      hash = (37 * hash) + EXPECT_REPLY_FIELD_NUMBER;
+      hash = (53 * hash) + getExpectReply().hashCode();
+    }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -1142,13 +1205,20 @@ java.lang.String defaultValue) {
 
     // Construct using dev.threadbus.v1.PostMessageRequest.newBuilder()
     private Builder() {
-
+      maybeForceBuilderInitialization();
     }
 
     private Builder(
         com.google.protobuf.GeneratedMessage.BuilderParent parent) {
       super(parent);
-
+      maybeForceBuilderInitialization();
+    }
+    private void maybeForceBuilderInitialization() {
+      if (com.google.protobuf.GeneratedMessage
+              .alwaysUseFieldBuilders) {
+        internalGetAttachmentsFieldBuilder();
+        internalGetExpectReplyFieldBuilder();
+      }
     }
     @java.lang.Override
     public Builder clear() {
@@ -1177,6 +1247,11 @@ java.lang.String defaultValue) {
       epoch_ = "";
       onBehalfOf_ = "";
       wakes_ = 0;
+      expectReply_ = null;
+      if (expectReplyBuilder_ != null) {
+        expectReplyBuilder_.dispose();
+        expectReplyBuilder_ = null;
+      }
       return this;
     }
 
@@ -1272,6 +1347,12 @@ java.lang.String defaultValue) {
       }
       if (((from_bitField0_ & 0x00008000) != 0)) {
         result.wakes_ = wakes_;
+      }
+      if (((from_bitField0_ & 0x00010000) != 0)) {
+        result.expectReply_ = expectReplyBuilder_ == null
+            ? expectReply_
+            : expectReplyBuilder_.build();
+        to_bitField0_ |= 0x00000004;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -1377,6 +1458,9 @@ java.lang.String defaultValue) {
       }
       if (other.wakes_ != 0) {
         setWakesValue(other.getWakesValue());
+      }
+      if (other.hasExpectReply()) {
+        mergeExpectReply(other.getExpectReply());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -1497,6 +1581,13 @@ java.lang.String defaultValue) {
               bitField0_ |= 0x00008000;
               break;
             } // case 128
+            case 138: {
+              input.readMessage(
+                  internalGetExpectReplyFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              bitField0_ |= 0x00010000;
+              break;
+            } // case 138
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -3145,6 +3236,190 @@ java.lang.String defaultValue) {
       wakes_ = 0;
       onChanged();
       return this;
+    }
+
+    private dev.threadbus.v1.ExpectReply expectReply_;
+    private com.google.protobuf.SingleFieldBuilder<
+        dev.threadbus.v1.ExpectReply, dev.threadbus.v1.ExpectReply.Builder, dev.threadbus.v1.ExpectReplyOrBuilder> expectReplyBuilder_;
+    /**
+     * <pre>
+     * Asks agents for a reply: this creates a request for each of them, which stays open until it is
+     * answered. They become participants. The sender is told by notices when an agent will not answer,
+     * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
+     * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ExpectReply expect_reply = 17;</code>
+     * @return Whether the expectReply field is set.
+     */
+    public boolean hasExpectReply() {
+      return ((bitField0_ & 0x00010000) != 0);
+    }
+    /**
+     * <pre>
+     * Asks agents for a reply: this creates a request for each of them, which stays open until it is
+     * answered. They become participants. The sender is told by notices when an agent will not answer,
+     * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
+     * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ExpectReply expect_reply = 17;</code>
+     * @return The expectReply.
+     */
+    public dev.threadbus.v1.ExpectReply getExpectReply() {
+      if (expectReplyBuilder_ == null) {
+        return expectReply_ == null ? dev.threadbus.v1.ExpectReply.getDefaultInstance() : expectReply_;
+      } else {
+        return expectReplyBuilder_.getMessage();
+      }
+    }
+    /**
+     * <pre>
+     * Asks agents for a reply: this creates a request for each of them, which stays open until it is
+     * answered. They become participants. The sender is told by notices when an agent will not answer,
+     * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
+     * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ExpectReply expect_reply = 17;</code>
+     */
+    public Builder setExpectReply(dev.threadbus.v1.ExpectReply value) {
+      if (expectReplyBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        expectReply_ = value;
+      } else {
+        expectReplyBuilder_.setMessage(value);
+      }
+      bitField0_ |= 0x00010000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Asks agents for a reply: this creates a request for each of them, which stays open until it is
+     * answered. They become participants. The sender is told by notices when an agent will not answer,
+     * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
+     * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ExpectReply expect_reply = 17;</code>
+     */
+    public Builder setExpectReply(
+        dev.threadbus.v1.ExpectReply.Builder builderForValue) {
+      if (expectReplyBuilder_ == null) {
+        expectReply_ = builderForValue.build();
+      } else {
+        expectReplyBuilder_.setMessage(builderForValue.build());
+      }
+      bitField0_ |= 0x00010000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Asks agents for a reply: this creates a request for each of them, which stays open until it is
+     * answered. They become participants. The sender is told by notices when an agent will not answer,
+     * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
+     * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ExpectReply expect_reply = 17;</code>
+     */
+    public Builder mergeExpectReply(dev.threadbus.v1.ExpectReply value) {
+      if (expectReplyBuilder_ == null) {
+        if (((bitField0_ & 0x00010000) != 0) &&
+          expectReply_ != null &&
+          expectReply_ != dev.threadbus.v1.ExpectReply.getDefaultInstance()) {
+          getExpectReplyBuilder().mergeFrom(value);
+        } else {
+          expectReply_ = value;
+        }
+      } else {
+        expectReplyBuilder_.mergeFrom(value);
+      }
+      if (expectReply_ != null) {
+        bitField0_ |= 0x00010000;
+        onChanged();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Asks agents for a reply: this creates a request for each of them, which stays open until it is
+     * answered. They become participants. The sender is told by notices when an agent will not answer,
+     * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
+     * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ExpectReply expect_reply = 17;</code>
+     */
+    public Builder clearExpectReply() {
+      bitField0_ = (bitField0_ & ~0x00010000);
+      expectReply_ = null;
+      if (expectReplyBuilder_ != null) {
+        expectReplyBuilder_.dispose();
+        expectReplyBuilder_ = null;
+      }
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Asks agents for a reply: this creates a request for each of them, which stays open until it is
+     * answered. They become participants. The sender is told by notices when an agent will not answer,
+     * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
+     * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ExpectReply expect_reply = 17;</code>
+     */
+    public dev.threadbus.v1.ExpectReply.Builder getExpectReplyBuilder() {
+      bitField0_ |= 0x00010000;
+      onChanged();
+      return internalGetExpectReplyFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * Asks agents for a reply: this creates a request for each of them, which stays open until it is
+     * answered. They become participants. The sender is told by notices when an agent will not answer,
+     * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
+     * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ExpectReply expect_reply = 17;</code>
+     */
+    public dev.threadbus.v1.ExpectReplyOrBuilder getExpectReplyOrBuilder() {
+      if (expectReplyBuilder_ != null) {
+        return expectReplyBuilder_.getMessageOrBuilder();
+      } else {
+        return expectReply_ == null ?
+            dev.threadbus.v1.ExpectReply.getDefaultInstance() : expectReply_;
+      }
+    }
+    /**
+     * <pre>
+     * Asks agents for a reply: this creates a request for each of them, which stays open until it is
+     * answered. They become participants. The sender is told by notices when an agent will not answer,
+     * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
+     * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
+     * </pre>
+     *
+     * <code>.threadbus.v1.ExpectReply expect_reply = 17;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilder<
+        dev.threadbus.v1.ExpectReply, dev.threadbus.v1.ExpectReply.Builder, dev.threadbus.v1.ExpectReplyOrBuilder> 
+        internalGetExpectReplyFieldBuilder() {
+      if (expectReplyBuilder_ == null) {
+        expectReplyBuilder_ = new com.google.protobuf.SingleFieldBuilder<
+            dev.threadbus.v1.ExpectReply, dev.threadbus.v1.ExpectReply.Builder, dev.threadbus.v1.ExpectReplyOrBuilder>(
+                getExpectReply(),
+                getParentForChildren(),
+                isClean());
+        expectReply_ = null;
+      }
+      return expectReplyBuilder_;
     }
 
     // @@protoc_insertion_point(builder_scope:threadbus.v1.PostMessageRequest)

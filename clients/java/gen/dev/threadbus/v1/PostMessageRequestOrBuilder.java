@@ -407,4 +407,40 @@ java.lang.String defaultValue);
    * @return The wakes.
    */
   dev.threadbus.v1.Wake getWakes();
+
+  /**
+   * <pre>
+   * Asks agents for a reply: this creates a request for each of them, which stays open until it is
+   * answered. They become participants. The sender is told by notices when an agent will not answer,
+   * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
+   * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ExpectReply expect_reply = 17;</code>
+   * @return Whether the expectReply field is set.
+   */
+  boolean hasExpectReply();
+  /**
+   * <pre>
+   * Asks agents for a reply: this creates a request for each of them, which stays open until it is
+   * answered. They become participants. The sender is told by notices when an agent will not answer,
+   * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
+   * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ExpectReply expect_reply = 17;</code>
+   * @return The expectReply.
+   */
+  dev.threadbus.v1.ExpectReply getExpectReply();
+  /**
+   * <pre>
+   * Asks agents for a reply: this creates a request for each of them, which stays open until it is
+   * answered. They become participants. The sender is told by notices when an agent will not answer,
+   * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
+   * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
+   * </pre>
+   *
+   * <code>.threadbus.v1.ExpectReply expect_reply = 17;</code>
+   */
+  dev.threadbus.v1.ExpectReplyOrBuilder getExpectReplyOrBuilder();
 }

@@ -141,6 +141,22 @@ private static final long serialVersionUID = 0L;
     return addressedCount_;
   }
 
+  public static final int OPEN_REQUEST_COUNT_FIELD_NUMBER = 5;
+  private int openRequestCount_ = 0;
+  /**
+   * <pre>
+   * Number of open requests that the agent has not answered in the thread, whether or not it has
+   * read them. 1,000 = that many or more.
+   * </pre>
+   *
+   * <code>int32 open_request_count = 5;</code>
+   * @return The openRequestCount.
+   */
+  @java.lang.Override
+  public int getOpenRequestCount() {
+    return openRequestCount_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -167,6 +183,9 @@ private static final long serialVersionUID = 0L;
     if (addressedCount_ != 0) {
       output.writeInt32(4, addressedCount_);
     }
+    if (openRequestCount_ != 0) {
+      output.writeInt32(5, openRequestCount_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -191,6 +210,10 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeInt32Size(4, addressedCount_);
     }
+    if (openRequestCount_ != 0) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt32Size(5, openRequestCount_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -214,6 +237,8 @@ private static final long serialVersionUID = 0L;
         != other.getReadSeq()) return false;
     if (getAddressedCount()
         != other.getAddressedCount()) return false;
+    if (getOpenRequestCount()
+        != other.getOpenRequestCount()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -235,6 +260,8 @@ private static final long serialVersionUID = 0L;
         getReadSeq());
     hash = (37 * hash) + ADDRESSED_COUNT_FIELD_NUMBER;
     hash = (53 * hash) + getAddressedCount();
+    hash = (37 * hash) + OPEN_REQUEST_COUNT_FIELD_NUMBER;
+    hash = (53 * hash) + getOpenRequestCount();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -374,6 +401,7 @@ private static final long serialVersionUID = 0L;
       headSeq_ = 0L;
       readSeq_ = 0L;
       addressedCount_ = 0;
+      openRequestCount_ = 0;
       return this;
     }
 
@@ -419,6 +447,9 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000008) != 0)) {
         result.addressedCount_ = addressedCount_;
       }
+      if (((from_bitField0_ & 0x00000010) != 0)) {
+        result.openRequestCount_ = openRequestCount_;
+      }
     }
 
     @java.lang.Override
@@ -446,6 +477,9 @@ private static final long serialVersionUID = 0L;
       }
       if (other.getAddressedCount() != 0) {
         setAddressedCount(other.getAddressedCount());
+      }
+      if (other.getOpenRequestCount() != 0) {
+        setOpenRequestCount(other.getOpenRequestCount());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -493,6 +527,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000008;
               break;
             } // case 32
+            case 40: {
+              openRequestCount_ = input.readInt32();
+              bitField0_ |= 0x00000010;
+              break;
+            } // case 40
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -733,6 +772,53 @@ private static final long serialVersionUID = 0L;
     public Builder clearAddressedCount() {
       bitField0_ = (bitField0_ & ~0x00000008);
       addressedCount_ = 0;
+      onChanged();
+      return this;
+    }
+
+    private int openRequestCount_ ;
+    /**
+     * <pre>
+     * Number of open requests that the agent has not answered in the thread, whether or not it has
+     * read them. 1,000 = that many or more.
+     * </pre>
+     *
+     * <code>int32 open_request_count = 5;</code>
+     * @return The openRequestCount.
+     */
+    @java.lang.Override
+    public int getOpenRequestCount() {
+      return openRequestCount_;
+    }
+    /**
+     * <pre>
+     * Number of open requests that the agent has not answered in the thread, whether or not it has
+     * read them. 1,000 = that many or more.
+     * </pre>
+     *
+     * <code>int32 open_request_count = 5;</code>
+     * @param value The openRequestCount to set.
+     * @return This builder for chaining.
+     */
+    public Builder setOpenRequestCount(int value) {
+
+      openRequestCount_ = value;
+      bitField0_ |= 0x00000010;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Number of open requests that the agent has not answered in the thread, whether or not it has
+     * read them. 1,000 = that many or more.
+     * </pre>
+     *
+     * <code>int32 open_request_count = 5;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearOpenRequestCount() {
+      bitField0_ = (bitField0_ & ~0x00000010);
+      openRequestCount_ = 0;
       onChanged();
       return this;
     }

@@ -60,4 +60,15 @@ public interface ThreadUnreadOrBuilder extends
    * @return The addressedCount.
    */
   int getAddressedCount();
+
+  /**
+   * <pre>
+   * Number of open requests that the agent has not answered in the thread, whether or not it has
+   * read them. 1,000 = that many or more.
+   * </pre>
+   *
+   * <code>int32 open_request_count = 5;</code>
+   * @return The openRequestCount.
+   */
+  int getOpenRequestCount();
 }

@@ -36,7 +36,7 @@ public enum Wake
   /**
    * <pre>
    * Only those that it addresses: the agents in `mentions` and `handoff_to`, and the author of the
-   * message that it replies to. Never its sender, nor anonymous callers.
+   * message that it replies to. Never its sender, nor anonymous callers. NOTICE entries wake these.
    * </pre>
    *
    * <code>WAKE_ADDRESSED = 2;</code>
@@ -89,7 +89,7 @@ public enum Wake
   /**
    * <pre>
    * Only those that it addresses: the agents in `mentions` and `handoff_to`, and the author of the
-   * message that it replies to. Never its sender, nor anonymous callers.
+   * message that it replies to. Never its sender, nor anonymous callers. NOTICE entries wake these.
    * </pre>
    *
    * <code>WAKE_ADDRESSED = 2;</code>

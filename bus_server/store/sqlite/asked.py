@@ -1,0 +1,108 @@
+"""Reads and writes of requests."""
+
+import heapq
+import json
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+from bus_server import store
+from bus_server.store.batch import Changes
+from bus_server.store.facts import Facts, Needs
+from bus_server.store.sqlite import reads
+from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN, RequestState
+
+_COLUMNS = (
+    "a.thread_id, a.seq, a.agent, a.asker, a.state, a.create_time, a.open_time, a.due, a.reply_seq,"
+    " a.noticed"
+)
+_SELECT = f"SELECT {_COLUMNS} FROM asked AS a WHERE"  # noqa: S608
+_OPEN_OF_AGENT = f"{_SELECT} a.agent = ? AND a.thread_id = ? AND a.state = 1"
+_OPEN_IN_THREAD = f"{_SELECT} a.thread_id = ? AND a.state = 1"
+_OF_MESSAGE = f"{_SELECT} a.thread_id = ? AND a.seq = ?"
+_SAVE = (
+    "INSERT INTO asked (thread_id, seq, agent, asker, state, create_time, open_time, due,"
+    " reply_seq, noticed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+    " state = excluded.state, reply_seq = excluded.reply_seq, noticed = excluded.noticed"
+)
+_READ = (
+    "(SELECT max(read_seq, passed_over) FROM participant"
+    " WHERE thread_id = a.thread_id AND agent = a.agent)"
+)
+_PREFIXED = (
+    "EXISTS (SELECT 1 FROM json_each(:prefixes) WHERE substr(t.name, 1, length(value)) = value)"
+)
+
+
+def gather(db: sqlite3.Connection, needs: Needs, facts: Facts) -> None:
+    """Gather the needed requests, once the heads of their threads are known."""
+    ids = {name: head.thread_id for name, head in facts.heads.items()}
+    for thread, agent in needs.asked:
+        if thread in ids:
+            _add(facts, db.execute(_OPEN_OF_AGENT, (agent, ids[thread])))
+    for thread in needs.closing & ids.keys():
+        _add(facts, db.execute(_OPEN_IN_THREAD, (ids[thread],)))
+    for thread, seq in needs.asking:
+        if thread in ids and seq <= store.MAX_SEQ:
+            _add(facts, db.execute(_OF_MESSAGE, (ids[thread], seq)))
+
+
+def _add(facts: Facts, rows: Iterable[tuple[Any, ...]]) -> None:
+    for thread_id, seq, agent, *rest in rows:
+        asked = _asked(*rest)
+        facts.asked[store.AskedKey(thread_id, seq, agent)] = asked
+        if asked.state == REQUEST_STATE_OPEN:
+            facts.open_requests.add((thread_id, agent))
+
+
+def _asked(asker: str, state: int, *rest: int) -> store.Asked:
+    """Returns a request from its columns."""
+    return store.Asked(asker, RequestState.ValueType(state), *rest)
+
+
+def write(db: sqlite3.Connection, changes: Changes) -> None:
+    """Write the changes of requests."""
+    db.executemany(_SAVE, [(*key, *asked) for key, asked in changes.asked.items()])
+
+
+def requests(
+    db: sqlite3.Connection,
+    wanted: store.RequestsWanted,
+    limit: int,
+    before: store.RequestPageKey,
+) -> list[store.StoredRequest]:
+    """Returns requests, newest first, as Store.requests does."""
+    matches = ["a.asker = :asker"] if wanted.asker else []
+    matches += ["a.agent = :agent"] if wanted.agent else []
+    matches += ["t.name = :thread"] if wanted.thread else []
+    matches += [_PREFIXED] if wanted.prefixes else []
+    first, then = ("thread AS t", "asked AS a") if wanted.thread else ("asked AS a", "thread AS t")
+    query = (
+        f"SELECT t.name, t.epoch, {_READ}, {_COLUMNS} FROM {first} CROSS JOIN {then}"  # noqa: S608
+        " ON t.id = a.thread_id WHERE a.state = :state"
+        f" AND (a.open_time, a.thread_id, a.seq, a.agent) < (:time, :thread_id, :seq, :last)"
+        f"{''.join(f' AND {match}' for match in matches)}"
+        " ORDER BY a.open_time DESC, a.thread_id DESC, a.seq DESC, a.agent DESC LIMIT :limit"
+    )
+    arguments = {
+        "asker": wanted.asker,
+        "agent": wanted.agent,
+        "thread": wanted.thread,
+        "prefixes": json.dumps(wanted.prefixes),
+        "limit": limit,
+    } | dict(zip(("time", "thread_id", "seq", "last"), before, strict=True))
+    # Each state by itself: together, they are in no order that an index has.
+    with reads.snapshot(db):
+        found = [
+            [
+                store.StoredRequest(
+                    name, epoch, store.AskedKey(*columns[:3]), _asked(*columns[3:]), read_seq
+                )
+                for name, epoch, read_seq, *columns in db.execute(
+                    query, arguments | {"state": state}
+                )
+            ]
+            for state in set(wanted.states)
+        ]
+    merged = heapq.merge(*found, key=lambda request: request.page_key, reverse=True)
+    return list(merged)[:limit]
