@@ -40,9 +40,11 @@ from threadbus.v1.bus_service_pb2 import (
     GetServerInfoRequest,
     HeartbeatRequest,
     ListMessagesRequest,
+    ListRequestsRequest,
     PostMessageRequest,
     PostMessagesRequest,
     WaitMessagesRequest,
+    WithdrawRequestRequest,
 )
 from threadbus.v1.message_pb2 import Cursor
 from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, THREAD_STATE_UNSPECIFIED, Thread
@@ -156,7 +158,7 @@ def send(
 def good_request(rpc: Rpc, thread: str) -> Message:
     """Returns a request that succeeds while this thread holds a message; some need a token.
 
-    But for RevokeToken, which names no token.
+    But for RevokeToken, which names no token, and WithdrawRequest: the message must ask an agent.
     """
     requests: tuple[Message, ...] = (
         PostMessageRequest(thread=thread, content="x"),
@@ -165,6 +167,8 @@ def good_request(rpc: Rpc, thread: str) -> Message:
         HeartbeatRequest(read_cursors=[Cursor(thread=thread)]),
         ListMessagesRequest(thread=thread),
         GetMessageRequest(thread=thread, seq=1),
+        ListRequestsRequest(),
+        WithdrawRequestRequest(thread=thread, seq=1),
         GetServerInfoRequest(),
         CreateThreadRequest(thread=f"{thread}-2"),
         GetThreadRequest(thread=thread),

@@ -32,7 +32,9 @@ from threadbus.v1.bus_service_pb2 import (
     PostMessageRequest,
     PostMessagesRequest,
     PostMessagesResponse,
+    WithdrawRequestRequest,
 )
+from threadbus.v1.message_pb2 import ExpectReply
 from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED
 from threadbus.v1.thread_service_pb2 import (
     CreateThreadRequest,
@@ -143,6 +145,16 @@ async def prepare(
     return created.thread.epoch
 
 
+async def ask(bus: BusStub, thread: str, asker: Caller | None, agent: Caller | None) -> int:
+    """Ask an agent for a reply. Returns the question's seq."""
+    assert asker is not None
+    assert agent is not None
+    post = PostMessageRequest(
+        thread=thread, content="?", expect_reply=ExpectReply(agents=[agent.name])
+    )
+    return (await bus.PostMessage(post, metadata=asker.metadata)).seq
+
+
 async def reason(channel: grpc.aio.Channel, request: Message, caller: Caller | None) -> str:
     """Make a call. Returns the reason of its refusal; empty if it succeeds."""
     call = send(channel, request, caller.metadata if caller else ())
@@ -190,6 +202,8 @@ async def test_calls_are_permitted_as_the_table_says(
         request = row.request(thread, caller, about)
         if isinstance(request, RevokeTokenRequest):
             request.token_id = (await create_token(channel, boss, about.name)).token.token_id
+        if isinstance(request, WithdrawRequestRequest):
+            request.seq = await ask(bus, thread, owner, everyone["participant"])
         why = await reason(channel, request, caller)
         assert why in ("", "ACCESS_DENIED", "TOKEN_INVALID"), (who, why)
         found[who] = not why
@@ -226,6 +240,8 @@ async def test_a_token_permits_only_its_scopes(
         request = row.request(thread, caller, victim)
         if isinstance(request, RevokeTokenRequest):
             request.token_id = (await create_token(channel, boss, name)).token.token_id
+        if isinstance(request, WithdrawRequestRequest):
+            request.seq = await ask(bus, thread, boss, victim)
         why = await reason(channel, request, caller)
         may = row.may["operator" if "admin" in scopes else "person"]
         permitted = may in ("yes", mode) and {row.scope, base.scope} - {""} <= scopes
@@ -268,6 +284,8 @@ async def test_other_threads_do_not_exist_for_a_token_with_prefixes(
     assert found.thread.head_seq == 1
     if row.others != "always denied":
         request = row.request(own, caller, victim)
+        if isinstance(request, WithdrawRequestRequest):
+            request.seq = await ask(bus, own, boss, victim)
         assert await reason(channel, request, caller) == denied
 
 

@@ -15,6 +15,7 @@ MAY = {
     Who.ITSELF: ("owner",),
     Who.OWNERS: ("owner", "person"),
     Who.PARTICIPANTS: ("participant", "owner", "person"),
+    Who.SENDER: ("owner",),
     Who.OPERATORS: (),
 }
 #: What a call about other threads than those of its token's prefixes gets.
