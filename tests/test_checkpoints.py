@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from bus_server.presence.agent_state import Heartbeat
 from bus_server.parts import Parts
+from bus_server.presence.agent_state import Heartbeat
 from bus_server.settings import Settings
 from bus_server.store import CreateThread, JoinThread, RegisterAgent
 from bus_server.store.interface import Store

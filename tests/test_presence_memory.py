@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from bus_server.parts import build
 from bus_server.presence.changes import Changes
 from bus_server.presence.participant_cache import ParticipantCache
 from bus_server.presence.positions import UnsavedPositions
-from bus_server.parts import build
 from bus_server.settings import Settings
 from bus_server.tail import Tails
 from tests.locks import locked

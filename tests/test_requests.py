@@ -1,5 +1,7 @@
 """Requests: who is asked, what answers a question, and what ends it."""
 
+from typing import Any
+
 import pytest
 
 from tests.peers import Peer, registered, set_state
@@ -178,7 +180,7 @@ async def test_an_agent_that_leaves_is_noticed(
     ],
 )
 async def test_questions_that_make_no_sense_are_refused(
-    asker: Peer, thread: str, field: str, fields: dict[str, object]
+    asker: Peer, thread: str, field: str, fields: dict[str, Any]
 ) -> None:
     refusal = await refused(asker.post(thread, **fields))
     assert (refusal.reason, refusal.fields) == ("VALIDATION_FAILED", [field])
