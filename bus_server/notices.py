@@ -40,14 +40,14 @@ logger = logging.getLogger(__name__)
 
 #: Seconds for which an agent that has read a request must be idle, at most.
 IDLE_WINDOW = 10.0
-#: Seconds from a change of an agent, such as what it has read, to the next look at its requests.
-LOOK_DELAY = 0.2
+#: Seconds from when an idle agent may have read something to the next look at its requests.
+LOOK_DELAY = 0.5
 #: The same, after a commit of another server.
 OTHERS_DELAY = 5.0
 #: Seconds before a look that failed, or a notice that was not written, is tried again.
 RETRY = 1.0
-#: Number of requests that are read at a time.
-PAGE = 1_000
+#: Number of requests that are read, and of notices that are written, at a time.
+PAGE = 100
 #: Seconds within which a commit that began earlier may be seen later.
 IN_FLIGHT = 60.0
 
@@ -182,7 +182,8 @@ class Notices:
         asked = self._agents.get(name)
         if asked is not None:
             self._update(name, asked)
-            self._schedule(name, asked, self._loop.time() + LOOK_DELAY)
+            if asked.idle_since is not None:
+                self._schedule(name, asked, self._loop.time() + LOOK_DELAY)
 
     def _update(self, name: str, asked: _Asked) -> None:
         """Take note of an agent's presence."""
@@ -221,15 +222,17 @@ class Notices:
         wanted, before = RequestsWanted([REQUEST_STATE_OPEN], agent=name), FIRST_REQUEST
         evidence = await self._evidence(name)
         while True:
-            found = await self._store.requests(wanted, PAGE, before)
+            found, due = await self._store.requests(wanted, PAGE, before), []
             for request in found:
                 some = True
                 if self._has_read(request):
                     read[request.key] = asked.read.get(request.key, self._loop.time())
-                for reason in self._due(request, asked, read.get(request.key), evidence):
-                    notice = WriteNotice(request.thread, request.key, reason, evidence)
-                    if not await self._writer.submit(notice):
-                        self._schedule(name, asked, self._loop.time() + RETRY)
+                due += [
+                    self._writer.submit(WriteNotice(request.thread, request.key, reason, evidence))
+                    for reason in self._due(request, asked, read.get(request.key), evidence)
+                ]
+            if not all(await asyncio.gather(*due)):
+                self._schedule(name, asked, self._loop.time() + RETRY)
             if len(found) < PAGE:
                 break
             before = found[-1].page_key
@@ -254,12 +257,14 @@ class Notices:
         if request.read_seq is None:
             reasons.append(Notice.REASON_AGENT_LEFT)
         elif asked.gone_since is not None:
-            alive = not request.asked.was_gone or asked.alive_time >= request.asked.open_time
-            if alive and evidence and self._is_over(name, asked, asked.gone_since + self._delay()):
-                offline = evidence.reported == PRESENCE_OFFLINE
-                reasons.append(
-                    Notice.REASON_AGENT_OFFLINE if offline else Notice.REASON_AGENT_LAPSED
-                )
+            came = not request.asked.was_gone or asked.alive_time >= request.asked.open_time
+            if came and evidence and self._is_over(name, asked, asked.gone_since + self._delay()):
+                if evidence.reported == PRESENCE_OFFLINE:
+                    reasons.append(Notice.REASON_AGENT_OFFLINE)
+                elif evidence.lease_end_time <= self._store.clock.now():
+                    reasons.append(Notice.REASON_AGENT_LAPSED)
+                else:  # another server knows better
+                    self._schedule(name, asked, now + RETRY)
         elif asked.idle_since is not None and read_at is not None:
             window = max(self._window, self._delay())
             if self._is_over(name, asked, max(asked.idle_since, read_at) + window):
