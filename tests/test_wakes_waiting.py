@@ -17,11 +17,12 @@ from tests.presence import state, until_state
 from tests.server_pairs import pair
 from tests.serving import AgentStub, BusStub, ThreadStub
 from tests.wait_frames import Frames, kinds, messages_in
-from threadbus.v1.bus_service_pb2 import WaitEnding
+from threadbus.v1.bus_service_pb2 import PostMessageRequest, PostMessagesRequest, WaitEnding
 from threadbus.v1.message_pb2 import (
     WAKE_ADDRESSED,
     WAKE_ALL,
     WAKE_NOBODY,
+    Attachment,
     Cursor,
     MessageFilter,
     Wake,
@@ -146,6 +147,36 @@ async def test_an_edit_of_a_quiet_message_ends_no_long_poll(
         assert ([m.seq for m in messages_in(rest)], rest[-1].ending.reason) == ([1, 2], TIME)
         await author.post(thread)
         await ends_with(frames, 1, 2, 3)
+
+
+@pytest.mark.parametrize("text", ["hello", "x" * 20_000], ids=["small", "large"])
+async def test_an_edit_that_repeats_the_text_wakes_nobody(
+    bus: BusStub, agents: AgentStub, thread: str, text: str
+) -> None:
+    author = await registered(agents, bus, "author")
+    await author.post(thread, "draft")
+    edits = [PostMessageRequest(thread=thread, content=text, edit_of=1) for _ in range(2)]
+    for _ in range(2):  # both in a batch, and then two that repeat what is stored
+        call = bus.PostMessages(iter([PostMessagesRequest(posts=edits)]), metadata=author.metadata)
+        assert [len(each.results) async for each in call] == [2]
+    await author.post(thread, "draft", edit_of=1)
+    found = await author.read(thread)
+    assert [message.content for message in found[1:]] == [text] * 4 + ["draft"]
+    repeats = WAKE_NOBODY if len(text) < 16_000 else WAKE_ALL
+    assert [message.wakes for message in found] == [
+        *(WAKE_ALL, WAKE_ALL, repeats, repeats, repeats, WAKE_ALL)
+    ]
+
+
+async def test_an_edit_that_repeats_the_text_but_addresses_somebody_wakes(
+    bus: BusStub, agents: AgentStub, thread: str
+) -> None:
+    author = await registered(agents, bus, "author")
+    reader = await registered(agents, bus, "reader")
+    await author.post(thread, "hello")
+    await author.post(thread, "hello", edit_of=1, mentions=[reader.name])
+    await author.post(thread, "hello", edit_of=1, attachments=[Attachment(raw=b"x")])
+    assert [message.wakes for message in await reader.read(thread)] == [WAKE_ALL] * 3
 
 
 async def test_only_what_wakes_counts(bus: BusStub, reader: Peer, thread: str) -> None:

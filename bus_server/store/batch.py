@@ -275,6 +275,15 @@ class Batch:
             raise MessageNotFound(name, seq, head.seq)
         return entry
 
+    def newest_text(self, name: str, seq: int) -> str | None:
+        """Returns the text of a message that is being edited, with its edits; None: not known.
+
+        That of a message with more than LARGE bytes is not. Raises as `entry`.
+        """
+        entries = self.commit.entries.get(name, {})
+        row = entries.get(self.commit.edited.get(name, {}).get(seq, seq))
+        return self.entry(name, seq).text if row is None else text_of(row[1])
+
     def author(self, name: str, seq: int) -> str:
         """Returns the agent that wrote an entry; empty: none did, or it is not kept any more.
 
@@ -465,6 +474,11 @@ def entry_of(message: Message) -> Entry:
     editable = message.kind not in (MESSAGE_KIND_THREAD, MESSAGE_KIND_NOTICE)
     wakes = message.wakes or WAKE_ALL
     return Entry(message.sender, message.edit_of, editable, wakes)
+
+
+def text_of(body: bytes | None) -> str | None:
+    """Returns the text of a stored message; None if it has more than LARGE bytes, or none."""
+    return None if body is None or len(body) > LARGE else Message.FromString(body).content
 
 
 def with_own(read: int, seq: int) -> int:

@@ -69,6 +69,7 @@ class Entry(NamedTuple):
     edit_of: int  # 0: not an edit
     editable: bool  # False: a THREAD or NOTICE entry
     wakes: Wake.ValueType
+    text: str | None = None  # as its newest edit has it; None: not known, as it is large
 
 
 class Known(NamedTuple):

@@ -22,7 +22,7 @@ from bus_server.errors import (
     ValidationFailed,
 )
 from bus_server.store.asked import answer, open_requests
-from bus_server.store.batch import Batch, with_own
+from bus_server.store.batch import LARGE, Batch, with_own
 from bus_server.store.commands import Append, Appended, AppendMany, Head, read_in
 from bus_server.store.epochs import shared_seq
 from bus_server.store.facts import ANONYMOUS, addressees
@@ -49,6 +49,8 @@ def append(batch: Batch, post: Append) -> Appended:
         _check_header(batch, head, header, addressed)
         edited = batch.entry(post.thread, edit_of) if edit_of else header
         wakes = edited.wakes or WAKE_ALL
+        if edit_of and _changes_nothing(batch, header, post.body):
+            wakes = WAKE_NOBODY
     batch.check_room(head)
     if post.register_sender and not batch.is_registered(post.sender):
         if batch.was_unregistered(post.sender):
@@ -70,6 +72,18 @@ def append(batch: Batch, post: Append) -> Appended:
         if header.reply_to and wakes != WAKE_NOBODY:
             answer(batch, post.thread, seq, post.sender, header.reply_to)
     return Appended(seq, batch.create_time, False, seq, head.epoch)
+
+
+def _changes_nothing(batch: Batch, edit: Message, body: bytes) -> bool:
+    """Returns whether an edit surely has nothing new: no files, and the text that there is.
+
+    `edit`: without its text; `body`: the whole of it. Large texts are not compared.
+    """
+    if len(body) > LARGE or edit.reply_to or edit.mentions or edit.handoff_to:
+        return False
+    whole = Message.FromString(body)
+    newest = batch.newest_text(edit.thread, edit.edit_of)
+    return not whole.attachments and whole.content == newest
 
 
 def append_many(batch: Batch, command: AppendMany) -> list[Appended | Exception]:

@@ -9,7 +9,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterable
 
-from bus_server.store.batch import entry_of
+from bus_server.store.batch import LARGE, entry_of, text_of
 from bus_server.store.commands import MAX_SEQ
 from bus_server.store.facts import Entry, Facts, Known, Needs, Request, Token
 from bus_server.store.postgres import asked, participants, reads, tokens
@@ -73,7 +73,10 @@ CROSS JOIN LATERAL (
 _SETTINGS = f"SELECT {reads.THREAD} FROM thread AS t WHERE t.name = ANY (%(settings)s)"  # noqa: S608
 # With the entries to which agents with open requests reply, as these may be edits.
 _ENTRIES = """
-SELECT t.id, m.seq, m.sender, e.edit_of, q.wakes, CASE WHEN e.edit_of IS NULL THEN m.body END
+SELECT t.id, m.seq, m.sender, e.edit_of, q.wakes, CASE WHEN e.edit_of IS NULL THEN m.body END, (
+    SELECT CASE WHEN octet_length(body) <= %(large)s THEN body END FROM message
+    WHERE thread_id = t.id AND seq = coalesce(nullif(e.edit_seq, 0), n.seq)
+)
 FROM unnest(%(edited)s, %(edited_seqs)s, %(repliers)s) AS n (thread, seq, replier)
 CROSS JOIN LATERAL (SELECT id FROM thread WHERE name = n.thread LIMIT 1) AS t
 CROSS JOIN LATERAL (
@@ -84,7 +87,7 @@ CROSS JOIN LATERAL (
     ) LIMIT 1
 ) AS m
 LEFT JOIN LATERAL (
-    SELECT edit_of FROM entry WHERE thread_id = t.id AND seq = n.seq LIMIT 1
+    SELECT edit_of, edit_seq FROM entry WHERE thread_id = t.id AND seq = n.seq LIMIT 1
 ) AS e ON true
 LEFT JOIN LATERAL (
     SELECT wakes FROM quiet WHERE thread_id = t.id AND seq = n.seq LIMIT 1
@@ -148,12 +151,13 @@ async def gather(
     facts.similar = {name: [] for name in needs.threads - facts.heads.keys()}
     _read_facts(rows, facts)
     facts.settings = {row[1]: reads.thread(row) for row in settings}
-    for thread_id, seq, sender, edit_of, wakes, body in entries:
-        facts.entries[thread_id, seq] = (
+    for thread_id, seq, sender, edit_of, wakes, body, newest in entries:
+        entry = (
             Entry(sender, edit_of, editable=True, wakes=Wake.ValueType(wakes or WAKE_ALL))
             if edit_of is not None
             else entry_of(Message.FromString(body))
         )
+        facts.entries[thread_id, seq] = entry._replace(text=text_of(newest))
     facts.authors = {(thread_id, seq): sender for thread_id, seq, sender in authors}
     facts.thread_ids = deque(thread_id for (thread_id,) in new_threads)
     facts.profiles = {agent.name: agent for agent in map(reads.agent_of, profiles)}
@@ -203,6 +207,7 @@ def _entries(needs: Needs) -> Statement:
         "edited": Texts(thread for thread, _, _ in edited),
         "edited_seqs": Ints(seq for _, seq, _ in edited),
         "repliers": Texts(agent for _, _, agent in edited),
+        "large": LARGE,
     }
 
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from bus_server.store.batch import entry_of
+from bus_server.store.batch import LARGE, entry_of, text_of
 from bus_server.store.facts import Entry, Facts, Known, Needs, Request
 from bus_server.store.sqlite import asked, leftovers, participants, reads, servers, tokens
 from bus_server.store.sqlite.order import WALL
@@ -157,20 +157,22 @@ def _gather_entry(db: sqlite3.Connection, thread: str, seq: int, facts: Facts) -
         return  # a seq of more than 32 bits would give an id of another thread
     key = (head.thread_id << 32 | seq,)
     row = db.execute(
-        "SELECT m.sender, e.edit_of, q.wakes FROM message AS m LEFT JOIN entry AS e ON e.id = m.id"
+        "SELECT m.sender, e.edit_of, q.wakes, (SELECT CASE WHEN length(body) <= ? THEN body END"
+        " FROM message WHERE id = m.id - (m.id & 4294967295) + coalesce(nullif(e.edit_seq, 0),"
+        " m.id & 4294967295)) FROM message AS m LEFT JOIN entry AS e ON e.id = m.id"
         " LEFT JOIN quiet AS q ON q.thread_id = m.id >> 32 AND q.seq = m.id & 4294967295"
         " WHERE m.id = ?",
-        key,
+        (LARGE, *key),
     ).fetchone()
     if row is None:
         return
-    sender, edit_of, wakes = row
+    sender, edit_of, wakes, newest = row
     if edit_of is not None:
         entry = Entry(sender, edit_of, editable=True, wakes=Wake.ValueType(wakes or WAKE_ALL))
     else:  # there is no entry row, so the body is small
         ((body,),) = db.execute("SELECT body FROM message WHERE id = ?", key)
         entry = entry_of(Message.FromString(body))
-    facts.entries[head.thread_id, seq] = entry
+    facts.entries[head.thread_id, seq] = entry._replace(text=text_of(newest))
 
 
 def _gather_replied(db: sqlite3.Connection, needs: Needs, facts: Facts) -> None:
