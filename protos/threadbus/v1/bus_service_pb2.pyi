@@ -119,7 +119,8 @@ class PostMessageRequest(_message.Message):
     """
     wakes: _message_pb2.Wake.ValueType
     """Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
-    edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+    edits does, or nobody if it repeats the current content: anything but UNSPECIFIED is
+    INVALID_ARGUMENT.
     """
     @_builtins.property
     def mentions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

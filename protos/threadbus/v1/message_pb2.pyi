@@ -51,7 +51,9 @@ class _MessageKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageKi
     MESSAGE_KIND_CHAT: _MessageKind.ValueType  # 1
     """Posted by an agent, a person or an anonymous caller."""
     MESSAGE_KIND_EDIT: _MessageKind.ValueType  # 2
-    """New content for the message with the seq `edit_of`, by its sender."""
+    """New content for the message with the seq `edit_of`, by its sender. It wakes whom that message
+    wakes, and nobody if it repeats the current content (of up to about 16 KiB).
+    """
     MESSAGE_KIND_THREAD: _MessageKind.ValueType  # 3
     """The thread's state or settings were changed by `sender`. `content` describes the change for
     people.
@@ -69,7 +71,9 @@ MESSAGE_KIND_UNSPECIFIED: MessageKind.ValueType  # 0
 MESSAGE_KIND_CHAT: MessageKind.ValueType  # 1
 """Posted by an agent, a person or an anonymous caller."""
 MESSAGE_KIND_EDIT: MessageKind.ValueType  # 2
-"""New content for the message with the seq `edit_of`, by its sender."""
+"""New content for the message with the seq `edit_of`, by its sender. It wakes whom that message
+wakes, and nobody if it repeats the current content (of up to about 16 KiB).
+"""
 MESSAGE_KIND_THREAD: MessageKind.ValueType  # 3
 """The thread's state or settings were changed by `sender`. `content` describes the change for
 people.

@@ -208,7 +208,8 @@ type PostMessageRequest struct {
 	// this; Message.posted_by names the operator. Empty = the caller.
 	OnBehalfOf string `protobuf:"bytes,15,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
 	// Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
-	// edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+	// edits does, or nobody if it repeats the current content: anything but UNSPECIFIED is
+	// INVALID_ARGUMENT.
 	Wakes Wake `protobuf:"varint,16,opt,name=wakes,proto3,enum=threadbus.v1.Wake" json:"wakes,omitempty"`
 	// Asks agents for a reply: this creates a request for each of them, which stays open until it is
 	// answered. They become participants. The sender is told by notices when an agent will not answer,

@@ -50,7 +50,8 @@ const (
 	MessageKind_MESSAGE_KIND_UNSPECIFIED MessageKind = 0
 	// Posted by an agent, a person or an anonymous caller.
 	MessageKind_MESSAGE_KIND_CHAT MessageKind = 1
-	// New content for the message with the seq `edit_of`, by its sender.
+	// New content for the message with the seq `edit_of`, by its sender. It wakes whom that message
+	// wakes, and nobody if it repeats the current content (of up to about 16 KiB).
 	MessageKind_MESSAGE_KIND_EDIT MessageKind = 2
 	// The thread's state or settings were changed by `sender`. `content` describes the change for
 	// people.

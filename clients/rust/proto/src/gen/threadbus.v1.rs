@@ -509,7 +509,8 @@ pub enum MessageKind {
     Unspecified = 0,
     /// Posted by an agent, a person or an anonymous caller.
     Chat = 1,
-    /// New content for the message with the seq `edit_of`, by its sender.
+    /// New content for the message with the seq `edit_of`, by its sender. It wakes whom that message
+    /// wakes, and nobody if it repeats the current content (of up to about 16 KiB).
     Edit = 2,
     /// The thread's state or settings were changed by `sender`. `content` describes the change for
     /// people.
@@ -1982,7 +1983,8 @@ pub struct PostMessageRequest {
     #[prost(string, tag = "15")]
     pub on_behalf_of: ::prost::alloc::string::String,
     /// Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
-    /// edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+    /// edits does, or nobody if it repeats the current content: anything but UNSPECIFIED is
+    /// INVALID_ARGUMENT.
     #[prost(enumeration = "Wake", tag = "16")]
     pub wakes: i32,
     /// Asks agents for a reply: this creates a request for each of them, which stays open until it is

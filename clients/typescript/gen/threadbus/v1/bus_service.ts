@@ -122,7 +122,8 @@ export interface PostMessageRequest {
   onBehalfOf: string;
   /**
    * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
-   * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+   * edits does, or nobody if it repeats the current content: anything but UNSPECIFIED is
+   * INVALID_ARGUMENT.
    */
   wakes: Wake;
   /**

@@ -41,7 +41,10 @@ export enum MessageKind {
   MESSAGE_KIND_UNSPECIFIED = 0,
   /** MESSAGE_KIND_CHAT - Posted by an agent, a person or an anonymous caller. */
   MESSAGE_KIND_CHAT = 1,
-  /** MESSAGE_KIND_EDIT - New content for the message with the seq `edit_of`, by its sender. */
+  /**
+   * MESSAGE_KIND_EDIT - New content for the message with the seq `edit_of`, by its sender. It wakes whom that message
+   * wakes, and nobody if it repeats the current content (of up to about 16 KiB).
+   */
   MESSAGE_KIND_EDIT = 2,
   /**
    * MESSAGE_KIND_THREAD - The thread's state or settings were changed by `sender`. `content` describes the change for

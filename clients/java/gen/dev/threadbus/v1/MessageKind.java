@@ -33,7 +33,8 @@ public enum MessageKind
   MESSAGE_KIND_CHAT(1),
   /**
    * <pre>
-   * New content for the message with the seq `edit_of`, by its sender.
+   * New content for the message with the seq `edit_of`, by its sender. It wakes whom that message
+   * wakes, and nobody if it repeats the current content (of up to about 16 KiB).
    * </pre>
    *
    * <code>MESSAGE_KIND_EDIT = 2;</code>
@@ -87,7 +88,8 @@ public enum MessageKind
   public static final int MESSAGE_KIND_CHAT_VALUE = 1;
   /**
    * <pre>
-   * New content for the message with the seq `edit_of`, by its sender.
+   * New content for the message with the seq `edit_of`, by its sender. It wakes whom that message
+   * wakes, and nobody if it repeats the current content (of up to about 16 KiB).
    * </pre>
    *
    * <code>MESSAGE_KIND_EDIT = 2;</code>

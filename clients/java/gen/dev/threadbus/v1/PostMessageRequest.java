@@ -723,7 +723,8 @@ java.lang.String defaultValue) {
   /**
    * <pre>
    * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
-   * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+   * edits does, or nobody if it repeats the current content: anything but UNSPECIFIED is
+   * INVALID_ARGUMENT.
    * </pre>
    *
    * <code>.threadbus.v1.Wake wakes = 16;</code>
@@ -735,7 +736,8 @@ java.lang.String defaultValue) {
   /**
    * <pre>
    * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
-   * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+   * edits does, or nobody if it repeats the current content: anything but UNSPECIFIED is
+   * INVALID_ARGUMENT.
    * </pre>
    *
    * <code>.threadbus.v1.Wake wakes = 16;</code>
@@ -3166,7 +3168,8 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
-     * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+     * edits does, or nobody if it repeats the current content: anything but UNSPECIFIED is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>.threadbus.v1.Wake wakes = 16;</code>
@@ -3178,7 +3181,8 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
-     * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+     * edits does, or nobody if it repeats the current content: anything but UNSPECIFIED is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>.threadbus.v1.Wake wakes = 16;</code>
@@ -3194,7 +3198,8 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
-     * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+     * edits does, or nobody if it repeats the current content: anything but UNSPECIFIED is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>.threadbus.v1.Wake wakes = 16;</code>
@@ -3208,7 +3213,8 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
-     * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+     * edits does, or nobody if it repeats the current content: anything but UNSPECIFIED is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>.threadbus.v1.Wake wakes = 16;</code>
@@ -3225,7 +3231,8 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
-     * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+     * edits does, or nobody if it repeats the current content: anything but UNSPECIFIED is
+     * INVALID_ARGUMENT.
      * </pre>
      *
      * <code>.threadbus.v1.Wake wakes = 16;</code>

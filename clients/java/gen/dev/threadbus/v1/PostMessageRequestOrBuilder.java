@@ -390,7 +390,8 @@ java.lang.String defaultValue);
   /**
    * <pre>
    * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
-   * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+   * edits does, or nobody if it repeats the current content: anything but UNSPECIFIED is
+   * INVALID_ARGUMENT.
    * </pre>
    *
    * <code>.threadbus.v1.Wake wakes = 16;</code>
@@ -400,7 +401,8 @@ java.lang.String defaultValue);
   /**
    * <pre>
    * Whom it wakes: ALL, ADDRESSED or NOBODY. UNSPECIFIED = ALL. An edit wakes as the message that it
-   * edits does: anything but UNSPECIFIED is INVALID_ARGUMENT.
+   * edits does, or nobody if it repeats the current content: anything but UNSPECIFIED is
+   * INVALID_ARGUMENT.
    * </pre>
    *
    * <code>.threadbus.v1.Wake wakes = 16;</code>
