@@ -108,7 +108,7 @@ async def test_an_entry_says_whom_it_wakes(store: Store, thread: int) -> None:
 async def test_an_edit_wakes_as_its_message(
     store: Store, thread: int, content: str, wakes: Wake.ValueType, together: bool
 ) -> None:
-    edits = [post(edit_of=1), post(edit_of=1, content="again", mentions=["ben"])]
+    edits = [post(edit_of=1, content="new"), post(edit_of=1, content="again", mentions=["ben"])]
     await outcomes(store, [post(content=content, wakes=wakes), *edits], together=together)
     assert [entry.wakes for entry in await log(store)] == [wakes] * 3
     count = 0 if wakes == WAKE_NOBODY else 1
