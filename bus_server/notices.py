@@ -6,8 +6,6 @@ sure that it is written once.
 """
 
 import asyncio
-import contextlib
-import heapq
 import logging
 import math
 from dataclasses import dataclass, field
@@ -68,7 +66,8 @@ class _Asked:
     read: dict[AskedKey, float] = field(default_factory=dict)
     #: How many requests to it were found to be opened.
     opened: int = 0
-    #: When its requests are looked at next; infinity: when it changes.
+    #: Runs when its requests are to be looked at, at `look_at`; infinity: when it changes.
+    timer: asyncio.TimerHandle | None = None
     look_at: float = math.inf
 
 
@@ -102,9 +101,9 @@ class Notices:
         self._window = min(IDLE_WINDOW, agent_timeout)
         self._server_delay = server_delay
         self._agents: dict[str, _Asked] = {}
-        #: (time, agent): some of them are out of date, see _Asked.look_at.
-        self._looks: list[tuple[float, str]] = []
-        self._earlier = asyncio.Event()
+        #: The agents whose requests are to be looked at now, in this order.
+        self._due: dict[str, None] = {}
+        self._available = asyncio.Event()
         #: The open_time of the newest request that is known, on the store's clock.
         self._newest = 0
         self._loop = asyncio.get_running_loop()
@@ -121,22 +120,18 @@ class Notices:
                 _log(error)
                 await asyncio.sleep(RETRY)
         while True:
-            self._earlier.clear()
-            delay = self._looks[0][0] - self._loop.time() if self._looks else None
-            if delay is None or delay > 0:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(delay):
-                        await self._earlier.wait()
+            await self._available.wait()
+            name = next(iter(self._due))
+            del self._due[name]
+            if not self._due:
+                self._available.clear()
+            if (asked := self._agents.get(name)) is None:
                 continue
-            time, name = heapq.heappop(self._looks)
-            asked = self._agents.get(name)
-            if asked is not None and asked.look_at == time:
-                asked.look_at = math.inf
-                try:
-                    await self._look_at(name, asked)
-                except (BusError, StoreBug) as error:
-                    _log(error)
-                    self._schedule(name, asked, self._loop.time() + RETRY)
+            try:
+                await self._look_at(name, asked)
+            except (BusError, StoreBug) as error:
+                _log(error)
+                self._schedule(name, asked, self._loop.time() + RETRY)
 
     async def look(self) -> None:
         """Look for requests that other servers opened, and soon at what idle agents have read.
@@ -207,9 +202,15 @@ class Notices:
     def _schedule(self, name: str, asked: _Asked, time: float) -> None:
         """Look at an agent's requests at a time, or earlier."""
         if time < asked.look_at:
+            if asked.timer is not None:
+                asked.timer.cancel()
             asked.look_at = time
-            heapq.heappush(self._looks, (time, name))
-            self._earlier.set()
+            asked.timer = self._loop.call_at(time, self._on_timer, name, asked)
+
+    def _on_timer(self, name: str, asked: _Asked) -> None:
+        asked.timer, asked.look_at = None, math.inf
+        self._due[name] = None
+        self._available.set()
 
     # ── Notices ─────────────────────────────────────────────────────────────────────────────────
 
@@ -222,25 +223,27 @@ class Notices:
         wanted, before = RequestsWanted([REQUEST_STATE_OPEN], agent=name), FIRST_REQUEST
         evidence = await self._evidence(name)
         while True:
-            found, due = await self._store.requests(wanted, PAGE, before), []
+            found, notices = await self._store.requests(wanted, PAGE, before), []
             for request in found:
                 some = True
                 if self._has_read(request):
                     read[request.key] = asked.read.get(request.key, self._loop.time())
-                due += [
+                notices += [
                     self._writer.submit(WriteNotice(request.thread, request.key, reason, evidence))
-                    for reason in self._due(request, asked, read.get(request.key), evidence)
+                    for reason in self._reasons(request, asked, read.get(request.key), evidence)
                 ]
-            if not all(await asyncio.gather(*due)):
+            if not all(await asyncio.gather(*notices)):
                 self._schedule(name, asked, self._loop.time() + RETRY)
             if len(found) < PAGE:
                 break
             before = found[-1].page_key
         asked.read = read
         if not some and opened == asked.opened:
+            if asked.timer is not None:
+                asked.timer.cancel()
             del self._agents[name]
 
-    def _due(
+    def _reasons(
         self,
         request: StoredRequest,
         asked: _Asked,
