@@ -64,9 +64,11 @@ if TYPE_CHECKING:
         Message,
         MessageFilter,
         MessageKind,
+        Notice,
         Priority,
         Wake,
     )
+    from threadbus.v1.request_pb2 import Request, RequestState
     from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 
 __all__ = [
@@ -94,6 +96,7 @@ __all__ = [
     "MessageNotFound",
     "MessageTooLarge",
     "NotFound",
+    "Notice",
     "OutcomeUnknown",
     "Participant",
     "ParticipantUpdate",
@@ -103,7 +106,9 @@ __all__ = [
     "ProtocolError",
     "QuotaExceeded",
     "RateLimited",
+    "Request",
     "RequestIdReused",
+    "RequestState",
     "SeqConflict",
     "StorageFull",
     "StoreBusy",
@@ -135,11 +140,14 @@ _MODULES = {
     "Message": "threadbus.v1.message_pb2",
     "MessageFilter": "threadbus.v1.message_pb2",
     "MessageKind": "threadbus.v1.message_pb2",
+    "Notice": "threadbus.v1.message_pb2",
     "Participant": "threadbus.v1.agent_pb2",
     "ParticipantUpdate": "threadbus.v1.bus_service_pb2",
     "Post": "bus_client.post",
     "Presence": "threadbus.v1.agent_pb2",
     "Priority": "threadbus.v1.message_pb2",
+    "Request": "threadbus.v1.request_pb2",
+    "RequestState": "threadbus.v1.request_pb2",
     "SyncMode": "threadbus.v1.thread_pb2",
     "Thread": "threadbus.v1.thread_pb2",
     "ThreadHandle": "bus_client.thread",

@@ -1,4 +1,4 @@
-"""The calls of a BusClient about agents and tokens: its own, or any if it is an operator."""
+"""The calls of a BusClient about agents, the requests to them, and tokens."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import nullcontext
 
 from bus_client import credentials as stored
+from bus_client.asking import listed
 from bus_client.calls import Calls
 from bus_client.heartbeats import Heartbeats
 from bus_client.requests import build, refuse, seconds
@@ -13,10 +14,11 @@ from bus_client.responses import checked_token
 from threadbus.v1 import admin_service_pb2, agent_service_pb2
 from threadbus.v1.admin_service_pb2 import Token, Wait
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, Agent, AgentKind, Presence
+from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN, Request, RequestState
 
 
 class AgentCalls:
-    """The part of BusClient that registers, lists, changes and removes agents and tokens."""
+    """The part of BusClient about agents, the requests to them, and tokens."""
 
     @property
     def agent(self) -> str:
@@ -247,6 +249,30 @@ class AgentCalls:
         async for page in self._calls.pages(self._calls.admin.ListWaits, request):
             for wait in page.waits:
                 yield wait
+
+    def requests(
+        self,
+        *,
+        asker: str = "",
+        agent: str = "",
+        thread: str = "",
+        states: Iterable[RequestState.ValueType] = (REQUEST_STATE_OPEN,),
+    ) -> AsyncIterator[Request]:
+        """Yields requests that match, newest first: who asked whom for a reply, with which message.
+
+        A message that asks several agents has a request for each. A later version of the server may
+        send states that this one does not know: treat them as no longer open.
+
+        Args:
+            asker: Only requests of this agent to others. Empty = of all.
+            agent: Only requests to this agent. Empty = to all.
+            thread: Only requests in this thread. Empty = in all.
+            states: Only requests in these states, at most 100. Empty = in any.
+
+        Raises:
+            ThreadNotFound: There is no such thread.
+        """
+        return listed(self._calls, asker=asker, agent=agent, thread=thread, states=states)
 
     def _check_other(self, agent: str, own: str) -> None:
         """Raises InvalidArgument unless `agent` is another one. `own`: the method for oneself."""

@@ -210,9 +210,10 @@ class BusClient(AgentCalls):
         """Report what the agent is doing, and return the server's response.
 
         `unread` has the threads that the agent has not read to the end, the most recently active
-        first, at most 100; `expire_time` is when the lease ends. Later heartbeats repeat the text,
-        and what is left of a lease longer than agent_timeout, even if this call fails with an error
-        other than InvalidArgument. The server ignores the heartbeats of an anonymous client.
+        first, at most 100, each with the number of open requests to the agent; `expire_time` is
+        when the lease ends. Later heartbeats repeat the text, and what is left of a lease longer
+        than agent_timeout, even if this call fails with an error other than InvalidArgument. The
+        server ignores the heartbeats of an anonymous client.
 
         Args:
             state: PRESENCE_WAITING, PRESENCE_WORKING, PRESENCE_IDLE or PRESENCE_AWAITING_HUMAN.

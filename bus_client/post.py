@@ -6,10 +6,12 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from google.protobuf.duration_pb2 import Duration
 
 from bus_client.errors import InvalidArgument
-from bus_client.requests import build, refuse
+from bus_client.requests import NO_LIMIT, build, refuse, seconds
 from threadbus.v1.bus_service_pb2 import PostMessageRequest
 from threadbus.v1.message_pb2 import (
     PRIORITY_UNSPECIFIED,
@@ -41,6 +43,8 @@ class Post:
     reply_to: int = 0
     edit_of: int = 0
     handoff_to: str = ""
+    ask: Iterable[str] | bool = False
+    within: float | None = None
     priority: Priority.ValueType = PRIORITY_UNSPECIFIED
     wakes: Wake.ValueType = WAKE_UNSPECIFIED
     labels: Mapping[str, str] | None = None
@@ -58,7 +62,7 @@ class Post:
             InvalidArgument: A field does not fit into the request.
         """
         given = (self.expected_last_seq, self.based_on_seq) != (None, None)
-        return build(
+        request = build(
             PostMessageRequest,
             thread=thread,
             content=self.content,
@@ -68,6 +72,7 @@ class Post:
             edit_of=self.edit_of,
             mentions=self.mentions,
             handoff_to=self.handoff_to,
+            expect_reply=_expect_reply(self.ask, self.within),
             priority=self.priority,
             wakes=self.wakes,
             labels=self.labels,
@@ -79,6 +84,23 @@ class Post:
             # the seqs would be meaningless.
             epoch=epoch if given or self.reply_to or self.edit_of else "",
         )
+        if not isinstance(self.ask, bool) and not request.expect_reply.agents:
+            # The server would ask all that the message addresses.
+            refuse("expect_reply.agents", "must name an agent, or be True: all that it addresses")
+        return request
+
+
+def _expect_reply(ask: Iterable[str] | bool, within: float | None) -> dict[str, Any] | None:
+    """Returns the fields of an ExpectReply; None if nobody is asked."""
+    if ask is False:
+        if within is not None:
+            refuse("within", "must not be set without ask: nobody is asked for a reply")
+        return None
+    fields: dict[str, Any] = {} if ask is True else {"agents": ask}
+    if within is not None and (limit := seconds("expect_reply.within", within)) < NO_LIMIT:
+        fields["within"] = Duration()
+        fields["within"].FromMicroseconds(int(limit * 1e6))
+    return fields
 
 
 def checked_several(posts: T) -> T:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from bus_client.heartbeats import Heartbeats
 from bus_client.read_position import ReadPosition
 from bus_client.requests import NO_LIMIT, build, choice, integer, refuse, seconds
 from bus_client.responses import checked_join, hides, joined_position
-from bus_client.stream import cursor_lost, cursors_of, known_kinds, wait_frames
+from bus_client.stream import cursor_lost, cursors_of, given_to, wait_frames
 from threadbus.v1.bus_service_pb2 import (
     MessageBatch,
     WaitEnding,
@@ -27,6 +27,12 @@ from threadbus.v1.message_pb2 import WAKE_NOBODY, Cursor, Message, MessageFilter
 from threadbus.v1.thread_service_pb2 import JoinThreadRequest, JoinThreadResponse
 
 _MAX_MESSAGES = 2**31 - 1  # the largest min_messages or max_messages of a request
+#: The ends of a wait that has delivered all that it was asked for.
+_FULL = {
+    WaitEnding.REASON_MIN_MESSAGES,
+    WaitEnding.REASON_MAX_MESSAGES,
+    WaitEnding.REASON_MAX_BYTES,
+}
 
 
 class Reader:
@@ -124,7 +130,7 @@ class Reader:
     def _batch(self, batch: MessageBatch, *, report: bool) -> Iterator[Message]:
         """Yields the messages, and marks each as read when the next one is requested."""
         epoch, self._hidden = batch.cursor.epoch, batch.cursor.hidden_seq
-        for message in known_kinds(batch.messages):
+        for message in given_to(self._calls.agent, batch.messages):
             yield message
             refuse_fork()  # the rest of the batch is the parent's
             position = ReadPosition.at(epoch, message.seq, batch.cursor.hidden_seq)
@@ -161,11 +167,13 @@ class Reader:
             end.CopyFrom(request.threads[0])
             request.min_messages, request.max_messages = min_messages, max_messages
             request.max_bytes = budget.left
-            left = None if limit == NO_LIMIT else limit
-            async with aclosing(wait_frames(self._calls, request, timeout=left)) as frames:
+
+            def enough() -> bool:
+                return counted >= least or len(found) >= most or budget.spent
+
+            async with aclosing(self._given_frames(request, limit, enough)) as frames:
                 async for frame in frames:
-                    enough = counted >= least or len(found) >= most or budget.spent
-                    if frame.HasField("started") and enough:
+                    if frame.HasField("started") and enough():
                         break  # the stream broke after all messages had arrived
                     if frame.HasField("resync"):
                         lost = cursor_lost(frame.resync)
@@ -189,7 +197,7 @@ class Reader:
                     self._heartbeats.update_from_frame(frame)
                     sent = frame.messages.messages
                     fitting = budget.take(sent)
-                    new = known_kinds(sent[:fitting])
+                    new = sent[:fitting]
                     found += new
                     counted += sum(count_all or each.wakes != WAKE_NOBODY for each in new)
                     if frame.ending.reason == WaitEnding.REASON_MAX_WAIT and min_messages == 1:
@@ -218,6 +226,39 @@ class Reader:
             return found
         finally:
             self._reading = False
+
+    async def _given_frames(
+        self, request: WaitMessagesRequest, limit: float, enough: Callable[[], bool]
+    ) -> AsyncGenerator[WaitMessagesResponse]:
+        """Yields the frames of wait(), without the messages that are not given to the agent.
+
+        The server counts these, too. If a wait ends for that reason and not `enough` was found,
+        another one follows.
+
+        Args:
+            request: As for wait_frames().
+            limit: Seconds in all; NO_LIMIT = no limit.
+            enough: Whether what was found ends the wait.
+        """
+        loop, end = asyncio.get_running_loop(), Cursor()
+        until = loop.time() + limit
+        while True:
+            left = None if limit == NO_LIMIT else max(until - loop.time(), 0.0)
+            hidden, reason = False, WaitEnding.REASON_UNSPECIFIED
+            async with aclosing(wait_frames(self._calls, request, timeout=left)) as frames:
+                async for frame in frames:
+                    sent = frame.messages.messages
+                    given = given_to(self._calls.agent, sent)
+                    if len(given) < len(sent):
+                        hidden = True
+                        del sent[:]
+                        sent.extend(given)
+                    end = next(iter(cursors_of(frame)), end)
+                    reason = frame.ending.reason
+                    yield frame
+            if not hidden or reason not in _FULL or enough():
+                return
+            request.threads[0].CopyFrom(end)
 
     def unread(self) -> None:
         """See ThreadHandle.unread()."""

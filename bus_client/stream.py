@@ -38,7 +38,13 @@ from threadbus.v1.bus_service_pb2 import (
     WaitMessagesResponse,
     WaitResync,
 )
-from threadbus.v1.message_pb2 import Cursor, Message, MessageKind
+from threadbus.v1.message_pb2 import (
+    MESSAGE_KIND_NOTICE,
+    Cursor,
+    Message,
+    MessageKind,
+    Notice,
+)
 
 _FIRST_FRAME_TIMEOUT = 20.0  # maximum seconds for a stream to connect and to send `started`
 _SEARCH_TIMEOUT = 1.0  # maximum seconds to find out whether TLS is why a stream failed
@@ -49,6 +55,7 @@ _RESYNC_REASONS = {
     number: name.removeprefix("REASON_") for name, number in WaitResync.Reason.items()
 }
 _KNOWN_KINDS = frozenset(MessageKind.values())
+_KNOWN_NOTICES = frozenset(Notice.Reason.values()) - {Notice.REASON_UNSPECIFIED}
 
 _Call: TypeAlias = "grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse]"
 
@@ -226,6 +233,20 @@ def cursor_lost(resync: WaitResync) -> CursorLost | None:
 def known_kinds(messages: Iterable[Message]) -> list[Message]:
     """Returns the messages whose kinds this version of the SDK knows."""
     return [message for message in messages if message.kind in _KNOWN_KINDS]
+
+
+def given_to(agent: str, messages: Iterable[Message]) -> list[Message]:
+    """Returns the messages of known kinds without the notices that `agent` need not see.
+
+    These are the notices for other agents, and those with reasons that this version of the SDK
+    does not know.
+    """
+    return [
+        message
+        for message in known_kinds(messages)
+        if message.kind != MESSAGE_KIND_NOTICE
+        or (agent in message.mentions and message.notice.reason in _KNOWN_NOTICES)
+    ]
 
 
 async def _read(call: _Call, limit: ReadLimit, timeout: float) -> WaitMessagesResponse:

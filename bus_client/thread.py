@@ -248,6 +248,8 @@ class ThreadHandle(ThreadCalls):
         reply_to: int = 0,
         edit_of: int = 0,
         handoff_to: str = "",
+        ask: Iterable[str] | bool = False,
+        within: float | None = None,
         priority: Priority.ValueType = PRIORITY_UNSPECIFIED,
         wakes: Wake.ValueType = WAKE_UNSPECIFIED,
         labels: Mapping[str, str] | None = None,
@@ -271,6 +273,12 @@ class ThreadHandle(ThreadCalls):
             reply_to: The seq of the message that this one replies to. 0 = none.
             edit_of: The seq of the caller's own message whose content this one replaces. 0 = none.
             handoff_to: The registered agent whose turn it is now. Empty = no agent in particular.
+            ask: The agents to ask for a reply, who are mentioned, too; True = all in `mentions` and
+                `handoff_to`, False = nobody. Each has an open request until it replies to this
+                message; see BusClient.requests(). If it will not, or not soon, follow() and wait()
+                deliver a message with a `notice`, to this agent only.
+            within: Seconds from the post after which the requests are overdue, at most 365 days.
+                None or infinity = never. Only with `ask`.
             priority: How urgent it is. PRIORITY_UNSPECIFIED = PRIORITY_NORMAL.
             wakes: Whom it wakes: Wake.WAKE_ALL, WAKE_ADDRESSED (those mentioned or handed off to,
                 and the author of reply_to) or WAKE_NOBODY. The others get it with the next message
@@ -305,6 +313,8 @@ class ThreadHandle(ThreadCalls):
             reply_to=reply_to,
             edit_of=edit_of,
             handoff_to=handoff_to,
+            ask=ask,
+            within=within,
             priority=priority,
             wakes=wakes,
             labels=labels,

@@ -1,10 +1,11 @@
-"""The calls of a ThreadHandle about its thread and those who take part in it."""
+"""The calls of a ThreadHandle about its thread, its requests and those who take part in it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 
+from bus_client.asking import listed
 from bus_client.calls import Calls
 from bus_client.heartbeats import Heartbeats
 from bus_client.participant_watch import participant_updates
@@ -12,11 +13,12 @@ from bus_client.requests import build
 from bus_client.responses import checked_thread
 from threadbus.v1 import bus_service_pb2, thread_service_pb2
 from threadbus.v1.agent_pb2 import Participant
+from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN, Request, RequestState
 from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 
 
 class ThreadCalls:
-    """The part of ThreadHandle that reads, changes and deletes the thread, and its participants."""
+    """The part of ThreadHandle about the thread, its participants, and the requests in it."""
 
     name: str
     info: Thread
@@ -104,6 +106,39 @@ class ThreadCalls:
         request = build(thread_service_pb2.LeaveThreadRequest, thread=self.name)
         await self._calls.call(self._calls.threads.LeaveThread, request)
         self._heartbeats.forget(self.name)
+
+    def requests(
+        self,
+        *,
+        asker: str = "",
+        agent: str = "",
+        states: Iterable[RequestState.ValueType] = (REQUEST_STATE_OPEN,),
+    ) -> AsyncIterator[Request]:
+        """Yields requests in the thread, newest first; see BusClient.requests()."""
+        return listed(self._calls, asker=asker, agent=agent, thread=self.name, states=states)
+
+    async def withdraw(self, seq: int, *, epoch: str = "") -> list[Request]:
+        """Withdraw the open requests of the message at `seq`, one for each agent that it asks.
+
+        Returns all requests of the message, by agent, as they are now. Only for the agent that
+        asked, and operators. A message with a `notice` for each request that was open tells the
+        readers of the thread. A later reply answers nothing.
+
+        Args:
+            seq: The seq of the message that asks.
+            epoch: As in update().
+
+        Raises:
+            MessageNotFound: There is no such message, or it is no longer kept.
+            InvalidArgument: The message asks nobody.
+            AccessDenied: Another agent asked.
+            QuotaExceeded: The thread has no seqs left.
+        """
+        request = build(
+            bus_service_pb2.WithdrawRequestRequest, thread=self.name, seq=seq, epoch=epoch
+        )
+        response = await self._calls.call(self._calls.bus.WithdrawRequest, request)
+        return list(response.requests)
 
     async def list_participants(self) -> AsyncIterator[Participant]:
         """Yields the participants, sorted by name, with what each was sent and has read."""

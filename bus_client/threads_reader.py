@@ -12,7 +12,7 @@ from bus_client.heartbeats import Heartbeats
 from bus_client.read_position import ReadPosition
 from bus_client.requests import build, choice, refuse, text
 from bus_client.responses import checked_join, hides, joined_position
-from bus_client.stream import cursor_lost, cursors_of, known_kinds, wait_frames
+from bus_client.stream import cursor_lost, cursors_of, given_to, wait_frames
 from threadbus.limits import MAX_WAIT_THREADS
 from threadbus.v1.bus_service_pb2 import MessageBatch, WaitMessagesRequest
 from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
@@ -101,7 +101,7 @@ class ThreadsReader:
     def _batch(self, batch: MessageBatch, *, report: bool) -> Iterator[Message]:
         """Yields the messages, and marks each as read when the next one is requested."""
         thread, epoch, hidden = batch.cursor.thread, batch.cursor.epoch, batch.cursor.hidden_seq
-        for message in known_kinds(batch.messages):
+        for message in given_to(self._calls.agent, batch.messages):
             yield message
             refuse_fork()  # the rest of the batch is the parent's
             if report:

@@ -22,6 +22,7 @@ from threadbus.v1.agent_pb2 import (
 )
 from threadbus.v1.bus_service_pb2 import GetServerInfoResponse, HeartbeatResponse
 from threadbus.v1.message_pb2 import Message, MessageFilter
+from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN, Request, RequestState
 from threadbus.v1.thread_pb2 import SYNC_MODE_UNSPECIFIED, SyncMode, Thread, ThreadState
 
 
@@ -364,3 +365,19 @@ class BusClient:
         See bus_client.BusClient.list_waits.
         """
         return iterate(self._client.list_waits, agent=agent, thread=thread)
+
+    def requests(
+        self,
+        *,
+        asker: str = "",
+        agent: str = "",
+        thread: str = "",
+        states: Iterable[RequestState.ValueType] = (REQUEST_STATE_OPEN,),
+    ) -> Iterator[Request]:
+        """Yields requests that match, newest first: who asked whom for a reply, with which message.
+
+        See bus_client.BusClient.requests.
+        """
+        return iterate(
+            self._client.requests, asker=asker, agent=agent, thread=thread, states=states
+        )

@@ -24,6 +24,7 @@ from threadbus.v1.message_pb2 import (
     Priority,
     Wake,
 )
+from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN, Request, RequestState
 from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 
 
@@ -176,6 +177,8 @@ class ThreadHandle:
         reply_to: int = 0,
         edit_of: int = 0,
         handoff_to: str = "",
+        ask: Iterable[str] | bool = False,
+        within: float | None = None,
         priority: Priority.ValueType = PRIORITY_UNSPECIFIED,
         wakes: Wake.ValueType = WAKE_UNSPECIFIED,
         labels: Mapping[str, str] | None = None,
@@ -198,6 +201,8 @@ class ThreadHandle:
             reply_to=reply_to,
             edit_of=edit_of,
             handoff_to=handoff_to,
+            ask=ask,
+            within=within,
             priority=priority,
             wakes=wakes,
             labels=labels,
@@ -311,6 +316,23 @@ class ThreadHandle:
         See bus_client.ThreadHandle.leave.
         """
         run(self._thread.leave)
+
+    def requests(
+        self,
+        *,
+        asker: str = "",
+        agent: str = "",
+        states: Iterable[RequestState.ValueType] = (REQUEST_STATE_OPEN,),
+    ) -> Iterator[Request]:
+        """Yields requests in the thread, newest first; see BusClient.requests()."""
+        return iterate(self._thread.requests, asker=asker, agent=agent, states=states)
+
+    def withdraw(self, seq: int, *, epoch: str = "") -> list[Request]:
+        """Withdraw the open requests of the message at `seq`, one for each agent that it asks.
+
+        See bus_client.ThreadHandle.withdraw.
+        """
+        return run(self._thread.withdraw, seq, epoch=epoch)
 
     def list_participants(self) -> Iterator[Participant]:
         """Yields the participants, sorted by name, with what each was sent and has read."""
