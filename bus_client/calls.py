@@ -31,6 +31,7 @@ from bus_client.responses import checked_token
 from bus_client.retry import backoff
 from bus_client.session_generation import SessionGeneration
 from bus_client.status import from_rpc_error, refused_by_proxy, token_refused
+from bus_client.taken import Taken
 from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
 from threadbus.v1.agent_service_pb2 import RotateTokenRequest
 from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
@@ -102,6 +103,7 @@ class Calls:
         admin, agents, bus, threads: The stubs; their methods are what call() takes.
         agent: The caller's name at the server, as authenticate() last found it.
         session_generation: The client's SessionGeneration.
+        taken: What its ask() calls have told.
         token_version: How many times the token was set or replaced; see reauthenticate().
         created: Whether the last registration was of a new name. False if there was none.
     """
@@ -114,6 +116,7 @@ class Calls:
         self.threads = ThreadServiceStub(channel)
         self.agent = ""
         self.session_generation = SessionGeneration()
+        self.taken = Taken()
         self.token_version = 0
         self.created = False
         self._connections = connections

@@ -9,7 +9,7 @@ BusError
 │   └── ThreadNotFound, MessageNotFound, AgentNotFound
 ├── AlreadyExists
 │   └── ThreadExists, AgentExists, RequestIdReused
-├── SeqConflict, ExpectedSeqRequired, ThreadClosed, CursorInvalid, CursorLost
+├── SeqConflict, ExpectedSeqRequired, ThreadClosed, CursorInvalid, CursorLost, Unanswered
 ├── QuotaExceeded, StorageFull
 ├── Unavailable
 │   ├── Draining, StoreBusy, StoreFailed, RateLimited
@@ -364,3 +364,29 @@ class CursorLost(BusError):
         super().__init__(message, code="OUT_OF_RANGE", reason=reason)
         self.position = position
         self.requested = requested
+
+
+class Unanswered(BusError):
+    """Nobody whom ask() asked will reply, or not soon.
+
+    `reason` says why. A later reply may still come after:
+
+    - "AGENT_IDLE": the agent has read the question, and is idle without an answer.
+    - "AGENT_LAPSED", "AGENT_OFFLINE": it has not been seen lately, or has ended its session.
+    - "AGENT_LEFT": it has left the thread.
+    - "OVERDUE": `within` is over.
+    - "SESSION_ENDED": the session of the agent that asked was ended, and with it the wait.
+
+    None can come after "CLOSED" (the thread was closed or archived) and "WITHDRAWN".
+
+    Attributes:
+        agent: The agent that was given up, the last one if several were asked.
+        seq: The seq of the question.
+    """
+
+    hint = "Ask another agent, or follow the thread: a later reply still answers an open request."
+
+    def __init__(self, message: str, *, reason: str, agent: str, seq: int) -> None:
+        super().__init__(message, code="FAILED_PRECONDITION", reason=reason)
+        self.agent = agent
+        self.seq = seq

@@ -16,7 +16,7 @@ from bus_client.heartbeats import Heartbeats
 from bus_client.read_position import ReadPosition
 from bus_client.requests import NO_LIMIT, build, choice, integer, refuse, seconds
 from bus_client.responses import checked_join, hides, joined_position
-from bus_client.stream import cursor_lost, cursors_of, given_to, wait_frames
+from bus_client.stream import cursor_lost, cursors_of, given, wait_frames
 from threadbus.v1.bus_service_pb2 import (
     MessageBatch,
     WaitEnding,
@@ -120,17 +120,19 @@ class Reader:
                     self._heartbeats.update_from_frame(frame)
                     self.closed = frame.ending.reason == WaitEnding.REASON_THREADS_CLOSED
                     if frame.HasField("messages"):
-                        yield self._batch(frame.messages, report=acknowledge)
+                        yield self._batch(
+                            frame.messages, include_own=include_own, report=acknowledge
+                        )
                     for cursor in cursors_of(frame):
                         self._hidden = cursor.hidden_seq
                         self._mark_read(ReadPosition.of(cursor), report=acknowledge)
         finally:
             self._reading = False
 
-    def _batch(self, batch: MessageBatch, *, report: bool) -> Iterator[Message]:
+    def _batch(self, batch: MessageBatch, *, include_own: bool, report: bool) -> Iterator[Message]:
         """Yields the messages, and marks each as read when the next one is requested."""
         epoch, self._hidden = batch.cursor.epoch, batch.cursor.hidden_seq
-        for message in given_to(self._calls.agent, batch.messages):
+        for message in given(self._calls, batch, include_own=include_own):
             yield message
             refuse_fork()  # the rest of the batch is the parent's
             position = ReadPosition.at(epoch, message.seq, batch.cursor.hidden_seq)
@@ -171,7 +173,8 @@ class Reader:
             def enough() -> bool:
                 return counted >= least or len(found) >= most or budget.spent
 
-            async with aclosing(self._given_frames(request, limit, enough)) as frames:
+            reading = self._given_frames(request, limit, enough, include_own=include_own)
+            async with aclosing(reading) as frames:
                 async for frame in frames:
                     if frame.HasField("started") and enough():
                         break  # the stream broke after all messages had arrived
@@ -228,9 +231,14 @@ class Reader:
             self._reading = False
 
     async def _given_frames(
-        self, request: WaitMessagesRequest, limit: float, enough: Callable[[], bool]
+        self,
+        request: WaitMessagesRequest,
+        limit: float,
+        enough: Callable[[], bool],
+        *,
+        include_own: bool,
     ) -> AsyncGenerator[WaitMessagesResponse]:
-        """Yields the frames of wait(), without the messages that are not given to the agent.
+        """Yields the frames of wait(), without the messages that are not given; see given().
 
         The server counts these, too. If a wait ends for that reason and not `enough` was found,
         another one follows.
@@ -239,6 +247,7 @@ class Reader:
             request: As for wait_frames().
             limit: Seconds in all; NO_LIMIT = no limit.
             enough: Whether what was found ends the wait.
+            include_own: As in given().
         """
         loop, end = asyncio.get_running_loop(), Cursor()
         until = loop.time() + limit
@@ -248,11 +257,11 @@ class Reader:
             async with aclosing(wait_frames(self._calls, request, timeout=left)) as frames:
                 async for frame in frames:
                     sent = frame.messages.messages
-                    given = given_to(self._calls.agent, sent)
-                    if len(given) < len(sent):
+                    left_in = list(given(self._calls, frame.messages, include_own=include_own))
+                    if len(left_in) < len(sent):
                         hidden = True
                         del sent[:]
-                        sent.extend(given)
+                        sent.extend(left_in)
                     end = next(iter(cursors_of(frame)), end)
                     reason = frame.ending.reason
                     yield frame

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import suppress
 from typing import TypeAlias
 
@@ -33,6 +33,7 @@ from bus_client.responses import (
 from bus_client.retry import WaitRetry, never_ended, no_answer
 from bus_client.status import from_rpc_error, token_refused
 from threadbus.v1.bus_service_pb2 import (
+    MessageBatch,
     WaitEnding,
     WaitMessagesRequest,
     WaitMessagesResponse,
@@ -55,13 +56,17 @@ _RESYNC_REASONS = {
     number: name.removeprefix("REASON_") for name, number in WaitResync.Reason.items()
 }
 _KNOWN_KINDS = frozenset(MessageKind.values())
-_KNOWN_NOTICES = frozenset(Notice.Reason.values()) - {Notice.REASON_UNSPECIFIED}
+#: The reasons of notices that this version of the SDK knows.
+KNOWN_NOTICES = frozenset(Notice.Reason.values()) - {Notice.REASON_UNSPECIFIED}
 
 _Call: TypeAlias = "grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse]"
 
 
 async def wait_frames(
-    calls: Calls, request: WaitMessagesRequest, *, timeout: float | None = None
+    calls: Calls,
+    request: WaitMessagesRequest,
+    *,
+    timeout: float | None = None,
 ) -> AsyncGenerator[WaitMessagesResponse]:
     """Yields the checked frames of a wait, across reconnects.
 
@@ -235,18 +240,20 @@ def known_kinds(messages: Iterable[Message]) -> list[Message]:
     return [message for message in messages if message.kind in _KNOWN_KINDS]
 
 
-def given_to(agent: str, messages: Iterable[Message]) -> list[Message]:
-    """Returns the messages of known kinds without the notices that `agent` need not see.
+def given(calls: Calls, batch: MessageBatch, *, include_own: bool) -> Iterator[Message]:
+    """Yields the messages of a batch that a client is given.
 
-    These are the notices for other agents, and those with reasons that this version of the SDK
-    does not know.
+    Left out are kinds that this version of the SDK does not know, notices for other agents or with
+    reasons that it does not know, and, unless `include_own`, what ask() has told.
     """
-    return [
-        message
-        for message in known_kinds(messages)
-        if message.kind != MESSAGE_KIND_NOTICE
-        or (agent in message.mentions and message.notice.reason in _KNOWN_NOTICES)
-    ]
+    thread, epoch = batch.cursor.thread, batch.cursor.epoch
+    for message in known_kinds(batch.messages):
+        if message.kind == MESSAGE_KIND_NOTICE and not (
+            calls.agent in message.mentions and message.notice.reason in KNOWN_NOTICES
+        ):
+            continue
+        if include_own or not calls.taken.has(thread, epoch, message.seq):
+            yield message
 
 
 async def _read(call: _Call, limit: ReadLimit, timeout: float) -> WaitMessagesResponse:

@@ -7,16 +7,17 @@ from contextlib import aclosing
 from functools import partial
 from typing import Literal
 
+from bus_client.asking import Question, asked
 from bus_client.batches import items_of
 from bus_client.calls import Calls
 from bus_client.errors import BusError
 from bus_client.heartbeats import Heartbeats
-from bus_client.pages import read_messages
 from bus_client.post import Post, checked_several, post_requests
 from bus_client.post_stream import PostStream
+from bus_client.read_position import ReadPosition
 from bus_client.reader import Reader
-from bus_client.requests import build, integer, seconds
-from bus_client.responses import checked_message, checked_post
+from bus_client.requests import seconds
+from bus_client.responses import checked_post
 from bus_client.stream import known_kinds
 from bus_client.thread_calls import ThreadCalls
 from threadbus.v1 import bus_service_pb2, thread_service_pb2
@@ -127,6 +128,9 @@ class ThreadHandle(ThreadCalls):
 
         After a `break`, Python closes the generator a moment later. To close it at once, use `async
         with contextlib.aclosing(thread.follow()) as messages`.
+
+        Unless `include_own`, what ask() has told is left out, and a message with a `notice` comes
+        only to the agent that asked.
 
         Args:
             filter: Which messages to deliver. None = all.
@@ -332,6 +336,68 @@ class ThreadHandle(ThreadCalls):
             check=partial(checked_post, thread=self.name),
         )
 
+    async def ask(
+        self,
+        content: str = "",
+        *,
+        of: str | Iterable[str],
+        within: float | None = None,
+        mentions: Iterable[str] = (),
+        reply_to: int = 0,
+        handoff_to: str = "",
+        priority: Priority.ValueType = PRIORITY_UNSPECIFIED,
+        wakes: Wake.ValueType = WAKE_UNSPECIFIED,
+        labels: Mapping[str, str] | None = None,
+        attachments: Iterable[Attachment] = (),
+        expected_last_seq: int | None = None,
+        based_on_seq: int | None = None,
+        request_id: str | None = None,
+    ) -> Message:
+        """Post a question, wait for a reply to it or to an edit of it, and return the reply.
+
+        Waits across reconnects and restarts of the server, as follow() does, and any number of
+        questions may wait at once. Moves no read position past a message that was not read:
+        follow(), wait() and inbox() of this client deliver what else was posted. They leave out the
+        reply, and the notices that Unanswered is about, if they come to them later.
+
+        A call that is cancelled, or fails after the question was posted, leaves the requests open:
+        see requests() and withdraw(). So do Unanswered and, of the others asked, a reply.
+
+        Args:
+            of: The agents to ask, a name or several: the first reply is returned.
+            within: Seconds from the post after which Unanswered is raised, at most 365 days. None
+                or infinity = no limit.
+            content, mentions, reply_to, handoff_to, priority, wakes, labels, attachments,
+            expected_last_seq, based_on_seq, request_id: As in post().
+
+        Raises:
+            Unanswered: The agent will not reply, or not soon; with several, none of them will.
+            MessageNotFound: Also: the thread was deleted and created again during the wait.
+            QuotaExceeded, ProtocolError, Unauthenticated, AgentExists: Also as in follow().
+            BusError: Also as in follow(). And all that post() raises: the question was not posted.
+        """
+        agents = asked(of)
+        request = Post(
+            content,
+            mentions=mentions,
+            reply_to=reply_to,
+            handoff_to=handoff_to,
+            ask=agents,
+            within=within,
+            priority=priority,
+            wakes=wakes,
+            labels=labels,
+            attachments=attachments,
+            expected_last_seq=expected_last_seq,
+            based_on_seq=based_on_seq,
+            request_id=request_id,
+        ).request(self.name, self.position.epoch)
+        position = ReadPosition.of(self.position)
+        check = partial(checked_post, thread=self.name)
+        posted = await self._calls.call(self._calls.bus.PostMessage, request, check=check)
+        question = Question(self._calls, self._heartbeats, self.name, posted, agents)
+        return await question.reply(position)
+
     def post_many(
         self, posts: Iterable[str | Post] | AsyncIterable[str | Post], *, timeout: float = 30.0
     ) -> AsyncGenerator[bus_service_pb2.PostMessageResponse | BusError]:
@@ -368,63 +434,3 @@ class ThreadHandle(ThreadCalls):
         async with aclosing(PostStream(self._calls, pending, timeout=limit).results()) as found:
             async for results in found:
                 yield results
-
-    async def messages(
-        self,
-        *,
-        after_seq: int = 0,
-        before_seq: int = 0,
-        limit: int = 100,
-        newest: bool = False,
-        filter: MessageFilter | None = None,
-        omit_attachment_data: bool = False,
-        max_content_bytes: int = 0,
-        max_bytes: int = 0,
-    ) -> list[Message]:
-        """Returns messages with after_seq < seq < before_seq, ascending. Moves no read position.
-
-        Args:
-            after_seq: The lower bound. 0 = from the oldest message that is kept.
-            before_seq: The upper bound. 0 = up to the newest message.
-            limit: Maximum number. More than 1,000, or than about 3 MiB, take several calls.
-            newest: Return the last `limit` messages of the range instead of the first.
-            filter: Which messages to return. None = all.
-            omit_attachment_data, max_content_bytes: As in follow().
-            max_bytes: As in wait().
-
-        Raises:
-            CursorInvalid: after_seq is past the newest message, or the thread was deleted and
-                created again between two of the calls.
-        """
-        request = build(
-            bus_service_pb2.ListMessagesRequest,
-            thread=self.name,
-            after_seq=after_seq,
-            before_seq=before_seq,
-            filter=filter,
-            newest=newest,
-            omit_attachment_data=omit_attachment_data,
-            max_content_bytes=max_content_bytes,
-            max_bytes=max_bytes,
-        )
-        call = partial(self._calls.call, self._calls.bus.ListMessages)
-        found = await read_messages(call, request, integer("limit", limit))
-        return known_kinds(found)
-
-    async def message(
-        self, seq: int, *, omit_attachment_data: bool = False, max_content_bytes: int = 0
-    ) -> Message:
-        """Returns the message at `seq`, from 1: whole, unless an option shortens it as in follow().
-
-        Raises:
-            MessageNotFound: There is no such message, or it is no longer kept.
-        """
-        request = build(
-            bus_service_pb2.GetMessageRequest,
-            thread=self.name,
-            seq=seq,
-            omit_attachment_data=omit_attachment_data,
-            max_content_bytes=max_content_bytes,
-        )
-        response = await self._calls.call(self._calls.bus.GetMessage, request)
-        return checked_message(response.message, self.name, seq)

@@ -1,24 +1,28 @@
-"""The calls of a ThreadHandle about its thread, its requests and those who take part in it."""
+"""The calls of a ThreadHandle about its thread, and what and who is in it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
+from functools import partial
 
 from bus_client.asking import listed
 from bus_client.calls import Calls
 from bus_client.heartbeats import Heartbeats
+from bus_client.pages import read_messages
 from bus_client.participant_watch import participant_updates
-from bus_client.requests import build
-from bus_client.responses import checked_thread
+from bus_client.requests import build, integer
+from bus_client.responses import checked_message, checked_thread
+from bus_client.stream import known_kinds
 from threadbus.v1 import bus_service_pb2, thread_service_pb2
 from threadbus.v1.agent_pb2 import Participant
+from threadbus.v1.message_pb2 import Message, MessageFilter
 from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN, Request, RequestState
 from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 
 
 class ThreadCalls:
-    """The part of ThreadHandle about the thread, its participants, and the requests in it."""
+    """The part of ThreadHandle about the thread, its messages, requests and participants."""
 
     name: str
     info: Thread
@@ -31,6 +35,66 @@ class ThreadCalls:
         response = await self._calls.call(self._calls.threads.GetThread, request)
         self.info = checked_thread(response.thread, self.name)
         return self.info
+
+    async def messages(
+        self,
+        *,
+        after_seq: int = 0,
+        before_seq: int = 0,
+        limit: int = 100,
+        newest: bool = False,
+        filter: MessageFilter | None = None,
+        omit_attachment_data: bool = False,
+        max_content_bytes: int = 0,
+        max_bytes: int = 0,
+    ) -> list[Message]:
+        """Returns messages with after_seq < seq < before_seq, ascending. Moves no read position.
+
+        Args:
+            after_seq: The lower bound. 0 = from the oldest message that is kept.
+            before_seq: The upper bound. 0 = up to the newest message.
+            limit: Maximum number. More than 1,000, or than about 3 MiB, take several calls.
+            newest: Return the last `limit` messages of the range instead of the first.
+            filter: Which messages to return. None = all.
+            omit_attachment_data, max_content_bytes: As in follow().
+            max_bytes: As in wait().
+
+        Raises:
+            CursorInvalid: after_seq is past the newest message, or the thread was deleted and
+                created again between two of the calls.
+        """
+        request = build(
+            bus_service_pb2.ListMessagesRequest,
+            thread=self.name,
+            after_seq=after_seq,
+            before_seq=before_seq,
+            filter=filter,
+            newest=newest,
+            omit_attachment_data=omit_attachment_data,
+            max_content_bytes=max_content_bytes,
+            max_bytes=max_bytes,
+        )
+        call = partial(self._calls.call, self._calls.bus.ListMessages)
+        found = await read_messages(call, request, integer("limit", limit))
+        return known_kinds(found)
+
+    async def message(
+        self, seq: int, *, omit_attachment_data: bool = False, max_content_bytes: int = 0
+    ) -> Message:
+        """Returns the message at `seq`, from 1: whole, unless an option shortens it as in follow().
+
+        Raises:
+            MessageNotFound: There is no such message, or it is no longer kept.
+        """
+        request = build(
+            bus_service_pb2.GetMessageRequest,
+            thread=self.name,
+            seq=seq,
+            omit_attachment_data=omit_attachment_data,
+            max_content_bytes=max_content_bytes,
+        )
+        response = await self._calls.call(self._calls.bus.GetMessage, request)
+        return checked_message(response.message, self.name, seq)
 
     async def update(
         self,

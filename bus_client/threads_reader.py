@@ -12,7 +12,7 @@ from bus_client.heartbeats import Heartbeats
 from bus_client.read_position import ReadPosition
 from bus_client.requests import build, choice, refuse, text
 from bus_client.responses import checked_join, hides, joined_position
-from bus_client.stream import cursor_lost, cursors_of, given_to, wait_frames
+from bus_client.stream import cursor_lost, cursors_of, given, wait_frames
 from threadbus.limits import MAX_WAIT_THREADS
 from threadbus.v1.bus_service_pb2 import MessageBatch, WaitMessagesRequest
 from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
@@ -43,7 +43,10 @@ class ThreadsReader:
         request = build(WaitMessagesRequest, filter=filter)
         request.threads.extend(await self._positions(threads, filtered=hides(request.filter)))
         batches = self._batches(
-            request, include_own=include_own, acknowledge=acknowledge, on_resync=on_resync
+            request,
+            include_own=include_own,
+            acknowledge=acknowledge,
+            on_resync=on_resync,
         )
         async with aclosing(batches):
             async for batch in batches:
@@ -93,15 +96,15 @@ class ThreadsReader:
                     continue
                 self._heartbeats.update_from_frame(frame)
                 if frame.HasField("messages"):
-                    yield self._batch(frame.messages, report=acknowledge)
+                    yield self._batch(frame.messages, include_own=include_own, report=acknowledge)
                 if acknowledge:
                     for cursor in cursors_of(frame):
                         self._heartbeats.report_read(cursor.thread, ReadPosition.of(cursor))
 
-    def _batch(self, batch: MessageBatch, *, report: bool) -> Iterator[Message]:
+    def _batch(self, batch: MessageBatch, *, include_own: bool, report: bool) -> Iterator[Message]:
         """Yields the messages, and marks each as read when the next one is requested."""
         thread, epoch, hidden = batch.cursor.thread, batch.cursor.epoch, batch.cursor.hidden_seq
-        for message in given_to(self._calls.agent, batch.messages):
+        for message in given(self._calls, batch, include_own=include_own):
             yield message
             refuse_fork()  # the rest of the batch is the parent's
             if report:

@@ -41,6 +41,7 @@ EXCEPTIONS = {
     "ThreadNotFound",
     "TlsFailed",
     "TokenExpired",
+    "Unanswered",
     "Unauthenticated",
     "Unavailable",
     "Unreachable",

@@ -46,7 +46,8 @@ async def test_a_message_is_marked_as_read_while_a_later_one_is_acknowledged() -
     joined = JoinThreadResponse(cursor=Cursor(thread="t", epoch="e"))
     reader = heartbeats.reader = Reader("t", calls, heartbeats, joined)
     messages = [Message(seq=seq, kind=MESSAGE_KIND_CHAT) for seq in (1, 2)]
-    batch = reader._batch(MessageBatch(messages=messages, cursor=Cursor(epoch="e")), report=True)
+    sent = MessageBatch(messages=messages, cursor=Cursor(epoch="e"))
+    batch = reader._batch(sent, include_own=True, report=True)
     await asyncio.to_thread(list, batch)
     assert reader.position.after_seq == 9
     await heartbeats.close()

@@ -215,6 +215,44 @@ class ThreadHandle:
             timeout=timeout,
         )
 
+    def ask(
+        self,
+        content: str = "",
+        *,
+        of: str | Iterable[str],
+        within: float | None = None,
+        mentions: Iterable[str] = (),
+        reply_to: int = 0,
+        handoff_to: str = "",
+        priority: Priority.ValueType = PRIORITY_UNSPECIFIED,
+        wakes: Wake.ValueType = WAKE_UNSPECIFIED,
+        labels: Mapping[str, str] | None = None,
+        attachments: Iterable[Attachment] = (),
+        expected_last_seq: int | None = None,
+        based_on_seq: int | None = None,
+        request_id: str | None = None,
+    ) -> Message:
+        """Post a question, wait for a reply to it or to an edit of it, and return the reply.
+
+        See bus_client.ThreadHandle.ask.
+        """
+        return run(
+            self._thread.ask,
+            content,
+            of=of,
+            within=within,
+            mentions=mentions,
+            reply_to=reply_to,
+            handoff_to=handoff_to,
+            priority=priority,
+            wakes=wakes,
+            labels=labels,
+            attachments=attachments,
+            expected_last_seq=expected_last_seq,
+            based_on_seq=based_on_seq,
+            request_id=request_id,
+        )
+
     def post_many(
         self, posts: Iterable[str | Post], *, timeout: float = 30.0
     ) -> Generator[bus_service_pb2.PostMessageResponse | BusError]:
@@ -227,6 +265,10 @@ class ThreadHandle:
         return iterate_batches(
             self._thread._post_many, in_worker_thread(checked_several(posts)), timeout=timeout
         )
+
+    def refresh(self) -> Thread:
+        """Returns the thread as it is now, and sets `info` to it."""
+        return run(self._thread.refresh)
 
     def messages(
         self,
@@ -269,10 +311,6 @@ class ThreadHandle:
             omit_attachment_data=omit_attachment_data,
             max_content_bytes=max_content_bytes,
         )
-
-    def refresh(self) -> Thread:
-        """Returns the thread as it is now, and sets `info` to it."""
-        return run(self._thread.refresh)
 
     def update(
         self,
