@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 import bus_client
+from bus_client.cli.demo.asking import ask
 from bus_client.cli.demo.lines import AGENTS, KILLED_AT, LINES, POSTED, REFUSED_AT, THREAD
 from bus_client.cli.demo.narration import Narrator, PresenceWatcher
 from bus_client.cli.demo.outcome import outcome
@@ -50,7 +51,8 @@ def demo(pace: float, as_json: bool) -> int:
     Runs a server with a real database in a temporary folder, and a coder, a reviewer and a tester,
     each in its own process. You see who waits and who works. The tester sleeps until it is
     mentioned. A reply that comes too late is refused, and reconsidered. The reviewer is killed
-    while it thinks; the others notice, and after a restart it resumes where it left off.
+    while it thinks; the others notice, and after a restart it resumes where it left off. At last, a
+    question is answered, and another is not: its asker learns that the agent is gone.
 
     Exit code 0: all of this happened, and each message came once and in order. Otherwise 1.
 
@@ -102,6 +104,7 @@ class _Play:
         self._pace = pace
         self._address = ""
         self._agents: dict[str, DemoProcess] = {}
+        self._asked = ("", "")
 
     async def run(self) -> list[tuple[str, str]]:
         """Run the demo. Returns its claims, each with the evidence against it: see outcome().
@@ -128,7 +131,7 @@ class _Play:
                 [self._presences.watch(thread), self._converse(bus.thread(THREAD))]
             )
             stored = await thread.messages()
-        return list(outcome(self.received, stored, self._agents, first_life))
+        return [*outcome(self.received, stored, self._agents, first_life), self._asked]
 
     async def _start(self, name: str) -> DemoProcess:
         """Start an agent. Returns its process once the agent has joined the thread."""
@@ -164,6 +167,7 @@ class _Play:
                 elif seq == REFUSED_AT + 1:
                     await self._refuse(self._agents["reviewer"])
         await self._agents["reviewer"].next_event("read")
+        self._asked = await ask(self._processes, self._narrator, self._address, self._pace)
         await self._say_goodbye()
 
     async def _kill(self, reviewer: DemoProcess) -> None:

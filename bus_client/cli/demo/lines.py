@@ -7,6 +7,11 @@ from dataclasses import dataclass
 THREAD = "split-bug"
 AGENTS = ("coder", "reviewer", "tester")
 
+#: In another thread, the lead asks the expert. The second question remains unanswered.
+QUESTIONS = "release"
+FIRST, SECOND = "Can we release split()?", "Who tells the customers?"
+ANSWER = "Yes: nothing else calls it."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
