@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import Literal, Self
 
 from bus_client.agent_calls import AgentCalls
-from bus_client.batches import items_of
+from bus_client.batches import LastingItems
 from bus_client.calls import Calls
 from bus_client.channel import forked, refuse_fork
 from bus_client.connections import Connections
@@ -327,6 +327,7 @@ class BusClient(AgentCalls):
         include_own: bool = False,
         acknowledge: bool = True,
         on_resync: Literal["raise", "continue"] = "raise",
+        until_closed: bool = True,
     ) -> AsyncGenerator[Message]:
         """Yields the unread messages of several threads, then new ones as they are posted.
 
@@ -338,6 +339,7 @@ class BusClient(AgentCalls):
             threads: The names of 1 to 1,000 threads.
             filter, include_own, acknowledge: As in ThreadHandle.follow().
             on_resync: As in ThreadHandle.follow(). After CursorLost, a new follow() continues.
+            until_closed: As in ThreadHandle.follow(), when all threads are closed.
 
         Raises:
             CursorLost: See on_resync.
@@ -350,8 +352,9 @@ class BusClient(AgentCalls):
             include_own=include_own,
             acknowledge=acknowledge,
             on_resync=on_resync,
+            until_closed=until_closed,
         )
-        return items_of(batches)
+        return LastingItems(batches)
 
     def inbox(
         self,
@@ -383,7 +386,7 @@ class BusClient(AgentCalls):
             acknowledge=acknowledge,
             on_resync=on_resync,
         )
-        return items_of(batches)
+        return LastingItems(batches)
 
     def thread(self, name: str) -> ThreadHandle:
         """Returns a handle for a thread. Makes no call.

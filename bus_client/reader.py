@@ -94,6 +94,7 @@ class Reader:
         include_own: bool,
         acknowledge: bool,
         on_resync: Literal["raise", "continue"],
+        until_closed: bool,
         **shortened: Any,
     ) -> AsyncGenerator[Iterator[Message]]:
         """Yields the messages of ThreadHandle.follow(), in batches as they arrive.
@@ -107,7 +108,8 @@ class Reader:
         await self._begin_reading()
         try:
             request = await self._wait_request(filter, include_own, shortened)
-            async with aclosing(wait_frames(self._calls, request)) as frames:
+            reading = wait_frames(self._calls, request, until_closed=until_closed)
+            async with aclosing(reading) as frames:
                 async for frame in frames:
                     if frame.HasField("resync"):
                         self.position = here = frame.resync.position.cursor
@@ -118,7 +120,8 @@ class Reader:
                             raise lost
                         continue
                     self._heartbeats.update_from_frame(frame)
-                    self.closed = frame.ending.reason == WaitEnding.REASON_THREADS_CLOSED
+                    closed = frame.ending.reason == WaitEnding.REASON_THREADS_CLOSED
+                    self.closed = closed and until_closed
                     if frame.HasField("messages"):
                         yield self._batch(
                             frame.messages, include_own=include_own, report=acknowledge

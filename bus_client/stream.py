@@ -30,7 +30,7 @@ from bus_client.responses import (
     filters,
     retry_delay,
 )
-from bus_client.retry import WaitRetry, never_ended, no_answer
+from bus_client.retry import WaitRetry, backoff, never_ended, no_answer
 from bus_client.status import from_rpc_error, token_refused
 from threadbus.v1.bus_service_pb2 import (
     MessageBatch,
@@ -51,6 +51,7 @@ _FIRST_FRAME_TIMEOUT = 20.0  # maximum seconds for a stream to connect and to se
 _SEARCH_TIMEOUT = 1.0  # maximum seconds to find out whether TLS is why a stream failed
 _GRACE = 5.0  # seconds past max_wait in which the server may still deliver
 _MISSED_KEEPALIVES = 2.5  # keepalive intervals without a frame after which a stream counts as dead
+_CLOSED_PAUSES = 0.05, 10.0  # seconds between two looks whether a thread is open again
 _KEEPALIVE, _KEEPALIVE_DEFAULT = (1.0, 300.0), 45.0  # seconds: the contract's range and default
 _RESYNC_REASONS = {
     number: name.removeprefix("REASON_") for name, number in WaitResync.Reason.items()
@@ -67,6 +68,7 @@ async def wait_frames(
     request: WaitMessagesRequest,
     *,
     timeout: float | None = None,
+    until_closed: bool = True,
 ) -> AsyncGenerator[WaitMessagesResponse]:
     """Yields the checked frames of a wait, across reconnects.
 
@@ -78,6 +80,7 @@ async def wait_frames(
         request: The request. Its cursors are updated for each stream. Changes by the caller between
             two frames are sent with the next stream.
         timeout: Seconds. None = no limit.
+        until_closed: False = go on when the threads are opened again.
 
     Raises:
         ProtocolError: A frame breaks the contract.
@@ -89,6 +92,7 @@ async def wait_frames(
     loop = asyncio.get_running_loop()
     deadline = math.inf if timeout is None else loop.time() + timeout
     retry = WaitRetry(loop.time, deadline)
+    closed_pauses = backoff(*_CLOSED_PAUSES)
     position = _positions(request)
     token_version = calls.token_version
     # The error of the last stream if the server refused its token.
@@ -133,6 +137,8 @@ async def wait_frames(
                 calls.session_generation.wait_answered(call)
                 register = True
                 moved = position.advance(frame)
+                if moved:
+                    closed_pauses = backoff(*_CLOSED_PAUSES)
                 if frame.HasField("started"):
                     frame_timeout = _MISSED_KEEPALIVES * _keepalive_interval(frame)
                 delivered = any(m.kind in _KNOWN_KINDS for m in frame.messages.messages)
@@ -141,9 +147,12 @@ async def wait_frames(
                 if frame.HasField("ending"):
                     with calls.stream_errors():
                         await _finish(call)
-                    if frame.ending.reason in final:
+                    closed = frame.ending.reason == WaitEnding.REASON_THREADS_CLOSED
+                    if frame.ending.reason in final and (until_closed or not closed):
                         return
                     delay = retry_delay(frame.ending.retry_delay)
+                    if closed:
+                        delay = next(closed_pauses)
                     retry.stream_failed(_ended_early(frame.ending))
                     break
                 if idle:

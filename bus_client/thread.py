@@ -8,7 +8,7 @@ from functools import partial
 from typing import Literal
 
 from bus_client.asking import Question, asked
-from bus_client.batches import items_of
+from bus_client.batches import LastingItems, items_of
 from bus_client.calls import Calls
 from bus_client.errors import BusError
 from bus_client.heartbeats import Heartbeats
@@ -110,6 +110,7 @@ class ThreadHandle(ThreadCalls):
         include_own: bool = False,
         acknowledge: bool = True,
         on_resync: Literal["raise", "continue"] = "raise",
+        until_closed: bool = True,
         omit_attachment_data: bool = False,
         max_content_bytes: int = 0,
     ) -> AsyncGenerator[Message]:
@@ -126,8 +127,9 @@ class ThreadHandle(ThreadCalls):
         Heartbeats need the event loop: run code that blocks it for longer than the server's
         agent_timeout (60 s) in a worker thread, or announce it with BusClient.heartbeat(lease=…).
 
-        After a `break`, Python closes the generator a moment later. To close it at once, use `async
-        with contextlib.aclosing(thread.follow()) as messages`.
+        After a `break`, Python closes the iterator a moment later. To close it at once, use `async
+        with contextlib.aclosing(thread.follow()) as messages`. An anext() that is cancelled, such
+        as by asyncio.wait_for(), loses nothing: call it again.
 
         Unless `include_own`, what ask() has told is left out, and a message with a `notice` comes
         only to the agent that asked.
@@ -140,6 +142,8 @@ class ThreadHandle(ThreadCalls):
                 because the thread was deleted and created again: "raise" CursorLost, or "continue"
                 from the position that the server sends. If the thread has a new history that begins
                 with all that was read, reading goes on.
+            until_closed: End when the thread is closed or archived. False = go on when it is opened
+                again, which is noticed within 10 s.
             omit_attachment_data: Leave out the bytes of attachments, but not their sizes.
             max_content_bytes: Cut off longer texts; content_size is their whole size. 0 = no limit.
 
@@ -159,10 +163,11 @@ class ThreadHandle(ThreadCalls):
             include_own=include_own,
             acknowledge=acknowledge,
             on_resync=on_resync,
+            until_closed=until_closed,
             omit_attachment_data=omit_attachment_data,
             max_content_bytes=max_content_bytes,
         )
-        return items_of(batches)
+        return LastingItems(batches)
 
     async def wait(
         self,

@@ -34,6 +34,7 @@ class ThreadsReader:
         include_own: bool,
         acknowledge: bool,
         on_resync: Literal["raise", "continue"],
+        until_closed: bool,
     ) -> AsyncGenerator[Iterator[Message]]:
         """Yields the messages of BusClient.follow(), in batches as they arrive.
 
@@ -47,6 +48,7 @@ class ThreadsReader:
             include_own=include_own,
             acknowledge=acknowledge,
             on_resync=on_resync,
+            until_closed=until_closed,
         )
         async with aclosing(batches):
             async for batch in batches:
@@ -79,12 +81,13 @@ class ThreadsReader:
         include_own: bool,
         acknowledge: bool,
         on_resync: Literal["raise", "continue"],
+        until_closed: bool = True,
     ) -> AsyncGenerator[Iterator[Message]]:
         choice("on_resync", on_resync, ("raise", "continue"))
         if not include_own:
             request.filter.exclude_own = True
         self._heartbeats.resume()
-        async with aclosing(wait_frames(self._calls, request)) as frames:
+        async with aclosing(wait_frames(self._calls, request, until_closed=until_closed)) as frames:
             async for frame in frames:
                 if frame.HasField("resync"):
                     here = frame.resync.position.cursor

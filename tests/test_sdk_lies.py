@@ -213,6 +213,7 @@ async def test_after_a_resync_seqs_start_again() -> None:
         assert asked_from(script) == [0, 3, 2]
         coming.cancel()
         await asyncio.wait([coming])
+        await following.aclose()
         handle.position = cursor(3)
         script.answer("WaitMessages", started(), lost(cursor(3), again), asyncio.Event())
         with pytest.raises(CursorLost):

@@ -170,6 +170,7 @@ class BusClient:
         include_own: bool = False,
         acknowledge: bool = True,
         on_resync: Literal["raise", "continue"] = "raise",
+        until_closed: bool = True,
     ) -> Generator[Message]:
         """Yields the unread messages of several threads, then new ones as they are posted.
 
@@ -185,6 +186,7 @@ class BusClient:
             include_own=include_own,
             acknowledge=acknowledge,
             on_resync=on_resync,
+            until_closed=until_closed,
         )
 
     def inbox(

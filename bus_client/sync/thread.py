@@ -106,6 +106,7 @@ class ThreadHandle:
         include_own: bool = False,
         acknowledge: bool = True,
         on_resync: Literal["raise", "continue"] = "raise",
+        until_closed: bool = True,
         omit_attachment_data: bool = False,
         max_content_bytes: int = 0,
     ) -> Generator[Message]:
@@ -122,6 +123,7 @@ class ThreadHandle:
             include_own=include_own,
             acknowledge=acknowledge,
             on_resync=on_resync,
+            until_closed=until_closed,
             omit_attachment_data=omit_attachment_data,
             max_content_bytes=max_content_bytes,
         )
