@@ -42,8 +42,10 @@ from threadbus.v1.bus_service_pb2 import (
     GetServerInfoResponse,
     HeartbeatResponse,
     ListMessagesResponse,
+    ListRequestsResponse,
     PostMessageRequest,
     PostMessageResponse,
+    WithdrawRequestResponse,
 )
 from threadbus.v1.message_pb2 import Message
 from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, Thread
@@ -82,6 +84,8 @@ CALLS: dict[str, tuple[Call, Any]] = {
         lambda bus: bus.thread(THREAD).message(1),
         GetMessageResponse(message=Message(thread=THREAD, seq=1)),
     ),
+    "ListRequests": (lambda bus: anext(bus.requests(), None), ListRequestsResponse()),
+    "WithdrawRequest": (lambda bus: bus.thread(THREAD).withdraw(1), WithdrawRequestResponse()),
     "PostMessage": (lambda bus: bus.thread(THREAD).post("x"), PostMessageResponse(seq=1)),
     "LeaveThread": (lambda bus: bus.thread(THREAD).leave(), LeaveThreadResponse()),
     "ListParticipants": (
