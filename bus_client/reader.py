@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, Literal
 
-from bus_client.byte_budget import ByteBudget
 from bus_client.calls import Calls
 from bus_client.channel import refuse_fork
-from bus_client.errors import ThreadClosed
+from bus_client.errors import CursorLost, ThreadClosed
 from bus_client.heartbeats import Heartbeats
+from bus_client.long_poll import LongPoll
 from bus_client.read_position import ReadPosition
-from bus_client.requests import NO_LIMIT, build, choice, integer, refuse, seconds
+from bus_client.requests import build, choice, integer, refuse
 from bus_client.responses import checked_join, hides, joined_position
 from bus_client.stream import cursor_lost, cursors_of, given, wait_frames
-from threadbus.v1.bus_service_pb2 import (
-    MessageBatch,
-    WaitEnding,
-    WaitMessagesRequest,
-    WaitMessagesResponse,
-)
-from threadbus.v1.message_pb2 import WAKE_NOBODY, Cursor, Message, MessageFilter
+from threadbus.v1.bus_service_pb2 import MessageBatch, WaitEnding, WaitMessagesRequest
+from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
 from threadbus.v1.thread_service_pb2 import JoinThreadRequest, JoinThreadResponse
-
-_MAX_MESSAGES = 2**31 - 1  # the largest min_messages or max_messages of a request
-#: The ends of a wait that has delivered all that it was asked for.
-_FULL = {
-    WaitEnding.REASON_MIN_MESSAGES,
-    WaitEnding.REASON_MAX_MESSAGES,
-    WaitEnding.REASON_MAX_BYTES,
-}
 
 
 class Reader:
@@ -155,122 +141,39 @@ class Reader:
         **shortened: Any,
     ) -> list[Message]:
         """See ThreadHandle.wait(). `shortened`: as in `follow`."""
-        limit = seconds("timeout", timeout)
-        min_messages = integer("min_messages", min_messages, most=_MAX_MESSAGES)
-        max_messages = integer("max_messages", max_messages, most=_MAX_MESSAGES)
-        budget = ByteBudget(max_bytes)
+        poll = LongPoll(
+            timeout=timeout,
+            min_messages=min_messages,
+            max_messages=max_messages,
+            max_bytes=max_bytes,
+            count_all=count_all,
+            include_own=include_own,
+        )
         await self._begin_reading()
         try:
             request = await self._wait_request(filter, include_own, shortened)
-            request.MergeFrom(build(WaitMessagesRequest, count_all=count_all))
-            least, most = min_messages or math.inf, max_messages or math.inf
-            found: list[Message] = []
-            #: How many of them count in min_messages, as far as this client can tell: the server
-            #: knows to whom a message replies.
-            counted = 0
-            end = Cursor()
-            end.CopyFrom(request.threads[0])
-            request.min_messages, request.max_messages = min_messages, max_messages
-            request.max_bytes = budget.left
-
-            def enough() -> bool:
-                return counted >= least or len(found) >= most or budget.spent
-
-            reading = self._given_frames(request, limit, enough, include_own=include_own)
-            async with aclosing(reading) as frames:
-                async for frame in frames:
-                    if frame.HasField("started") and enough():
-                        break  # the stream broke after all messages had arrived
-                    if frame.HasField("resync"):
-                        lost = cursor_lost(frame.resync)
-                        if found and lost is not None:
-                            break  # the next wait will get the resync again
-                        end = frame.resync.position.cursor
-                        if not found:
-                            self.position = end
-                        if lost is not None:
-                            raise lost
-                        if not found:  # what was reported was of the epoch before
-                            self._mark_read(ReadPosition.of(end), report=acknowledge)
-                        continue
-                    self.closed = frame.ending.reason == WaitEnding.REASON_THREADS_CLOSED
-                    if self.closed and not found:
-                        raise ThreadClosed(
-                            f"Thread {self._thread!r} is closed, and all of it has been read.",
-                            code="FAILED_PRECONDITION",
-                            reason="THREAD_CLOSED",
-                        )
-                    self._heartbeats.update_from_frame(frame)
-                    sent = frame.messages.messages
-                    fitting = budget.take(sent)
-                    new = sent[:fitting]
-                    found += new
-                    counted += sum(count_all or each.wakes != WAKE_NOBODY for each in new)
-                    if frame.ending.reason == WaitEnding.REASON_MAX_WAIT and min_messages == 1:
-                        counted = 0  # else the wait would have ended before
-                    if fitting < len(sent):
-                        if fitting:
-                            end = self._cursor_after(sent[fitting - 1], frame)
-                        break  # the next wait will return the others
-                    end = next(iter(cursors_of(frame)), end)
-                    if max_messages and len(found) > max_messages:
-                        del found[max_messages:]
-                        end = self._cursor_after(found[-1], frame)
-                        break  # the next wait will return the others
-                    # After a reconnect, the next stream need only deliver what is missing.
-                    request.min_messages = max(min_messages - counted, 0)
-                    request.max_messages = max(max_messages - len(found), 0)
-                    request.max_bytes = budget.left
-            quiet = found and min_messages and not counted and len(found) < most
-            if quiet and not (self.closed or budget.spent):
-                # They do not wake the agent: the next wait will return them with what does.
-                before = ReadPosition.at(end.epoch, found[0].seq - 1, end.hidden_seq)
-                end, found = before.cursor(self._thread), []
-            self._returned_to, self._hidden = ReadPosition.of(end), end.hidden_seq
+            try:
+                await poll.run(self._calls, self._heartbeats, request)
+            except CursorLost as lost:
+                self.position = lost.position
+                raise
+            self.closed = poll.closed
+            if poll.closed and not poll.found:
+                raise ThreadClosed(
+                    f"Thread {self._thread!r} is closed, and all of it has been read.",
+                    code="FAILED_PRECONDITION",
+                    reason="THREAD_CLOSED",
+                )
+            for here in poll.resynced:  # what was reported was of the epoch before
+                self.position = here
+                self._mark_read(ReadPosition.of(here), report=acknowledge)
+            if end := poll.ends.get(self._thread):
+                self._returned_to, self._hidden = ReadPosition.of(end), end.hidden_seq
             if not acknowledge:
                 self._mark_returned_read(report=False)
-            return found
+            return poll.found
         finally:
             self._reading = False
-
-    async def _given_frames(
-        self,
-        request: WaitMessagesRequest,
-        limit: float,
-        enough: Callable[[], bool],
-        *,
-        include_own: bool,
-    ) -> AsyncGenerator[WaitMessagesResponse]:
-        """Yields the frames of wait(), without the messages that are not given; see given().
-
-        The server counts these, too. If a wait ends for that reason and not `enough` was found,
-        another one follows.
-
-        Args:
-            request: As for wait_frames().
-            limit: Seconds in all; NO_LIMIT = no limit.
-            enough: Whether what was found ends the wait.
-            include_own: As in given().
-        """
-        loop, end = asyncio.get_running_loop(), Cursor()
-        until = loop.time() + limit
-        while True:
-            left = None if limit == NO_LIMIT else max(until - loop.time(), 0.0)
-            hidden, reason = False, WaitEnding.REASON_UNSPECIFIED
-            async with aclosing(wait_frames(self._calls, request, timeout=left)) as frames:
-                async for frame in frames:
-                    sent = frame.messages.messages
-                    left_in = list(given(self._calls, frame.messages, include_own=include_own))
-                    if len(left_in) < len(sent):
-                        hidden = True
-                        del sent[:]
-                        sent.extend(left_in)
-                    end = next(iter(cursors_of(frame)), end)
-                    reason = frame.ending.reason
-                    yield frame
-            if not hidden or reason not in _FULL or enough():
-                return
-            request.threads[0].CopyFrom(end)
 
     def unread(self) -> None:
         """See ThreadHandle.unread()."""
@@ -304,11 +207,6 @@ class Reader:
             )
         self._reading = True
         self.closed = False
-
-    def _cursor_after(self, message: Message, frame: WaitMessagesResponse) -> Cursor:
-        """Returns the cursor after a message of a frame."""
-        here = frame.messages.cursor
-        return ReadPosition.at(here.epoch, message.seq, here.hidden_seq).cursor(self._thread)
 
     async def _wait_request(
         self, filter: MessageFilter | None, include_own: bool, shortened: Mapping[str, Any]
