@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Literal, Self
 
 from bus_client.agent_calls import AgentCalls
-from bus_client.batches import LastingItems
 from bus_client.calls import Calls
 from bus_client.channel import forked, refuse_fork
 from bus_client.connections import Connections
 from bus_client.errors import AccessDenied, ThreadNotFound
 from bus_client.heartbeats import Heartbeats
 from bus_client.identity import ANONYMOUS, Identity
+from bus_client.reading_calls import ReadingCalls
 from bus_client.requests import build, choice, seconds, text
 from bus_client.responses import checked_join, checked_thread
 from bus_client.thread import ThreadHandle
@@ -33,11 +33,10 @@ from threadbus.v1.bus_service_pb2 import (
     HeartbeatRequest,
     HeartbeatResponse,
 )
-from threadbus.v1.message_pb2 import Message, MessageFilter
 from threadbus.v1.thread_pb2 import SYNC_MODE_UNSPECIFIED, SyncMode, Thread, ThreadState
 
 
-class BusClient(AgentCalls):
+class BusClient(AgentCalls, ReadingCalls):
     """One agent's connection to a ThreadBus server.
 
         async with BusClient("127.0.0.1:7420", agent="reviewer") as bus:
@@ -122,7 +121,7 @@ class BusClient(AgentCalls):
         self._automatic_heartbeats = heartbeats
         self._agent = agent or ANONYMOUS
         self._created = False
-        self._opened: tuple[Calls, Heartbeats] | None = None
+        self._opened: tuple[Calls, Heartbeats, ThreadsReader] | None = None
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -161,7 +160,7 @@ class BusClient(AgentCalls):
             raise
         anonymous = self._agent == ANONYMOUS
         heartbeats = Heartbeats(calls, anonymous=anonymous, automatic=self._automatic_heartbeats)
-        self._opened = calls, heartbeats
+        self._opened = calls, heartbeats, ThreadsReader(calls, heartbeats)
 
     async def close(self) -> None:
         """Report the last read positions, for at most 2 s, and disconnect. Ends all open calls.
@@ -172,7 +171,7 @@ class BusClient(AgentCalls):
         opened, self._opened = self._opened, None
         if opened is None or forked():  # the parent process still uses the connection
             return
-        calls, heartbeats = opened
+        calls, heartbeats, _ = opened
         try:
             await heartbeats.close()
         finally:
@@ -319,75 +318,6 @@ class BusClient(AgentCalls):
         checked_join(joined, thread)
         return ThreadHandle(thread, self._calls, self._heartbeats, joined)
 
-    def follow(
-        self,
-        threads: Iterable[str],
-        *,
-        filter: MessageFilter | None = None,
-        include_own: bool = False,
-        acknowledge: bool = True,
-        on_resync: Literal["raise", "continue"] = "raise",
-        until_closed: bool = True,
-    ) -> AsyncGenerator[Message]:
-        """Yields the unread messages of several threads, then new ones as they are posted.
-
-        As ThreadHandle.follow(), with one wait for all threads: messages of each thread come in
-        order; `message.thread` says which it is. Joins threads in which the agent does not take
-        part yet, and starts at their newest message. Ends when all of them are closed.
-
-        Args:
-            threads: The names of 1 to 1,000 threads.
-            filter, include_own, acknowledge: As in ThreadHandle.follow().
-            on_resync: As in ThreadHandle.follow(). After CursorLost, a new follow() continues.
-            until_closed: As in ThreadHandle.follow(), when all threads are closed.
-
-        Raises:
-            CursorLost: See on_resync.
-            ThreadNotFound: A thread does not exist, or was deleted.
-            InvalidArgument: An argument is not valid.
-        """
-        batches = self._reader.follow(
-            threads,
-            filter=filter,
-            include_own=include_own,
-            acknowledge=acknowledge,
-            on_resync=on_resync,
-            until_closed=until_closed,
-        )
-        return LastingItems(batches)
-
-    def inbox(
-        self,
-        *,
-        addressed: bool = True,
-        include_own: bool = False,
-        acknowledge: bool = True,
-        on_resync: Literal["raise", "continue"] = "raise",
-    ) -> AsyncGenerator[Message]:
-        """Yields what is addressed to the agent in any thread, then what comes, as it is posted.
-
-        That is each message that mentions it, hands off to it, or replies to one of its messages,
-        in all threads in which it participates, or comes to participate: a mention makes it one.
-        One wait serves any number of threads. It goes on when threads are closed, deleted or left,
-        and ends when the agent's session is ended. Otherwise as ThreadHandle.follow().
-
-        Args:
-            addressed: False = all messages of these threads.
-            include_own, acknowledge: As in ThreadHandle.follow().
-            on_resync: As in ThreadHandle.follow(). After CursorLost, a new inbox() continues.
-
-        Raises:
-            CursorLost: See on_resync.
-            InvalidArgument: The client is anonymous, or an argument is not valid.
-        """
-        batches = self._reader.inbox(
-            addressed=addressed,
-            include_own=include_own,
-            acknowledge=acknowledge,
-            on_resync=on_resync,
-        )
-        return LastingItems(batches)
-
     def thread(self, name: str) -> ThreadHandle:
         """Returns a handle for a thread. Makes no call.
 
@@ -464,7 +394,7 @@ class BusClient(AgentCalls):
 
     @property
     def _reader(self) -> ThreadsReader:
-        return ThreadsReader(self._calls, self._heartbeats)
+        return self._open[2]
 
     @property
     def _calls(self) -> Calls:
@@ -475,7 +405,7 @@ class BusClient(AgentCalls):
         return self._open[1]
 
     @property
-    def _open(self) -> tuple[Calls, Heartbeats]:
+    def _open(self) -> tuple[Calls, Heartbeats, ThreadsReader]:
         if self._opened is None:
             raise RuntimeError(
                 "Not connected: use the client as a context manager, or call connect()."

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
-from typing import Literal
+from typing import Any, Literal
 
 from bus_client.calls import Calls
 from bus_client.channel import refuse_fork
+from bus_client.errors import ThreadClosed
 from bus_client.heartbeats import Heartbeats
+from bus_client.identity import ANONYMOUS
+from bus_client.long_poll import LongPoll
 from bus_client.read_position import ReadPosition
 from bus_client.requests import build, choice, refuse, text
 from bus_client.responses import checked_join, hides, joined_position
@@ -20,11 +23,15 @@ from threadbus.v1.thread_service_pb2 import JoinThreadRequest
 
 
 class ThreadsReader:
-    """The reader behind BusClient.follow() and BusClient.inbox(), which document it."""
+    """The reader behind the methods of BusClient of the same names, which document them."""
 
     def __init__(self, calls: Calls, heartbeats: Heartbeats) -> None:
         self._calls = calls
         self._heartbeats = heartbeats
+        #: By thread: the position after the messages that wait() returned, until they are marked
+        #: as read.
+        self._returned_to: dict[str, ReadPosition] = {}
+        self._waiting = False
 
     async def follow(
         self,
@@ -35,13 +42,16 @@ class ThreadsReader:
         acknowledge: bool,
         on_resync: Literal["raise", "continue"],
         until_closed: bool,
+        **shortened: Any,
     ) -> AsyncGenerator[Iterator[Message]]:
         """Yields the messages of BusClient.follow(), in batches as they arrive.
 
         Each message counts as read when the next one of its batch is requested, which any thread
         may do. Request the next batch after the end of the one before.
+
+        `shortened`: omit_attachment_data and max_content_bytes.
         """
-        request = build(WaitMessagesRequest, filter=filter)
+        request = build(WaitMessagesRequest, filter=filter, **shortened)
         request.threads.extend(await self._positions(threads, filtered=hides(request.filter)))
         batches = self._batches(
             request,
@@ -58,14 +68,16 @@ class ThreadsReader:
         self,
         *,
         addressed: bool,
+        positions: Iterable[Cursor],
         include_own: bool,
         acknowledge: bool,
         on_resync: Literal["raise", "continue"],
+        **shortened: Any,
     ) -> AsyncGenerator[Iterator[Message]]:
         """Yields the messages of BusClient.inbox(), in batches as follow() does."""
         self._heartbeats.resume()
         await self._heartbeats.flush()  # the wait starts where the server knows that it was read
-        request = WaitMessagesRequest(all_my_threads=True)
+        request = build(WaitMessagesRequest, threads=positions, all_my_threads=True, **shortened)
         request.filter.addressed_to_me = addressed
         batches = self._batches(
             request, include_own=include_own, acknowledge=acknowledge, on_resync=on_resync
@@ -73,6 +85,64 @@ class ThreadsReader:
         async with aclosing(batches):
             async for batch in batches:
                 yield batch
+
+    async def wait(
+        self,
+        threads: Iterable[str] | None,
+        *,
+        timeout: float,
+        min_messages: int,
+        max_messages: int,
+        filter: MessageFilter | None,
+        include_own: bool,
+        acknowledge: bool,
+        count_all: bool,
+        max_bytes: int,
+        **shortened: Any,
+    ) -> list[Message]:
+        """See BusClient.wait(). `shortened`: as in `follow`."""
+        poll = LongPoll(
+            timeout=timeout,
+            min_messages=min_messages,
+            max_messages=max_messages,
+            max_bytes=max_bytes,
+            count_all=count_all,
+            include_own=include_own,
+        )
+        request = build(WaitMessagesRequest, filter=filter, **shortened)
+        filtered = hides(request.filter)
+        if not include_own:
+            request.filter.exclude_own = True
+        if self._calls.agent == ANONYMOUS:
+            refuse("agent", "must be set: the server keeps no read positions of anonymous clients")
+        if self._waiting:
+            raise RuntimeError("Another wait() of this client is running.")
+        self._waiting = True
+        try:
+            await self.acknowledge()  # the wait starts where the server knows that it was read
+            if threads is None:
+                request.all_my_threads = True
+            else:
+                request.threads.extend(await self._positions(threads, filtered=filtered))
+            await poll.run(self._calls, self._heartbeats, request)
+        finally:
+            self._waiting = False
+        if poll.closed and not poll.found:
+            raise ThreadClosed(
+                "All of the threads are closed, and everything in them has been read.",
+                code="FAILED_PRECONDITION",
+                reason="THREAD_CLOSED",
+            )
+        if acknowledge:
+            self._returned_to = {thread: ReadPosition.of(end) for thread, end in poll.ends.items()}
+        return poll.found
+
+    async def acknowledge(self) -> None:
+        """See BusClient.acknowledge()."""
+        self._heartbeats.resume()
+        while self._returned_to:
+            self._heartbeats.report(*self._returned_to.popitem())
+        await self._heartbeats.flush()
 
     async def _batches(
         self,

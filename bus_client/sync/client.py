@@ -21,7 +21,7 @@ from threadbus.v1.agent_pb2 import (
     Presence,
 )
 from threadbus.v1.bus_service_pb2 import GetServerInfoResponse, HeartbeatResponse
-from threadbus.v1.message_pb2 import Message, MessageFilter
+from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
 from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN, Request, RequestState
 from threadbus.v1.thread_pb2 import SYNC_MODE_UNSPECIFIED, SyncMode, Thread, ThreadState
 
@@ -160,53 +160,6 @@ class BusClient:
                 context_limit=context_limit,
                 start=start,
             )
-        )
-
-    def follow(
-        self,
-        threads: Iterable[str],
-        *,
-        filter: MessageFilter | None = None,
-        include_own: bool = False,
-        acknowledge: bool = True,
-        on_resync: Literal["raise", "continue"] = "raise",
-        until_closed: bool = True,
-    ) -> Generator[Message]:
-        """Yields the unread messages of several threads, then new ones as they are posted.
-
-        The generator is closed once nothing refers to it, such as after its `for` loop.
-        If you keep it, close() it before the next follow() or wait().
-
-        See bus_client.BusClient.follow.
-        """
-        return iterate_batches(
-            self._client._reader.follow,
-            threads,
-            filter=filter,
-            include_own=include_own,
-            acknowledge=acknowledge,
-            on_resync=on_resync,
-            until_closed=until_closed,
-        )
-
-    def inbox(
-        self,
-        *,
-        addressed: bool = True,
-        include_own: bool = False,
-        acknowledge: bool = True,
-        on_resync: Literal["raise", "continue"] = "raise",
-    ) -> Generator[Message]:
-        """Yields what is addressed to the agent in any thread, then what comes, as it is posted.
-
-        See bus_client.BusClient.inbox.
-        """
-        return iterate_batches(
-            self._client._reader.inbox,
-            addressed=addressed,
-            include_own=include_own,
-            acknowledge=acknowledge,
-            on_resync=on_resync,
         )
 
     def thread(self, name: str) -> ThreadHandle:
@@ -383,3 +336,101 @@ class BusClient:
         return iterate(
             self._client.requests, asker=asker, agent=agent, thread=thread, states=states
         )
+
+    def follow(
+        self,
+        threads: Iterable[str],
+        *,
+        filter: MessageFilter | None = None,
+        include_own: bool = False,
+        acknowledge: bool = True,
+        on_resync: Literal["raise", "continue"] = "raise",
+        omit_attachment_data: bool = False,
+        max_content_bytes: int = 0,
+        until_closed: bool = True,
+    ) -> Generator[Message]:
+        """Yields the unread messages of several threads, then new ones as they are posted.
+
+        The generator is closed once nothing refers to it, such as after its `for` loop.
+        If you keep it, close() it before the next follow() or wait().
+
+        See bus_client.BusClient.follow.
+        """
+        return iterate_batches(
+            self._client._reader.follow,
+            threads,
+            filter=filter,
+            include_own=include_own,
+            acknowledge=acknowledge,
+            on_resync=on_resync,
+            omit_attachment_data=omit_attachment_data,
+            max_content_bytes=max_content_bytes,
+            until_closed=until_closed,
+        )
+
+    def inbox(
+        self,
+        *,
+        addressed: bool = True,
+        positions: Iterable[Cursor] = (),
+        include_own: bool = False,
+        acknowledge: bool = True,
+        on_resync: Literal["raise", "continue"] = "raise",
+        omit_attachment_data: bool = False,
+        max_content_bytes: int = 0,
+    ) -> Generator[Message]:
+        """Yields what is addressed to the agent in any thread, then what comes, as it is posted.
+
+        See bus_client.BusClient.inbox.
+        """
+        return iterate_batches(
+            self._client._reader.inbox,
+            addressed=addressed,
+            positions=positions,
+            include_own=include_own,
+            acknowledge=acknowledge,
+            on_resync=on_resync,
+            omit_attachment_data=omit_attachment_data,
+            max_content_bytes=max_content_bytes,
+        )
+
+    def wait(
+        self,
+        threads: Iterable[str] | None = None,
+        *,
+        timeout: float,
+        min_messages: int = 1,
+        max_messages: int = 0,
+        filter: MessageFilter | None = None,
+        include_own: bool = False,
+        omit_attachment_data: bool = False,
+        max_content_bytes: int = 0,
+        max_bytes: int = 0,
+        acknowledge: bool = True,
+        count_all: bool = False,
+    ) -> list[Message]:
+        """Returns the unread messages of several threads, or those posted within `timeout`.
+
+        See bus_client.BusClient.wait.
+        """
+        return run(
+            self._client.wait,
+            threads,
+            timeout=timeout,
+            min_messages=min_messages,
+            max_messages=max_messages,
+            filter=filter,
+            include_own=include_own,
+            omit_attachment_data=omit_attachment_data,
+            max_content_bytes=max_content_bytes,
+            max_bytes=max_bytes,
+            acknowledge=acknowledge,
+            count_all=count_all,
+        )
+
+    def acknowledge(self) -> None:
+        """Mark what the last wait() returned as read, and report it now.
+
+        See bus_client.BusClient.acknowledge.
+        """
+        run(self._client.acknowledge)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import re
 import subprocess
 import sys
@@ -19,8 +20,8 @@ from pathlib import Path
 CLIENT = Path(__file__).parents[2] / "bus_client"
 #: By class: its module, and the attribute of the blocking class that holds the async object.
 CLASSES = {"ThreadHandle": ("thread", "_thread"), "BusClient": ("client", "_client")}
-#: By class: the module with its base class, whose methods are its own, too.
-BASES = {"BusClient": "agent_calls", "ThreadHandle": "thread_calls"}
+#: By class: the modules with its base classes, whose methods are its own, too.
+BASES = {"BusClient": ["agent_calls", "reading_calls"], "ThreadHandle": ["thread_calls"]}
 #: By method: text that only the blocking method's docstring has.
 NOTES = {
     "follow": "The generator is closed once nothing refers to it, such as after its `for` loop.\n"
@@ -107,7 +108,7 @@ def properties(doc: str, init: Function, inner: str) -> Iterator[str]:
 def generate(owner: str) -> str:
     """Returns the module with the blocking class for the async class `owner`."""
     module, inner = CLASSES[owner]
-    modules = [module, *([BASES[owner]] if owner in BASES else [])]
+    modules = [module, *BASES[owner]]
     trees = [ast.parse((CLIENT / f"{name}.py").read_text("utf-8")) for name in modules]
     source, *bases = (n for tree in trees for n in tree.body if isinstance(n, ast.ClassDef))
     functions = [n for n in source.body if isinstance(n, Function)]
@@ -135,7 +136,7 @@ def generate(owner: str) -> str:
     parts += [method(owner, n) for n in functions if not n.name.startswith("_")]
     body = "\n".join(parts).replace("\n", "\n    ")
     theirs = [n for tree in trees for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
-    left_out = ("bus_client.thread", "bus_client.agent_calls", "bus_client.thread_calls")
+    left_out = {f"bus_client.{name}" for name in ("thread", *itertools.chain(*BASES.values()))}
     imports = [ast.unparse(n) for n in theirs if getattr(n, "module", "") not in left_out]
     imports.append(f"from bus_client.{module} import {owner} as Async{owner}")
     imports += [f"from bus_client.sync.{CLASSES[o][0]} import {o}" for o in CLASSES if o != owner]
