@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def document(message: Message, *, whole: bool = False) -> dict[str, Any]:
 def message_document(message: bus_client.Message, paths: Sequence[str] = ()) -> dict[str, Any]:
     """Returns a message of a thread as a dict, with `content_truncated` if its text was cut off.
 
-    `paths`: where its attachments were saved, as take_files() returns them.
+    `paths`: where its attachments were saved.
     """
     result = document(message)
     for file, path in zip(result.get("attachments", ()), paths, strict=False):
@@ -44,6 +45,17 @@ def message_document(message: bus_client.Message, paths: Sequence[str] = ()) -> 
     if is_cut(message):
         result["content_truncated"] = True
     return result
+
+
+def message_documents(
+    messages: Iterable[bus_client.Message],
+    paths: Mapping[tuple[str, int], Sequence[str]] = MappingProxyType({}),
+) -> list[dict[str, Any]]:
+    """Returns messages as message_document() does. `paths`: as take_files() returns them."""
+    return [
+        message_document(message, paths.get((message.thread, message.seq), ()))
+        for message in messages
+    ]
 
 
 def is_cut(message: bus_client.Message) -> bool:

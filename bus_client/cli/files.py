@@ -18,23 +18,25 @@ if TYPE_CHECKING:
 _LONGEST_NAME, _LONGEST_SUFFIX = 240, 20
 
 
-def take_files(messages: Iterable[Message], folder: Path | None) -> dict[int, list[str]]:
+def take_files(
+    messages: Iterable[Message], folder: Path | None
+) -> dict[tuple[str, int], list[str]]:
     """Remove the bytes of all attachments, and save them in `folder` unless it is None.
 
-    Returns the paths of the files, by seq: one for each attachment, empty if it has no bytes. The
-    folder is created if needed. A file of the sender's name gets a number if there is another one;
-    no file is replaced.
+    Returns the paths of the files, by thread and seq: one for each attachment, empty if it has no
+    bytes. The folder is created if needed. A file of the sender's name gets a number if there is
+    another one; no file is replaced.
 
     Raises:
         OSError: A file cannot be written.
     """
-    found: dict[int, list[str]] = {}
+    found: dict[tuple[str, int], list[str]] = {}
     for message in messages:
         for file in message.attachments:
             if folder is not None:
                 has_bytes = file.WhichOneof("content") == "raw"
                 path = _save(folder, file.filename, file.raw) if has_bytes else ""
-                found.setdefault(message.seq, []).append(path)
+                found.setdefault((message.thread, message.seq), []).append(path)
             file.ClearField("raw")
     return found
 

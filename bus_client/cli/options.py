@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -138,6 +139,21 @@ def yes_option(question: str) -> Callable[[F], F]:
         expose_value=False,
         help="Do not ask for confirmation.",
     )
+
+
+def names_or_all(threads: Sequence[str], everything: bool) -> list[str]:
+    """Returns the names of threads, each once, or of THREADBUS_THREAD; an empty list for all.
+
+    Raises:
+        click.UsageError: Both --all and threads were given, or neither.
+    """
+    if everything and threads:
+        raise click.UsageError("Use --all or name threads, not both.")
+    if not everything and not threads:
+        threads = os.environ.get("THREADBUS_THREAD", "").split()
+        if not threads:
+            raise click.UsageError("Missing THREAD: name one or more, or use --all.")
+    return list(dict.fromkeys(threads))
 
 
 #: The type of an option for a number of messages.

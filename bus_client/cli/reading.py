@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bus_client.cli.documents import document, message_document
+from bus_client.cli.documents import document, message_documents
 from bus_client.cli.failures import NOTHING_NEW
 from bus_client.cli.files import take_files
 from bus_client.cli.options import (
@@ -80,7 +80,7 @@ async def join(
         "similar": handle.similar,
         "registered": bus.created,
         "cursor": handle.position.after_seq,
-        "context": [message_document(message) for message in handle.context],
+        "context": message_documents(handle.context),
     }
     session.out.show(entered, _joined(session, handle))
 
@@ -153,7 +153,7 @@ async def read(
                 max_content_bytes=max_chars,
             )
     paths = take_files(messages, folder)
-    documents = [message_document(each, paths.get(each.seq, ())) for each in messages]
+    documents = message_documents(messages, paths)
     lines = Transcript(colour=session.out.colour).lines(messages, paths)
     session.out.show({"thread": thread, "messages": documents}, lines)
     if not messages:

@@ -13,33 +13,44 @@ import click
 import bus_client
 from bus_client.cli import failures
 from bus_client.cli.documents import message_document
-from bus_client.cli.options import as_option, max_chars_option, timeout_option
+from bus_client.cli.options import (
+    as_option,
+    max_chars_option,
+    names_or_all,
+    timeout_option,
+)
 from bus_client.cli.output import Output, stop_when_stdout_closes
 from bus_client.cli.session import Session, on_server, run_concurrently
 from bus_client.cli.transcript import Transcript
+from threadbus.limits import MAX_WAIT_THREADS
 
 if TYPE_CHECKING:
-    from bus_client import ThreadHandle
+    from bus_client import BusClient, Cursor, Thread, ThreadHandle
 
 _PAUSE = 0.5  # seconds to wait after a lost position: the next could be lost at once, too
 
 
 @click.command()
-@click.argument("threads", metavar="THREAD…", nargs=-1, required=True, envvar="THREADBUS_THREAD")
+@click.argument("threads", metavar="[THREAD…]", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All threads in which you take part.")
 @click.option("--from-start", is_flag=True, help="Start with the first message.")
 @click.option(
     "--last",
     metavar="N",
     type=click.IntRange(min=0),
-    default=10,
-    help="Start with the last N messages.",
+    help="Start with the last N messages of each thread.  [default: 10; with --all: 0]",
 )
 @max_chars_option
 @as_option
 @timeout_option
 @on_server
 async def tail(
-    session: Session, threads: Sequence[str], from_start: bool, last: int, max_chars: int
+    session: Session,
+    threads: Sequence[str],
+    everything: bool,
+    from_start: bool,
+    last: int | None,
+    max_chars: int,
 ) -> int:
     """Watch threads: print messages as they are posted, until Ctrl-C or until all are closed.
 
@@ -47,20 +58,72 @@ async def tail(
     after a restart of the server, and marks nothing as read. If a thread cannot be read, the others
     are still watched. With --json each message is a line of JSON, with the bytes of its files.
 
+    With --all, threads are added when you come to take part in them, by a mention for example, and
+    closed or deleted ones do not end it.
+
     \b
     Examples:
       threadbus tail design
       threadbus tail design review --from-start --json
+      threadbus tail --all --as ann
     """
-    threads = list(dict.fromkeys(threads))
-    lines = Transcript(colour=session.out.colour, live=True, several_threads=len(threads) > 1)
+    names = names_or_all(threads, everything)
+    if everything and session.agent is None and session.token is None:
+        raise click.UsageError("Missing agent: add --as NAME.")
+    if last is None:
+        last = 0 if everything else 10
+    start = None if from_start else last
+    lines = Transcript(colour=session.out.colour, live=True, several_threads=len(names) != 1)
     async with session.connect() as bus, _connection_notes(session):
         with stop_when_stdout_closes():
+            if everything:
+                return await _follow_all(bus, session.out, lines, start, max_chars)
             views = [
-                _View(bus.thread(name), session.out, lines, None if from_start else last, max_chars)
-                for name in threads
+                _View(bus.thread(name), session.out, lines, start, max_chars) for name in names
             ]
             return max(await run_concurrently([view.follow() for view in views]))
+
+
+async def _follow_all(
+    bus: BusClient, out: Output, lines: Transcript, last: int | None, max_chars: int
+) -> int:
+    """Print the messages of all threads of the agent until its session has been ended.
+
+    Of more than 1,000 threads, the least recently active ones start at the agent's read position.
+
+    Args:
+        bus: The agent's client.
+        out: Prints them.
+        lines: Formats them.
+        last, max_chars: As in _View.
+
+    Returns:
+        The exit code.
+    """
+    any_state = bus_client.ThreadState.THREAD_STATE_UNSPECIFIED
+    threads = [found async for found in bus.list_threads(participant=bus.agent, states=[any_state])]
+    following = bus.inbox(
+        addressed=False,
+        positions=[_start(thread, last) for thread in threads[:MAX_WAIT_THREADS]],
+        include_own=True,
+        acknowledge=False,
+        on_resync="continue",
+        omit_attachment_data=not out.json,
+        max_content_bytes=max_chars,
+    )
+    async with aclosing(following) as messages:
+        async for message in messages:
+            out.show(message_document(message), lines.lines([message]))
+    out.note("No thread is watched any longer: your session was ended.")
+    return 0
+
+
+def _start(thread: Thread, last: int | None) -> Cursor:
+    """Returns the position before the last messages of a thread. None = before the first."""
+    after = 0
+    if last is not None:
+        after = max(thread.head_seq - last, thread.first_seq - 1, 0)
+    return bus_client.Cursor(thread=thread.name, after_seq=after, epoch=thread.epoch)
 
 
 @asynccontextmanager
@@ -120,13 +183,7 @@ class _View:
         return 0
 
     async def _go_to_start(self) -> None:
-        info = await self.thread.refresh()
-        after = 0
-        if self.last is not None:
-            after = max(info.head_seq - self.last, info.first_seq - 1, 0)
-        self.thread.position = bus_client.Cursor(
-            thread=info.name, after_seq=after, epoch=info.epoch
-        )
+        self.thread.position = _start(await self.thread.refresh(), self.last)
 
     async def _print_to_end(self) -> bool:
         """Print messages as they come. Returns True once the thread is closed.

@@ -43,7 +43,9 @@ class Transcript:
         self._seq, self._sender = (3, 8) if live else (0, 0)
 
     def lines(
-        self, messages: Iterable[Message], paths: Mapping[int, Sequence[str]] = MappingProxyType({})
+        self,
+        messages: Iterable[Message],
+        paths: Mapping[tuple[str, int], Sequence[str]] = MappingProxyType({}),
     ) -> Iterator[str]:
         """Yields the lines of the messages, aligned with each other and with earlier ones.
 
@@ -53,7 +55,7 @@ class Transcript:
         for message in messages:
             self._widen(message)
         for message in messages:
-            yield from self._lines(message, paths.get(message.seq, ()))
+            yield from self._lines(message, paths.get((message.thread, message.seq), ()))
 
     def _widen(self, message: Message) -> None:
         if self._several_threads:

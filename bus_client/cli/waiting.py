@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import bus_client
 from bus_client.cli.cursors import NamedCursor
-from bus_client.cli.documents import message_document
+from bus_client.cli.documents import message_documents
 from bus_client.cli.failures import NOTHING_NEW
 from bus_client.cli.files import take_files
 from bus_client.cli.options import (
@@ -19,7 +20,6 @@ from bus_client.cli.options import (
     max_chars_option,
     seconds_option,
     seq_option,
-    thread_argument,
     with_files_option,
 )
 from bus_client.cli.output import stop_when_stdout_closes
@@ -27,9 +27,12 @@ from bus_client.cli.session import Session, on_server
 from bus_client.cli.transcript import Transcript
 from threadbus.limits import MAX_LEASE
 
+if TYPE_CHECKING:
+    from bus_client import BusClient, Message
+
 
 @click.command()
-@thread_argument
+@click.argument("thread", envvar="THREADBUS_THREAD", required=False)
 @seconds_option("--timeout", "patience", default=40.0, help="How long to wait. 0 = do not wait.")
 @seq_option(
     "--after",
@@ -60,7 +63,8 @@ from threadbus.limits import MAX_LEASE
 @click.option(
     "--mine",
     is_flag=True,
-    help="Only messages that mention you, reply to you or hand off to you.",
+    help="Only messages that mention you, reply to you or hand off to you. Without THREAD: in all "
+    "of your threads.",
 )
 @click.option("--own", "--all", "include_own", is_flag=True, help="Include your own messages.")
 @click.option("--peek", is_flag=True, help="Mark nothing as read: the next wait prints it again.")
@@ -76,7 +80,7 @@ from threadbus.limits import MAX_LEASE
 @on_server
 async def wait(
     session: Session,
-    thread: str,
+    thread: str | None,
     patience: float,
     after: int | None,
     least: int,
@@ -90,6 +94,11 @@ async def wait(
     folder: Path | None,
 ) -> int | None:
     """Wait for messages that you have not read, and print them as soon as one of them wakes you.
+
+    Without THREAD, --mine waits for what is addressed to you in all threads in which you take part;
+    a mention makes you take part. It goes on when threads are closed or deleted. It prints the name
+    of each message's thread, for `post`; options about one thread or its other messages do not go
+    with it.
 
     Messages that do not wake you are printed with the next one that does: those of `post --quiet`
     that are not for you, those of `post --no-wake`, and changes of the thread.
@@ -113,6 +122,7 @@ async def wait(
     Examples:
       threadbus wait design --as reviewer --timeout 40
       threadbus wait design --as reviewer --mine --json | jq -r '.messages[].content'
+      threadbus wait --mine --as reviewer --timeout 90 --json
       threadbus wait design --after 12
       threadbus wait design --as reviewer --cursor hooks --timeout 0
     """
@@ -120,6 +130,18 @@ async def wait(
         raise click.UsageError(f"--min {least} is more than --max {most}.")
     if cursor_name is not None and (after is not None or not cursor_name):
         raise click.UsageError("--cursor takes a NAME, and no --after beside it.")
+    wanted = bus_client.MessageFilter(addressed_to_me=True) if mine else None
+    how: dict[str, Any] = {
+        **{"timeout": patience, "min_messages": least, "max_messages": most, "filter": wanted},
+        **{"omit_attachment_data": folder is None, "max_content_bytes": max_chars},
+    }
+    if thread is None:
+        if not mine:
+            raise click.UsageError(
+                "Missing THREAD: name one, or use --mine for what is addressed to you in any."
+            )
+        _check_inbox_options(session, after=after, include_own=include_own, cursor=cursor_name)
+        return await _wait_for_mine(session, lease, folder, peek=peek, **how)
     watches = peek or cursor_name is not None
     acknowledge = after is None and not watches
     async with session.connect() as bus:
@@ -136,38 +158,85 @@ async def wait(
             handle = bus.thread(thread)
             handle.position = start
         with stop_when_stdout_closes(), _moved_if_lost(own):
-            messages = await handle.wait(
-                timeout=patience,
-                min_messages=least,
-                max_messages=most,
-                filter=bus_client.MessageFilter(addressed_to_me=True) if mine else None,
-                include_own=include_own,
-                acknowledge=acknowledge,
-                omit_attachment_data=folder is None,
-                max_content_bytes=max_chars,
-            )
+            messages = await handle.wait(include_own=include_own, acknowledge=acknowledge, **how)
         if acknowledge and not messages:
             await handle.acknowledge()  # --mine may have skipped some
         cursor = messages[-1].seq if messages else handle.passed_over
-        paths = take_files(messages, folder)
-        result = {
-            "messages": [message_document(each, paths.get(each.seq, ())) for each in messages],
-            "cursor": cursor,
-            "timed_out": len(messages) < least,
-        }
-        session.out.show(result, Transcript(colour=session.out.colour).lines(messages, paths))
+        result = {"cursor": cursor, "timed_out": len(messages) < least}
+        _show(session, messages, folder, result)
         if acknowledge and messages:
             await handle.acknowledge()
         if own and not peek:
             epoch = handle.position.epoch
             own.move(bus_client.Cursor(thread=thread, after_seq=handle.passed_over, epoch=epoch))
         if messages and not watches:
-            # The agent now works on them, in a process that the server cannot see.
-            await bus.heartbeat(state=bus_client.Presence.PRESENCE_WORKING, lease=lease)
+            await _work(bus, lease)
     if messages:
         return None
     session.out.note(f"Nothing new in {thread} after #{cursor}.")
     return NOTHING_NEW
+
+
+def _check_inbox_options(
+    session: Session, *, after: int | None, include_own: bool, cursor: str | None
+) -> None:
+    """Raises click.UsageError if an option does not go with --mine without THREAD."""
+    if session.agent is None and session.token is None:
+        raise click.UsageError("Missing agent: add --as NAME.")
+    for option, is_given, why in (
+        ("--after", after is not None, "SEQ is one of a thread"),
+        ("--cursor", cursor is not None, "NAME is that of a cursor in a thread"),
+        ("--own", include_own, "your own messages are not addressed to you"),
+    ):
+        if is_given:
+            raise click.UsageError(f"{option} needs a THREAD: {why}.")
+
+
+async def _wait_for_mine(
+    session: Session, lease: float, folder: Path | None, *, peek: bool, **how: Any
+) -> int | None:
+    """Wait on all threads of the agent. Returns the exit code.
+
+    Args:
+        session: The agent's session.
+        lease: See `wait`.
+        folder: Where to save attached files. None = leave them out.
+        peek: Mark nothing as read.
+        **how: Arguments of BusClient.wait().
+    """
+    async with session.connect() as bus:
+        with stop_when_stdout_closes():
+            messages = await bus.wait(acknowledge=not peek, **how)
+        result = {"timed_out": len(messages) < how["min_messages"]}
+        _show(session, messages, folder, result, several_threads=True)
+        await bus.acknowledge()
+        if messages and not peek:
+            await _work(bus, lease)
+        name = bus.agent
+    if messages:
+        return None
+    session.out.note(f"Nothing new for {name}.")
+    return NOTHING_NEW
+
+
+def _show(
+    session: Session,
+    messages: list[Message],
+    folder: Path | None,
+    result: dict[str, Any],
+    *,
+    several_threads: bool = False,
+) -> None:
+    """Print the messages; with --json beside `result`. Saves their files in `folder`."""
+    paths = take_files(messages, folder)
+    lines = Transcript(colour=session.out.colour, several_threads=several_threads)
+    shown = {"messages": message_documents(messages, paths), **result}
+    session.out.show(shown, lines.lines(messages, paths))
+
+
+async def _work(bus: BusClient, lease: float) -> None:
+    """Report that the agent works on messages, in a process that the server cannot see."""
+    await bus.heartbeat(state=bus_client.Presence.PRESENCE_WORKING, lease=lease)
 
 
 @contextmanager

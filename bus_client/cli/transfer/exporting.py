@@ -19,7 +19,7 @@ import bus_client
 from bus_client.cli.documents import document
 from bus_client.cli.failures import NOTHING_NEW
 from bus_client.cli.files import take_files
-from bus_client.cli.options import as_option, timeout_option
+from bus_client.cli.options import as_option, names_or_all, timeout_option
 from bus_client.cli.progress import progress
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.text import count, dumps, safe
@@ -94,7 +94,7 @@ async def export(
       threadbus export --all --fields thread,sender,content --out talk.jsonl
       threadbus export design --format markdown --out design.md
     """
-    names = _names(threads, everything)
+    names = names_or_all(threads, everything)
     if folder is not None and form != "markdown":
         raise click.UsageError("--with-files is for --format markdown: JSON lines hold the files.")
     if folder is not None and no_files:
@@ -131,21 +131,6 @@ async def export(
         line = f"{count(counts['messages'], 'message')} of {count(counts['threads'], 'thread')}"
         session.out.show({"file": str(file), **counts}, [safe(f"{line} written to {file}")])
     return None
-
-
-def _names(threads: Sequence[str], everything: bool) -> list[str]:
-    """Returns the names of the threads to export; an empty list for all.
-
-    Raises:
-        click.UsageError: Both --all and threads were given, or neither.
-    """
-    if everything and threads:
-        raise click.UsageError("Use --all or name threads, not both.")
-    if not everything and not threads:
-        threads = os.environ.get("THREADBUS_THREAD", "").split()
-        if not threads:
-            raise click.UsageError("Missing THREAD: name one or more, or use --all.")
-    return list(dict.fromkeys(threads))
 
 
 async def _find(bus: BusClient, names: Sequence[str]) -> list[Thread]:
@@ -256,7 +241,7 @@ def _format(
 
     def section(message: Message) -> Iterator[str]:
         paths = take_files([message], folder)
-        return markdown.section(message, paths.get(message.seq, ()))
+        return markdown.section(message, paths.get((message.thread, message.seq), ()))
 
     return markdown.heading, section
 
