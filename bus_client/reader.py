@@ -81,6 +81,7 @@ class Reader:
         acknowledge: bool,
         on_resync: Literal["raise", "continue"],
         until_closed: bool,
+        all_notices: bool,
         **shortened: Any,
     ) -> AsyncGenerator[Iterator[Message]]:
         """Yields the messages of ThreadHandle.follow(), in batches as they arrive.
@@ -110,7 +111,10 @@ class Reader:
                     self.closed = closed and until_closed
                     if frame.HasField("messages"):
                         yield self._batch(
-                            frame.messages, include_own=include_own, report=acknowledge
+                            frame.messages,
+                            include_own=include_own,
+                            report=acknowledge,
+                            all_notices=all_notices,
                         )
                     for cursor in cursors_of(frame):
                         self._hidden = cursor.hidden_seq
@@ -118,10 +122,17 @@ class Reader:
         finally:
             self._reading = False
 
-    def _batch(self, batch: MessageBatch, *, include_own: bool, report: bool) -> Iterator[Message]:
+    def _batch(
+        self,
+        batch: MessageBatch,
+        *,
+        include_own: bool,
+        report: bool,
+        all_notices: bool = False,
+    ) -> Iterator[Message]:
         """Yields the messages, and marks each as read when the next one is requested."""
         epoch, self._hidden = batch.cursor.epoch, batch.cursor.hidden_seq
-        for message in given(self._calls, batch, include_own=include_own):
+        for message in given(self._calls, batch, include_own=include_own, all_notices=all_notices):
             yield message
             refuse_fork()  # the rest of the batch is the parent's
             position = ReadPosition.at(epoch, message.seq, batch.cursor.hidden_seq)

@@ -25,6 +25,7 @@ class ReadingCalls:
         include_own: bool = False,
         acknowledge: bool = True,
         on_resync: Literal["raise", "continue"] = "raise",
+        all_notices: bool = False,
         omit_attachment_data: bool = False,
         max_content_bytes: int = 0,
         until_closed: bool = True,
@@ -39,7 +40,7 @@ class ReadingCalls:
             threads: The names of 1 to 1,000 threads.
             filter, include_own, acknowledge: As in ThreadHandle.follow().
             on_resync: As in ThreadHandle.follow(). After CursorLost, a new follow() continues.
-            omit_attachment_data, max_content_bytes: As in ThreadHandle.follow().
+            all_notices, omit_attachment_data, max_content_bytes: As in ThreadHandle.follow().
             until_closed: As in ThreadHandle.follow(), when all threads are closed.
 
         Raises:
@@ -53,6 +54,7 @@ class ReadingCalls:
             include_own=include_own,
             acknowledge=acknowledge,
             on_resync=on_resync,
+            all_notices=all_notices,
             omit_attachment_data=omit_attachment_data,
             max_content_bytes=max_content_bytes,
             until_closed=until_closed,
@@ -67,6 +69,7 @@ class ReadingCalls:
         include_own: bool = False,
         acknowledge: bool = True,
         on_resync: Literal["raise", "continue"] = "raise",
+        all_notices: bool = False,
         omit_attachment_data: bool = False,
         max_content_bytes: int = 0,
     ) -> AsyncGenerator[Message]:
@@ -83,7 +86,7 @@ class ReadingCalls:
                 agent stopped reading.
             include_own, acknowledge: As in ThreadHandle.follow().
             on_resync: As in ThreadHandle.follow(). After CursorLost, a new inbox() continues.
-            omit_attachment_data, max_content_bytes: As in ThreadHandle.follow().
+            all_notices, omit_attachment_data, max_content_bytes: As in ThreadHandle.follow().
 
         Raises:
             CursorLost: See on_resync.
@@ -95,6 +98,7 @@ class ReadingCalls:
             include_own=include_own,
             acknowledge=acknowledge,
             on_resync=on_resync,
+            all_notices=all_notices,
             omit_attachment_data=omit_attachment_data,
             max_content_bytes=max_content_bytes,
         )

@@ -249,16 +249,21 @@ def known_kinds(messages: Iterable[Message]) -> list[Message]:
     return [message for message in messages if message.kind in _KNOWN_KINDS]
 
 
-def given(calls: Calls, batch: MessageBatch, *, include_own: bool) -> Iterator[Message]:
+def given(
+    calls: Calls, batch: MessageBatch, *, include_own: bool, all_notices: bool = False
+) -> Iterator[Message]:
     """Yields the messages of a batch that a client is given.
 
-    Left out are kinds that this version of the SDK does not know, notices for other agents or with
-    reasons that it does not know, and, unless `include_own`, what ask() has told.
+    Left out are kinds that this version of the SDK does not know; unless `all_notices`, notices for
+    other agents or with reasons that it does not know; and unless `include_own`, what ask() has
+    told.
     """
     thread, epoch = batch.cursor.thread, batch.cursor.epoch
     for message in known_kinds(batch.messages):
-        if message.kind == MESSAGE_KIND_NOTICE and not (
-            calls.agent in message.mentions and message.notice.reason in KNOWN_NOTICES
+        if not (
+            all_notices
+            or message.kind != MESSAGE_KIND_NOTICE
+            or (calls.agent in message.mentions and message.notice.reason in KNOWN_NOTICES)
         ):
             continue
         if include_own or not calls.taken.has(thread, epoch, message.seq):

@@ -111,6 +111,7 @@ class ThreadHandle(ThreadCalls):
         acknowledge: bool = True,
         on_resync: Literal["raise", "continue"] = "raise",
         until_closed: bool = True,
+        all_notices: bool = False,
         omit_attachment_data: bool = False,
         max_content_bytes: int = 0,
     ) -> AsyncGenerator[Message]:
@@ -144,6 +145,7 @@ class ThreadHandle(ThreadCalls):
                 with all that was read, reading goes on.
             until_closed: End when the thread is closed or archived. False = go on when it is opened
                 again, which is noticed within 10 s.
+            all_notices: Deliver all notices, also those for other agents that asked for a reply.
             omit_attachment_data: Leave out the bytes of attachments, but not their sizes.
             max_content_bytes: Cut off longer texts; content_size is their whole size. 0 = no limit.
 
@@ -164,6 +166,7 @@ class ThreadHandle(ThreadCalls):
             acknowledge=acknowledge,
             on_resync=on_resync,
             until_closed=until_closed,
+            all_notices=all_notices,
             omit_attachment_data=omit_attachment_data,
             max_content_bytes=max_content_bytes,
         )

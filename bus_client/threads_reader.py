@@ -42,6 +42,7 @@ class ThreadsReader:
         acknowledge: bool,
         on_resync: Literal["raise", "continue"],
         until_closed: bool,
+        all_notices: bool,
         **shortened: Any,
     ) -> AsyncGenerator[Iterator[Message]]:
         """Yields the messages of BusClient.follow(), in batches as they arrive.
@@ -59,6 +60,7 @@ class ThreadsReader:
             acknowledge=acknowledge,
             on_resync=on_resync,
             until_closed=until_closed,
+            all_notices=all_notices,
         )
         async with aclosing(batches):
             async for batch in batches:
@@ -72,6 +74,7 @@ class ThreadsReader:
         include_own: bool,
         acknowledge: bool,
         on_resync: Literal["raise", "continue"],
+        all_notices: bool,
         **shortened: Any,
     ) -> AsyncGenerator[Iterator[Message]]:
         """Yields the messages of BusClient.inbox(), in batches as follow() does."""
@@ -80,7 +83,11 @@ class ThreadsReader:
         request = build(WaitMessagesRequest, threads=positions, all_my_threads=True, **shortened)
         request.filter.addressed_to_me = addressed
         batches = self._batches(
-            request, include_own=include_own, acknowledge=acknowledge, on_resync=on_resync
+            request,
+            include_own=include_own,
+            acknowledge=acknowledge,
+            on_resync=on_resync,
+            all_notices=all_notices,
         )
         async with aclosing(batches):
             async for batch in batches:
@@ -152,6 +159,7 @@ class ThreadsReader:
         acknowledge: bool,
         on_resync: Literal["raise", "continue"],
         until_closed: bool = True,
+        all_notices: bool,
     ) -> AsyncGenerator[Iterator[Message]]:
         choice("on_resync", on_resync, ("raise", "continue"))
         if not include_own:
@@ -169,15 +177,27 @@ class ThreadsReader:
                     continue
                 self._heartbeats.update_from_frame(frame)
                 if frame.HasField("messages"):
-                    yield self._batch(frame.messages, include_own=include_own, report=acknowledge)
+                    yield self._batch(
+                        frame.messages,
+                        include_own=include_own,
+                        report=acknowledge,
+                        all_notices=all_notices,
+                    )
                 if acknowledge:
                     for cursor in cursors_of(frame):
                         self._heartbeats.report_read(cursor.thread, ReadPosition.of(cursor))
 
-    def _batch(self, batch: MessageBatch, *, include_own: bool, report: bool) -> Iterator[Message]:
+    def _batch(
+        self,
+        batch: MessageBatch,
+        *,
+        include_own: bool,
+        report: bool,
+        all_notices: bool = False,
+    ) -> Iterator[Message]:
         """Yields the messages, and marks each as read when the next one is requested."""
         thread, epoch, hidden = batch.cursor.thread, batch.cursor.epoch, batch.cursor.hidden_seq
-        for message in given(self._calls, batch, include_own=include_own):
+        for message in given(self._calls, batch, include_own=include_own, all_notices=all_notices):
             yield message
             refuse_fork()  # the rest of the batch is the parent's
             if report:

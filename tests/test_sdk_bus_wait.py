@@ -277,3 +277,25 @@ def test_the_blocking_client_waits_and_acknowledges(
         assert found(reader.wait(timeout=0)) == [(name, "1")]
         reader.acknowledge()
         assert reader.wait([name], timeout=0) == []
+
+
+async def test_notices_for_others_are_skipped_unless_all_are_wanted(
+    reader: BusClient, poster: BusClient, server: ServerProcess, name: str, tmp_path: Path
+) -> None:
+    await reader.join(name)
+    file = tmp_path / "asked.json"
+    async with BusClient(server.address, agent=f"{name}-asked", credentials=file) as asked:
+        await post(poster, name, "?", ask=[asked.agent])
+        await asked.thread(name).leave()
+    await post(poster, name, "after")
+    async with asyncio.timeout(BOUND):
+        for messages, count in (
+            (reader.inbox(addressed=False, acknowledge=False, all_notices=True), 3),
+            (reader.follow([name], acknowledge=False, all_notices=True), 3),
+            (reader.thread(name).follow(acknowledge=False, all_notices=True), 3),
+            (reader.inbox(addressed=False, acknowledge=False), 2),
+        ):
+            seqs = [(await anext(messages)).seq for _ in range(count)]
+            assert seqs == ([1, 2, 3] if count == 3 else [1, 3])
+        found = [await reader.wait(timeout=60, max_messages=1) for _ in range(2)]
+        assert [each.content for part in found for each in part] == ["?", "after"]

@@ -108,6 +108,7 @@ async def _follow_all(
         include_own=True,
         acknowledge=False,
         on_resync="continue",
+        all_notices=True,
         omit_attachment_data=not out.json,
         max_content_bytes=max_chars,
     )
@@ -195,6 +196,7 @@ class _View:
             following = self.thread.follow(
                 include_own=True,
                 acknowledge=False,
+                all_notices=True,
                 omit_attachment_data=not self.out.json,
                 max_content_bytes=self.max_chars,
             )

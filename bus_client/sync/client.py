@@ -345,6 +345,7 @@ class BusClient:
         include_own: bool = False,
         acknowledge: bool = True,
         on_resync: Literal["raise", "continue"] = "raise",
+        all_notices: bool = False,
         omit_attachment_data: bool = False,
         max_content_bytes: int = 0,
         until_closed: bool = True,
@@ -363,6 +364,7 @@ class BusClient:
             include_own=include_own,
             acknowledge=acknowledge,
             on_resync=on_resync,
+            all_notices=all_notices,
             omit_attachment_data=omit_attachment_data,
             max_content_bytes=max_content_bytes,
             until_closed=until_closed,
@@ -376,6 +378,7 @@ class BusClient:
         include_own: bool = False,
         acknowledge: bool = True,
         on_resync: Literal["raise", "continue"] = "raise",
+        all_notices: bool = False,
         omit_attachment_data: bool = False,
         max_content_bytes: int = 0,
     ) -> Generator[Message]:
@@ -390,6 +393,7 @@ class BusClient:
             include_own=include_own,
             acknowledge=acknowledge,
             on_resync=on_resync,
+            all_notices=all_notices,
             omit_attachment_data=omit_attachment_data,
             max_content_bytes=max_content_bytes,
         )

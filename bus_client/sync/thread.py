@@ -107,6 +107,7 @@ class ThreadHandle:
         acknowledge: bool = True,
         on_resync: Literal["raise", "continue"] = "raise",
         until_closed: bool = True,
+        all_notices: bool = False,
         omit_attachment_data: bool = False,
         max_content_bytes: int = 0,
     ) -> Generator[Message]:
@@ -124,6 +125,7 @@ class ThreadHandle:
             acknowledge=acknowledge,
             on_resync=on_resync,
             until_closed=until_closed,
+            all_notices=all_notices,
             omit_attachment_data=omit_attachment_data,
             max_content_bytes=max_content_bytes,
         )
