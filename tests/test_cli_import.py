@@ -338,7 +338,7 @@ def test_the_output_of_tail_can_be_imported(shell: Shell, token: str, name: str)
     done = shell.ok("import", "-", token, stdin=text)
     assert done.out.splitlines() == [
         "1 posted, 0 were there already, in 1 thread",
-        "1 left out: edits, and changes of a thread's state",
+        "1 left out: edits, notices, and changes of a thread's state",
     ]
     assert stored_messages(shell, f"{name}-copy") == [(f"{name}-copy-a", "hello")]
 

@@ -34,6 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "proto": ("proto --out FOLDER", "files"),
     "read": ("read T", "messages"),
     "register": ("register ME", "name"),
+    "requests": ("requests --as ME", "requests"),
     "tail": ("tail T", "seq"),
     "thread archive": ("thread archive T --as ME", "state"),
     "thread close": ("thread close T --as ME", "state"),
@@ -47,6 +48,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "token create": ("token create ME --token-file TOKEN", "secret"),
     "token list": ("token list --token-file TOKEN", "tokens"),
     "token revoke": ("token revoke ID --yes --token-file TOKEN", "revoked"),
+    "withdraw": ("withdraw T 2 --as ME", "requests"),
     "whoami": ("whoami", "scopes"),
     "wait": ("wait T --as ME --timeout 5", "messages"),
 }
@@ -103,6 +105,9 @@ def test_a_verb_that_succeeds_prints_a_document(
 ) -> None:
     shell.ok("join", name, "--as", name, "--start", "first")
     shell.ok("post", name, "hello")
+    shell.ok("register", f"{name}-2")
+    shell.ok("post", name, "?", "--mention", f"{name}-2", "--ask", "--as", name)
+    shell.ok("post", name, "?", "--mention", name, "--ask", "--as", f"{name}-2")
     boss = operator_token_file(server.db)
     call = [*arguments(verb, shell, name, boss), "--json"]
     if verb == "token revoke":

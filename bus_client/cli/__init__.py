@@ -31,6 +31,8 @@ _VERBS = {
     "post": (".posting", "post", "Post a message to a thread."),
     "read": (".reading", "read", "Read messages without waiting."),
     "wait": (".waiting", "wait", "Wait for messages that you have not read yet."),
+    "requests": (".requests", "requests", "List who is asked for a reply, and has not answered."),
+    "withdraw": (".requests", "withdraw", "Withdraw the requests of your message."),
     "tail": (".tailing", "tail", "Watch threads: print messages as they are posted."),
     "import": (".transfer.importing", "import_", "Post the messages in a file of JSON lines."),
     "export": (".transfer.exporting", "export", "Write threads as JSON lines or Markdown."),

@@ -22,7 +22,8 @@ _YEAR = 366 * 86_400
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
-def _check_seq(_: click.Context, __: click.Parameter, seq: int | None) -> int | None:
+def check_seq(_: click.Context, __: click.Parameter, seq: int | None) -> int | None:
+    """Returns `seq`. Raises click.BadParameter unless it is None or from 0 to SEQ_LIMIT - 1."""
     if seq is not None and not 0 <= seq < SEQ_LIMIT:
         why = "messages are numbered from 1, and 0 means before the first"
         raise click.BadParameter(f"SEQ must be from 0 to {SEQ_LIMIT - 1}, not {seq}: {why}.")
@@ -35,7 +36,7 @@ def seq_option(*names: str, help: str, default: int | None = None) -> Callable[[
         *names,
         metavar="SEQ",
         type=int,
-        callback=_check_seq,
+        callback=check_seq,
         default=default,
         show_default=False,
         help=help,

@@ -38,7 +38,12 @@ def ago(time: Timestamp) -> str:
     then = to_utc(time)
     if then is None:
         return UNKNOWN_TIME
-    seconds = max((datetime.now(UTC) - then).total_seconds(), 0)
+    return age((datetime.now(UTC) - then).total_seconds())
+
+
+def age(seconds: float) -> str:
+    """Returns a time in whole days, hours, minutes or seconds, such as `3 min`; at least `0 s`."""
+    seconds = max(seconds, 0)
     for length, unit in _UNITS:
         if seconds >= length:
             return f"{seconds // length:.0f} {unit}"

@@ -15,11 +15,12 @@ import click
 import bus_client
 from bus_client.cli.daemon import in_daemon_thread
 from bus_client.cli.documents import document
-from bus_client.cli.mentions import mentioned_agents
-from bus_client.cli.options import as_option, label_option, seq_option, timeout_option
+from bus_client.cli.mentions import mentioned_agents, names_in
+from bus_client.cli.options import Duration, as_option, label_option, seq_option, timeout_option
 from bus_client.cli.people import describe_recipients
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.transcript import describe_new_thread
+from threadbus.limits import MAX_WITHIN
 
 if TYPE_CHECKING:
     from bus_client import Attachment, BusClient, ThreadHandle
@@ -44,6 +45,18 @@ if TYPE_CHECKING:
     default="",
     show_default=False,
     help="Hand off to agent NAME, whose turn it is now.",
+)
+@click.option(
+    "--ask",
+    is_flag=True,
+    help="Ask those that the message mentions or hands off to for a reply: see threadbus requests.",
+)
+@click.option(
+    "--within",
+    metavar="TIME",
+    type=Duration(minimum=0.001, maximum=MAX_WITHIN),
+    show_default=False,
+    help="With --ask: how long until a request is overdue, at most 365d. By default it never is.",
 )
 @click.option(
     "--priority",
@@ -92,6 +105,8 @@ async def post(
     no_mentions: bool,
     reply_to: int,
     handoff: str,
+    ask: bool,
+    within: float | None,
     priority: str,
     quiet: bool,
     no_wake: bool,
@@ -112,11 +127,16 @@ async def post(
     input: UTF-8, from which one newline at the end is removed. If THREADBUS_THREAD is set, a single
     argument is CONTENT.
 
+    --ask keeps a request open for each agent that the message addresses, until it posts with
+    --reply-to this message. If it does not, because it is gone, idle or late, `threadbus wait`
+    prints a notice to you.
+
     \b
     Examples:
       threadbus post design "hello @reviewer" --as coder
       git diff | threadbus post design - --as coder --reply-to 12
       threadbus post design "tests pass @reviewer" --quiet
+      threadbus post design "may I merge, @reviewer?" --ask --within 10m --as coder
     """
     thread, content = _thread_and_content(thread, content)
     if content is None and not files:
@@ -127,12 +147,22 @@ async def post(
         raise click.UsageError(
             "Use one of --quiet, --no-wake and --edit: an edit wakes as the message that it edits."
         )
+    if within is not None and not ask:
+        raise click.UsageError("--within needs --ask: it says how long a reply may take.")
+    if ask and (no_wake or edit):
+        raise click.UsageError("Use one of --ask, --no-wake and --edit: who is asked is woken.")
+    if ask and session.agent is None and session.token is None:
+        raise click.UsageError("Missing agent: add --as NAME; nobody can reply to anonymous.")
     wakes = "WAKE_ADDRESSED" if quiet else "WAKE_NOBODY" if no_wake else "WAKE_UNSPECIFIED"
     text = await _from_stdin() if content == "-" else content or ""
     named = [name.removeprefix("@") for name in mentions]
+    if ask and not (named or handoff or (names_in(text) and not no_mentions)):
+        raise _nobody_asked()
     async with session.connect() as bus:
         if not no_mentions:
             named += await mentioned_agents(bus, text, named, note=session.out.note)
+        if ask and not (named or handoff):
+            raise _nobody_asked()
         handle = bus.thread(thread)
         send = functools.partial(
             _send,
@@ -142,6 +172,8 @@ async def post(
             mentions=named,
             reply_to=reply_to,
             handoff_to=handoff.removeprefix("@"),
+            ask=ask,
+            within=within,
             priority=bus_client.Priority.Value(f"PRIORITY_{priority.upper()}"),
             wakes=bus_client.Wake.Value(wakes),
             labels=labels,
@@ -168,6 +200,13 @@ async def post(
     shown = document(posted, whole=True)
     shown |= {"created": handle.created, "similar": handle.similar, "registered": bus.created}
     session.out.show(shown, [" · ".join((f"{thread} #{posted.seq}", *who))])
+
+
+def _nobody_asked() -> click.UsageError:
+    return click.UsageError(
+        "--ask asks nobody: mention a registered agent with --mention or @NAME in the text, or use "
+        "--handoff."
+    )
 
 
 async def _send(

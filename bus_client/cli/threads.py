@@ -20,6 +20,7 @@ from bus_client.cli.options import (
     yes_option,
 )
 from bus_client.cli.people import participant_lines
+from bus_client.cli.requests import request_documents, request_lines, server_time
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.text import safe
 from bus_client.cli.transcript import thread_lines
@@ -117,11 +118,12 @@ async def list_threads(
 @timeout_option
 @on_server
 async def show(session: Session, thread: str) -> None:
-    """Show a thread and its participants.
+    """Show a thread, its participants, and its open requests.
 
     Shows the thread's name, state, newest seq, the time of that entry, stage, [strict] if its mode
     is strict, and topic; and for each participant its name, its presence, whether it waits on this
-    thread, and how far it has read.
+    thread, and how far it has read; and for each request that is not answered, the seq of the
+    message that asks, who asks whom, how long ago, and when it is due.
 
     \b
     Example:
@@ -130,9 +132,16 @@ async def show(session: Session, thread: str) -> None:
     async with session.connect() as bus:
         found = await bus.get_thread(thread)
         participants = [one async for one in bus.thread(thread).list_participants()]
+        requests = [one async for one in bus.thread(thread).requests()]
+        now = await server_time(bus)
     shown = document(found, whole=True)
     shown["participants"] = [document(participant, whole=True) for participant in participants]
-    lines = itertools.chain(thread_lines([found]), participant_lines(participants, found))
+    shown["requests"] = request_documents(requests, now)
+    lines = itertools.chain(
+        thread_lines([found]),
+        participant_lines(participants, found),
+        request_lines(requests, now),
+    )
     session.out.show(shown, lines)
 
 

@@ -156,6 +156,14 @@ def local_time(time: Timestamp) -> str:
     return local.strftime("%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M:%S")
 
 
+def span(seconds: float) -> str:
+    """Returns a time in the largest unit in which it is whole, such as `90 s` or `10 min`."""
+    for length, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:g} s"
+
+
 def remarks(message: Message, paths: Sequence[str] = ()) -> list[str]:
     """Returns a message's details, such as `edit of #3` or `re #2`; unsafe characters are kept.
 
@@ -164,6 +172,8 @@ def remarks(message: Message, paths: Sequence[str] = ()) -> list[str]:
     found = []
     if message.kind == bus_client.MessageKind.MESSAGE_KIND_EDIT:
         found.append(f"edit of #{message.edit_of}")
+    elif message.kind == bus_client.MessageKind.MESSAGE_KIND_NOTICE:
+        found.append("notice")
     elif message.kind != bus_client.MessageKind.MESSAGE_KIND_CHAT:
         found.append("thread")
     if message.edit_seq:
@@ -181,8 +191,12 @@ def remarks(message: Message, paths: Sequence[str] = ()) -> list[str]:
         found.append(f"re #{message.reply_to}")
     if message.handoff_to:
         found.append(f"→ {message.handoff_to}")
+    asked = message.expect_reply.agents
+    if asked:
+        within = message.expect_reply.within.seconds + message.expect_reply.within.nanos / 1e9
+        found.append(f"asks {', '.join(asked)}{f' within {span(within)}' if within > 0 else ''}")
     text = message.content.lower()
-    unseen = [name for name in message.mentions if f"@{name}" not in text]
+    unseen = [name for name in message.mentions if f"@{name}" not in text and name not in asked]
     found += [f"@{name}" for name in unseen]
     found += [f"{key}={value}" for key, value in sorted(message.labels.items())]
     for file, path in zip_longest(message.attachments, paths[: len(message.attachments)]):

@@ -198,8 +198,6 @@ def _entry(line: bytes) -> Message:
         raise ValueError(
             f'"sender" is {sender!r}, but names are {AGENT_RULE}; rename it{suggestion(sender)}'
         )
-    if sender in NOT_SENDERS:
-        raise ValueError(f'"sender" is {sender}, a reserved name; rename it')
     if not content and not found.get("attachments"):
         raise ValueError('"content" is empty, which is valid only with "attachments"')
     entry = bus_client.Message(thread=thread, sender=sender, content=content)
@@ -209,7 +207,17 @@ def _entry(line: bytes) -> Message:
             ParseDict(details, entry)
         except (ParseError, UnicodeEncodeError) as error:
             raise ValueError(str(error).rstrip(".")) from None
+    if sender in NOT_SENDERS and is_imported(entry):
+        raise ValueError(f'"sender" is {sender}, a reserved name; rename it')
     return entry
+
+
+def is_imported(entry: Message) -> bool:
+    """Returns whether an entry is a message: neither an edit, nor from or about the server."""
+    return entry.kind in (
+        bus_client.MessageKind.MESSAGE_KIND_UNSPECIFIED,
+        bus_client.MessageKind.MESSAGE_KIND_CHAT,
+    )
 
 
 def _object(line: bytes) -> dict[str, Any]:

@@ -8,10 +8,10 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
@@ -26,7 +26,10 @@ from bus_client.cli.text import count, dumps, safe
 from bus_client.cli.transfer import markdown
 
 if TYPE_CHECKING:
-    from bus_client import BusClient, Message, Thread, ThreadHandle
+    from bus_client import BusClient, Message, MessageKind, Request, Thread, ThreadHandle
+
+    #: (message, its requests) → lines
+    _Body: TypeAlias = Callable[[Message, Sequence[Request]], Iterable[str]]
 
 _PAGE = 100  # messages in memory at a time
 _MAX_LISTINGS = 10  # attempts to list all threads while entries change their order
@@ -79,8 +82,9 @@ async def export(
 
     Threads are written one after the other, with --all in the order of their creation. Each is
     exported up to its newest message at the start of the export. An edited message has its latest
-    content; edits and entries about changes of the thread are omitted. `threadbus import` reads the
-    JSON lines, but not those of messages whose files were left out.
+    content; edits and entries about changes of the thread are omitted. JSON lines omit notices,
+    too; Markdown shows them, and where the messages that ask for replies were answered. `threadbus
+    import` reads the JSON lines, but not those of messages whose files were left out.
 
     JSON lines are UTF-8. Only what JSON requires is escaped; on a terminal, unsafe characters are
     escaped, too. In Markdown, control and invisible characters are always shown as codes such as
@@ -104,6 +108,9 @@ async def export(
     on_terminal = file is None and sys.stdout.isatty()
     head, body = _format(form, fields, folder, on_terminal=on_terminal)
     omit = no_files or (form == "markdown" and folder is None)
+    kinds = {bus_client.MessageKind.MESSAGE_KIND_CHAT}
+    if form == "markdown":
+        kinds.add(bus_client.MessageKind.MESSAGE_KIND_NOTICE)
     counts = {"messages": 0, "threads": 0}
     async with session.connect() as bus:
         found = await _find(bus, names)
@@ -115,8 +122,10 @@ async def export(
             for thread in found:
                 first = True
                 try:
-                    async for message in _messages(bus, thread, step, omit):
-                        for line in (*(head(thread) if first else ()), *body(message)):
+                    asked = await _requests(bus, thread) if form == "markdown" else {}
+                    async for message in _messages(bus, thread, kinds, step, omit):
+                        lines = body(message, asked.get(message.seq, ()))
+                        for line in (*(head(thread) if first else ()), *lines):
                             write(f"{line}\n")
                         counts["messages"] += 1
                         counts["threads"] += first
@@ -169,10 +178,23 @@ def _creation(thread: Thread) -> tuple[int, int, str]:
     return thread.create_time.seconds, thread.create_time.nanos, thread.name
 
 
+async def _requests(bus: BusClient, thread: Thread) -> dict[int, list[Request]]:
+    """Returns the requests of a thread in any state, by the seq of the message that asks."""
+    found: dict[int, list[Request]] = {}
+    async for request in bus.thread(thread.name).requests(states=()):
+        if request.epoch == thread.epoch:
+            found.setdefault(request.seq, []).append(request)
+    return found
+
+
 async def _messages(
-    bus: BusClient, thread: Thread, step: Callable[[int], object], omit_attachment_data: bool
+    bus: BusClient,
+    thread: Thread,
+    kinds: Container[MessageKind.ValueType],
+    step: Callable[[int], object],
+    omit_attachment_data: bool,
 ) -> AsyncIterator[Message]:
-    """Yields the chat messages of a thread up to `thread.head_seq`, with their current content.
+    """Yields the messages of some kinds up to `thread.head_seq`, with their current content.
 
     Calls `step` with the number of seqs read since its last call.
 
@@ -191,7 +213,7 @@ async def _messages(
             omit_attachment_data=omit_attachment_data,
         )
         for message in page:
-            if message.kind != bus_client.MessageKind.MESSAGE_KIND_CHAT:
+            if message.kind not in kinds:
                 continue
             if message.edit_seq:
                 edit = await handle.message(message.edit_seq, omit_attachment_data=True)
@@ -226,10 +248,11 @@ async def _is_there(handle: ThreadHandle, seq: int) -> bool:
 
 def _format(
     form: str, fields: str | None, folder: Path | None, *, on_terminal: bool
-) -> tuple[Callable[[Thread], Iterable[str]], Callable[[Message], Iterable[str]]]:
+) -> tuple[Callable[[Thread], Iterable[str]], _Body]:
     """Returns two functions: one formats a thread's heading, the other a message, as lines.
 
-    The latter saves the files of a message in `folder`, unless that is None.
+    The latter takes a message and its requests, and saves its files in `folder`, unless that is
+    None.
 
     Raises:
         click.UsageError: `fields` does not fit the format, or names an unknown field.
@@ -239,18 +262,18 @@ def _format(
     if fields is not None:
         raise click.UsageError("--fields cannot be used with --format markdown.")
 
-    def section(message: Message) -> Iterator[str]:
+    def section(message: Message, requests: Sequence[Request]) -> Iterator[str]:
         paths = take_files([message], folder)
-        return markdown.section(message, paths.get((message.thread, message.seq), ()))
+        return markdown.section(message, requests, paths.get((message.thread, message.seq), ()))
 
     return markdown.heading, section
 
 
-def _json_lines(fields: str | None, *, on_terminal: bool) -> Callable[[Message], Iterable[str]]:
+def _json_lines(fields: str | None, *, on_terminal: bool) -> _Body:
     # A file must be exact: unsafe characters are escaped on terminals only.
     encode = dumps if on_terminal else functools.partial(json.dumps, ensure_ascii=False)
     if fields is None:
-        return lambda message: [encode(document(message))]
+        return lambda message, _: [encode(document(message))]
     names = [name.strip() for name in fields.split(",")]
     known = list(bus_client.Message.DESCRIPTOR.fields_by_name)
     for name in names:
@@ -259,7 +282,7 @@ def _json_lines(fields: str | None, *, on_terminal: bool) -> Callable[[Message],
                 f"There is no field {name!r}; the fields are {', '.join(known)}."
             )
 
-    def line(message: Message) -> list[str]:
+    def line(message: Message, _: Sequence[Request]) -> list[str]:
         whole = document(message, whole=True)
         return [encode({name: whole.get(name) for name in names})]
 

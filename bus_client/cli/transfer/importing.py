@@ -23,7 +23,7 @@ from bus_client.cli.options import timeout_option
 from bus_client.cli.progress import progress
 from bus_client.cli.session import Session, on_server, run_concurrently
 from bus_client.cli.text import count, os_error_text
-from bus_client.cli.transfer.entries import BadLine, Entries, SeqMap
+from bus_client.cli.transfer.entries import BadLine, Entries, SeqMap, is_imported
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -86,7 +86,8 @@ async def import_(session: Session, file: IO[bytes], source: str) -> int:
     Of the fields that `threadbus export` writes, mentions, handoff_to, priority, wakes, labels and
     attachments are kept, and reply_to if the message that it names is earlier in the file; agents
     that are mentioned or handed off to are registered if needed. Messages get new seqs and times.
-    Edits, entries about changes of the thread, and all other fields are omitted.
+    Edits, notices, entries about changes of the thread, and all other fields are omitted: a message
+    that asks for replies (expect_reply) is posted without asking again.
 
     \b
     Examples:
@@ -136,7 +137,7 @@ class _Counts:
     out_of_place: int = 0
     """Those of `already_there` that are not where this file has them."""
     left_out: int = 0
-    """Edits, and entries about changes of a thread."""
+    """Edits, notices, and entries about changes of a thread."""
     replies_unlinked: int = 0
     """Posted without reply_to: the message that it names is not earlier in the file."""
 
@@ -215,10 +216,7 @@ class _Import:
         batch: list[_Line] = []
         size = 0
         for number, entry in self._entries.of(thread.name):
-            if entry.kind not in (
-                bus_client.MessageKind.MESSAGE_KIND_UNSPECIFIED,
-                bus_client.MessageKind.MESSAGE_KIND_CHAT,
-            ):
+            if not is_imported(entry):
                 self.counts.left_out += 1
                 step(1)
                 continue
@@ -434,7 +432,9 @@ def _show(session: Session, counts: _Counts, *, threads: int) -> None:
         f"in {count(threads, 'thread')}"
     ]
     if counts.left_out:
-        lines.append(f"{counts.left_out:,} left out: edits, and changes of a thread's state")
+        lines.append(
+            f"{counts.left_out:,} left out: edits, notices, and changes of a thread's state"
+        )
     if counts.replies_unlinked:
         replies = count(counts.replies_unlinked, "message")
         lines.append(f"{replies} without reply_to: the message it names is not earlier in the file")

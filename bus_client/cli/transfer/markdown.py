@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from bus_client.cli.requests import outcome
 from bus_client.cli.text import safe, safe_lines
 from bus_client.cli.transcript import UNKNOWN_TIME, remarks, to_utc
 
 if TYPE_CHECKING:
-    from bus_client import Message, Thread
+    from bus_client import Message, Request, Thread
 
 
 def heading(thread: Thread) -> Iterator[str]:
@@ -22,10 +23,10 @@ def heading(thread: Thread) -> Iterator[str]:
         yield ""
 
 
-def section(message: Message, paths: Sequence[str]) -> Iterator[str]:
+def section(message: Message, requests: Sequence[Request], paths: Sequence[str]) -> Iterator[str]:
     """Yields the lines of a message: sender, seq, time and details, then its content as a quote.
 
-    `paths`: where its attachments were saved, as take_files() returns them.
+    `requests`: those that it made. `paths`: where its attachments were saved.
 
     The end of a quote ends everything that was opened in it, so that an open code fence, a list or
     a heading cannot affect the next message.
@@ -34,6 +35,7 @@ def section(message: Message, paths: Sequence[str]) -> Iterator[str]:
     when = f"{time:%Y-%m-%d %H:%M:%S} UTC" if time is not None else UNKNOWN_TIME
     about = [f"**{_plain(message.sender)}** #{message.seq}", when]
     about += [_plain(remark) for remark in remarks(message, paths)]
+    about += [_plain(f"{each.agent}: {outcome(each) or 'not answered'}") for each in requests]
     yield " · ".join(about)
     yield ""
     if message.content:
