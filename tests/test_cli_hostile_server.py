@@ -79,6 +79,8 @@ VERBS = {
     "wait": ["wait", THREAD, "--after", "0"],
     "tail": ["tail", THREAD, "other"],
     "post": ["post", THREAD, "hello"],
+    "requests": ["requests", "--all", "--state", "any"],
+    "withdraw": ["withdraw", THREAD, "1"],
     "threads": ["thread", "list"],
     "thread": ["thread", "show", THREAD],
     "create": ["thread", "create", THREAD],

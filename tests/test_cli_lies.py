@@ -31,12 +31,14 @@ from threadbus.v1.agent_service_pb2 import ListAgentsResponse
 from threadbus.v1.bus_service_pb2 import (
     GetServerInfoResponse,
     ListMessagesResponse,
+    ListRequestsResponse,
     PostMessageResponse,
     WaitEnding,
     WaitMessagesRequest,
     WaitMessagesResponse,
 )
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Message
+from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN, Request, RequestState
 from threadbus.v1.thread_pb2 import Thread
 from threadbus.v1.thread_service_pb2 import (
     DeleteThreadResponse,
@@ -117,6 +119,7 @@ async def test_messages_with_an_invalid_time_are_exported(
     for _ in range(2):
         script.answer("GetThread", thread(len(ODD), create_time=NO_TIMES[0]))
     script.answer("ListMessages", page(*ODD))
+    script.answer("ListRequests", ListRequestsResponse())
     done = await run(script, tmp_path, "export", THREAD, "--format", form)
     assert (done.code, done.out.count("said")) == (0, len(ODD))
     assert done.out.count("unknown time") == (len(ODD) if form == "markdown" else 0)
@@ -165,6 +168,29 @@ async def test_agents_and_threads_with_an_invalid_time_are_listed(
         assert done.code == 0
 
 
+async def test_requests_with_an_invalid_time_or_an_unknown_state_are_listed(
+    script: Script, tmp_path: Path
+) -> None:
+    states = REQUEST_STATE_OPEN, RequestState.ValueType(99)
+    listed = [
+        Request(thread=THREAD, seq=1, state=state, create_time=time, due_time=time)
+        for state in states
+        for time in NO_TIMES
+    ]
+    for now in (Timestamp(seconds=2_000_000_000), NO_TIMES[0]):
+        for form in ([], ["--json"]):
+            script.answer("GetServerInfo", GetServerInfoResponse())  # for the client
+            script.answer("ListRequests", ListRequestsResponse(requests=listed))
+            script.answer("GetServerInfo", GetServerInfoResponse(server_time=now))
+            done = await run(script, tmp_path, "requests", "--all", *form)
+            assert done.code == 0
+            if form:
+                assert [each["overdue"] for each in done.json["requests"]] == [False] * 8
+            else:
+                assert done.out.count("due at unknown time") == len(NO_TIMES)
+                assert done.out.count("no longer open") == len(NO_TIMES)
+
+
 AGAIN = {"next_page_token": "again"}
 ENDLESS: dict[str, tuple[list[str], dict[str, Step]]] = {
     "agents": (
@@ -183,6 +209,10 @@ ENDLESS: dict[str, tuple[list[str], dict[str, Step]]] = {
                 participants=[Participant(agent="a")], **AGAIN
             ),
         },
+    ),
+    "requests": (
+        ["requests", "--all"],
+        {"ListRequests": ListRequestsResponse(requests=[Request(thread="a")], **AGAIN)},
     ),
     "read": (
         ["read", THREAD],
