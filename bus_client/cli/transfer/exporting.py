@@ -179,11 +179,16 @@ def _creation(thread: Thread) -> tuple[int, int, str]:
 
 
 async def _requests(bus: BusClient, thread: Thread) -> dict[int, list[Request]]:
-    """Returns the requests of a thread in any state, by the seq of the message that asks."""
+    """Returns the requests of a thread in any state, by the seq of the message that asks.
+
+    Those of a message are in the order of their agents' names.
+    """
     found: dict[int, list[Request]] = {}
     async for request in bus.thread(thread.name).requests(states=()):
         if request.epoch == thread.epoch:
             found.setdefault(request.seq, []).append(request)
+    for requests in found.values():
+        requests.sort(key=lambda request: request.agent)
     return found
 
 
