@@ -98,5 +98,5 @@ class Fallback:
         self._looked_time = began
         self._resources.cache.changed()
         await self._resources.memberships.look_at_active()
-        await self._notices.look()
+        self._notices.look_at_all()
         return await self._relay.look(self._resources.tails.heads())

@@ -8,6 +8,7 @@ sure that it is written once.
 import asyncio
 import logging
 import math
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bus_server.errors import BusError, StoreBug, StoreFailed
@@ -40,14 +41,17 @@ logger = logging.getLogger(__name__)
 IDLE_WINDOW = 10.0
 #: Seconds from when an idle agent may have read something to the next look at its requests.
 LOOK_DELAY = 0.5
-#: The same, after a commit of another server.
+#: Seconds from a commit of another server to the next look at all requests.
 OTHERS_DELAY = 5.0
 #: Seconds before a look that failed, or a notice that was not written, is tried again.
 RETRY = 1.0
+#: The next look at an agent's requests begins so many times later as the last one took, and at most
+#: so many seconds: it reads all of its open requests, which may be many.
+PAUSE, MAX_PAUSE = 20, 10.0
 #: Number of requests that are read, and of notices that are written, at a time.
 PAGE = 100
-#: Seconds within which a commit that began earlier may be seen later.
-IN_FLIGHT = 60.0
+#: In place of an agent's name: the requests to all agents.
+ALL = ""
 
 
 @dataclass(slots=True)
@@ -62,13 +66,10 @@ class _Asked:
     #: Since when it is WAITING or IDLE, and since when it is LAPSED or OFFLINE; None: it is not.
     idle_since: float | None = None
     gone_since: float | None = None
-    #: When requests to it were first found to be read by it.
+    #: When requests to it were first found to be read by it; without those noticed as AGENT_IDLE.
     read: dict[AskedKey, float] = field(default_factory=dict)
-    #: How many requests to it were found to be opened.
-    opened: int = 0
-    #: Runs when its requests are to be looked at, at `look_at`; infinity: when it changes.
-    timer: asyncio.TimerHandle | None = None
-    look_at: float = math.inf
+    #: When a request to it was last opened here.
+    opened_at: float = -math.inf
 
 
 class Notices:
@@ -101,55 +102,36 @@ class Notices:
         self._window = min(IDLE_WINDOW, agent_timeout)
         self._server_delay = server_delay
         self._agents: dict[str, _Asked] = {}
-        #: The agents whose requests are to be looked at now, in this order.
+        #: Each runs when the requests to an agent, or to ALL, are to be looked at.
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        #: The agents, or ALL, whose requests are to be looked at now, in this order.
         self._due: dict[str, None] = {}
         self._available = asyncio.Event()
-        #: The open_time of the newest request that is known, on the store's clock.
-        self._newest = 0
+        #: Before when they are not looked at again, if that is not over.
+        self._resting: dict[str, float] = {}
         self._loop = asyncio.get_running_loop()
         writer.on_asked = self._committed
         changes.on_agent = self._changed
 
     async def run(self) -> None:
         """Write notices until cancelled."""
-        while True:
-            try:
-                await self.look()
-                break
-            except (BusError, StoreBug) as error:
-                _log(error)
-                await asyncio.sleep(RETRY)
+        self._schedule(ALL, self._loop.time())
         while True:
             await self._available.wait()
             name = next(iter(self._due))
             del self._due[name]
             if not self._due:
                 self._available.clear()
-            if (asked := self._agents.get(name)) is None:
-                continue
             try:
-                await self._look_at(name, asked)
+                await self._look(name)
             except (BusError, StoreBug) as error:
-                _log(error)
-                self._schedule(name, asked, self._loop.time() + RETRY)
+                if not isinstance(error, StoreFailed):  # the store logs these
+                    logger.warning("cannot look at requests (%s): trying again", error)
+                self._schedule(name, self._loop.time() + RETRY)
 
-    async def look(self) -> None:
-        """Look for requests that other servers opened, and soon at what idle agents have read.
-
-        Raises what the store raises.
-        """
-        since = self._newest - round(IN_FLIGHT * 1e6) if self._newest else 0
-        wanted, before = RequestsWanted([REQUEST_STATE_OPEN]), FIRST_REQUEST
-        while True:
-            found = await self._store.requests(wanted, PAGE, before)
-            for request in found:
-                self._watch(request.key.agent, request.asked.open_time, request.asked.due)
-            if len(found) < PAGE or found[-1].asked.open_time < since:
-                break
-            before = found[-1].page_key
-        for name, asked in self._agents.items():
-            if asked.idle_since is not None:  # it may have read a request at another server
-                self._schedule(name, asked, self._loop.time() + OTHERS_DELAY)
+    def look_at_all(self) -> None:
+        """Look soon at what another server changed: requests, and what agents have read."""
+        self._schedule(ALL, self._loop.time() + OTHERS_DELAY)
 
     # ── What changes ────────────────────────────────────────────────────────────────────────────
 
@@ -158,19 +140,17 @@ class Notices:
         for requests in commit.asked.values():
             for key, asked in requests.items():
                 if asked.state == REQUEST_STATE_OPEN and not asked.noticed >> 1:
-                    self._watch(key.agent, asked.open_time, asked.due)
+                    self._watch(key.agent).opened_at = self._loop.time()
+                    if asked.due:
+                        self._schedule(key.agent, self._loop_time(asked.due))
 
-    def _watch(self, name: str, open_time: int, due: int) -> None:
-        """Watch an agent that was asked."""
-        self._newest = max(self._newest, open_time)
+    def _watch(self, name: str) -> _Asked:
+        """Returns what is known of an agent that was asked, and watches it from now on."""
         asked = self._agents.get(name)
         if asked is None:
             asked = self._agents[name] = _Asked()
-        asked.opened += 1
         self._update(name, asked)
-        if due:
-            until_due = (due - self._store.clock.now()) / 1e6
-            self._schedule(name, asked, self._loop.time() + max(until_due, 0))
+        return asked
 
     def _changed(self, name: str) -> None:
         """Take note that an agent's presence changed, or that it may have read something."""
@@ -178,7 +158,9 @@ class Notices:
         if asked is not None:
             self._update(name, asked)
             if asked.idle_since is not None:
-                self._schedule(name, asked, self._loop.time() + LOOK_DELAY)
+                self._schedule(name, self._loop.time() + LOOK_DELAY)
+            elif asked.gone_since is not None:
+                self._schedule(name, self._loop.time() + self._delay())
 
     def _update(self, name: str, asked: _Asked) -> None:
         """Take note of an agent's presence."""
@@ -187,7 +169,6 @@ class Notices:
             asked.idle_since = None
             if asked.gone_since is None:
                 asked.gone_since = now
-            self._schedule(name, asked, asked.gone_since + self._delay())
             return
         asked.gone_since, asked.alive_time = None, self._store.clock.now()
         if presence not in (PRESENCE_WAITING, PRESENCE_IDLE):
@@ -199,93 +180,110 @@ class Notices:
         """Returns for how long another server may know better what an agent does, in seconds."""
         return self._server_delay if self._changes.several_servers else 0.0
 
-    def _schedule(self, name: str, asked: _Asked, time: float) -> None:
-        """Look at an agent's requests at a time, or earlier."""
-        if time < asked.look_at:
-            if asked.timer is not None:
-                asked.timer.cancel()
-            asked.look_at = time
-            asked.timer = self._loop.call_at(time, self._on_timer, name, asked)
+    def _loop_time(self, store_time: int) -> float:
+        """Returns a time of the store's clock as a time of the event loop's clock."""
+        return self._loop.time() + (store_time - self._store.clock.now()) / 1e6
 
-    def _on_timer(self, name: str, asked: _Asked) -> None:
-        asked.timer, asked.look_at = None, math.inf
+    def _schedule(self, name: str, time: float) -> None:
+        """Look at the requests to an agent at a time, unless that will be done earlier."""
+        time = max(time, self._resting.get(name, time))
+        timer = self._timers.get(name)
+        if timer is None or time < timer.when():
+            if timer is not None:
+                timer.cancel()
+            self._timers[name] = self._loop.call_at(time, self._on_timer, name)
+
+    def _on_timer(self, name: str) -> None:
+        del self._timers[name]
         self._due[name] = None
         self._available.set()
 
     # ── Notices ─────────────────────────────────────────────────────────────────────────────────
 
-    async def _look_at(self, name: str, asked: _Asked) -> None:
+    async def _look(self, name: str) -> None:
         """Write the notices that are due about the requests to an agent, and schedule the others.
 
-        Raises what the store raises.
+        Raises what the store and the writer raise.
         """
-        opened, some, read = asked.opened, False, {}
+        began, spent, read = self._loop.time(), 0.0, dict[str, dict[AskedKey, float]]()
         wanted, before = RequestsWanted([REQUEST_STATE_OPEN], agent=name), FIRST_REQUEST
-        evidence = await self._evidence(name)
         while True:
-            found, notices = await self._store.requests(wanted, PAGE, before), []
+            spent -= self._loop.time()
+            found = await self._store.requests(wanted, PAGE, before)
+            agents = {request.key.agent for request in found}
+            evidence = await self._evidence(agents)
+            for agent in agents:  # without an await until the notices are chosen
+                self._watch(agent)
+                read.setdefault(agent, {})
+            notices = list[WriteNotice]()
             for request in found:
-                some = True
-                if self._has_read(request):
-                    read[request.key] = asked.read.get(request.key, self._loop.time())
-                notices += [
-                    self._writer.submit(WriteNotice(request.thread, request.key, reason, evidence))
-                    for reason in self._reasons(request, asked, read.get(request.key), evidence)
-                ]
-            if not all(await asyncio.gather(*notices)):
-                self._schedule(name, asked, self._loop.time() + RETRY)
+                key, row = request.key, evidence.get(request.key.agent)
+                reasons = self._reasons(request, self._agents[key.agent], read[key.agent], row)
+                for reason, time in reasons:
+                    if request.asked.has_notice(reason):
+                        continue
+                    if time <= self._loop.time():
+                        notices.append(WriteNotice(request.thread, key, reason, row))
+                    else:
+                        self._schedule(key.agent, time)
+            spent += self._loop.time()
+            await self._write(notices)
             if len(found) < PAGE:
                 break
             before = found[-1].page_key
-        asked.read = read
-        if not some and opened == asked.opened:
-            if asked.timer is not None:
-                asked.timer.cancel()
-            del self._agents[name]
+        for agent in [name] if name else list(self._agents):
+            if agent in read:
+                self._agents[agent].read = read[agent]
+            elif agent in self._agents and self._agents[agent].opened_at < began:
+                del self._agents[agent]
+                self._resting.pop(agent, None)
+                if timer := self._timers.pop(agent, None):
+                    timer.cancel()
+        if name == ALL or name in self._agents:
+            self._resting[name] = self._loop.time() + min(PAUSE * spent, MAX_PAUSE)
 
     def _reasons(
         self,
         request: StoredRequest,
         asked: _Asked,
-        read_at: float | None,
+        read: dict[AskedKey, float],
         evidence: PresenceRow | None,
-    ) -> list[Notice.Reason.ValueType]:
-        """Returns the reasons of the notices about a request that are due. Schedules the others.
+    ) -> Iterable[tuple[Notice.Reason.ValueType, float]]:
+        """Yields the reasons why a reply may not come, as things are, and when to tell the asker.
 
         Args:
-            read_at: when the request was found to be read; None: it is not.
+            read: gets the request if it may be noticed as AGENT_IDLE; the next `asked.read`.
             evidence: of the agent's presence; None: it was never seen.
         """
-        name, now, reasons = request.key.agent, self._loop.time(), []
+        key, stored, delay = request.key, request.asked, self._delay()
+        if self._has_read(request) and not stored.has_notice(Notice.REASON_AGENT_IDLE):
+            read[key] = asked.read.get(key, self._loop.time())
         if request.read_seq is None:
-            reasons.append(Notice.REASON_AGENT_LEFT)
-        elif asked.gone_since is not None:
-            came = not request.asked.was_gone or asked.alive_time >= request.asked.open_time
-            if came and evidence and self._is_over(name, asked, asked.gone_since + self._delay()):
-                if evidence.reported == PRESENCE_OFFLINE:
-                    reasons.append(Notice.REASON_AGENT_OFFLINE)
-                elif evidence.lease_end_time <= self._store.clock.now():
-                    reasons.append(Notice.REASON_AGENT_LAPSED)
-                else:  # another server knows better
-                    self._schedule(name, asked, now + RETRY)
-        elif asked.idle_since is not None and read_at is not None:
-            window = max(self._window, self._delay())
-            if self._is_over(name, asked, max(asked.idle_since, read_at) + window):
-                reasons.append(Notice.REASON_AGENT_IDLE)
-        if request.asked.due:
-            until_due = (request.asked.due - self._store.clock.now()) / 1e6
-            if not request.asked.has_notice(Notice.REASON_OVERDUE) and self._is_over(
-                name, asked, now + until_due
+            yield Notice.REASON_AGENT_LEFT, -math.inf
+        elif asked.gone_since is not None and evidence is not None:
+            time = max(asked.gone_since, self._loop_time(stored.open_time)) + delay
+            if evidence.reported == PRESENCE_OFFLINE:
+                if evidence.state_time > stored.open_time:
+                    yield Notice.REASON_AGENT_OFFLINE, time
+            elif (
+                not stored.was_gone
+                or max(asked.alive_time, evidence.last_seen_time) >= stored.open_time
             ):
-                reasons.append(Notice.REASON_OVERDUE)
-        return [reason for reason in reasons if not request.asked.has_notice(reason)]
+                # It has a lease if another server knows better.
+                time = max(time, self._loop_time(evidence.lease_end_time))
+                yield Notice.REASON_AGENT_LAPSED, time
+        elif asked.idle_since is not None and key in read:
+            time = max(asked.idle_since, read[key]) + max(self._window, delay)
+            yield Notice.REASON_AGENT_IDLE, time
+        if stored.due:
+            yield Notice.REASON_OVERDUE, self._loop_time(stored.due)
 
-    def _is_over(self, name: str, asked: _Asked, time: float) -> bool:
-        """Returns whether a time has come. If not, the agent's requests are looked at then."""
-        if time <= self._loop.time():
-            return True
-        self._schedule(name, asked, time)
-        return False
+    async def _write(self, notices: Sequence[WriteNotice]) -> None:
+        """Write notices. Those that do not hold as far as the store knows are tried again."""
+        written = await asyncio.gather(*map(self._writer.submit, notices))
+        for notice, is_written in zip(notices, written, strict=True):
+            if not is_written:
+                self._schedule(notice.key.agent, self._loop.time() + RETRY)
 
     def _has_read(self, request: StoredRequest) -> bool:
         """Returns whether the agent asked has read the message, also through a filter."""
@@ -293,14 +291,9 @@ class Notices:
         read = max(position.read, position.passed_over, request.read_seq or 0)
         return read >= request.key.seq
 
-    async def _evidence(self, name: str) -> PresenceRow | None:
-        """Returns what the presence of an agent follows from; None if it was never seen."""
-        row = self._presence.row(name)
-        if row is None:
-            row = next(iter(await self._store.presence_of([name])), None)
-        return row
-
-
-def _log(error: BusError | StoreBug) -> None:
-    if not isinstance(error, StoreFailed):  # the store logs these
-        logger.warning("cannot look at requests (%s): trying again", error)
+    async def _evidence(self, agents: Collection[str]) -> dict[str, PresenceRow]:
+        """Returns what the presence of agents follows from, of those that were ever seen."""
+        stored = [agent for agent in agents if self._presence.row(agent) is None]
+        rows = {row.agent: row for row in await self._store.presence_of(stored)} if stored else {}
+        known = (self._presence.row(agent) for agent in agents)
+        return rows | {row.agent: row for row in known if row is not None}
