@@ -5,12 +5,21 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 
 from tests.peers import Peer
-from tests.wait_frames import BOUND
+from tests.presence import beat
+from tests.server_pairs import caller_of
+from tests.wait_frames import BOUND, messages_in
 from threadbus.v1.bus_service_pb2 import (
     ListRequestsRequest,
     WithdrawRequestRequest,
 )
-from threadbus.v1.message_pb2 import MESSAGE_KIND_NOTICE, ExpectReply, Message, Notice
+from threadbus.v1.message_pb2 import (
+    MESSAGE_KIND_NOTICE,
+    Cursor,
+    ExpectReply,
+    Message,
+    MessageFilter,
+    Notice,
+)
 from threadbus.v1.request_pb2 import Request, RequestState
 
 
@@ -63,3 +72,27 @@ def notices_in(messages: list[Message]) -> list[tuple[str, int, str]]:
         for message in messages
         if message.kind == MESSAGE_KIND_NOTICE
     ]
+
+
+async def noticed(by: Peer, thread: str, count: int) -> list[tuple[str, int, str]]:
+    """Returns the notices in a thread once it has so many: reason, request and agent."""
+    only = MessageFilter(kinds=[MESSAGE_KIND_NOTICE])
+    async with by.wait(
+        thread, filter=only, min_messages=count, count_all=True, max_wait=600
+    ) as frames:
+        return notices_in(messages_in(await frames.rest()))
+
+
+async def read_up_to(agent: Peer, thread: str, seq: int, **fields: Any) -> None:
+    """Report that an agent has read a thread up to a seq, and will be there for long.
+
+    `fields`: of the heartbeat.
+    """
+    cursors = [Cursor(thread=thread, after_seq=seq)]
+    await beat(agent.bus, caller_of(agent), lease=600, read_cursors=cursors, **fields)
+
+
+async def alive(agent: Peer, **fields: Any) -> Peer:
+    """Send a heartbeat of an agent, whose lease does not end during a test. Returns the agent."""
+    await beat(agent.bus, caller_of(agent), **({"lease": 600} | fields))
+    return agent
