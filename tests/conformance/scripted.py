@@ -11,7 +11,9 @@ from contextlib import AbstractAsyncContextManager
 import grpc
 from google.protobuf.message import Message as AnyMessage
 
+from tests.conformance.asking import newer_notices, newer_state
 from tests.conformance.contract import METHODS, UNARY, repeatable
+from tests.conformance.inboxes import all_threads, false_inbox, many_threads, sizeless
 from tests.conformance.lying import (
     failing,
     false_answers,
@@ -207,7 +209,7 @@ def _times(script: Script, kind: type) -> list[float]:
     return [time for time, request in script.requests if isinstance(request, kind)]
 
 
-#: The scripted servers by name; each yields its address. Their thread is `scripted`.
+#: The scripted servers by name; each yields its address. Most have one thread, `scripted`.
 SCRIPTS: dict[str, Server] = {
     "newer": _newer,
     "silent": _silent,
@@ -225,4 +227,10 @@ SCRIPTS: dict[str, Server] = {
     "odd intervals": odd_intervals,
     "failing": failing,
     "proxy": proxy,
+    "all threads": all_threads,
+    "many threads": many_threads,
+    "false inbox": false_inbox,
+    "sizeless": sizeless,
+    "newer notices": newer_notices,
+    "newer state": newer_state,
 }

@@ -91,10 +91,13 @@ class Stage:
         self.variables: dict[str, Any] = {
             "address": relay.address if relay else address,
             "thread": f"thread-{unique[:12]}",
+            "elsewhere": f"elsewhere-{unique[:12]}",
             "agent": f"agent-{unique[:12]}",
             "other": f"other-{unique[:12]}",
+            "third": f"third-{unique[:12]}",
             "token": unique + unique,
             "other_token": unique + unique[::-1],
+            "third_token": unique[::-1] + unique,
         }
         address = self.variables["address"]
         self.variables["tls_address"] = f"tls://{address}"

@@ -23,16 +23,26 @@ from tests.polling import until_known
 from tests.rpcs import good_request
 from threadbus.v1.bus_service_pb2 import (
     PostMessageRequest,
+    PostMessageResponse,
     WaitMessagesRequest,
     WaitMessagesResponse,
     WaitResync,
 )
 from threadbus.v1.message_pb2 import Cursor, Message
+from threadbus.v1.thread_service_pb2 import JoinThreadResponse
 
 Step = dict[str, Any]
 
-_REQUESTS = {"post": PostMessageRequest, "wait": WaitMessagesRequest}
-_ANSWERS = {"join": "JoinThread", "post": "PostMessage"}
+_REQUESTS = {
+    "ask": PostMessageRequest,
+    "post": PostMessageRequest,
+    "wait": WaitMessagesRequest,
+}
+_ANSWERS = {"ask": Message, "join": JoinThreadResponse, "post": PostMessageResponse}
+
+
+def _thread_of(message: Step) -> str:
+    return str(message["thread"])
 
 
 class Play:
@@ -110,8 +120,10 @@ class Play:
                 error["resync"] = plain(WaitResync, error["resync"])
             return {"error": error}
         assert "ok" in line, f"before it ended came {brief(line)}"
-        name = _ANSWERS.get(begun["do"]) or begun.get("with", {}).get("method")
-        return {"ok": plain(METHODS[name].response_type, line["ok"]) if name else line["ok"]}
+        kind = _ANSWERS.get(begun["do"])
+        if kind is None and begun["do"] in ("call", "invoke"):
+            kind = METHODS[begun["with"]["method"]].response_type
+        return {"ok": plain(kind, line["ok"]) if kind else line["ok"]}
 
     def _check(self, answer: dict[str, Any], step: Step) -> None:
         expected = {"error": step["error"]} if "error" in step else {"ok": step.get("ok", {})}
@@ -149,11 +161,15 @@ class Play:
     async def _next_message(self, command: Command) -> dict[str, Any]:
         line = await command.next()
         assert "message" in line, f"instead of a message came {brief(line)}"
-        return plain(Message, line["message"])
+        return plain(Message, line["message"]) | {"truncated": line.get("truncated")}
 
     async def _messages(self, step: Step) -> None:
-        """Check the next messages of a follow."""
+        """Check the next messages of a follow or inbox."""
         command, _ = self._commands[step["messages"]]
+        if step.get("by_thread"):
+            found = [await self._next_message(command) for _ in step["like"]]
+            self._same(*(sorted(each, key=_thread_of) for each in (step["like"], found)))
+            return
         for expected in step["like"]:
             self._same(expected, await self._next_message(command))
 
