@@ -40,6 +40,7 @@ type Client struct {
 	mu    sync.Mutex // guards the fields below
 	conn  *grpc.ClientConn
 	token string
+	agent string // whose token it is; empty = not known yet
 }
 
 // Connect returns a client of the server at address: HOST, HOST:PORT or unix:PATH. The default port is
@@ -102,10 +103,33 @@ func (c *Client) Register(ctx context.Context, agent, token string) error {
 		return err
 	}
 	c.mu.Lock()
-	c.token = token
+	c.token, c.agent = token, agent
 	c.mu.Unlock()
 	c.heartbeats.Do(func() { go c.keepAlive() })
 	return nil
+}
+
+// name returns the agent's name; empty = not known yet.
+func (c *Client) name() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.agent
+}
+
+// learnName asks the server for the agent's name, if Register was not called.
+func (c *Client) learnName(ctx context.Context, conn *grpc.ClientConn) error {
+	if c.name() != "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, oneAttempt)
+	defer cancel()
+	info, err := pb.NewBusServiceClient(conn).GetServerInfo(ctx, &pb.GetServerInfoRequest{})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.agent == "" {
+		c.agent = info.GetAgent()
+	}
+	return err
 }
 
 // keepAlive sends heartbeats at the server's interval until the session ends.
@@ -130,8 +154,11 @@ func (c *Client) Join(
 ) (*pb.JoinThreadResponse, error) {
 	request := &pb.JoinThreadRequest{Thread: thread, Create: true, Start: start}
 	response, err := c.Threads.JoinThread(ctx, request)
+	if err == nil && response.Cursor.GetThread() != thread {
+		err = broken("a cursor of %q, not of %q", response.Cursor.GetThread(), thread)
+	}
 	if err == nil {
-		err = check(response.Cursor, thread, "")
+		err = check(response.Cursor, "")
 	}
 	return response, err
 }

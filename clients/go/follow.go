@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -24,51 +25,88 @@ const (
 // Message is a message of a followed thread, with the epoch in which its seq is valid.
 type Message struct {
 	*pb.Message
-	Epoch string
+	Epoch  string
+	hidden int64 // see Cursor.HiddenSeq
 }
 
 // Cursor returns the position after the message, for MarkRead or a later Follow.
 func (m *Message) Cursor() *pb.Cursor {
-	return &pb.Cursor{Thread: m.Thread, AfterSeq: m.Seq, Epoch: m.Epoch}
+	at := &pb.Cursor{Thread: m.Thread, AfterSeq: m.Seq, Epoch: m.Epoch}
+	if m.hidden <= m.Seq { // what the filter hid before it does not count as read
+		at.HiddenSeq = m.hidden
+	}
+	return at
 }
 
-// FollowOptions are the options of Follow. The zero value suits most agents.
+// Truncated reports whether Content was cut off, see FollowOptions.MaxContentBytes. Bus.GetMessage
+// returns the whole.
+func (m *Message) Truncated() bool { return int64(len(m.Content)) < m.ContentSize }
+
+// FollowOptions are the options of Follow and Inbox. The zero value suits most agents.
 type FollowOptions struct {
-	// Which messages to deliver. Nil = all but the agent's own.
+	// Which messages to deliver. Nil = all but the agent's own; of these, Inbox delivers only those
+	// that are addressed to the agent.
 	Filter *pb.MessageFilter
-	// When the cursor is lost, continue at the server's position instead of ending with *CursorLost.
+	// When a cursor is lost, continue at the server's position instead of ending with *CursorLost.
 	ContinueOnResync bool
+	// Leave out the bytes of attachments.
+	OmitAttachmentData bool
+	// Cut off longer texts, at most 64 bytes earlier; see Message.Truncated. 0 = no limit.
+	MaxContentBytes int64
 }
 
 // Follow yields the messages after cursor, then new ones as they are posted: each once and in order,
-// across reconnects, whatever the server sends. It ends when the thread is closed, the session has
-// ended, ctx is done (see ctx.Err) or the client is closed. Or it ends with an error: *CursorLost, or
-// *Error if retrying cannot help, or has not helped for a minute. Disconnections are retried without
-// limit once the server has responded to a call of the client.
+// across reconnects, whatever the server sends. Notices are yielded only to the agent that they are
+// for. It ends when the thread is closed, the session has ended, ctx is done (see ctx.Err) or the
+// client is closed. Or it ends with an error: *CursorLost, or *Error if retrying cannot help, or has
+// not helped for a minute. Disconnections are retried without limit once the server has responded to
+// a call of the client.
 func (c *Client) Follow(
 	ctx context.Context, cursor *pb.Cursor, options FollowOptions,
 ) iter.Seq2[*Message, error] {
-	filter := options.Filter
-	if filter == nil {
-		filter = &pb.MessageFilter{ExcludeOwn: true}
+	if options.Filter == nil {
+		options.Filter = &pb.MessageFilter{ExcludeOwn: true}
 	}
+	request := &pb.WaitMessagesRequest{Threads: []*pb.Cursor{cursor}}
+	return c.follow(ctx, request, options, new(bool))
+}
+
+// Inbox yields the messages that are addressed to the agent, in all threads in which it takes part,
+// then new ones as they are posted, also in threads that it comes to take part in, as by a mention.
+// Each thread starts at the agent's read position; see MarkRead. The messages of a thread come in
+// order. It goes on when threads are closed, left or deleted; otherwise it ends as Follow.
+func (c *Client) Inbox(ctx context.Context, options FollowOptions) iter.Seq2[*Message, error] {
+	if options.Filter == nil {
+		options.Filter = &pb.MessageFilter{ExcludeOwn: true, AddressedToMe: true}
+	}
+	return c.follow(ctx, &pb.WaitMessagesRequest{AllMyThreads: true}, options, new(bool))
+}
+
+// follow yields the messages of a wait on the threads of request. It sets closed if it ends because
+// they are closed.
+func (c *Client) follow(
+	ctx context.Context, request *pb.WaitMessagesRequest, options FollowOptions, closed *bool,
+) iter.Seq2[*Message, error] {
+	request.Filter, request.OmitAttachmentData = options.Filter, options.OmitAttachmentData
+	request.MaxContentBytes = options.MaxContentBytes
+	start := request.Threads
 	return func(yield func(*Message, error) bool) {
 		ctx, cancel := during(c.session, ctx)
 		defer cancel()
 		tell := func(message *Message, err error) bool {
 			return ctx.Err() == nil && yield(message, err)
 		}
-		at := position{cursor: cursor, filtered: proto.Size(filter) > 0}
-		request := &pb.WaitMessagesRequest{Threads: []*pb.Cursor{cursor}, Filter: filter}
+		request := proto.CloneOf(request)
 		if err := sendable(request); err != nil {
 			tell(nil, err)
 			return
 		}
+		at := newPositions(start, request)
 		var failing time.Time                             // since when; zero = not failing
 		for failures := 0; ctx.Err() == nil; failures++ { // without progress
 			delay := time.Duration(0) // requested by the server
 			opened, caughtUp := time.Now(), false
-			request.Threads[0] = at.cursor
+			request.Threads = at.cursors()
 			for frame, err := range c.wait(ctx, request) {
 				if failure := c.told(err); failure != nil {
 					if !disconnection(failure) || !c.answered.Load() {
@@ -83,9 +121,8 @@ func (c *Client) Follow(
 					delay = failure.RetryDelay
 					break
 				}
-				before, resync := at.cursor.GetAfterSeq(), frame.GetResync()
-				messages, err := at.take(frame)
-				if err == nil && resync != nil && !options.ContinueOnResync {
+				messages, moved, err := at.take(frame)
+				if resync := frame.GetResync(); resync != nil && err == nil && !options.ContinueOnResync {
 					err = &CursorLost{resync}
 				}
 				if err != nil {
@@ -93,11 +130,10 @@ func (c *Client) Follow(
 					return
 				}
 				for _, message := range messages {
-					if !tell(message, nil) {
+					if c.concerns(message) && !tell(message, nil) {
 						return
 					}
 				}
-				moved := resync == nil && at.cursor.GetAfterSeq() > before
 				progress := moved || !caughtUp && frame.GetCaughtUp() != nil
 				caughtUp = caughtUp || frame.GetCaughtUp() != nil
 				if moved {
@@ -109,6 +145,7 @@ func (c *Client) Follow(
 				if ending := frame.GetEnding(); ending != nil { // whatever status follows
 					switch ending.Reason {
 					case pb.WaitEnding_REASON_THREADS_CLOSED, pb.WaitEnding_REASON_SESSION_ENDED:
+						*closed = ending.Reason == pb.WaitEnding_REASON_THREADS_CLOSED
 						return
 					}
 					delay = ending.RetryDelay.AsDuration()
@@ -124,6 +161,17 @@ func (c *Client) Follow(
 			sleep(ctx, max(backoff(failures), asked(delay)))
 		}
 	}
+}
+
+// concerns reports whether a message is for this agent to see: it is of a known kind, and no notice
+// for another agent, or with an unknown reason.
+func (c *Client) concerns(message *Message) bool {
+	if message.Kind == pb.MessageKind_MESSAGE_KIND_NOTICE {
+		_, known := pb.Notice_Reason_name[int32(message.Notice.GetReason())]
+		return known && slices.Contains(message.Mentions, c.name())
+	}
+	_, known := pb.MessageKind_name[int32(message.Kind)]
+	return known
 }
 
 // wait yields the frames of one WaitMessages call, then the error that ended it, if any.
@@ -157,6 +205,8 @@ func (c *Client) wait(
 				err = status.Error(codes.Unavailable, "the stream ended without an ending")
 			case err != nil && unparsed(status.Convert(err)):
 				err = broken("a frame that cannot be parsed")
+			case slices.ContainsFunc(frame.GetMessages().GetMessages(), isNotice):
+				err = c.learnName(ctx, conn)
 			}
 			if !yield(frame, err) || err != nil {
 				return
@@ -164,6 +214,10 @@ func (c *Client) wait(
 			watchdog.Reset(patience)
 		}
 	}
+}
+
+func isNotice(message *pb.Message) bool {
+	return message.Kind == pb.MessageKind_MESSAGE_KIND_NOTICE
 }
 
 // silence returns how long to wait for a frame, given the keepalive interval granted by the server.

@@ -1,70 +1,182 @@
 package threadbus
 
 import (
-	pb "threadbus.dev/gen/go/threadbus/v1"
+	"cmp"
+	"maps"
+	"slices"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	pb "threadbus.dev/gen/go/threadbus/v1"
 )
 
 const maxSeq = 1<<53 - 1
 
-// position is the position of a follow in one thread. Whatever the server sends, take returns each
-// message of the thread once and in order, or an error.
-type position struct {
-	cursor   *pb.Cursor // from the server; moves back only by a resync
-	filtered bool       // with a filter seqs may be missing
-	firstSeq int64      // oldest seq kept, as last reported
+// maxCursors is how many cursors a wait may have.
+const maxCursors = 1000
+
+// positions are the positions of a follow in its threads. Whatever the server sends, take returns
+// each message of a thread once and in order, or an error.
+type positions struct {
+	all      bool // of all threads of the agent, which the server may add
+	filtered bool // with a filter seqs may be missing
+	threads  map[string]*position
+	moves    int64
 }
 
-// take moves past a frame and returns its new messages. If the frame violates the contract, it
-// returns an error and ignores the frame.
-func (p *position) take(frame *pb.WaitMessagesResponse) ([]*Message, error) {
-	thread, here := p.cursor.GetThread(), p.cursor.GetAfterSeq()
-	if resync := frame.GetResync(); resync != nil { // to any position, in any epoch
-		there := resync.GetPosition()
-		if err := check(there.GetCursor(), thread, ""); err != nil {
-			return nil, err
+// position is the position in one thread.
+type position struct {
+	cursor   *pb.Cursor // from the server; moves back only by a resync
+	filtered bool
+	firstSeq int64 // oldest seq kept, as last reported
+	moved    int64 // of positions.moves, when it moved last
+}
+
+func newPositions(start []*pb.Cursor, request *pb.WaitMessagesRequest) *positions {
+	p := &positions{
+		all: request.AllMyThreads, filtered: proto.Size(request.Filter) > 0,
+		threads: map[string]*position{},
+	}
+	for _, cursor := range start {
+		p.threads[cursor.GetThread()] = &position{cursor: cursor, filtered: p.filtered}
+	}
+	return p
+}
+
+// cursors returns the cursors to resume from, those that moved last if there are too many. The server
+// starts in other threads at the agent's read position.
+func (p *positions) cursors() (cursors []*pb.Cursor) {
+	last := func(a, b *position) int { return cmp.Compare(b.moved, a.moved) }
+	for _, at := range slices.SortedFunc(maps.Values(p.threads), last) {
+		cursors = append(cursors, at.cursor)
+	}
+	return cursors[:min(len(cursors), maxCursors)]
+}
+
+// take moves past a frame. It returns the frame's new messages, and whether a cursor moved forward.
+// If the frame violates the contract, it returns an error.
+func (p *positions) take(frame *pb.WaitMessagesResponse) (fresh []*Message, moved bool, err error) {
+	switch frame := frame.Frame.(type) {
+	case *pb.WaitMessagesResponse_Started: // has the cursors as requested
+		for _, there := range frame.Started.GetThreads() {
+			if at := p.threads[there.GetCursor().GetThread()]; at != nil {
+				at.firstSeq = max(at.firstSeq, there.GetFirstSeq())
+			}
 		}
-		p.cursor, p.firstSeq = there.GetCursor(), there.GetFirstSeq()
-		return nil, nil
-	}
-	for _, there := range positions(frame) {
-		p.firstSeq = max(p.firstSeq, there.GetFirstSeq())
-	}
-	ends := cursorsAfter(frame)
-	for _, end := range ends {
-		if err := check(end, thread, p.cursor.GetEpoch()); err != nil {
-			return nil, err
+	case *pb.WaitMessagesResponse_Messages:
+		return p.batch(frame.Messages)
+	case *pb.WaitMessagesResponse_CaughtUp:
+		if p.all && frame.CaughtUp.GetCursor() == nil { // with all threads
+			return nil, false, nil
 		}
+		moved, err = p.move(frame.CaughtUp)
+	case *pb.WaitMessagesResponse_Keepalive:
+		moved, err = p.move(frame.Keepalive.GetThreads()...)
+	case *pb.WaitMessagesResponse_Ending:
+		moved, err = p.move(frame.Ending.GetThreads()...)
+	case *pb.WaitMessagesResponse_Resync: // to any position, in any epoch
+		return nil, false, p.put(frame.Resync.GetPosition(), p.all)
+	case *pb.WaitMessagesResponse_ThreadAdded:
+		return nil, false, p.put(frame.ThreadAdded, true)
+	case *pb.WaitMessagesResponse_ThreadRemoved:
+		delete(p.threads, frame.ThreadRemoved.GetThread())
 	}
-	var fresh []*Message
-	batch, last := frame.GetMessages(), here
+	return nil, moved, err
+}
+
+// batch moves past messages.
+func (p *positions) batch(batch *pb.MessageBatch) (fresh []*Message, moved bool, err error) {
+	end := batch.GetCursor()
+	at, err := p.of(end)
+	if err != nil {
+		return nil, false, err
+	}
+	here := at.cursor.GetAfterSeq()
+	last := here
 	for _, message := range batch.GetMessages() {
 		seq := message.Seq
 		switch {
-		case message.Thread != thread:
-			return nil, broken("a message of %q, not of %q", message.Thread, thread)
+		case message.Thread != end.Thread:
+			return nil, false, broken("a message of %q, not of %q", message.Thread, end.Thread)
 		case seq >= 1 && seq <= here:
 			continue // already received
-		case seq <= last || seq > batch.GetCursor().GetAfterSeq() || p.gap(last, seq):
-			return nil, broken("the seq %d after %d", seq, last)
+		case seq <= last || seq > end.AfterSeq || at.gap(last, seq):
+			return nil, false, broken("the seq %d after %d", seq, last)
 		}
 		last = seq
-		if _, known := pb.MessageKind_name[int32(message.Kind)]; known { // else a newer kind
-			fresh = append(fresh, &Message{message, batch.GetCursor().GetEpoch()})
+		fresh = append(fresh, &Message{message, end.Epoch, end.HiddenSeq})
+	}
+	if at.gap(last, end.AfterSeq+1) {
+		return nil, false, broken("the cursor %d after %d", end.AfterSeq, last)
+	}
+	return fresh, p.advance(at, end), nil
+}
+
+// move moves to positions further on.
+func (p *positions) move(positions ...*pb.ThreadPosition) (moved bool, err error) {
+	for _, there := range positions {
+		end := there.GetCursor()
+		at, err := p.of(end)
+		if err != nil {
+			return false, err
 		}
-	}
-	for _, end := range ends {
-		if p.gap(last, end.AfterSeq+1) {
-			return nil, broken("the cursor %d after %d", end.AfterSeq, last)
+		at.firstSeq = max(at.firstSeq, there.GetFirstSeq())
+		if at.gap(at.cursor.GetAfterSeq(), end.AfterSeq+1) {
+			return false, broken("the cursor %d after %d", end.AfterSeq, at.cursor.GetAfterSeq())
 		}
-		last = max(last, end.AfterSeq)
+		moved = p.advance(at, end) || moved
 	}
-	for _, end := range ends {
-		p.cursor = &pb.Cursor{Thread: thread, AfterSeq: last, Epoch: end.Epoch}
+	return moved, nil
+}
+
+// put starts at a position, in a thread that is new to the follow if it may be.
+func (p *positions) put(there *pb.ThreadPosition, mayBeNew bool) error {
+	thread := there.GetCursor().GetThread()
+	if p.threads[thread] == nil && !mayBeNew {
+		return broken("a cursor of %q, which is not followed", thread)
 	}
-	return fresh, nil
+	if err := check(there.GetCursor(), ""); err != nil {
+		return err
+	}
+	p.moves++
+	p.threads[thread] = &position{there.GetCursor(), p.filtered, there.GetFirstSeq(), p.moves}
+	return nil
+}
+
+// of returns the position in the thread of cursor, which it checks. In a thread that is new to the
+// follow, it is not known where the server started.
+func (p *positions) of(cursor *pb.Cursor) (*position, error) {
+	at := p.threads[cursor.GetThread()]
+	if at == nil && !p.all {
+		return nil, broken("a cursor of %q, which is not followed", cursor.GetThread())
+	}
+	if err := check(cursor, at.epoch()); err != nil {
+		return nil, err
+	}
+	if at == nil {
+		start := &pb.Cursor{Thread: cursor.Thread, Epoch: cursor.Epoch}
+		at = &position{cursor: start, filtered: true}
+		p.threads[cursor.Thread] = at
+	}
+	return at, nil
+}
+
+// advance moves a position to cursor, unless it is further on. It reports whether it moved.
+func (p *positions) advance(at *position, cursor *pb.Cursor) bool {
+	before := at.cursor.GetAfterSeq()
+	if cursor.AfterSeq >= before {
+		p.moves++
+		at.cursor, at.moved = cursor, p.moves
+	}
+	return cursor.AfterSeq > before
+}
+
+func (p *position) epoch() string {
+	if p == nil {
+		return ""
+	}
+	return p.cursor.GetEpoch()
 }
 
 // gap reports whether messages between the two seqs are missing.
@@ -72,16 +184,13 @@ func (p *position) gap(last, next int64) bool {
 	return !p.filtered && next > max(last+1, p.firstSeq)
 }
 
-// check returns an error if cursor is invalid, or is for another thread or epoch. An empty epoch is
-// not compared.
-func check(cursor *pb.Cursor, thread, epoch string) error {
-	switch at := cursor.GetAfterSeq(); {
-	case cursor.GetThread() != thread:
-		return broken("a cursor of %q, not of %q", cursor.GetThread(), thread)
-	case at < 0 || at > maxSeq:
-		return broken("a cursor at %d", at)
+// check returns an error if cursor is invalid, or of another epoch. An empty epoch is not compared.
+func check(cursor *pb.Cursor, epoch string) error {
+	switch at, hidden := cursor.GetAfterSeq(), cursor.GetHiddenSeq(); {
+	case at < 0 || at > maxSeq || hidden < 0 || hidden > at:
+		return broken("a cursor at %d that hides %d", at, hidden)
 	case epoch != "" && cursor.GetEpoch() != epoch:
-		return broken("the epoch %q of %q, not %q", cursor.GetEpoch(), thread, epoch)
+		return broken("the epoch %q of %q, not %q", cursor.GetEpoch(), cursor.GetThread(), epoch)
 	}
 	return nil
 }
@@ -90,33 +199,4 @@ func check(cursor *pb.Cursor, thread, epoch string) error {
 func broken(format string, what ...any) *Error {
 	from := status.Newf(codes.Internal, "the server sent "+format, what...)
 	return &Error{Code: from.Code(), Message: from.Message(), status: from}
-}
-
-// cursorsAfter returns the cursors to resume from after a frame, if it has any.
-func cursorsAfter(frame *pb.WaitMessagesResponse) (ends []*pb.Cursor) {
-	if batch := frame.GetMessages(); batch != nil {
-		return []*pb.Cursor{batch.Cursor}
-	}
-	if frame.GetStarted() != nil { // has the cursors as requested
-		return nil
-	}
-	for _, there := range positions(frame) {
-		ends = append(ends, there.GetCursor())
-	}
-	return ends
-}
-
-// positions returns the positions that a frame carries.
-func positions(frame *pb.WaitMessagesResponse) []*pb.ThreadPosition {
-	switch frame := frame.Frame.(type) {
-	case *pb.WaitMessagesResponse_Started:
-		return frame.Started.GetThreads()
-	case *pb.WaitMessagesResponse_CaughtUp:
-		return []*pb.ThreadPosition{frame.CaughtUp}
-	case *pb.WaitMessagesResponse_Keepalive:
-		return frame.Keepalive.GetThreads()
-	case *pb.WaitMessagesResponse_Ending:
-		return frame.Ending.GetThreads()
-	}
-	return nil
 }

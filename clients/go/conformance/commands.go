@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"iter"
 	"reflect"
 	"time"
 
@@ -55,7 +56,17 @@ func (d *driver) run(ctx context.Context, bus *threadbus.Client, c command) (any
 			return nil, err
 		}
 		return answer(bus.Post(ctx, request))
-	case "follow":
+	case "ask":
+		request := &pb.PostMessageRequest{}
+		if err := parse(c.Request, request); err != nil {
+			return nil, err
+		}
+		reply, err := bus.Ask(ctx, request)
+		if err != nil {
+			return nil, err
+		}
+		return toJSON(reply.Message), nil
+	case "follow", "inbox":
 		return struct{}{}, d.follow(ctx, bus, c)
 	case "read":
 		cursor := &pb.Cursor{}
@@ -138,27 +149,44 @@ func sayAll[Response any](
 		if err != nil {
 			return err
 		}
-		d.say(id, what, toJSON(any(response).(proto.Message)))
+		d.say(id, line{what: toJSON(any(response).(proto.Message))})
 	}
 }
 
+// follow runs a follow or an inbox.
 func (d *driver) follow(ctx context.Context, bus *threadbus.Client, c command) error {
-	cursor := &pb.Cursor{}
-	if err := parse(c.Cursor, cursor); err != nil {
-		return err
-	}
 	if c.OnResync != "" && c.OnResync != "continue" {
 		return unknown("on_resync", c.OnResync)
 	}
-	options := threadbus.FollowOptions{ContinueOnResync: c.OnResync == "continue"}
+	options := threadbus.FollowOptions{
+		ContinueOnResync: c.OnResync == "continue", OmitAttachmentData: c.Omit, MaxContentBytes: c.Most,
+	}
 	if c.Own {
 		options.Filter = &pb.MessageFilter{}
 	}
-	for message, err := range bus.Follow(ctx, cursor, options) {
+	var messages iter.Seq2[*threadbus.Message, error]
+	if c.Do == "inbox" {
+		if c.Mine != nil && !*c.Mine {
+			options.Filter = &pb.MessageFilter{ExcludeOwn: true}
+		}
+		messages = bus.Inbox(ctx, options)
+	} else {
+		cursor := &pb.Cursor{}
+		if err := parse(c.Cursor, cursor); err != nil {
+			return err
+		}
+		messages = bus.Follow(ctx, cursor, options)
+	}
+	for message, err := range messages {
 		if err != nil {
 			return err
 		}
-		d.say(c.ID, "message", toJSON(message.Message))
+		d.say(c.ID, line{"message": toJSON(message.Message), "truncated": message.Truncated()})
+		if c.Read {
+			if err := bus.MarkRead(ctx, message.Cursor()); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -199,6 +227,12 @@ func errorJSON(err error) map[string]any {
 	var lost *threadbus.CursorLost
 	if errors.As(err, &lost) {
 		fields["resync"] = toJSON(lost.Resync)
+	}
+	var unanswered *threadbus.Unanswered
+	if errors.As(err, &unanswered) {
+		fields["unanswered"] = line{
+			"reason": unanswered.Reason, "agent": unanswered.Agent, "seq": unanswered.Seq,
+		}
 	}
 	return fields
 }

@@ -35,6 +35,10 @@ type command struct {
 	Cursor   json.RawMessage   `json:"cursor"`
 	OnResync string            `json:"on_resync"`
 	Own      bool              `json:"own"`
+	Omit     bool              `json:"omit_attachment_data"`
+	Most     int64             `json:"max_content_bytes"`
+	Mine     *bool             `json:"addressed"` // nil = true
+	Read     bool              `json:"read"`
 	Target   int64             `json:"target"`
 }
 
@@ -122,17 +126,22 @@ func (d *driver) answer(id int64, ok any, err error) {
 		d.fail(id, err)
 		return
 	}
-	d.say(id, "ok", ok)
+	d.say(id, line{"ok": ok})
 }
 
-func (d *driver) fail(id int64, err error) { d.say(id, "error", errorJSON(err)) }
+func (d *driver) fail(id int64, err error) { d.say(id, line{"error": errorJSON(err)}) }
 
-func (d *driver) say(id int64, what string, value any) {
+// line is an object of JSON.
+type line map[string]any
+
+// say writes a line of a command.
+func (d *driver) say(id int64, fields line) {
+	fields["id"] = id
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	encoder := json.NewEncoder(os.Stdout) // not buffered
 	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(map[string]any{"id": id, what: value}); err != nil {
+	if err := encoder.Encode(fields); err != nil {
 		log.Fatal(err)
 	}
 }
