@@ -9,13 +9,13 @@ import grpc
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.rpc.status_pb2 import Status
 
-from bus_client import BusError, CursorLost, OutcomeUnknown
+from bus_client import BusError, CursorLost, OutcomeUnknown, Unanswered
 from bus_client.status import from_rpc_error
 from tests.conformance import contract
 from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
 from threadbus.v1.bus_service_pb2 import PostMessageRequest
 from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
-from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.message_pb2 import Cursor, Message
 from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 Fields: TypeAlias = dict[str, Any]
@@ -63,6 +63,8 @@ def invoke(bus: Any, first: Callable[[Any], Any], method: str, fields: Fields) -
         "Heartbeat": lambda: bus.heartbeat(),
         "ListMessages": lambda: thread.messages(),
         "GetMessage": lambda: thread.message(asked.seq),
+        "ListRequests": lambda: first(bus.requests()),
+        "WithdrawRequest": lambda: thread.withdraw(asked.seq),
         "GetServerInfo": lambda: bus.server_info(),
         "CreateThread": lambda: bus.create_thread(asked.thread),
         "GetThread": lambda: bus.get_thread(asked.thread),
@@ -105,13 +107,39 @@ def post_keywords(fields: Fields) -> Fields:
     return given | {"timeout": fields.get("timeout")}
 
 
+def ask_keywords(fields: Fields) -> Fields:
+    """Return the arguments of ThreadHandle.ask() for a PostMessageRequest."""
+    given = post_keywords(fields)
+    expected, handoff_to = given.pop("expect_reply"), given.get("handoff_to")
+    del given["timeout"]
+    mentioned = [*given.get("mentions", ()), *([handoff_to] if handoff_to else ())]
+    within = expected.within.ToNanoseconds() / 1e9 if expected.HasField("within") else None
+    return given | {"of": list(expected.agents) or mentioned, "within": within}
+
+
 def follow_keywords(fields: Fields) -> Fields:
     """Return the arguments of ThreadHandle.follow()."""
     return {
         "acknowledge": False,  # the command `read` does that
         "include_own": fields.get("own", False),
         "on_resync": fields.get("on_resync", "raise"),
+        "omit_attachment_data": fields.get("omit_attachment_data", False),
+        "max_content_bytes": fields.get("max_content_bytes", 0),
     }
+
+
+def inbox_keywords(fields: Fields) -> Fields:
+    """Return the arguments of BusClient.inbox()."""
+    return {
+        "acknowledge": fields.get("read", False),
+        "addressed": fields.get("addressed", True),
+    }
+
+
+def write_message(number: int, message: Message) -> None:
+    """Write the line for a message of a follow or inbox."""
+    truncated = len(message.content.encode()) < message.content_size
+    write(id=number, message=MessageToDict(message), truncated=truncated)
 
 
 def error_of(error: Exception) -> Fields:
@@ -141,4 +169,6 @@ def error_of(error: Exception) -> Fields:
             "position": {"cursor": MessageToDict(error.position)},
             "requested": MessageToDict(error.requested),
         }
+    if isinstance(error, Unanswered):
+        told["unanswered"] = {"reason": error.reason, "agent": error.agent, "seq": error.seq}
     return told

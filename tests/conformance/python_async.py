@@ -13,16 +13,19 @@ from bus_client.channel import open_channel
 from bus_client.tls import tls_files
 from tests.conformance.python import (
     Fields,
+    ask_keywords,
     bearer,
     cursor,
     error_of,
     follow_keywords,
+    inbox_keywords,
     invoke,
     post_keywords,
     request,
     stub_method,
     tls_keywords,
     write,
+    write_message,
 )
 
 
@@ -58,7 +61,8 @@ class Driver:
         try:
             write(id=number, ok=await command(fields) or {})
         except asyncio.CancelledError:
-            ending = {"ok": {}} if do == "follow" else {"error": {"code": "CANCELLED"}}
+            ended = do in ("follow", "inbox")
+            ending = {"ok": {}} if ended else {"error": {"code": "CANCELLED"}}
             write(id=number, **ending)
         except Exception as error:  # noqa: BLE001 - reported to the runner
             write(id=number, error=error_of(error))
@@ -119,12 +123,22 @@ class Driver:
         thread = await self._thread(fields["request"]["thread"])
         return MessageToDict(await thread.post(**post_keywords(fields)))
 
+    async def _ask(self, fields: Fields) -> Fields:
+        thread = await self._thread(fields["request"]["thread"])
+        return MessageToDict(await thread.ask(**ask_keywords(fields)))
+
     async def _follow(self, fields: Fields) -> None:
         thread = await self._thread(fields["cursor"]["thread"])
         thread.position = cursor(fields)
         async with aclosing(thread.follow(**follow_keywords(fields))) as messages:
             async for message in messages:
-                write(id=fields["id"], message=MessageToDict(message))
+                write_message(fields["id"], message)
+
+    async def _inbox(self, fields: Fields) -> None:
+        bus = await self._client()
+        async with aclosing(bus.inbox(**inbox_keywords(fields))) as messages:
+            async for message in messages:
+                write_message(fields["id"], message)
 
     async def _read(self, fields: Fields) -> None:
         thread = await self._thread(fields["cursor"]["thread"])

@@ -15,16 +15,19 @@ from bus_client.sync import BusClient, ThreadHandle
 from bus_client.tls import tls_files
 from tests.conformance.python import (
     Fields,
+    ask_keywords,
     bearer,
     cursor,
     error_of,
     follow_keywords,
+    inbox_keywords,
     invoke,
     post_keywords,
     request,
     stub_method,
     tls_keywords,
     write,
+    write_message,
 )
 
 
@@ -154,12 +157,21 @@ class Driver:
         thread = self._thread(fields["request"])
         return MessageToDict(thread.post(**post_keywords(fields)))
 
+    def _ask(self, fields: Fields) -> Fields:
+        return MessageToDict(self._thread(fields["request"]).ask(**ask_keywords(fields)))
+
     def _follow(self, fields: Fields) -> None:
         thread = self._thread(fields["cursor"])
         thread.position = cursor(fields)
         self._cancels[fields["id"]] = functools.partial(interrupt, threading.get_ident())
         for message in thread.follow(**follow_keywords(fields)):
-            write(id=fields["id"], message=MessageToDict(message))
+            write_message(fields["id"], message)
+
+    def _inbox(self, fields: Fields) -> None:
+        bus = self._client()
+        self._cancels[fields["id"]] = functools.partial(interrupt, threading.get_ident())
+        for message in bus.inbox(**inbox_keywords(fields)):
+            write_message(fields["id"], message)
 
     def _read(self, fields: Fields) -> None:
         thread = self._thread(fields["cursor"])
