@@ -340,8 +340,11 @@ class WaitPositions:
                     place.CopyFrom(part.keepalive.threads[0])
                 return moved
             case "thread_added":
-                self._positions.pop(frame.thread_added.cursor.thread, None)
-                self._of(frame.thread_added.cursor)
+                cursor = frame.thread_added.cursor
+                _check_cursor(cursor, cursor.thread)
+                self._positions.pop(cursor.thread, None)
+                start = WaitStarted(threads=[frame.thread_added])
+                self._add(cursor).advance(WaitMessagesResponse(started=start))
             case "thread_removed":
                 self._positions.pop(frame.thread_removed.thread, None)
         return False

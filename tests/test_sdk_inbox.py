@@ -121,6 +121,28 @@ async def test_each_message_comes_once_though_the_connection_breaks(
     assert [content for _, content in found] == [f"{number}" for number in range(9)]
 
 
+async def test_a_thread_that_was_added_starts_where_it_was_though_the_connection_breaks(
+    server: ServerProcess, poster: BusClient, name: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "reader.json"
+    async with (
+        relay_to(server.address) as relay,
+        BusClient(relay.address, agent=f"{name}-reader", credentials=file) as reader,
+    ):
+        first, second = [await poster.join(f"{name}.{suffix}") for suffix in "ab"]
+        await reader.join(first.name)
+        await second.post("before")
+        async with contextlib.aclosing(reader.inbox(addressed=False)) as messages:
+            await first.post("1")
+            assert await some(messages, 1) == [(first.name, "1")]
+            await reader.join(second.name)
+            await first.post("2")  # is sent after thread_added
+            assert await some(messages, 1) == [(first.name, "2")]
+            relay.cut()
+            await second.post("after")
+            assert await some(messages, 1) == [(second.name, "after")]
+
+
 @pytest.mark.slow
 async def test_an_inbox_outlives_a_killed_server(
     start_server: StartServer, name: str, tmp_path: Path
