@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from tests.script import EPOCH, THREAD, Script, batch, scripted, started
+from tests.script import EPOCH, THREAD, Script, batch, caught_up, scripted, started
 from threadbus.v1.bus_service_pb2 import (
     ListRequestsRequest,
     ListRequestsResponse,
@@ -53,6 +53,7 @@ async def newer_notices() -> AsyncIterator[str]:
             _notice(4, Notice.REASON_OVERDUE, to="other"),
             _entry(5, sender=REVIEWER, kind=77, reply_to=1),
             reply,
+            caught_up(6),
             asyncio.Event(),
         )
         yield script.address
@@ -67,7 +68,7 @@ async def newer_state() -> AsyncIterator[str]:
     async with scripted() as script:
         _posted(script)
         changed = _entry(2, sender="someone", kind=MESSAGE_KIND_THREAD)
-        script.answer("WaitMessages", started(), changed, asyncio.Event())
+        script.answer("WaitMessages", started(), changed, caught_up(2), asyncio.Event())
         tomorrow = Request(
             thread=THREAD,
             epoch=EPOCH,
