@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	pb "threadbus.dev/gen/go/threadbus/v1"
 )
 
@@ -31,17 +32,21 @@ func (e *Unanswered) GRPCStatus() *status.Status {
 	return status.New(codes.FailedPrecondition, e.Error())
 }
 
-// Ask posts a question, a request with ExpectReply, and returns the first reply: an entry of an agent
-// asked with ReplyTo = the question's seq, or that of an edit of it. It returns *Unanswered after a
-// notice about each of the agents, or when no request is open any more. Until then it waits, across
-// reconnects. If ctx is done first, the question stays open; Bus.WithdrawRequest withdraws it. Other
-// errors are those of Post and Follow. Ask marks nothing as read: Follow yields the reply, too.
+// Ask posts a question to the agents in ExpectReply, or else to those in Mentions and HandoffTo. It
+// returns the first reply to it, or to an edit of it, and *Unanswered after a notice about each of the
+// agents, or when no request is open any more. Until then it waits, across reconnects. If ctx is done
+// first, the question stays open; Bus.WithdrawRequest withdraws it. Other errors are those of Post and
+// Follow. Ask marks nothing as read: Follow yields the reply, too.
 func (c *Client) Ask(ctx context.Context, question *pb.PostMessageRequest) (*Message, error) {
+	if question.ExpectReply == nil {
+		question = proto.CloneOf(question)
+		question.ExpectReply = &pb.ExpectReply{}
+	}
 	posted, err := c.Post(ctx, question)
 	if err != nil {
 		return nil, err
 	}
-	asked := question.GetExpectReply().GetAgents()
+	asked := question.ExpectReply.Agents
 	if len(asked) == 0 {
 		asked = append(slices.Clone(question.Mentions), question.HandoffTo)
 	}

@@ -4,21 +4,27 @@ import { Cursor } from '../gen/threadbus/v1/message.js';
 import { joinStartFromJSON } from '../gen/threadbus/v1/thread_service.js';
 import { any, type Json, parse, plain } from './conformance/json.js';
 import { Stubs, unary } from './conformance/stubs.js';
-import { BusError, type ConnectOptions, CursorLost, ThreadBus } from './threadbus.js';
+import {
+  BusError, type ConnectOptions, CursorLost, isTruncated, ThreadBus, Unanswered,
+} from './threadbus.js';
 
 /** A command. Its `do` decides which fields it has. */
 interface Command {
   id: number;
   do: string;
   address: string;
+  addressed?: boolean;
   agent: string;
   ca_file?: string;
   client_cert?: string;
   client_key?: string;
   cursor: Json;
+  max_content_bytes?: number;
   method: string;
+  omit_attachment_data?: boolean;
   on_resync?: 'throw' | 'continue';
   own?: boolean;
+  read?: boolean;
   request: Json;
   requests: Json[];
   start?: string;
@@ -75,7 +81,15 @@ async function obey(command: Command, signal: AbortSignal): Promise<unknown> {
       const request = parse(PostMessageRequest, command.request);
       return client().bus.post(request.thread, request.content, request, options);
     }
+    case 'ask': {
+      const request = parse(PostMessageRequest, command.request);
+      const { thread, content } = request;
+      const { epoch, hiddenSeq, ...reply } =
+        await client().bus.ask(thread, content, request, { signal });
+      return reply;
+    }
     case 'follow':
+    case 'inbox':
       await follow(client().bus, command, signal);
       return {};
     case 'read':
@@ -100,11 +114,20 @@ function client(): { bus: ThreadBus; stubs: Stubs } {
 }
 
 async function follow(bus: ThreadBus, command: Command, signal: AbortSignal): Promise<void> {
-  const { id, cursor, on_resync: onResync = 'throw', own = false } = command;
-  const options = { filter: { excludeOwn: !own }, onResync, signal };
+  const { id, addressed = true, on_resync: onResync = 'throw', own = false } = command;
+  const limits = {
+    omitAttachmentData: command.omit_attachment_data ?? false,
+    maxContentBytes: command.max_content_bytes ?? 0,
+  };
+  const messages = command.do === 'inbox'
+    ? bus.inbox({ filter: { addressedToMe: addressed }, signal })
+    : bus.follow(parse(Cursor, command.cursor),
+      { filter: { excludeOwn: !own }, onResync, ...limits, signal });
   try {
-    for await (const { epoch, ...message } of bus.follow(parse(Cursor, cursor), options)) {
-      say({ id, message: plain(message) });
+    for await (const followed of messages) {
+      const { epoch, hiddenSeq, ...message } = followed;
+      say({ id, message: plain(message), truncated: isTruncated(message) });
+      if (command.read) await bus.markRead(followed);
     }
   } catch (error) {
     if (!signal.aborted) throw error;
@@ -124,6 +147,10 @@ function told(error: unknown, signal: AbortSignal): object {
   const { message } = error as Error;
   if (error instanceof CursorLost) {
     return { code: 'OUT_OF_RANGE', message, resync: plain(error.resync) };
+  }
+  if (error instanceof Unanswered) {
+    const { reason, agent, seq } = error;
+    return { code: 'FAILED_PRECONDITION', message, unanswered: { reason, agent, seq } };
   }
   if (error instanceof BusError) {
     const { code, reason, metadata, outcomeUnknown: outcome_unknown } = error;

@@ -131,6 +131,26 @@ export class BusError extends Error {
   }
 }
 
+/**
+ * A reply may not come. After CLOSED and WITHDRAWN none can; otherwise the request is still open, and
+ * a later reply answers it.
+ */
+export class Unanswered extends Error {
+  override readonly name = 'Unanswered';
+
+  /**
+   * `reason`: AGENT_IDLE, AGENT_LAPSED, AGENT_OFFLINE, AGENT_LEFT or OVERDUE, see Notice_Reason.
+   * CLOSED: the thread was closed. WITHDRAWN: the request was. SESSION_ENDED: that of the agent that
+   * asked. `agent`: the agent asked; of several, the last one that was given up. `seq`: of the
+   * question.
+   */
+  constructor(
+    readonly reason: string, readonly agent: string, readonly thread: string, readonly seq: number,
+  ) {
+    super(`no reply to message ${seq} of ${thread}: ${agent} ${reason}`);
+  }
+}
+
 /** Converts a duration to ms; 0 if it is unset. */
 export function milliseconds(duration: Duration | undefined): number {
   return duration ? duration.seconds * 1e3 + duration.nanos / 1e6 : 0;

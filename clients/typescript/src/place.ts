@@ -1,68 +1,142 @@
-/** The position of a follow in one thread. */
+/** The positions of a follow in its threads. */
 import { status } from '@grpc/grpc-js';
-import type { WaitMessagesRequest, WaitMessagesResponse }
+import type { MessageBatch, WaitMessagesRequest, WaitMessagesResponse }
   from '../gen/threadbus/v1/bus_service.js';
-import { Cursor, type Message, MessageFilter, MessageKind }
-  from '../gen/threadbus/v1/message.js';
+import { Cursor, type Message, MessageFilter } from '../gen/threadbus/v1/message.js';
 import type { ThreadPosition } from '../gen/threadbus/v1/thread.js';
 import { BusError } from './errors.js';
 
-/** Whatever a server sends, take() returns each message of the thread once, in order, or throws. */
-export class Place {
+/** A message, with the epoch in which its seq is valid, and what a filter hid before it. */
+export type Followed = Message & Pick<Cursor, 'epoch' | 'hiddenSeq'>;
+
+interface Place {
   /** From the server; moves back only by a resync. */
   cursor: Cursor;
-  readonly #filtered: boolean; // with a filter seqs may be missing
-  #firstSeq = 0; // oldest seq kept, as last reported
+  /** Whether seqs may be missing. */
+  filtered: boolean;
+  /** The oldest seq kept, as last reported. */
+  firstSeq: number;
+}
 
-  constructor({ threads, filter }: WaitMessagesRequest) {
-    this.cursor = threads[0]!;
+const MOST = 1_000; // cursors in a request
+
+/** Whatever a server sends, take() returns each message of a thread once, in order, or throws. */
+export class Places {
+  readonly #all: boolean; // of all threads of the agent, which the server may add
+  readonly #filtered: boolean;
+  readonly #threads = new Map<string, Place>(); // the one that moved last comes last
+
+  constructor({ threads, filter, allMyThreads }: WaitMessagesRequest) {
+    this.#all = allMyThreads;
     this.#filtered = filter !== undefined && MessageFilter.encode(filter).finish().length > 0;
+    for (const cursor of threads) {
+      this.#threads.set(cursor.thread, { cursor, filtered: this.#filtered, firstSeq: 0 });
+    }
   }
 
-  /** Moves past a frame; returns its new messages. Throws BusError if it violates the contract. */
-  take(frame: WaitMessagesResponse): Message[] {
-    const { thread, afterSeq: here, epoch } = this.cursor;
-    if (frame.resync) { // to any position, in any epoch
-      const { position } = frame.resync;
-      this.cursor = checked(position?.cursor, thread);
-      this.#firstSeq = position!.firstSeq;
-      return [];
+  /**
+   * The cursors to resume from, those that moved last if there are too many. The server starts in
+   * other threads at the agent's read position.
+   */
+  get cursors(): Cursor[] {
+    return [...this.#threads.values()].slice(-MOST).map(({ cursor }) => cursor);
+  }
+
+  /**
+   * Moves past a frame; returns its new messages, and whether a cursor moved forward. Throws
+   * BusError if it violates the contract.
+   */
+  take(frame: WaitMessagesResponse): { fresh: Followed[]; moved: boolean } {
+    const { started, messages, caughtUp, keepalive, ending, resync } = frame;
+    for (const { cursor, firstSeq } of started?.threads ?? []) { // as requested
+      const place = this.#threads.get(cursor?.thread ?? '');
+      if (place) place.firstSeq = Math.max(place.firstSeq, firstSeq);
     }
-    for (const { firstSeq } of positions(frame)) {
-      this.#firstSeq = Math.max(this.#firstSeq, firstSeq);
-    }
-    const ends = cursors(frame).map((cursor) => checked(cursor, thread, epoch));
-    const fresh: Message[] = [];
+    if (messages) return this.#batch(messages);
+    if (this.#all && caughtUp && !caughtUp.cursor) return { fresh: [], moved: false };
+    if (resync) this.#put(resync.position, this.#all); // to any position, in any epoch
+    if (frame.threadAdded) this.#put(frame.threadAdded, true);
+    if (frame.threadRemoved) this.#threads.delete(frame.threadRemoved.thread);
+    const positions = caughtUp ? [caughtUp] : (keepalive ?? ending)?.threads ?? [];
+    const moves = positions.map((there) => this.#move(there));
+    return { fresh: [], moved: moves.includes(true) };
+  }
+
+  #batch({ cursor, messages }: MessageBatch): { fresh: Followed[]; moved: boolean } {
+    const [place, end] = this.#at(cursor);
+    const here = place.cursor.afterSeq;
+    const { epoch, hiddenSeq: hidden } = end;
+    const fresh: Followed[] = [];
     let last = here;
-    for (const message of frame.messages?.messages ?? []) {
-      const { seq } = message;
-      if (message.thread !== thread) throw broken(`a message of ${message.thread}, not ${thread}`);
+    for (const message of messages) {
+      const { seq, thread } = message;
+      if (thread !== end.thread) throw broken(`a message of ${thread}, not ${end.thread}`);
       if (seq >= 1 && seq <= here) continue; // already received
-      if (seq <= last || seq > ends[0]!.afterSeq || this.#gap(last, seq)) {
+      if (seq <= last || seq > end.afterSeq || gap(place, last, seq)) {
         throw broken(`the seq ${seq} after ${last}`);
       }
       last = seq;
-      if (message.kind in MessageKind) fresh.push(message); // otherwise a newer kind
+      fresh.push({ ...message, epoch, hiddenSeq: hidden <= seq ? hidden : 0 });
     }
-    for (const { afterSeq } of ends) {
-      if (this.#gap(last, afterSeq + 1)) throw broken(`the cursor ${afterSeq} after ${last}`);
-      last = Math.max(last, afterSeq);
+    if (gap(place, last, end.afterSeq + 1)) {
+      throw broken(`the cursor ${end.afterSeq} after ${last}`);
     }
-    for (const end of ends) this.cursor = { ...end, afterSeq: last };
-    return fresh;
+    return { fresh, moved: this.#advance(place, end) };
   }
 
-  /** Whether messages between the two seqs are missing. */
-  #gap(last: number, next: number): boolean {
-    return !this.#filtered && next > Math.max(last + 1, this.#firstSeq);
+  /** Moves to a position further on; returns whether it is. */
+  #move({ cursor, firstSeq }: ThreadPosition): boolean {
+    const [place, end] = this.#at(cursor);
+    place.firstSeq = Math.max(place.firstSeq, firstSeq);
+    if (gap(place, place.cursor.afterSeq, end.afterSeq + 1)) {
+      throw broken(`the cursor ${end.afterSeq} after ${place.cursor.afterSeq}`);
+    }
+    return this.#advance(place, end);
   }
+
+  /** Starts at a position, in a thread that is new to the follow if it may be. */
+  #put(position: ThreadPosition | undefined, mayBeNew: boolean): void {
+    const thread = position?.cursor?.thread ?? '';
+    if (!mayBeNew && !this.#threads.has(thread)) throw broken(`a cursor of ${thread}`);
+    const { firstSeq } = position!;
+    const cursor = checked(position?.cursor, thread);
+    this.#threads.delete(thread);
+    this.#threads.set(thread, { cursor, filtered: this.#filtered, firstSeq });
+  }
+
+  /**
+   * Returns the place in the thread of a cursor, and the cursor, checked. In a thread that is new to
+   * the follow, it is not known where the server started.
+   */
+  #at(cursor: Cursor | undefined): [Place, Cursor] {
+    const thread = cursor?.thread ?? '';
+    const known = this.#threads.get(thread);
+    if (!known && !this.#all) throw broken(`a cursor of ${thread}`);
+    const end = checked(cursor, thread, known?.cursor.epoch);
+    const start = Cursor.create({ thread, epoch: end.epoch });
+    return [known ?? { cursor: start, filtered: true, firstSeq: 0 }, end];
+  }
+
+  #advance(place: Place, end: Cursor): boolean {
+    const moved = end.afterSeq > place.cursor.afterSeq;
+    if (end.afterSeq >= place.cursor.afterSeq) place.cursor = end;
+    this.#threads.delete(end.thread);
+    this.#threads.set(end.thread, place);
+    return moved;
+  }
+}
+
+/** Whether messages between the two seqs are missing. */
+function gap({ filtered, firstSeq }: Place, last: number, next: number): boolean {
+  return !filtered && next > Math.max(last + 1, firstSeq);
 }
 
 /** Returns the cursor if it is valid for the thread and epoch. An empty epoch matches any. */
 export function checked(cursor: Cursor | undefined, thread: string, epoch = ''): Cursor {
   if (cursor?.thread !== thread) throw broken(`a cursor of ${cursor?.thread}, not ${thread}`);
-  if (!isSeq(cursor.afterSeq) && cursor.afterSeq !== 0) {
-    throw broken(`a cursor at ${cursor.afterSeq}`);
+  const { afterSeq, hiddenSeq } = cursor;
+  if (!isSeq(afterSeq) && afterSeq !== 0 || hiddenSeq < 0 || hiddenSeq > afterSeq) {
+    throw broken(`a cursor at ${afterSeq} that hides ${hiddenSeq}`);
   }
   if (epoch && cursor.epoch !== epoch) {
     throw broken(`the epoch ${cursor.epoch} of ${thread}, not ${epoch}`);
@@ -75,16 +149,4 @@ export const isSeq = (seq: number) => seq >= 1 && seq <= Number.MAX_SAFE_INTEGER
 /** Returns the error for a violation of the contract. */
 export function broken(sent: string): BusError {
   return BusError.certain(status.INTERNAL, `the server sent ${sent}`);
-}
-
-/** Returns the cursors to resume from after a frame, if it has any. */
-function cursors(frame: WaitMessagesResponse): (Cursor | undefined)[] {
-  if (frame.messages) return [frame.messages.cursor];
-  return frame.started ? [] : positions(frame).map(({ cursor }) => cursor);
-}
-
-/** Returns the positions in a frame. */
-function positions(frame: WaitMessagesResponse): ThreadPosition[] {
-  const { started, caughtUp, keepalive, ending } = frame;
-  return caughtUp ? [caughtUp] : (started ?? keepalive ?? ending)?.threads ?? [];
 }

@@ -9,26 +9,27 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { AgentServiceService, EndSessionRequest, RegisterAgentRequest }
   from '../gen/threadbus/v1/agent_service.js';
 import {
-  BusServiceService, type DeepPartial, HeartbeatRequest, PostMessageRequest,
+  BusServiceService, type DeepPartial, GetServerInfoRequest, HeartbeatRequest, PostMessageRequest,
   type PostMessageResponse, WaitEnding_Reason, WaitMessagesRequest,
 } from '../gen/threadbus/v1/bus_service.js';
-import { Cursor, type Message, type MessageFilter } from '../gen/threadbus/v1/message.js';
+import { Cursor, type Message, type MessageFilter, MessageKind, Notice_Reason, Wake }
+  from '../gen/threadbus/v1/message.js';
 import { JoinThreadRequest, type JoinThreadResponse, ThreadServiceService }
   from '../gen/threadbus/v1/thread_service.js';
+import { settled } from './asked.js';
 import { type ConnectOptions, Connection, type Method } from './connection.js';
-import { BusError, CursorLost, heeded, milliseconds } from './errors.js';
+import { BusError, CursorLost, heeded, milliseconds, Unanswered } from './errors.js';
 import { isRepeatable } from './idempotency.js';
-import { broken, checked, isSeq, Place } from './place.js';
+import { broken, checked, type Followed, isSeq, Places } from './place.js';
 import { checkText } from './text.js';
 
-export { BusError, CursorLost, unpack, type Code, type Detail } from './errors.js';
+export { BusError, CursorLost, Unanswered, unpack, type Code, type Detail } from './errors.js';
+export type { Followed } from './place.js';
 export { checkText } from './text.js';
 export { clientOptions, type ConnectOptions, type Method, stubArguments } from './connection.js';
 
 /** A position in a thread. Without an epoch, the thread's epoch is not checked. */
-export type Position = Omit<Cursor, 'epoch'> & { epoch?: string };
-/** A message, with the epoch in which its seq is valid. */
-export type Followed = Message & { epoch: string };
+export type Position = Pick<Cursor, 'thread' | 'afterSeq'> & Partial<Cursor>;
 
 export interface CallOptions {
   /** Milliseconds for all attempts; 30 s by default. */
@@ -36,11 +37,23 @@ export interface CallOptions {
 }
 
 export interface FollowOptions {
-  /** Which messages to deliver. Excludes the agent's own unless it sets `excludeOwn: false`. */
+  /**
+   * Which messages to deliver. Excludes the agent's own unless it sets `excludeOwn: false`, and
+   * inbox() those that are not addressed to the agent unless it sets `addressedToMe: false`.
+   */
   filter?: DeepPartial<MessageFilter>;
   /** If the cursor is lost: throw CursorLost (the default) or continue where the server does. */
   onResync?: 'throw' | 'continue';
+  /** Leave out the bytes of attachments. */
+  omitAttachmentData?: boolean;
+  /** Cut off longer texts, at most 64 bytes earlier: see isTruncated(). 0 = no limit. */
+  maxContentBytes?: number;
   signal?: AbortSignal;
+}
+
+/** Whether the text was cut off. The method getMessage returns the whole. */
+export function isTruncated({ content, contentSize }: Message): boolean {
+  return Buffer.byteLength(content) < contentSize;
 }
 
 const ATTEMPT = 10_000; // ms for one attempt of a call
@@ -57,6 +70,7 @@ export class ThreadBus {
   #session = new AbortController(); // until goodbye() or close()
   #heartbeats: AbortSignal | undefined; // the session that sends them
   #token: string;
+  #agent: string | undefined; // whose token it is; undefined = not known yet
 
   /**
    * `address` is HOST, HOST:PORT or unix:PATH; the default port is 7420. Connections use TLS, but
@@ -80,6 +94,7 @@ export class ThreadBus {
     const request = RegisterAgentRequest.create({ agent, token });
     await this.call(AgentServiceService.registerAgent, request);
     this.#token = token;
+    this.#agent = agent;
     if (this.#heartbeats === session) return;
     this.#heartbeats = session;
     void this.#keepAlive(session);
@@ -177,42 +192,107 @@ export class ThreadBus {
 
   /**
    * Yields the messages after `cursor`, then new ones as they are posted: each once and in order,
-   * across reconnects, whatever the server sends. Ends when the thread is closed or the session has
-   * ended; leave the loop or abort `signal` to stop. Throws CursorLost, and BusError if retrying
-   * cannot help, or has not helped for a minute. Disconnections are retried without limit once the
-   * server has responded to a call of the client.
+   * across reconnects, whatever the server sends. Notices come only to the agent that they are for.
+   * Ends when the thread is closed or the session has ended; leave the loop or abort `signal` to
+   * stop. Throws CursorLost, and BusError if retrying cannot help, or has not helped for a minute.
+   * Disconnections are retried without limit once the server has responded to a call of the client.
    */
   async *follow(
-    cursor: Position, { filter, onResync = 'throw', signal }: FollowOptions = {},
+    cursor: Position, options: FollowOptions = {},
   ): AsyncGenerator<Followed, void, undefined> {
+    const filter = { excludeOwn: true, ...options.filter };
+    yield* this.#follow(WaitMessagesRequest.create({ threads: [cursor], filter }), options);
+  }
+
+  /**
+   * Yields what is addressed to the agent in all threads in which it takes part, then what is posted,
+   * also in threads that it comes to take part in, as by a mention. Each thread starts at the agent's
+   * read position; see markRead(). The messages of a thread come in order. Goes on when threads are
+   * closed, left or deleted; otherwise as follow().
+   */
+  async *inbox(options: FollowOptions = {}): AsyncGenerator<Followed, void, undefined> {
+    const filter = { excludeOwn: true, addressedToMe: true, ...options.filter };
+    yield* this.#follow(WaitMessagesRequest.create({ allMyThreads: true, filter }), options);
+  }
+
+  /**
+   * Posts a question to agents, those in `expectReply` or else those that are mentioned or handed off
+   * to, and returns the first reply to it, or to an edit of it. Throws Unanswered after a notice about
+   * each of the agents, or when no request is open any more. Until then it waits, across reconnects.
+   * If `signal` is aborted first, the question stays open; the method withdrawRequest withdraws it.
+   * Other errors are those of post(), whose time `timeout` limits, and follow(). Marks nothing as
+   * read: follow() yields the reply, too.
+   */
+  async ask(
+    thread: string, content: string, fields: DeepPartial<PostMessageRequest>,
+    { signal, ...options }: CallOptions & { signal?: AbortSignal } = {},
+  ): Promise<Followed> {
+    const question = PostMessageRequest.create({ expectReply: {}, ...fields });
+    const { seq, epoch } = await this.post(thread, content, question, options);
+    const { mentions, handoffTo, expectReply } = question;
+    const all = expectReply!.agents.length ? expectReply!.agents : [...mentions, handoffTo];
+    const asked = new Set(all.filter(Boolean));
+    const hopes = new Set(asked); // without those with a notice
+    const seqs = new Set([seq]); // of the question and its edits
+    const threads = [{ thread, afterSeq: seq, epoch }];
+    let closed = false;
+    const messages = this.#follow(
+      WaitMessagesRequest.create({ threads }), signal ? { signal } : {}, () => { closed = true; },
+    );
+    for await (const message of messages) {
+      const { notice, replyTo, sender, wakes } = message;
+      if (message.editOf === seq) seqs.add(message.seq);
+      else if (seqs.has(replyTo) && asked.has(sender) && wakes !== Wake.WAKE_NOBODY) return message;
+      else if (notice?.requestSeq === seq) {
+        hopes.delete(notice.agent);
+        if (hopes.size > 0) continue;
+        const reply = await settled(this, thread, seq, epoch); // it may have come since
+        if (reply) return reply;
+        const reason = Notice_Reason[notice.reason]!.replace('REASON_', '');
+        throw new Unanswered(reason, notice.agent, thread, seq);
+      } else if (message.kind === MessageKind.MESSAGE_KIND_THREAD) { // it may have been closed
+        const reply = await settled(this, thread, seq, epoch);
+        if (reply) return reply;
+      }
+    }
+    const reply = closed && await settled(this, thread, seq, epoch);
+    if (reply) return reply;
+    throw new Unanswered('SESSION_ENDED', [...asked].at(-1) ?? '', thread, seq);
+  }
+
+  /** Yields the messages of a wait; calls `onClosed` if it ends because its threads are closed. */
+  async *#follow(
+    request: WaitMessagesRequest, options: FollowOptions, onClosed = () => {},
+  ): AsyncGenerator<Followed, void, undefined> {
+    const { onResync = 'throw', signal } = options;
     const session = this.#session.signal;
     const stop = AbortSignal.any(signal ? [signal, session] : [session]);
-    const request = WaitMessagesRequest.create({ filter: { excludeOwn: true, ...filter } });
-    request.threads = [Cursor.create(cursor)];
+    request.omitAttachmentData = options.omitAttachmentData ?? false;
+    request.maxContentBytes = options.maxContentBytes ?? 0;
     checkText(request);
-    const place = new Place(request);
+    const places = new Places(request);
     let failing: number | undefined; // since when; undefined = not failing
     for (let failures = 0; !stop.aborted; failures++) { // without progress
-      request.threads = [place.cursor];
+      request.threads = places.cursors;
       const opened = performance.now();
       let delay = 0; // requested by the server
       let caughtUp = false;
       try {
         for await (const frame of this.#connection.wait(request, this.#token, stop)) {
-          const before = place.cursor.afterSeq;
-          const messages = place.take(frame);
+          if (frame.messages?.messages.some(isNotice)) await this.#learnAgent();
+          const { fresh, moved } = places.take(frame);
           if (frame.resync && onResync === 'throw') throw new CursorLost(frame.resync);
-          for (const message of messages) {
+          for (const message of fresh) {
             if (stop.aborted) break;
-            yield { ...message, epoch: place.cursor.epoch };
+            if (this.#concerns(message)) yield message;
           }
-          const moved = !frame.resync && place.cursor.afterSeq > before;
           const progress = moved || !caughtUp && frame.caughtUp;
           caughtUp ||= frame.caughtUp !== undefined;
           if (moved) failures = 0;
           if (progress) failing = undefined;
           if (frame.ending) {
             const { reason, retryDelay } = frame.ending;
+            if (reason === REASON_THREADS_CLOSED) onClosed();
             if (reason === REASON_THREADS_CLOSED || reason === REASON_SESSION_ENDED) return;
             delay = milliseconds(retryDelay);
             break; // whatever status follows
@@ -235,6 +315,21 @@ export class ThreadBus {
     signal?.throwIfAborted();
   }
 
+  /** Whether a message is of a known kind, and no notice for others or with an unknown reason. */
+  #concerns(message: Message): boolean {
+    const { kind, mentions, notice } = message;
+    if (!isNotice(message)) return kind in MessageKind;
+    return (notice?.reason ?? -1) in Notice_Reason && mentions.includes(this.#agent!);
+  }
+
+  /** Asks the server for the agent's name, if register() was not called. Throws BusError. */
+  async #learnAgent(): Promise<void> {
+    if (this.#agent !== undefined) return;
+    const request = GetServerInfoRequest.create();
+    const info = await this.call(BusServiceService.getServerInfo, request, { timeout: ATTEMPT });
+    this.#agent ??= info.agent;
+  }
+
   /** Sends heartbeats at the server's interval until the session ends. */
   async #keepAlive(session: AbortSignal): Promise<void> {
     for (let failures = 0; !session.aborted;) {
@@ -252,6 +347,8 @@ export class ThreadBus {
     }
   }
 }
+
+const isNotice = ({ kind }: Message) => kind === MessageKind.MESSAGE_KIND_NOTICE;
 
 /** Returns the pause before a retry: doubling, with jitter to spread clients. */
 function backoff(failures: number): number {

@@ -24,7 +24,7 @@ export function parse<T>(type: Parser<T>, json: Json): T {
 function converted(json: Json, key = ''): unknown {
   if (typeof json === 'string') {
     if (key === 'updateMask') return snakeCase(json);
-    if (['grace', 'keepaliveInterval', 'lease', 'maxWait'].includes(key)) return duration(json);
+    if (['grace', 'keepaliveInterval', 'lease', 'maxWait', 'within'].includes(key)) return duration(json);
   }
   if (Array.isArray(json)) return json.map((item) => converted(item));
   if (key === 'labels') return json; // its keys are not field names
