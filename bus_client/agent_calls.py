@@ -250,7 +250,7 @@ class AgentCalls:
             for wait in page.waits:
                 yield wait
 
-    def requests(
+    def list_requests(
         self,
         *,
         asker: str = "",

@@ -61,7 +61,7 @@ async def listed(
     thread: str,
     states: Iterable[RequestState.ValueType],
 ) -> AsyncGenerator[Request]:
-    """Yields the requests of BusClient.requests()."""
+    """Yields the requests of BusClient.list_requests()."""
     request = build(ListRequestsRequest, asker=asker, agent=agent, thread=thread, states=states)
     async for page in calls.pages(calls.bus.ListRequests, request):
         for found in page.requests:

@@ -287,8 +287,8 @@ class ThreadHandle(ThreadCalls):
             handoff_to: The registered agent whose turn it is now. Empty = no agent in particular.
             ask: The agents to ask for a reply, who are mentioned, too; True = all in `mentions` and
                 `handoff_to`, False = nobody. Each has an open request until it replies to this
-                message; see BusClient.requests(). If it will not, or not soon, follow() and wait()
-                deliver a message with a `notice`, to this agent only.
+                message; see BusClient.list_requests(). If it will not, or not soon, follow() and
+                wait() deliver a message with a `notice`, to this agent only.
             within: Seconds from the post after which the requests are overdue, at most 365 days.
                 None or infinity = never. Only with `ask`.
             priority: How urgent it is. PRIORITY_UNSPECIFIED = PRIORITY_NORMAL.
@@ -369,7 +369,7 @@ class ThreadHandle(ThreadCalls):
         reply, and the notices that Unanswered is about, if they come to them later.
 
         A call that is cancelled, or fails after the question was posted, leaves the requests open:
-        see requests() and withdraw(). So do Unanswered and, of the others asked, a reply.
+        see list_requests() and withdraw(). So do Unanswered and, of the others asked, a reply.
 
         Args:
             of: The agents to ask, a name or several: the first reply is returned.

@@ -171,14 +171,14 @@ class ThreadCalls:
         await self._calls.call(self._calls.threads.LeaveThread, request)
         self._heartbeats.forget(self.name)
 
-    def requests(
+    def list_requests(
         self,
         *,
         asker: str = "",
         agent: str = "",
         states: Iterable[RequestState.ValueType] = (REQUEST_STATE_OPEN,),
     ) -> AsyncIterator[Request]:
-        """Yields requests in the thread, newest first; see BusClient.requests()."""
+        """Yields requests in the thread, newest first; see BusClient.list_requests()."""
         return listed(self._calls, asker=asker, agent=agent, thread=self.name, states=states)
 
     async def withdraw(self, seq: int, *, epoch: str = "") -> list[Request]:

@@ -28,10 +28,10 @@ class Asking:
         """Returns the seq of the question, once it is posted."""
 
         async def is_posted() -> bool:
-            return [each async for each in self._asker.requests()] != []
+            return [each async for each in self._asker.list_requests()] != []
 
         await until_known(is_posted)
-        return await anext(each.seq async for each in self._asker.requests())
+        return await anext(each.seq async for each in self._asker.list_requests())
 
     async def reply(self) -> str:
         """Returns the reply's content."""

@@ -51,7 +51,7 @@ async def test_it_returns_the_reply(asker: ThreadHandle, reviewer: ThreadHandle)
         await reviewer.post("yes", reply_to=message.seq)
         reply = await question.task
     assert (reply.content, reply.sender) == ("yes", agent(asker, "reviewer"))
-    assert [each async for each in asker.requests()] == []
+    assert [each async for each in asker.list_requests()] == []
 
 
 async def test_nothing_else_is_a_reply(
@@ -119,7 +119,7 @@ async def test_of_several_the_first_reply_is_returned(
     async with asking(asker, "reviewer", "other") as question:
         await other.post("yes", reply_to=await question.posted())
         assert await question.reply() == "yes"
-    (request,) = [each async for each in asker.requests()]
+    (request,) = [each async for each in asker.list_requests()]
     assert request.agent == agent(asker, "reviewer")
 
 
@@ -164,7 +164,7 @@ async def test_it_is_overdue(asker: ThreadHandle, reviewer: ThreadHandle) -> Non
         error = await question.unanswered()
     assert (error.reason, error.agent) == ("OVERDUE", agent(asker, "reviewer"))
     await reviewer.post("yes", reply_to=error.seq)  # still answers
-    assert [each async for each in asker.requests()] == []
+    assert [each async for each in asker.list_requests()] == []
 
 
 async def test_the_agent_ends_its_session(
@@ -224,7 +224,7 @@ async def test_the_session_of_the_agent_that_asks_is_ended(
         await same.end_session()
         error = await question.unanswered()
     assert (error.reason, error.seq) == ("SESSION_ENDED", seq)
-    assert [each.seq async for each in asker.requests()] == [seq]
+    assert [each.seq async for each in asker.list_requests()] == [seq]
 
 
 async def test_the_thread_is_deleted(
@@ -243,7 +243,7 @@ async def test_a_cancelled_question_stays_open(asker: ThreadHandle, reviewer: Th
         question.task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await question.task
-    (request,) = [each async for each in asker.requests()]
+    (request,) = [each async for each in asker.list_requests()]
     assert request.state == RequestState.REQUEST_STATE_OPEN
     await reviewer.post("yes", reply_to=seq)
     assert contents(await asker.wait(timeout=60)) == ["yes"]
@@ -257,4 +257,4 @@ async def test_a_repeated_question_finds_the_reply_that_came_before(
     await reviewer.post("yes", reply_to=seq)
     async with asking(asker, "reviewer", request_id="once", within=0.05) as question:
         assert await question.reply() == "yes"  # not the notice before it
-    assert len([each async for each in asker.requests(states=())]) == 1
+    assert len([each async for each in asker.list_requests(states=())]) == 1

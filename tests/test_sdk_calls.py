@@ -84,7 +84,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
         lambda bus: bus.thread(THREAD).message(1),
         GetMessageResponse(message=Message(thread=THREAD, seq=1)),
     ),
-    "ListRequests": (lambda bus: anext(bus.requests(), None), ListRequestsResponse()),
+    "ListRequests": (lambda bus: anext(bus.list_requests(), None), ListRequestsResponse()),
     "WithdrawRequest": (lambda bus: bus.thread(THREAD).withdraw(1), WithdrawRequestResponse()),
     "PostMessage": (lambda bus: bus.thread(THREAD).post("x"), PostMessageResponse(seq=1)),
     "LeaveThread": (lambda bus: bus.thread(THREAD).leave(), LeaveThreadResponse()),

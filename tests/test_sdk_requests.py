@@ -104,16 +104,16 @@ async def test_requests_are_listed_newest_first(
     await reviewer.post("yes", reply_to=1)
     everything = tuple(RequestState.values()[1:])
     async with BusClient(server.address) as bus:
-        found = [each async for each in bus.requests(thread=asker.name)]
+        found = [each async for each in bus.list_requests(thread=asker.name)]
         assert known(found) == [(2, names[1], "OPEN"), (1, names[2], "OPEN")]
-        found = [each async for each in bus.requests(agent=names[1], states=everything)]
+        found = [each async for each in bus.list_requests(agent=names[1], states=everything)]
         assert known(found) == [(2, names[1], "OPEN"), (1, names[1], "ANSWERED")]
         assert found[1].reply_seq == 3
-        assert [each async for each in bus.requests(asker=names[1])] == []
-        assert len([each async for each in bus.requests(asker=names[0], states=())]) == 3
+        assert [each async for each in bus.list_requests(asker=names[1])] == []
+        assert len([each async for each in bus.list_requests(asker=names[0], states=())]) == 3
         with pytest.raises(ThreadNotFound):
-            _ = [each async for each in bus.requests(thread=f"{asker.name}-none")]
-    assert known([each async for each in asker.requests(agent=names[2])]) == [
+            _ = [each async for each in bus.list_requests(thread=f"{asker.name}-none")]
+    assert known([each async for each in asker.list_requests(agent=names[2])]) == [
         (1, names[2], "OPEN"),
     ]
 
@@ -125,7 +125,7 @@ async def test_the_asker_withdraws_a_question(asker: ThreadHandle, reviewer: Thr
     with pytest.raises(MessageNotFound):
         await asker.withdraw(9)
     assert known(await asker.withdraw(1)) == [(1, agent(asker, "reviewer"), "WITHDRAWN")]
-    assert [each async for each in asker.requests()] == []
+    assert [each async for each in asker.list_requests()] == []
 
 
 async def test_only_the_asker_is_given_a_notice(
@@ -243,6 +243,6 @@ def test_the_blocking_client_has_the_same(server: ServerProcess, name: str, tmp_
     ):
         thread = asking.join(name)
         seq = thread.post("?", ask=[asked.agent], within=60).seq
-        assert known(list(asked.requests(agent=asked.agent))) == [(seq, asked.agent, "OPEN")]
-        assert known(list(thread.requests())) == [(seq, asked.agent, "OPEN")]
+        assert known(list(asked.list_requests(agent=asked.agent))) == [(seq, asked.agent, "OPEN")]
+        assert known(list(thread.list_requests())) == [(seq, asked.agent, "OPEN")]
         assert known(thread.withdraw(seq)) == [(seq, asked.agent, "WITHDRAWN")]

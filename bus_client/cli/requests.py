@@ -62,7 +62,7 @@ async def requests(
         [] if state == "any" else [bus_client.RequestState.Value(f"REQUEST_STATE_{state.upper()}")]
     )
     async with session.connect() as bus:
-        listing = bus.requests(
+        listing = bus.list_requests(
             asker=bus.agent if from_me else "",
             agent="" if from_me or everybody else bus.agent,
             thread=thread or "",

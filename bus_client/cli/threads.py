@@ -132,7 +132,7 @@ async def show(session: Session, thread: str) -> None:
     async with session.connect() as bus:
         found = await bus.get_thread(thread)
         participants = [one async for one in bus.thread(thread).list_participants()]
-        requests = [one async for one in bus.thread(thread).requests()]
+        requests = [one async for one in bus.thread(thread).list_requests()]
         now = await server_time(bus)
     shown = document(found, whole=True)
     shown["participants"] = [document(participant, whole=True) for participant in participants]

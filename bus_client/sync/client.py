@@ -321,7 +321,7 @@ class BusClient:
         """
         return iterate(self._client.list_waits, agent=agent, thread=thread)
 
-    def requests(
+    def list_requests(
         self,
         *,
         asker: str = "",
@@ -331,10 +331,10 @@ class BusClient:
     ) -> Iterator[Request]:
         """Yields requests that match, newest first: who asked whom for a reply, with which message.
 
-        See bus_client.BusClient.requests.
+        See bus_client.BusClient.list_requests.
         """
         return iterate(
-            self._client.requests, asker=asker, agent=agent, thread=thread, states=states
+            self._client.list_requests, asker=asker, agent=agent, thread=thread, states=states
         )
 
     def follow(

@@ -359,15 +359,15 @@ class ThreadHandle:
         """
         run(self._thread.leave)
 
-    def requests(
+    def list_requests(
         self,
         *,
         asker: str = "",
         agent: str = "",
         states: Iterable[RequestState.ValueType] = (REQUEST_STATE_OPEN,),
     ) -> Iterator[Request]:
-        """Yields requests in the thread, newest first; see BusClient.requests()."""
-        return iterate(self._thread.requests, asker=asker, agent=agent, states=states)
+        """Yields requests in the thread, newest first; see BusClient.list_requests()."""
+        return iterate(self._thread.list_requests, asker=asker, agent=agent, states=states)
 
     def withdraw(self, seq: int, *, epoch: str = "") -> list[Request]:
         """Withdraw the open requests of the message at `seq`, one for each agent that it asks.

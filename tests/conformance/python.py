@@ -63,7 +63,7 @@ def invoke(bus: Any, first: Callable[[Any], Any], method: str, fields: Fields) -
         "Heartbeat": lambda: bus.heartbeat(),
         "ListMessages": lambda: thread.messages(),
         "GetMessage": lambda: thread.message(asked.seq),
-        "ListRequests": lambda: first(bus.requests()),
+        "ListRequests": lambda: first(bus.list_requests()),
         "WithdrawRequest": lambda: thread.withdraw(asked.seq),
         "GetServerInfo": lambda: bus.server_info(),
         "CreateThread": lambda: bus.create_thread(asked.thread),

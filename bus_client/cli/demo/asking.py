@@ -35,7 +35,7 @@ async def ask(
         await expert.next_event("thinking")
         _, told = await run_concurrently([_kill(expert, narrator), _ask_in_vain(thread)])
         narrator.say(f"ask() raises Unanswered: {told}")
-        still_open = [request.agent async for request in bus.requests(asker="lead")]
+        still_open = [request.agent async for request in bus.list_requests(asker="lead")]
     found = [reply.content, told, still_open]
     return (
         "one question was answered; the other is open, and its asker knows why",

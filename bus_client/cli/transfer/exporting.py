@@ -184,7 +184,7 @@ async def _requests(bus: BusClient, thread: Thread) -> dict[int, list[Request]]:
     Those of a message are in the order of their agents' names.
     """
     found: dict[int, list[Request]] = {}
-    async for request in bus.thread(thread.name).requests(states=()):
+    async for request in bus.thread(thread.name).list_requests(states=()):
         if request.epoch == thread.epoch:
             found.setdefault(request.seq, []).append(request)
     for requests in found.values():
