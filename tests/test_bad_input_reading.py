@@ -55,7 +55,7 @@ WRONG_FILTERS = [
     (MessageFilter(min_priority=Priority.ValueType(5)), "filter.min_priority"),
     (MessageFilter(min_priority=Priority.ValueType(-1)), "filter.min_priority"),
     (MessageFilter(kinds=[MessageKind.ValueType(99)]), "filter.kinds[0]"),
-    (MessageFilter(kinds=[MessageKind.ValueType(1), MessageKind.ValueType(4)]), "filter.kinds[1]"),
+    (MessageFilter(kinds=[MessageKind.ValueType(1), MessageKind.ValueType(5)]), "filter.kinds[1]"),
     (MessageFilter(kinds=[MessageKind.ValueType(0)]), "filter.kinds[0]"),
 ]
 

@@ -10,7 +10,15 @@ from threadbus.v1.bus_service_pb2 import (
     ListMessagesResponse,
     PostMessageResponse,
 )
-from threadbus.v1.message_pb2 import WAKE_ADDRESSED, WAKE_ALL, Cursor, Message, MessageFilter
+from threadbus.v1.message_pb2 import (
+    WAKE_ADDRESSED,
+    WAKE_ALL,
+    WAKE_NOBODY,
+    Cursor,
+    Message,
+    MessageFilter,
+    Wake,
+)
 from threadbus.v1.thread_pb2 import Thread, ThreadPosition
 
 ANONYMOUS, OPERATOR = "anonymous", "operator"
@@ -134,6 +142,13 @@ class History:
         """Returns the agents that a message addresses."""
         answered = self.log[message.reply_to - 1].sender if message.reply_to else ""
         return {*message.mentions, message.handoff_to, answered} - {"", ANONYMOUS, message.sender}
+
+    def wakes_of(self, edit: Message) -> Wake.ValueType:
+        """Returns whom an edit wakes: nobody if it repeats the text, else as its message."""
+        edited = self.log[edit.edit_of - 1]
+        newest = self.log[(edited.edit_seq or edited.seq) - 1]
+        adds = edit.reply_to or edit.mentions or edit.handoff_to
+        return WAKE_NOBODY if newest.content == edit.content and not adds else edited.wakes
 
     def wakes(self, message: Message, caller: str) -> bool:
         """Returns whether a message wakes a caller."""

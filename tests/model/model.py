@@ -70,7 +70,7 @@ class Model(ThreadAnswers):
                 return refused
             message.create_time.CopyFrom(response_or_empty(actual, PostMessageResponse).create_time)
             if message.edit_of:
-                message.wakes = history.log[message.edit_of - 1].wakes
+                message.wakes = history.wakes_of(message)
             self._store(message, history)
         if not message.posted_by:
             self.presence[message.sender].posts(request.thread)
