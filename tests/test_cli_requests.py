@@ -1,6 +1,7 @@
 """`threadbus post --ask`, `requests` and `withdraw`, and where else requests and notices show."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def test_people_see_who_asks_whom_and_when_it_is_due(
     shell.ok("post", thread, f"@{reviewer}", "--ask", "--as", coder)
     overdue(shell, thread, coder, reviewer)
     lines = shell.ok("requests", "--as", reviewer).out.splitlines()
-    shown = [line.split("  ") for line in lines]
+    shown = [re.split(" {2,}", line) for line in lines]
     asks = f"{coder} asks {reviewer}"
     assert [line[:2] for line in shown] == [[f"{thread} #{seq}", asks] for seq in (3, 2, 1)]
     assert all(line[2].endswith(" ago") for line in shown)
