@@ -21,7 +21,15 @@ from threadbus.v1.message_pb2 import (
 )
 
 #: Fields that may differ in a retry, and those that a request_id is looked up by.
-MAY_DIFFER = {"seq", "create_time", "sender_kind", "based_on_seq", "edit_seq", "content_size"}
+MAY_DIFFER = {
+    "seq",
+    "create_time",
+    "sender_kind",
+    "based_on_seq",
+    "edit_seq",
+    "content_size",
+    "notice",
+}
 LOOKED_UP_BY = {"thread", "sender", "request_id"}
 
 LABELS = {"ab": "1", "a": "2", "b": "", "": "3", "ä": "4", "🙂": "5"}

@@ -73,6 +73,7 @@ async def shown(batches: Batches, through: Store, clock: Clock) -> list[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # a failure is shrunk before it is reported
 @settings(
     deadline=None,
     max_examples=40,

@@ -255,7 +255,8 @@ def join(*, from_first: bool) -> store.JoinThread:
     )
 )
 @pytest.mark.slow
-@settings(deadline=None, max_examples=150, phases=[Phase.explicit, Phase.generate, Phase.shrink])
+@pytest.mark.timeout(300)  # a failure is shrunk before it is reported
+@settings(deadline=None, max_examples=100, phases=[Phase.explicit, Phase.generate, Phase.shrink])
 @given(
     st.lists(
         st.tuples(st.lists(commands, min_size=1, max_size=12), st.booleans()),
