@@ -1,5 +1,6 @@
 """Decides requests: opens, answers, closes and withdraws them, and appends notices about them."""
 
+import contextlib
 from collections.abc import Iterable
 
 from bus_server.errors import (
@@ -70,19 +71,17 @@ def answer(batch: Batch, name: str, seq: int, agent: str, reply_to: int) -> None
 
     The entry, which was appended, may reply to the message that asks, or to an edit of it.
     """
-    thread_id = batch.head(name).thread_id
-    if (thread_id, agent) not in batch.facts.open_requests:
+    if not batch.facts.asked:
         return
-    key = AskedKey(thread_id, reply_to, agent)
-    if key not in batch.facts.asked:
-        try:
-            key = key._replace(seq=batch.entry(name, reply_to).edit_of)
-        except MessageNotFound:  # it is not kept any more
-            return
-    asked = batch.facts.asked.get(key)
-    if asked is not None and asked.state == REQUEST_STATE_OPEN:
-        answered = asked._replace(state=REQUEST_STATE_ANSWERED, reply_seq=seq)
-        _save(batch, name, key, answered)
+    seqs = [reply_to]
+    with contextlib.suppress(MessageNotFound):  # it is not kept any more, or no answer
+        seqs.append(batch.entry(name, reply_to).edit_of)
+    for asking in seqs:
+        key = AskedKey(batch.head(name).thread_id, asking, agent)
+        asked = batch.facts.asked.get(key)
+        if asked is not None and asked.state == REQUEST_STATE_OPEN:
+            answered = asked._replace(state=REQUEST_STATE_ANSWERED, reply_seq=seq)
+            _save(batch, name, key, answered)
 
 
 def close_requests(batch: Batch, name: str) -> None:
@@ -94,10 +93,7 @@ def close_requests(batch: Batch, name: str) -> None:
 
 def leave(batch: Batch, name: str, agent: str) -> None:
     """Append notices that an agent leaves a thread, about the open requests to it."""
-    head = batch.head(name)
-    if (head.thread_id, agent) not in batch.facts.open_requests:
-        return
-    for key, asked in _in_thread(batch, head.thread_id):
+    for key, asked in sorted(_in_thread(batch, batch.head(name).thread_id)):
         if (
             key.agent == agent
             and asked.state == REQUEST_STATE_OPEN
@@ -130,7 +126,7 @@ def withdraw(batch: Batch, command: Withdraw) -> list[Request]:
     found = _of_message(batch, head, command.seq)
     return [
         StoredRequest(name, head.epoch, key, asked).proto()
-        for key, asked in sorted(found.items(), key=lambda each: each[0])
+        for key, asked in sorted(found.items())
     ]
 
 
@@ -199,7 +195,6 @@ def _append_notice(
 def _save(batch: Batch, name: str, key: AskedKey, asked: Asked) -> None:
     facts = batch.facts
     facts.asked[key] = batch.changes.asked[key] = asked
-    facts.open_requests.add((key.thread_id, key.agent))
     batch.commit.asked.setdefault(name, {})[key] = asked
 
 

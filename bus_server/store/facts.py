@@ -121,9 +121,10 @@ class Needs:
     entries: set[tuple[str, int]] = field(default_factory=set)
     #: (thread, seq) of entries whose authors are needed: those that posts reply to.
     authors: set[tuple[str, int]] = field(default_factory=set)
-    #: (thread, agent) of agents whose open requests in the thread are needed, and (thread, agent,
-    #: seq) of entries that are needed if there are any: the agents reply to them.
+    #: (thread, agent) of agents whose open requests in the thread are needed.
     asked: set[tuple[str, str]] = field(default_factory=set)
+    #: (thread, agent, seq) of entries that agents reply to. If an agent has open requests in the
+    #: thread, the entry is needed, and its request of the entry or of the message that it edits.
     replies: set[tuple[str, str, int]] = field(default_factory=set)
     #: Threads all of whose open requests are needed, and (thread, seq) of messages all of whose
     #: requests are.
@@ -233,10 +234,10 @@ class Needs:
             return
         if header.edit_of:
             self.entries.add((thread, header.edit_of))
+            self.asking.add((thread, header.edit_of))  # a reply to the edit may be in the batch
         if header.reply_to:
             self.authors.add((thread, header.reply_to))
             if sender != ANONYMOUS:
-                self.asked.add((thread, sender))
                 self.replies.add((thread, sender, header.reply_to))
         self.presence.update(header.expect_reply.agents)
         addressed = addressees(header)
@@ -272,10 +273,8 @@ class Facts:
     entries: dict[tuple[int, int], Entry] = field(default_factory=dict)
     #: The senders of entries, by thread id and seq.
     authors: dict[tuple[int, int], str] = field(default_factory=dict)
-    #: The needed requests, and thread ids and agents that have been asked: all that have open ones
-    #: among these.
+    #: The needed requests.
     asked: dict[AskedKey, Asked] = field(default_factory=dict)
-    open_requests: set[tuple[int, str]] = field(default_factory=set)
     #: By agent.
     presence: dict[str, PresenceRow] = field(default_factory=dict)
     #: Each participant's read_seq, by thread id and agent; NOT_STARTED if it was only mentioned.

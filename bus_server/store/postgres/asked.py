@@ -9,7 +9,7 @@ from bus_server.store.commands import MAX_SEQ
 from bus_server.store.facts import Facts, Needs
 from bus_server.store.postgres.arrays import Ints, Texts, texts, without_nul
 from bus_server.store.postgres.connection import Connection, Row, Statement
-from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN, RequestState
+from threadbus.v1.request_pb2 import RequestState
 
 _COLUMNS = (
     "a.thread_id, a.seq, a.agent, a.asker, a.state, a.create_time, a.open_time, a.due, a.reply_seq,"
@@ -25,6 +25,11 @@ UNION
 SELECT {_COLUMNS} FROM unnest(%(closing)s) AS n (thread)
 {_THREAD} CROSS JOIN LATERAL (
     SELECT * FROM asked WHERE thread_id = t.id AND state = 1 OFFSET 0
+) AS a
+UNION
+SELECT {_COLUMNS} FROM unnest(%(replying)s, %(repliers)s, %(replied)s) AS n (thread, agent, seq)
+{_THREAD} CROSS JOIN LATERAL (
+    SELECT * FROM asked WHERE thread_id = t.id AND seq = n.seq AND agent = n.agent OFFSET 0
 ) AS a
 UNION
 SELECT {_COLUMNS} FROM unnest(%(asking)s, %(asking_seqs)s) AS n (thread, seq)
@@ -50,10 +55,14 @@ def statement(needs: Needs) -> Statement:
     """Returns the statement that looks up the needed requests."""
     asked = without_nul(needs.asked)
     asking = without_nul(key for key in needs.asking if key[1] <= MAX_SEQ)
+    replies = without_nul(reply for reply in needs.replies if reply[2] <= MAX_SEQ)
     return _GATHER, {
         "threads": Texts(thread for thread, _ in asked),
         "agents": Texts(agent for _, agent in asked),
         "closing": texts(needs.closing),
+        "replying": Texts(thread for thread, _, _ in replies),
+        "repliers": Texts(agent for _, agent, _ in replies),
+        "replied": Ints(seq for _, _, seq in replies),
         "asking": Texts(thread for thread, _ in asking),
         "asking_seqs": Ints(seq for _, seq in asking),
     }
@@ -62,10 +71,7 @@ def statement(needs: Needs) -> Statement:
 def add(facts: Facts, rows: Iterable[Row]) -> None:
     """Add the requests that `statement` found to the facts."""
     for row in rows:
-        key, asked = store.AskedKey(*row[:3]), _asked(row[3:])
-        facts.asked[key] = asked
-        if asked.state == REQUEST_STATE_OPEN:
-            facts.open_requests.add((key.thread_id, key.agent))
+        facts.asked[store.AskedKey(*row[:3])] = _asked(row[3:])
 
 
 def writes(changes: Changes) -> Iterable[Statement]:

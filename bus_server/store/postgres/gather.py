@@ -134,7 +134,7 @@ async def gather(
         (needs.tokens or needs.tokens_of or needs.token_ids, tokens.statement(needs)),
         (needs.leftovers, (_LEFTOVERS, {})),
         (needs.servers, (_SERVERS, {"servers": texts(needs.servers)})),
-        (needs.asked or needs.closing or needs.asking, asked.statement(needs)),
+        (needs.asked or needs.closing or needs.asking or needs.replies, asked.statement(needs)),
         (needs.presence, participants.presence_of(needs.presence)),
     ]
     steps += [step for needed, step in optional if needed]
@@ -165,8 +165,23 @@ async def gather(
     facts.leftovers = bool(leftovers)
     facts.servers = dict(servers)
     asked.add(facts, requests)
+    edited = Needs(replies=set(_edited(needs.replies, facts)))
+    if edited.replies:
+        (rows,) = await db.run(asked.statement(edited), timeout=timeout)
+        asked.add(facts, rows)
     facts.presence = {row.agent: row for row in map(participants.to_presence, presence)}
     return facts
+
+
+def _edited(
+    replies: Iterable[tuple[str, str, int]], facts: Facts
+) -> Iterable[tuple[str, str, int]]:
+    """Yields the replies to edits, as if to the messages that these edit."""
+    for thread, agent, seq in replies:
+        head = facts.heads.get(thread)
+        entry = head and facts.entries.get((head.thread_id, seq))
+        if entry and entry.edit_of:
+            yield thread, agent, entry.edit_of
 
 
 def _lock_keys(needs: Needs, epoch: str) -> Ints:

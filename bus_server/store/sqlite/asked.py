@@ -10,7 +10,7 @@ from bus_server import store
 from bus_server.store.batch import Changes
 from bus_server.store.facts import Facts, Needs
 from bus_server.store.sqlite import reads
-from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN, RequestState
+from threadbus.v1.request_pb2 import RequestState
 
 _COLUMNS = (
     "a.thread_id, a.seq, a.agent, a.asker, a.state, a.create_time, a.open_time, a.due, a.reply_seq,"
@@ -20,6 +20,7 @@ _SELECT = f"SELECT {_COLUMNS} FROM asked AS a WHERE"  # noqa: S608
 _OPEN_OF_AGENT = f"{_SELECT} a.agent = ? AND a.thread_id = ? AND a.state = 1"
 _OPEN_IN_THREAD = f"{_SELECT} a.thread_id = ? AND a.state = 1"
 _OF_MESSAGE = f"{_SELECT} a.thread_id = ? AND a.seq = ?"
+_ONE = f"{_OF_MESSAGE} AND a.agent = ?"
 _SAVE = (
     "INSERT INTO asked (thread_id, seq, agent, asker, state, create_time, open_time, due,"
     " reply_seq, noticed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
@@ -47,12 +48,19 @@ def gather(db: sqlite3.Connection, needs: Needs, facts: Facts) -> None:
             _add(facts, db.execute(_OF_MESSAGE, (ids[thread], seq)))
 
 
+def has_open(db: sqlite3.Connection, thread_id: int, agent: str) -> bool:
+    """Returns whether an agent has open requests in a thread."""
+    return db.execute(f"{_OPEN_OF_AGENT} LIMIT 1", (agent, thread_id)).fetchone() is not None
+
+
+def gather_one(db: sqlite3.Connection, key: store.AskedKey, facts: Facts) -> None:
+    """Gather a request, if there is one with this key."""
+    _add(facts, db.execute(_ONE, key))
+
+
 def _add(facts: Facts, rows: Iterable[tuple[Any, ...]]) -> None:
     for thread_id, seq, agent, *rest in rows:
-        asked = _asked(*rest)
-        facts.asked[store.AskedKey(thread_id, seq, agent)] = asked
-        if asked.state == REQUEST_STATE_OPEN:
-            facts.open_requests.add((thread_id, agent))
+        facts.asked[store.AskedKey(thread_id, seq, agent)] = _asked(*rest)
 
 
 def _asked(asker: str, state: int, *rest: int) -> store.Asked:

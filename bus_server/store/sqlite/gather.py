@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from bus_server.store.asked_rows import AskedKey
 from bus_server.store.batch import LARGE, entry_of, text_of
 from bus_server.store.facts import Entry, Facts, Known, Needs, Request
 from bus_server.store.sqlite import asked, leftovers, participants, reads, servers, tokens
@@ -60,7 +61,7 @@ def gather(
             _gather_entry(db, thread, seq, facts)
         if needs.asked or needs.closing or needs.asking:
             asked.gather(db, needs, facts)
-            _gather_replied(db, needs, facts)
+        _gather_replied(db, needs, facts)
         for thread, seq in needs.authors:
             _gather_author(db, thread, seq, facts)
         if needs.new_threads:
@@ -176,11 +177,15 @@ def _gather_entry(db: sqlite3.Connection, thread: str, seq: int, facts: Facts) -
 
 
 def _gather_replied(db: sqlite3.Connection, needs: Needs, facts: Facts) -> None:
-    """Gather the entries that agents with open requests reply to: they may be edits."""
+    """Gather what agents with open requests reply to: a message that asks, or an edit of one."""
     for thread, agent, seq in needs.replies:
         head = facts.heads.get(thread)
-        if head is not None and (head.thread_id, agent) in facts.open_requests:
+        if head is not None and asked.has_open(db, head.thread_id, agent):
             _gather_entry(db, thread, seq, facts)
+            entry = facts.entries.get((head.thread_id, seq))
+            if entry is not None:
+                key = AskedKey(head.thread_id, entry.edit_of or seq, agent)
+                asked.gather_one(db, key, facts)
 
 
 def _gather_author(db: sqlite3.Connection, thread: str, seq: int, facts: Facts) -> None:
