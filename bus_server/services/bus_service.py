@@ -29,7 +29,7 @@ from threadbus.v1.request_pb2 import RequestState
 #: Seconds between keepalive frames: the default, the minimum and the maximum.
 DEFAULT_KEEPALIVE, MIN_KEEPALIVE, MAX_KEEPALIVE = 45.0, 1.0, 300.0
 #: A RequestPageKey: three numbers, and the name of an agent.
-_REQUEST_PAGE = re.compile(r"(\d{1,18})-(\d{1,18})-(\d{1,18})-([a-z0-9._-]{1,63})")
+_REQUEST_PAGE = re.compile(r"(\d{1,18})-(\d{1,18})-(\d{1,18})-([a-z0-9._-]{1,63})", re.ASCII)
 
 
 class BusService:

@@ -125,8 +125,7 @@ def withdraw(batch: Batch, command: Withdraw) -> list[Request]:
         _append_notice(batch, name, key, withdrawn, Notice.REASON_WITHDRAWN, wakes)
     found = _of_message(batch, head, command.seq)
     return [
-        StoredRequest(name, head.epoch, key, asked).proto()
-        for key, asked in sorted(found.items())
+        StoredRequest(name, head.epoch, key, asked).proto() for key, asked in sorted(found.items())
     ]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bus_server.errors import StoreRefused
-from bus_server.store import RevokeToken
+from bus_server.store import FIRST_REQUEST, RequestsWanted, RevokeToken
 from bus_server.store.postgres import upgrade
 from bus_server.store.postgres.checks import check
 from bus_server.store.postgres.connection import Connection, Statement
@@ -19,8 +19,9 @@ from bus_server.store.postgres.schema import SCHEMA_VERSION
 from tests.postgres.cluster import Cluster, standby
 from tests.postgres.skipping import running
 from tests.postgres.stores import opened
-from tests.store.commits import commit, create
-from threadbus.v1.message_pb2 import Message
+from tests.store.commits import commit, create, post, register
+from threadbus.v1.message_pb2 import ExpectReply, Message
+from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN
 
 
 async def refused(url: str, *, durability: str = "full") -> str:
@@ -311,6 +312,30 @@ def shape(postgres: Cluster, table: str, schema: str) -> list[tuple[Any, ...]]:
         f"SELECT {what[table]} FROM information_schema.{table}"  # noqa: S608
         f" WHERE table_schema = '{schema}' ORDER BY table_name, column_name"
     )
+
+
+async def test_questions_can_be_asked_after_an_upgrade(
+    postgres: Cluster, postgres_url: str
+) -> None:
+    schema = postgres_url.rsplit("%3D", 1)[1]
+    script = Path(__file__).with_name("schema-3.sql").read_text("utf-8")
+    postgres.execute(
+        f"SET search_path = {schema}; {script}; INSERT INTO meta VALUES (3, 3, 'e1', '', 0)"  # noqa: S608
+    )
+    async with opened(postgres_url) as store:
+        await commit(store, *map(register, ("ann", "ben")), create())
+        await commit(store, post(mentions=["ben"], expect_reply=ExpectReply(agents=["ben"])))
+        wanted = RequestsWanted([REQUEST_STATE_OPEN])
+        (found,) = await store.requests(wanted, 9, FIRST_REQUEST)
+        assert (found.thread, found.key.agent) == ("t", "ben")
+    with postgres.schema() as new_url:
+        async with opened(new_url):
+            pass
+        for table in ("columns", "constraint_column_usage"):
+            shapes = [
+                shape(postgres, table, url.rsplit("%3D", 1)[1]) for url in (postgres_url, new_url)
+            ]
+            assert shapes[0] == shapes[1]
 
 
 async def test_whom_older_messages_address_is_found_after_an_upgrade(
