@@ -19,7 +19,7 @@ from bus_client.heartbeats import Heartbeats
 from bus_client.read_position import ReadPosition
 from bus_client.requests import build, refuse, text
 from bus_client.retry import backoff
-from bus_client.stream import KNOWN_NOTICES, wait_frames
+from bus_client.stream import KNOWN_NOTICES, known_kinds, wait_frames
 from threadbus.v1.bus_service_pb2 import (
     ListRequestsRequest,
     MessageBatch,
@@ -148,7 +148,7 @@ class Question:
 
     def _look_at(self, batch: MessageBatch) -> Message | None:
         """Returns the first reply in a batch; None if there is none. Notes what comes before it."""
-        for message in batch.messages:
+        for message in known_kinds(batch.messages):
             here = batch.cursor.epoch, message.seq
             notice = message.notice
             if message.kind == MESSAGE_KIND_EDIT and message.edit_of == self._seq:

@@ -22,7 +22,7 @@ from threadbus.v1.bus_service_pb2 import (
     WaitMessagesRequest,
     WaitMessagesResponse,
 )
-from threadbus.v1.message_pb2 import MESSAGE_KIND_NOTICE, Notice
+from threadbus.v1.message_pb2 import MESSAGE_KIND_NOTICE, MessageKind, Notice
 
 HASTY = ("--agent-timeout", "1", "--heartbeat-interval", "0.2", "--checkpoint-interval", "0.05")
 
@@ -172,6 +172,13 @@ async def test_a_question_that_is_kept_is_answered_in_another_epoch() -> None:
 
 async def test_notices_with_reasons_that_are_not_known_end_nothing() -> None:
     async with asked(started(), caught_up(5), notice(6, 99), reply(7)) as asking:
+        assert (await asking).content == "7"
+
+
+async def test_an_entry_of_a_kind_that_is_not_known_is_no_reply() -> None:
+    newer = reply(6)
+    newer.messages.messages[0].kind = MessageKind.ValueType(99)
+    async with asked(started(), caught_up(5), newer, reply(7)) as asking:
         assert (await asking).content == "7"
 
 
