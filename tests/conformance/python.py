@@ -123,8 +123,7 @@ def follow_keywords(fields: Fields) -> Fields:
         "acknowledge": False,  # the command `read` does that
         "include_own": fields.get("own", False),
         "on_resync": fields.get("on_resync", "raise"),
-        "omit_attachment_data": fields.get("omit_attachment_data", False),
-        "max_content_bytes": fields.get("max_content_bytes", 0),
+        **_limits(fields),
     }
 
 
@@ -133,7 +132,13 @@ def inbox_keywords(fields: Fields) -> Fields:
     return {
         "acknowledge": fields.get("read", False),
         "addressed": fields.get("addressed", True),
+        **_limits(fields),
     }
+
+
+def _limits(fields: Fields) -> Fields:
+    names = ("omit_attachment_data", "max_content_bytes")
+    return {name: fields[name] for name in names if name in fields}
 
 
 def write_message(number: int, message: Message) -> None:

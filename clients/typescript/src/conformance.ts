@@ -115,14 +115,14 @@ function client(): { bus: ThreadBus; stubs: Stubs } {
 
 async function follow(bus: ThreadBus, command: Command, signal: AbortSignal): Promise<void> {
   const { id, addressed = true, on_resync: onResync = 'throw', own = false } = command;
-  const limits = {
+  const options = {
+    onResync, signal,
     omitAttachmentData: command.omit_attachment_data ?? false,
     maxContentBytes: command.max_content_bytes ?? 0,
   };
   const messages = command.do === 'inbox'
-    ? bus.inbox({ filter: { addressedToMe: addressed }, signal })
-    : bus.follow(parse(Cursor, command.cursor),
-      { filter: { excludeOwn: !own }, onResync, ...limits, signal });
+    ? bus.inbox({ ...options, filter: { addressedToMe: addressed } })
+    : bus.follow(parse(Cursor, command.cursor), { ...options, filter: { excludeOwn: !own } });
   try {
     for await (const followed of messages) {
       const { epoch, hiddenSeq, ...message } = followed;
