@@ -48,13 +48,15 @@ func (c *Client) Ask(ctx context.Context, question *pb.PostMessageRequest) (*Mes
 	}
 	asked := question.ExpectReply.Agents
 	if len(asked) == 0 {
-		asked = append(slices.Clone(question.Mentions), question.HandoffTo)
+		asked = slices.Clone(question.Mentions)
+		if question.HandoffTo != "" {
+			asked = append(asked, question.HandoffTo)
+		}
 	}
 	hopes := map[string]bool{} // the agents without a notice
 	for _, agent := range asked {
 		hopes[agent] = true
 	}
-	delete(hopes, "")
 	questions := map[int64]bool{posted.Seq: true} // and its edits
 	start := &pb.Cursor{Thread: question.Thread, AfterSeq: posted.Seq, Epoch: posted.Epoch}
 	wait := &pb.WaitMessagesRequest{Threads: []*pb.Cursor{start}}
@@ -89,12 +91,14 @@ func (c *Client) Ask(ctx context.Context, question *pb.PostMessageRequest) (*Mes
 	if err := ctx.Err(); err != nil {
 		return nil, ErrorOf(status.FromContextError(err).Err())
 	}
+	reason := "SESSION_ENDED"
 	if closed {
 		if reply, err := c.settled(ctx, start); reply != nil || err != nil {
 			return reply, err
 		}
+		reason = "CLOSED"
 	}
-	return nil, &Unanswered{"SESSION_ENDED", asked[len(asked)-1], question.Thread, posted.Seq}
+	return nil, &Unanswered{reason, asked[len(asked)-1], question.Thread, posted.Seq}
 }
 
 // settled looks at the requests of the question at the given position. It returns a reply, or

@@ -229,10 +229,9 @@ export class ThreadBus {
   ): Promise<Followed> {
     const question = PostMessageRequest.create({ expectReply: {}, ...fields });
     const { seq, epoch } = await this.post(thread, content, question, options);
-    const { mentions, handoffTo, expectReply } = question;
-    const all = expectReply!.agents.length ? expectReply!.agents : [...mentions, handoffTo];
-    const asked = new Set(all.filter(Boolean));
-    const hopes = new Set(asked); // without those with a notice
+    const { mentions, handoffTo, expectReply: { agents } = { agents: [] } } = question;
+    const asked = agents.length ? agents : [...mentions, ...handoffTo ? [handoffTo] : []];
+    const hopes = new Set(asked); // the agents without a notice
     const seqs = new Set([seq]); // of the question and its edits
     const threads = [{ thread, afterSeq: seq, epoch }];
     let closed = false;
@@ -242,7 +241,7 @@ export class ThreadBus {
     for await (const message of messages) {
       const { notice, replyTo, sender, wakes } = message;
       if (message.editOf === seq) seqs.add(message.seq);
-      else if (seqs.has(replyTo) && asked.has(sender) && wakes !== Wake.WAKE_NOBODY) return message;
+      else if (seqs.has(replyTo) && asked.includes(sender) && wakes !== Wake.WAKE_NOBODY) return message;
       else if (notice?.requestSeq === seq) {
         hopes.delete(notice.agent);
         if (hopes.size > 0) continue;
@@ -257,7 +256,7 @@ export class ThreadBus {
     }
     const reply = closed && await settled(this, thread, seq, epoch);
     if (reply) return reply;
-    throw new Unanswered('SESSION_ENDED', [...asked].at(-1) ?? '', thread, seq);
+    throw new Unanswered(closed ? 'CLOSED' : 'SESSION_ENDED', asked.at(-1)!, thread, seq);
   }
 
   /** Yields the messages of a wait; calls `onClosed` if it ends because its threads are closed. */
