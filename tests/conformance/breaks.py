@@ -40,12 +40,15 @@ BREAKS = [
                 "[rows[index][1] for index in reversed(wanted)]",
             ),
         ],
-        red=frozenset({"order", "replay", "finite", "resync-ahead"}),
+        red=frozenset(
+            {"order", "replay", "finite", "resync-ahead", "sizes", "notices", "inbox-read"}
+        ),
         # Depends on whether several messages came in one frame.
         perhaps=frozenset(
             {
                 *("resume-cut", "resume-kill", "resume-read", "own", "closed"),
-                *("drain", "resync-epoch"),
+                *("drain", "resync-epoch", "inbox-all", "inbox-cut", "inbox-removed"),
+                *("ask", "ask-edit", "ask-two", "ask-given-up", "ask-closed"),
             }
         ),
     ),
@@ -78,7 +81,7 @@ BREAKS = [
         red=frozenset(
             {
                 *("finite", "deadline-wait", "drain", "closed", "session-elsewhere"),
-                *("resync-ahead", "int64", "close-away"),  # whose waits are finite
+                *("resync-ahead", "int64", "close-away", "sizes"),  # whose waits are finite
             }
         ),
     ),
@@ -107,9 +110,54 @@ BREAKS = [
             {
                 *("errors", "dedup", "refused-after-doubt", "race", "explicit-zero"),
                 *("many", "large", "int64", "token", "token-after-doubt", "resync-epoch", "poison"),
-                "tls-token",
+                *("tls-token", "ask-refused"),
             }
         ),
+    ),
+    Break(
+        "hidden messages",
+        [
+            (
+                "bus_server/follow/loop.py",
+                "cursor = p.name, p.after, p.epoch, p.hidden\n",
+                "cursor = p.name, p.after, p.epoch, 0\n",
+            ),
+        ],
+        red=frozenset({"inbox-read"}),
+    ),
+    Break(
+        "sizes",
+        [
+            (
+                "bus_server/trim.py",
+                "            message.content = cut(message.content, self.max_content_bytes)\n",
+                "            message.content = cut(message.content, self.max_content_bytes)\n"
+                "            message.content_size = len(message.content.encode())\n",
+            ),
+        ],
+        red=frozenset({"sizes"}),
+    ),
+    Break(
+        "notices",
+        [
+            (
+                "bus_server/store/asked.py",
+                "Notice(reason=reason, request_seq=key.seq, agent=key.agent)",
+                "Notice(reason=reason, request_seq=key.seq + 1, agent=key.agent)",
+            ),
+        ],
+        red=frozenset({"ask-left", "ask-overdue", "ask-given-up", "ask-withdrawn", "notices"}),
+    ),
+    Break(
+        "closed requests",
+        [
+            (
+                "bus_server/store/asked.py",
+                "asked._replace(state=REQUEST_STATE_CLOSED)",
+                "asked",
+            ),
+        ],
+        red=frozenset({"ask-closed"}),
     ),
 ]
 
