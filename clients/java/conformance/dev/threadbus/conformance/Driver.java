@@ -14,8 +14,10 @@ import com.google.rpc.ErrorDetailsProto;
 import dev.threadbus.client.BusException;
 import dev.threadbus.client.CursorLostException;
 import dev.threadbus.client.Follow;
+import dev.threadbus.client.FollowOptions;
 import dev.threadbus.client.ThreadBus;
 import dev.threadbus.client.TlsFiles;
+import dev.threadbus.client.UnansweredException;
 import dev.threadbus.v1.AgentServiceGrpc;
 import dev.threadbus.v1.BusServiceGrpc;
 import dev.threadbus.v1.Cursor;
@@ -60,7 +62,11 @@ public final class Driver {
       Map.entry("register", Set.of("agent", "token")),
       Map.entry("join", Set.of("thread", "start")),
       Map.entry("post", Set.of("request", "timeout")),
-      Map.entry("follow", Set.of("cursor", "on_resync", "own")),
+      Map.entry("ask", Set.of("request")),
+      Map.entry("follow",
+          Set.of("cursor", "on_resync", "own", "omit_attachment_data", "max_content_bytes")),
+      Map.entry("inbox",
+          Set.of("addressed", "read", "omit_attachment_data", "max_content_bytes")),
       Map.entry("read", Set.of("cursor")),
       Map.entry("cancel", Set.of("target")));
   private static final TypeRegistry DETAILS = TypeRegistry.newBuilder()
@@ -103,6 +109,14 @@ public final class Driver {
     } catch (CursorLostException lost) {
       JsonObject error = error("OUT_OF_RANGE", lost.getMessage());
       error.add("resync", json(lost.resync()));
+      write(id, "error", error);
+    } catch (UnansweredException unanswered) {
+      JsonObject error = error("FAILED_PRECONDITION", unanswered.getMessage());
+      JsonObject why = new JsonObject();
+      why.addProperty("reason", unanswered.reason());
+      why.addProperty("agent", unanswered.agent());
+      why.addProperty("seq", unanswered.seq());
+      error.add("unanswered", why);
       write(id, "error", error);
     } catch (StatusRuntimeException failure) {
       write(id, "error", error(new BusException(failure)));
@@ -160,7 +174,12 @@ public final class Driver {
         return json(command.has("timeout") ? bus.post(request, seconds(command, "timeout"))
             : bus.post(request));
       }
+      case "ask" -> {
+        var request = parse(command.get("request"), PostMessageRequest.newBuilder()).build();
+        return json(bus.ask(request));
+      }
       case "follow" -> follow(id, command);
+      case "inbox" -> inbox(id, command);
       case "read" -> bus.markRead(cursor(command));
       case "goodbye" -> bus.goodbye();
       case "cancel" -> {
@@ -222,12 +241,12 @@ public final class Driver {
   }
 
   private void follow(long id, JsonObject command) throws InvalidProtocolBufferException {
-    boolean own = command.has("own") && command.get("own").getAsBoolean();
-    MessageFilter filter = MessageFilter.newBuilder().setExcludeOwn(!own).build();
+    FollowOptions options = options(command,
+        MessageFilter.newBuilder().setExcludeOwn(!flag(command, "own", false)).build());
     for (Cursor cursor = cursor(command); cursor != null;) {
-      try (Follow follow = bus.follow(cursor, filter)) {
+      try (Follow follow = bus.follow(cursor, options)) {
         cursor = null;
-        follow.forEachRemaining(message -> write(id, "message", json(message)));
+        follow.forEachRemaining(message -> writeMessage(id, message));
       } catch (CursorLostException lost) {
         if (!text(command, "on_resync").equals("continue")) {
           throw lost;
@@ -235,6 +254,30 @@ public final class Driver {
         cursor = lost.resync().getPosition().getCursor();
       }
     }
+  }
+
+  private void inbox(long id, JsonObject command) {
+    MessageFilter filter = flag(command, "addressed", true) ? null
+        : MessageFilter.newBuilder().setExcludeOwn(true).build();
+    boolean read = flag(command, "read", false);
+    try (Follow inbox = bus.inbox(options(command, filter))) {
+      for (dev.threadbus.v1.Message message : inbox) {
+        writeMessage(id, message);
+        if (read) {
+          bus.markRead(inbox.cursor());
+        }
+      }
+    } catch (BusException failure) {
+      if (!Thread.currentThread().isInterrupted()) { // otherwise markRead was cancelled
+        throw failure;
+      }
+    }
+  }
+
+  private static FollowOptions options(JsonObject command, MessageFilter filter) {
+    long most = command.has("max_content_bytes")
+        ? command.get("max_content_bytes").getAsLong() : 0;
+    return new FollowOptions(filter, flag(command, "omit_attachment_data", false), most);
   }
 
   private void close() {
@@ -259,6 +302,10 @@ public final class Driver {
 
   private static String text(JsonObject command, String name) {
     return command.has(name) ? command.get(name).getAsString() : "";
+  }
+
+  private static boolean flag(JsonObject command, String name, boolean unset) {
+    return command.has(name) ? command.get(name).getAsBoolean() : unset;
   }
 
   private static Path file(JsonObject command, String name) {
@@ -299,8 +346,19 @@ public final class Driver {
 
   private static void write(long id, String key, JsonElement value) {
     JsonObject line = new JsonObject();
-    line.addProperty("id", id);
     line.add(key, value);
+    write(id, line);
+  }
+
+  private static void writeMessage(long id, dev.threadbus.v1.Message message) {
+    JsonObject line = new JsonObject();
+    line.add("message", json(message));
+    line.addProperty("truncated", ThreadBus.isTruncated(message));
+    write(id, line);
+  }
+
+  private static void write(long id, JsonObject line) {
+    line.addProperty("id", id);
     synchronized (OUT) {
       OUT.println(line);
       OUT.flush();

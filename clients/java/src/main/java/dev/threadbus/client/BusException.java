@@ -88,6 +88,12 @@ public final class BusException extends RuntimeException {
     return new BusException(status(sent), true, true);
   }
 
+  /** Returns the exception for a thread that was interrupted while it waited for a reply. */
+  static BusException interrupted() {
+    Status status = Status.CANCELLED.withDescription("interrupted while waiting for a reply");
+    return new BusException(status.asRuntimeException(), false, true);
+  }
+
   private static RuntimeException status(String sent) {
     return Status.INTERNAL.withDescription("the server sent " + sent).asRuntimeException();
   }

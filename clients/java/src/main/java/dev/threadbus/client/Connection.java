@@ -1,5 +1,7 @@
 package dev.threadbus.client;
 
+import dev.threadbus.v1.BusServiceGrpc;
+import dev.threadbus.v1.GetServerInfoRequest;
 import dev.threadbus.v1.PostMessageRequest;
 import io.grpc.CallOptions;
 import io.grpc.Channel;
@@ -33,6 +35,7 @@ final class Connection {
   private final CountDownLatch closed = new CountDownLatch(1);
   private ManagedChannel channel;
   private volatile String token;
+  private volatile String agent; // whose token it is; null = not known yet
   private volatile boolean answered; // whether the server has responded to any call
 
   Connection(Address address, String token, ChannelCredentials credentials) {
@@ -133,8 +136,18 @@ final class Connection {
         MetadataUtils.newAttachHeadersInterceptor(headers));
   }
 
-  void setToken(String token) {
+  void setAgent(String agent, String token) {
     this.token = token;
+    this.agent = agent;
+  }
+
+  /** Returns the agent's name, which it asks the server for if needed. Throws BusException. */
+  String agent() {
+    if (agent == null) {
+      agent = call(BusServiceGrpc.getGetServerInfoMethod(),
+          GetServerInfoRequest.getDefaultInstance(), Duration.ofNanos(ATTEMPT)).getAgent();
+    }
+    return agent;
   }
 
   /** Replaces a silent channel, as keepalives would detect a dead connection too late. */

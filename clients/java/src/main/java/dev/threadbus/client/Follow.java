@@ -4,7 +4,8 @@ import com.google.protobuf.Duration;
 import dev.threadbus.v1.BusServiceGrpc;
 import dev.threadbus.v1.Cursor;
 import dev.threadbus.v1.Message;
-import dev.threadbus.v1.MessageFilter;
+import dev.threadbus.v1.MessageKind;
+import dev.threadbus.v1.Notice;
 import dev.threadbus.v1.WaitEnding.Reason;
 import dev.threadbus.v1.WaitMessagesRequest;
 import dev.threadbus.v1.WaitMessagesResponse;
@@ -21,8 +22,9 @@ import java.util.concurrent.TimeoutException;
 
 /**
  * Iterates over the messages after a cursor, then new ones as they are posted: each once and in
- * order, across reconnects, whatever the server sends. Created by {@link ThreadBus#follow};
- * docs/clients.md explains the loop.
+ * order, across reconnects, whatever the server sends. Notices come only to the agent that they are
+ * for. Created by {@link ThreadBus#follow} and {@link ThreadBus#inbox}; docs/clients.md explains
+ * the loop.
  *
  * <p>Iterating blocks for the next message. It ends when the thread is closed, the session has ended,
  * {@link #close} was called (from any thread), or the iterating thread was interrupted. Throws
@@ -41,10 +43,10 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
 
   private final Set<Follow> follows; // open follows of the client
   private final Connection connection;
-  private final MessageFilter filter;
+  private final WaitMessagesRequest request; // without cursors
   private volatile boolean closed;
-  private Cursor cursor; // after the last message returned
-  private final Place place; // after the whole batch
+  private Cursor cursor; // after the last message returned; null = none yet, in several threads
+  private final Places places; // after the whole batch
   private Iterator<Message> batch = Collections.emptyIterator();
 
   private BlockingClientCall<?, WaitMessagesResponse> call; // null = not open
@@ -58,12 +60,12 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
   private boolean failing;
   private long failingSince; // on System.nanoTime()
 
-  Follow(Set<Follow> follows, Connection connection, Cursor cursor, MessageFilter filter) {
+  Follow(Set<Follow> follows, Connection connection, WaitMessagesRequest request) {
     this.follows = follows;
     this.connection = connection;
-    this.filter = filter;
-    this.cursor = cursor;
-    place = new Place(cursor, filter);
+    this.request = request.toBuilder().clearThreads().build();
+    cursor = request.getThreadsCount() == 1 ? request.getThreads(0) : null;
+    places = new Places(request);
     follows.add(this);
   }
 
@@ -94,7 +96,7 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
       throw new NoSuchElementException();
     }
     Message message = batch.next();
-    cursor = place.cursor().toBuilder().setAfterSeq(message.getSeq()).build();
+    cursor = places.after(message);
     return message;
   }
 
@@ -103,7 +105,10 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
     return this;
   }
 
-  /** The position after the last message returned, to mark as read or to resume from. */
+  /**
+   * The position after the last message returned, in its thread, to mark as read or to resume from.
+   * Null before the first message of an inbox.
+   */
   public Cursor cursor() {
     return cursor;
   }
@@ -119,9 +124,14 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
     }
   }
 
+  /** Whether the last call ended because its threads are closed. */
+  boolean isThreadClosed() {
+    return ending == Reason.REASON_THREADS_CLOSED;
+  }
+
   /** Opens a call if none is open. Returns false if the iteration is over. */
   private synchronized boolean open() {
-    cursor = place.cursor();
+    cursor = cursor == null ? null : places.latest(cursor);
     if (closed || connection.isClosed()) {
       return false;
     }
@@ -131,11 +141,10 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
       caughtUp = false;
       ending = null;
       retryDelay = 0;
-      WaitMessagesRequest request =
-          WaitMessagesRequest.newBuilder().addThreads(cursor).setFilter(filter).build();
-      Text.check(request);
+      WaitMessagesRequest wait = request.toBuilder().addAllThreads(places.cursors()).build();
+      Text.check(wait);
       channel = connection.channel();
-      call = BusServiceGrpc.newBlockingV2Stub(connection.authorized(channel)).waitMessages(request);
+      call = BusServiceGrpc.newBlockingV2Stub(connection.authorized(channel)).waitMessages(wait);
     }
     return true;
   }
@@ -146,6 +155,9 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
       WaitMessagesResponse frame = call.read(patience, TimeUnit.MILLISECONDS);
       if (frame != null) {
         connection.setAnswered();
+        if (frame.getMessages().getMessagesList().stream().anyMatch(Follow::isNotice)) {
+          connection.agent(); // see concerns()
+        }
       }
       return frame;
     } catch (TimeoutException silence) {
@@ -157,11 +169,12 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
           throw error;
         }
       }
-    } catch (StatusException failure) {
-      if (BusException.isUnparsed(failure)) {
+    } catch (StatusException | BusException failure) {
+      if (failure instanceof StatusException && BusException.isUnparsed(failure)) {
         throw BusException.broken("a frame that cannot be parsed");
       }
-      BusException error = connection.told(failure, false);
+      BusException error =
+          failure instanceof BusException told ? told : connection.told(failure, false);
       if (!mayPass(error) && ending == null && !closed) { // errors after `ending` are ignored
         throw error;
       }
@@ -187,12 +200,12 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
   }
 
   private void take(WaitMessagesResponse frame) throws InterruptedException {
-    long before = place.cursor().getAfterSeq();
-    batch = place.take(frame).iterator();
+    Places.Taken taken = places.take(frame);
+    batch = taken.fresh().stream().filter(this::concerns).iterator();
     if (frame.hasResync()) {
       throw new CursorLostException(frame.getResync());
     }
-    boolean moved = place.cursor().getAfterSeq() > before;
+    boolean moved = taken.moved();
     boolean progress = moved || !caughtUp && frame.hasCaughtUp();
     caughtUp |= frame.hasCaughtUp();
     failures = moved ? 0 : failures;
@@ -206,6 +219,19 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
     } else if (!progress) {
       Thread.sleep(IDLE_PAUSE);
     }
+  }
+
+  /** Whether a message is of a known kind, and no notice for others or with an unknown reason. */
+  private boolean concerns(Message message) {
+    if (!isNotice(message)) {
+      return message.getKind() != MessageKind.UNRECOGNIZED;
+    }
+    return message.getNotice().getReason() != Notice.Reason.UNRECOGNIZED
+        && message.getMentionsList().contains(connection.agent());
+  }
+
+  private static boolean isNotice(Message message) {
+    return message.getKind() == MessageKind.MESSAGE_KIND_NOTICE;
   }
 
   /** Returns how long to wait for a frame, in milliseconds, given the granted interval. */

@@ -4,19 +4,23 @@ import dev.threadbus.v1.AgentServiceGrpc;
 import dev.threadbus.v1.BusServiceGrpc;
 import dev.threadbus.v1.Cursor;
 import dev.threadbus.v1.EndSessionRequest;
+import dev.threadbus.v1.ExpectReply;
 import dev.threadbus.v1.HeartbeatRequest;
 import dev.threadbus.v1.JoinStart;
 import dev.threadbus.v1.JoinThreadRequest;
 import dev.threadbus.v1.JoinThreadResponse;
+import dev.threadbus.v1.Message;
 import dev.threadbus.v1.MessageFilter;
 import dev.threadbus.v1.PostMessageRequest;
 import dev.threadbus.v1.PostMessageResponse;
 import dev.threadbus.v1.RegisterAgentRequest;
 import dev.threadbus.v1.ThreadServiceGrpc;
+import dev.threadbus.v1.WaitMessagesRequest;
 import io.grpc.Channel;
 import io.grpc.ChannelCredentials;
 import io.grpc.MethodDescriptor;
 import java.time.Duration;
+import java.util.Objects;
 import java.util.Set;
 import java.util.UUID;
 import java.util.concurrent.ConcurrentHashMap;
@@ -29,6 +33,9 @@ import java.util.concurrent.ConcurrentHashMap;
 public final class ThreadBus implements AutoCloseable {
   private static final Duration TIMEOUT = Duration.ofSeconds(30); // for a call with its retries
   private static final Duration BEAT = Duration.ofSeconds(15); // two attempts, on two connections
+  private static final MessageFilter OTHERS =
+      MessageFilter.newBuilder().setExcludeOwn(true).build();
+  private static final MessageFilter ADDRESSED = OTHERS.toBuilder().setAddressedToMe(true).build();
 
   private final Connection connection;
   private final Set<Follow> follows = ConcurrentHashMap.newKeySet();
@@ -83,7 +90,7 @@ public final class ThreadBus implements AutoCloseable {
     String secret = token == null || token.isEmpty() ? UUID.randomUUID().toString() : token;
     call(AgentServiceGrpc.getRegisterAgentMethod(),
         RegisterAgentRequest.newBuilder().setAgent(agent).setToken(secret).build());
-    connection.setToken(secret);
+    connection.setAgent(agent, secret);
     if (heartbeats == null) {
       heartbeats = new Thread(this::sendHeartbeats, "threadbus-heartbeats");
       heartbeats.setDaemon(true); // does not keep the JVM running
@@ -124,7 +131,7 @@ public final class ThreadBus implements AutoCloseable {
   public JoinThreadResponse join(String thread, JoinStart start) {
     JoinThreadResponse response = call(ThreadServiceGrpc.getJoinThreadMethod(), JoinThreadRequest
         .newBuilder().setThread(thread).setCreate(true).setStart(start).build());
-    Place.checked(response.getCursor(), thread, "");
+    Places.checked(response.getCursor(), thread, "");
     return response;
   }
 
@@ -144,7 +151,7 @@ public final class ThreadBus implements AutoCloseable {
         ? request.toBuilder().setRequestId(UUID.randomUUID().toString()).build() : request;
     PostMessageResponse response =
         connection.call(BusServiceGrpc.getPostMessageMethod(), once, timeout);
-    if (!Place.isSeq(response.getSeq())) {
+    if (!Places.isSeq(response.getSeq())) {
       throw BusException.brokenAnswer("the seq " + response.getSeq() + " of a post");
     }
     return response;
@@ -152,12 +159,59 @@ public final class ThreadBus implements AutoCloseable {
 
   /** Follows a thread: the messages of other agents after {@code cursor}, then new ones. */
   public Follow follow(Cursor cursor) {
-    return follow(cursor, MessageFilter.newBuilder().setExcludeOwn(true).build());
+    return follow(cursor, FollowOptions.DEFAULT);
   }
 
   /** Follows a thread: the messages after {@code cursor} that pass the filter, then new ones. */
-  public Follow follow(Cursor cursor, MessageFilter filter) {
-    return new Follow(follows, connection, cursor, filter);
+  public Follow follow(Cursor cursor, FollowOptions options) {
+    return follow(WaitMessagesRequest.newBuilder().addThreads(cursor), options, OTHERS);
+  }
+
+  /** Follows all threads of the agent: what is addressed to it, with the default options. */
+  public Follow inbox() {
+    return inbox(FollowOptions.DEFAULT);
+  }
+
+  /**
+   * Follows all threads in which the agent takes part, also those in which it comes to take part,
+   * as by a mention: without a filter, what is addressed to the agent. Each thread starts at the
+   * agent's read position; see {@link #markRead}. The messages of a thread come in order. It goes
+   * on when threads are closed, left or deleted.
+   */
+  public Follow inbox(FollowOptions options) {
+    return follow(WaitMessagesRequest.newBuilder().setAllMyThreads(true), options, ADDRESSED);
+  }
+
+  private Follow follow(
+      WaitMessagesRequest.Builder request, FollowOptions options, MessageFilter unset) {
+    return new Follow(follows, connection, request
+        .setFilter(Objects.requireNonNullElse(options.filter(), unset))
+        .setOmitAttachmentData(options.omitAttachmentData())
+        .setMaxContentBytes(options.maxContentBytes()).build());
+  }
+
+  /** Whether the text was cut off. The method GetMessage returns the whole. */
+  public static boolean isTruncated(Message message) {
+    return message.getContentBytes().size() < message.getContentSize();
+  }
+
+  /**
+   * Posts a question to the agents in {@code expect_reply}, or else to those in {@code mentions}
+   * and {@code handoff_to}. Returns the first reply to it, or to an edit of it. Throws {@link
+   * UnansweredException} after a notice about each of the agents, or when no request is open any
+   * more. Until then it waits, across reconnects. If the thread is interrupted first, it throws
+   * CANCELLED, and the question stays open; the method WithdrawRequest withdraws it. Other
+   * exceptions are those of {@link #post(PostMessageRequest)} and {@link Follow}. Marks nothing as
+   * read: a Follow returns the reply, too.
+   */
+  public Message ask(PostMessageRequest question) {
+    PostMessageRequest request = question.hasExpectReply() ? question
+        : question.toBuilder().setExpectReply(ExpectReply.getDefaultInstance()).build();
+    Question asked = new Question(this, request, post(request));
+    WaitMessagesRequest wait = WaitMessagesRequest.newBuilder().addThreads(asked.cursor()).build();
+    try (Follow follow = new Follow(follows, connection, wait)) {
+      return asked.reply(follow);
+    }
   }
 
   /** Reports everything up to the cursor as read: the next join() continues there. */

@@ -1,0 +1,207 @@
+package dev.threadbus.client;
+
+import dev.threadbus.v1.Cursor;
+import dev.threadbus.v1.Message;
+import dev.threadbus.v1.MessageBatch;
+import dev.threadbus.v1.ThreadPosition;
+import dev.threadbus.v1.WaitMessagesRequest;
+import dev.threadbus.v1.WaitMessagesResponse;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * The positions of a follow in its threads. Whatever a server sends, {@link #take} returns each
+ * message of a thread once and in order, or throws.
+ */
+final class Places {
+  private static final long MAX_SEQ = (1L << 53) - 1;
+  private static final int MAX_CURSORS = 1_000; // in a request
+  private static final Taken NOTHING = new Taken(List.of(), false);
+
+  private final boolean all; // of all threads of the agent, which the server may add
+  private final boolean filtered; // with a filter seqs may be missing
+  private final Map<String, Place> threads = new LinkedHashMap<>(); // the last to move comes last
+
+  /** The new messages of a frame, and whether a cursor moved forward. */
+  record Taken(List<Message> fresh, boolean moved) {}
+
+  /** The position in one thread. */
+  private static final class Place {
+    private final boolean filtered;
+    private Cursor cursor; // from the server; moves back only by a resync
+    private long firstSeq; // oldest seq kept, as last reported
+
+    Place(Cursor cursor, long firstSeq, boolean filtered) {
+      this.cursor = cursor;
+      this.firstSeq = firstSeq;
+      this.filtered = filtered;
+    }
+
+    /** Whether messages between the two seqs are missing. */
+    boolean isGap(long last, long next) {
+      return !filtered && next > Math.max(last + 1, firstSeq);
+    }
+
+    void keep(long firstSeq) {
+      this.firstSeq = Math.max(this.firstSeq, firstSeq);
+    }
+  }
+
+  Places(WaitMessagesRequest request) {
+    all = request.getAllMyThreads();
+    filtered = request.getFilter().getSerializedSize() > 0;
+    for (Cursor cursor : request.getThreadsList()) {
+      threads.put(cursor.getThread(), new Place(cursor, 0, filtered));
+    }
+  }
+
+  /**
+   * Returns the cursors to resume from, those that moved last if there are too many. The server
+   * starts in other threads at the agent's read position.
+   */
+  List<Cursor> cursors() {
+    return threads.values().stream().skip(Math.max(0, threads.size() - MAX_CURSORS))
+        .map(place -> place.cursor).toList();
+  }
+
+  /** Returns the position in the same thread after everything that was taken, or the cursor. */
+  Cursor latest(Cursor cursor) {
+    Place place = threads.get(cursor.getThread());
+    return place == null ? cursor : place.cursor;
+  }
+
+  /** Returns the position after a message that {@link #take} returned last. */
+  Cursor after(Message message) {
+    Cursor.Builder after = threads.get(message.getThread()).cursor.toBuilder();
+    if (after.getHiddenSeq() > message.getSeq()) {
+      after.clearHiddenSeq(); // the filter hid nothing before the message
+    }
+    return after.setAfterSeq(message.getSeq()).build();
+  }
+
+  /** Moves past a frame. Throws BusException if it violates the contract. */
+  Taken take(WaitMessagesResponse frame) {
+    Taken taken = NOTHING;
+    switch (frame.getFrameCase()) {
+      case STARTED -> { // has the cursors as requested
+        for (ThreadPosition there : frame.getStarted().getThreadsList()) {
+          Place place = threads.get(there.getCursor().getThread());
+          if (place != null) {
+            place.keep(there.getFirstSeq());
+          }
+        }
+      }
+      case MESSAGES -> taken = take(frame.getMessages());
+      case CAUGHT_UP -> {
+        ThreadPosition there = frame.getCaughtUp();
+        boolean everywhere = all && !there.hasCursor();
+        taken = everywhere ? NOTHING : move(List.of(there));
+      }
+      case KEEPALIVE -> taken = move(frame.getKeepalive().getThreadsList());
+      case ENDING -> taken = move(frame.getEnding().getThreadsList());
+      case RESYNC -> put(frame.getResync().getPosition()); // to any position, in any epoch
+      case THREAD_ADDED -> put(frame.getThreadAdded());
+      case THREAD_REMOVED -> threads.remove(frame.getThreadRemoved().getThread());
+      default -> { } // a newer frame
+    }
+    return taken;
+  }
+
+  private Taken take(MessageBatch batch) {
+    Cursor end = batch.getCursor();
+    Place place = placeOf(end);
+    long here = place.cursor.getAfterSeq();
+    long last = here;
+    List<Message> fresh = new ArrayList<>();
+    for (Message message : batch.getMessagesList()) {
+      long seq = message.getSeq();
+      if (!message.getThread().equals(end.getThread())) {
+        throw BusException.broken(
+            "a message of " + message.getThread() + ", not " + end.getThread());
+      }
+      if (seq >= 1 && seq <= here) {
+        continue; // already received
+      }
+      if (seq <= last || seq > end.getAfterSeq() || place.isGap(last, seq)) {
+        throw BusException.broken("the seq " + seq + " after " + last);
+      }
+      last = seq;
+      fresh.add(message);
+    }
+    return new Taken(fresh, advance(place, last, end));
+  }
+
+  private Taken move(List<ThreadPosition> positions) {
+    boolean moved = false;
+    for (ThreadPosition there : positions) {
+      Place place = placeOf(there.getCursor());
+      place.keep(there.getFirstSeq());
+      moved |= advance(place, place.cursor.getAfterSeq(), there.getCursor());
+    }
+    return new Taken(List.of(), moved);
+  }
+
+  /** Moves to a cursor, unless it is behind. Returns whether it moved forward. */
+  private boolean advance(Place place, long last, Cursor end) {
+    if (place.isGap(last, end.getAfterSeq() + 1)) {
+      throw BusException.broken("the cursor " + end.getAfterSeq() + " after " + last);
+    }
+    long before = place.cursor.getAfterSeq();
+    if (end.getAfterSeq() >= before) {
+      place.cursor = end;
+      threads.remove(end.getThread());
+      threads.put(end.getThread(), place);
+    }
+    return end.getAfterSeq() > before;
+  }
+
+  /** Starts anew at a position. */
+  private void put(ThreadPosition there) {
+    Cursor cursor = there.getCursor();
+    checkFollowed(cursor);
+    checked(cursor, cursor.getThread(), "");
+    threads.remove(cursor.getThread());
+    threads.put(cursor.getThread(), new Place(cursor, there.getFirstSeq(), filtered));
+  }
+
+  /**
+   * Returns the place in the thread of a cursor, which it checks. Where the server started in a
+   * thread that is new to the follow is not known.
+   */
+  private Place placeOf(Cursor cursor) {
+    checkFollowed(cursor);
+    Place place = threads.get(cursor.getThread());
+    checked(cursor, cursor.getThread(), place == null ? "" : place.cursor.getEpoch());
+    return place != null ? place
+        : new Place(cursor.toBuilder().clearAfterSeq().clearHiddenSeq().build(), 0, true);
+  }
+
+  private void checkFollowed(Cursor cursor) {
+    if (!all && !threads.containsKey(cursor.getThread())) {
+      throw BusException.broken("a cursor of " + cursor.getThread() + ", which is not followed");
+    }
+  }
+
+  /** Returns the cursor if it is valid for the thread and epoch. An empty epoch matches any. */
+  static Cursor checked(Cursor cursor, String thread, String epoch) {
+    long at = cursor.getAfterSeq();
+    long hidden = cursor.getHiddenSeq();
+    if (!cursor.getThread().equals(thread)) {
+      throw BusException.broken("a cursor of " + cursor.getThread() + ", not " + thread);
+    }
+    if (at != 0 && !isSeq(at) || hidden < 0 || hidden > at) {
+      throw BusException.broken("a cursor at " + at + " that hides " + hidden);
+    }
+    if (!epoch.isEmpty() && !cursor.getEpoch().equals(epoch)) {
+      throw BusException.broken(
+          "the epoch " + cursor.getEpoch() + " of " + thread + ", not " + epoch);
+    }
+    return cursor;
+  }
+
+  static boolean isSeq(long seq) {
+    return seq >= 1 && seq <= MAX_SEQ;
+  }
+}
