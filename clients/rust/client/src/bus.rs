@@ -7,8 +7,9 @@ use std::{
 use threadbus_proto::{
     Unary,
     v1::{
-        Cursor, EndSessionRequest, HeartbeatRequest, JoinStart, JoinThreadRequest,
-        JoinThreadResponse, PostMessageRequest, PostMessageResponse, RegisterAgentRequest,
+        Cursor, EndSessionRequest, GetServerInfoRequest, HeartbeatRequest, JoinStart,
+        JoinThreadRequest, JoinThreadResponse, PostMessageRequest, PostMessageResponse,
+        RegisterAgentRequest,
     },
 };
 use tokio::{
@@ -21,7 +22,7 @@ use tonic::{Code, Response, Status};
 use crate::{
     Error, Stubs, TlsFiles,
     connection::{Connection, bearer},
-    position::{checked, is_seq},
+    positions::{checked, is_seq},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(30); // for a call with its retries
@@ -77,11 +78,14 @@ impl ThreadBus {
     pub async fn register(&self, agent: &str, token: Option<&str>) -> Result<(), Error> {
         let token = token.map_or_else(new_token, str::to_owned);
         let authorization = bearer(&token)?;
-        let agent = agent.to_owned();
-        let request = RegisterAgentRequest { agent, token, ..Default::default() };
+        let request = RegisterAgentRequest { agent: agent.to_owned(), token, ..Default::default() };
         // With a token generated here, the call may be repeated.
         self.call(request, async |mut stubs, it| stubs.agents.register_agent(it).await).await?;
-        self.connection.lock().unwrap().token = Some(authorization);
+        {
+            let mut connection = self.connection.lock().unwrap();
+            connection.token = Some(authorization);
+            connection.agent = Some(agent.to_owned());
+        }
 
         // Shares the connection but not the session, whose heartbeats end when the client is
         // dropped.
@@ -210,6 +214,22 @@ impl ThreadBus {
 
     pub(crate) fn set_answered(&self) {
         self.connection.lock().unwrap().answered = true;
+    }
+
+    /// The agent's name; None = not known yet.
+    pub(crate) fn agent(&self) -> Option<String> {
+        self.connection.lock().unwrap().agent.clone()
+    }
+
+    /// Asks the server for the agent's name, if `register` was not called.
+    pub(crate) async fn learn_agent(&self) -> Result<(), Error> {
+        if self.agent().is_none() {
+            let (bus, request) = (self.with_timeout(ATTEMPT), GetServerInfoRequest::default());
+            let method = async |mut stubs: Stubs, it| stubs.bus.get_server_info(it).await;
+            let info = bus.call(request, method).await?;
+            self.connection.lock().unwrap().agent.get_or_insert(info.agent);
+        }
+        Ok(())
     }
 
     pub(crate) fn renew(&self, silent: u64) {

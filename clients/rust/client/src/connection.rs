@@ -106,6 +106,8 @@ pub(crate) struct Connection {
     /// The number of channels before this one.
     pub number: u64,
     pub token: Option<MetadataValue<Ascii>>,
+    /// The agent whose token it is. None = not known yet.
+    pub agent: Option<String>,
     /// Whether the server has responded to any call.
     pub answered: bool,
 }
@@ -141,7 +143,7 @@ impl Connection {
                 .map_err(|error| refused(format!("{files:?}"), error))?;
         }
         let (channel, token) = (endpoint.connect_lazy(), token.map(bearer).transpose()?);
-        Ok(Self { endpoint, channel, number: 0, token, answered: false })
+        Ok(Self { endpoint, channel, number: 0, token, agent: None, answered: false })
     }
 
     pub fn stubs(&self, timeout: Option<Duration>) -> Stubs {

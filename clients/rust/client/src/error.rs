@@ -4,7 +4,7 @@ use threadbus_proto::v1::WaitResync;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::connection::HTTP;
+use crate::{Unanswered, connection::HTTP};
 
 /// A failed call. `reason`, see errors.proto, is empty if no server responded.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct Error {
     /// Set only by `follow`, with the code OUT_OF_RANGE, if the cursor is of a former epoch of the
     /// thread or past its end. To continue, follow from its position.
     pub resync: Option<Box<WaitResync>>,
+    /// Set only by `ask`, with the code FAILED_PRECONDITION, if a reply may not come.
+    pub unanswered: Option<Box<Unanswered>>,
 }
 
 impl Error {
@@ -87,6 +89,13 @@ impl Error {
         Self { resync: Some(Box::new(resync)), ..Status::out_of_range(message).into() }
     }
 
+    pub(crate) fn unanswered(unanswered: Unanswered) -> Self {
+        let Unanswered { reason, agent, thread, seq } = &unanswered;
+        let message = format!("no reply to message {seq} of {thread}: {agent} {reason}");
+        let error: Self = Status::failed_precondition(message).into();
+        Self { unanswered: Some(Box::new(unanswered)), ..error }
+    }
+
     /// Returns an error for a violation of the contract.
     pub(crate) fn broken(sent: String) -> Self {
         let error: Self = Status::internal(format!("the server sent {sent}")).into();
@@ -112,7 +121,16 @@ impl From<Status> for Error {
         let (reason, metadata) = info.map(|info| (info.reason, info.metadata)).unwrap_or_default();
         let retry_delay =
             details.retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
-        Self { status, reason, metadata, retry_delay, retryable, outcome_unknown, resync: None }
+        Self {
+            status,
+            reason,
+            metadata,
+            retry_delay,
+            retryable,
+            outcome_unknown,
+            resync: None,
+            unanswered: None,
+        }
     }
 }
 

@@ -28,13 +28,15 @@
 #![warn(missing_docs)]
 
 mod address;
+mod ask;
 mod bus;
 mod connection;
 mod error;
 mod follow;
-mod position;
+mod positions;
 mod tls;
 
+pub use ask::Unanswered;
 pub use bus::ThreadBus;
 pub use connection::{GrpcChannel, Headers, Stubs, Transport};
 pub use error::Error;

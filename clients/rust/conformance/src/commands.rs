@@ -3,9 +3,12 @@ use std::time::Duration;
 
 use prost::{Message, Name};
 use serde_json::{Value, json};
-use threadbus_client::{Error, FollowOptions, JoinStart, OnResync, StreamExt, Stubs, ThreadBus};
-use threadbus_proto::v1::{PostMessagesRequest, WaitMessagesRequest};
+use threadbus_client::{
+    Error, FollowOptions, JoinStart, OnResync, Received, StreamExt, Stubs, ThreadBus,
+};
+use threadbus_proto::v1::{MessageFilter, PostMessagesRequest, WaitMessagesRequest};
 use tokio::time::sleep;
+use tokio_stream::Stream;
 use tonic::{Response, Status, Streaming};
 
 use crate::{
@@ -46,7 +49,11 @@ pub async fn run(id: u64, command: Value, bus: Option<ThreadBus>) -> Result<Valu
             let posted = bus.post(post).await?;
             return Ok(print(&posted)?);
         }
-        "follow" => follow(id, &command, bus).await?,
+        "ask" => {
+            let reply = bus.ask(parse(&command["request"])?).await?;
+            return Ok(print(&reply.message)?);
+        }
+        "follow" | "inbox" => follow(id, &command, bus).await?,
         "read" => {
             let cursor = parse(&command["cursor"])?;
             bus.mark_read(cursor).await?;
@@ -82,17 +89,42 @@ async fn each<M: Message + Name>(
     Ok(())
 }
 
+/// Runs a follow or an inbox.
 async fn follow(id: u64, command: &Value, bus: ThreadBus) -> Result<(), Error> {
-    let cursor = parse(&command["cursor"])?;
-    let mut options = FollowOptions::default();
-    options.filter.exclude_own = command["own"] != true;
+    let mut options = FollowOptions {
+        omit_attachment_data: command["omit_attachment_data"] == true,
+        max_content_bytes: command["max_content_bytes"].as_i64().unwrap_or_default(),
+        ..FollowOptions::default()
+    };
     if command["on_resync"] == "continue" {
         options.on_resync = OnResync::Continue;
     }
-    let mut messages = bus.follow(cursor, options);
-    while let Some(message) = messages.next().await {
-        let message = print(&message?.message)?;
-        println!("{}", json!({"id": id, "message": message}));
+    if command["do"] == "inbox" {
+        if command["addressed"] == false {
+            options.filter = Some(MessageFilter { exclude_own: true, ..Default::default() });
+        }
+        return write(id, command, &bus, bus.inbox(options)).await;
+    }
+    if command["own"] == true {
+        options.filter = Some(MessageFilter::default());
+    }
+    write(id, command, &bus, bus.follow(parse(&command["cursor"])?, options)).await
+}
+
+/// Prints each message as a line, and reports it as read if the command says so.
+async fn write(
+    id: u64,
+    command: &Value,
+    bus: &ThreadBus,
+    mut messages: impl Stream<Item = Result<Received, Error>> + Unpin,
+) -> Result<(), Error> {
+    while let Some(received) = messages.next().await {
+        let received = received?;
+        let (message, truncated) = (print(&received.message)?, received.is_truncated());
+        println!("{}", json!({"id": id, "message": message, "truncated": truncated}));
+        if command["read"] == true {
+            bus.mark_read(received.cursor).await?;
+        }
     }
     Ok(())
 }

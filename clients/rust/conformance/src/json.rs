@@ -50,5 +50,8 @@ pub fn of_error(error: &Error) -> Value {
     if let Some(resync) = &error.resync {
         json["resync"] = print(&**resync).unwrap_or_default();
     }
+    if let Some(why) = &error.unanswered {
+        json["unanswered"] = json!({"reason": why.reason, "agent": why.agent, "seq": why.seq});
+    }
     json
 }

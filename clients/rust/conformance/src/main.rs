@@ -63,7 +63,7 @@ impl Running {
         self.commands().insert(id, sender);
         let running = self.clone();
         tokio::spawn(async move {
-            let follows = command["do"] == "follow";
+            let follows = command["do"] == "follow" || command["do"] == "inbox";
             let result = tokio::select! {
                 biased;
                 _ = cancelled => match follows {
