@@ -70,6 +70,15 @@ class LastingItems(AsyncGenerator[T]):
             await asyncio.wait([coming])
         await self._batches.aclose()
 
+    async def close_if_left(self) -> None:
+        """Close the iterator if the last anext() was cancelled, and there was none since.
+
+        No-op in the task that gets its next batch.
+        """
+        left = self._coming is not None and not self._running
+        if left and self._coming is not asyncio.current_task():
+            await self.aclose()
+
     async def _next_batch(self) -> Iterator[T]:
         """Returns the items of the next batch. Closes the iterator after the last."""
         if self._coming is None:

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, Literal
+from weakref import WeakSet
 
+from bus_client.batches import LastingItems
 from bus_client.calls import Calls
 from bus_client.channel import refuse_fork
 from bus_client.errors import CursorLost, ThreadClosed
@@ -51,6 +53,8 @@ class Reader:
         #: The lowest seq that the filter of the last follow() or wait() hid; 0: none.
         self._hidden = 0
         self._reading = False
+        #: Those of follow() that are still referred to.
+        self._iterators = WeakSet[LastingItems[Message]]()
         self.closed = False
 
     @property
@@ -121,6 +125,15 @@ class Reader:
                         self._mark_read(ReadPosition.of(cursor), report=acknowledge)
         finally:
             self._reading = False
+
+    def lasting(self, batches: AsyncGenerator[Iterator[Message]]) -> LastingItems[Message]:
+        """Returns the messages of follow(), one by one.
+
+        A later follow() or wait() closes the iterator if its last anext() was cancelled.
+        """
+        iterator = LastingItems(batches)
+        self._iterators.add(iterator)
+        return iterator
 
     def _batch(
         self,
@@ -211,6 +224,9 @@ class Reader:
             # A follow() that was left with `break` is closed within a few iterations of the event
             # loop.
             await asyncio.sleep(0)
+        if self._reading:
+            for iterator in list(self._iterators):
+                await iterator.close_if_left()
         if self._reading:
             raise RuntimeError(
                 f"Another follow() or wait() of this handle of {self._thread!r} is running. "

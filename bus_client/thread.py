@@ -8,7 +8,7 @@ from functools import partial
 from typing import Literal
 
 from bus_client.asking import Question, asked
-from bus_client.batches import LastingItems, items_of
+from bus_client.batches import items_of
 from bus_client.calls import Calls
 from bus_client.errors import BusError
 from bus_client.heartbeats import Heartbeats
@@ -130,7 +130,8 @@ class ThreadHandle(ThreadCalls):
 
         After a `break`, Python closes the iterator a moment later. To close it at once, use `async
         with contextlib.aclosing(thread.follow()) as messages`. An anext() that is cancelled, such
-        as by asyncio.wait_for(), loses nothing: call it again.
+        as by asyncio.wait_for(), loses nothing: call it again. Or call follow() or wait() of the
+        handle, which closes this iterator.
 
         Unless `include_own`, what ask() has told is left out, and a message with a `notice` comes
         only to the agent that asked.
@@ -170,7 +171,7 @@ class ThreadHandle(ThreadCalls):
             omit_attachment_data=omit_attachment_data,
             max_content_bytes=max_content_bytes,
         )
-        return LastingItems(batches)
+        return self._reader.lasting(batches)
 
     async def wait(
         self,

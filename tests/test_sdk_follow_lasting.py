@@ -110,6 +110,50 @@ async def test_the_wait_ends_with_an_iterator_that_is_dropped(
         assert await take(messages, 1) == ["again"]
 
 
+async def test_the_next_wait_closes_an_iterator_that_was_left(
+    reader: BusClient, poster: ThreadHandle
+) -> None:
+    handle = await reader.join(poster.name)
+    messages = handle.follow()
+    await cancel_one(messages)
+    await poster.post("one")
+    async with asyncio.timeout(BOUND):
+        assert contents(await handle.wait(timeout=60)) == ["one"]
+        assert [message async for message in messages] == []
+
+
+async def test_the_next_follow_may_begin_while_the_cancellation_is_handled(
+    reader: BusClient, poster: ThreadHandle
+) -> None:
+    handle = await reader.join(poster.name)
+    for n in range(2):
+        try:
+            async with asyncio.timeout(0):
+                async for _ in handle.follow():
+                    pass
+        except TimeoutError:
+            messages = handle.follow()
+            await cancel_one(messages)
+            await poster.post(f"{n}")
+            async with aclosing(messages), asyncio.timeout(BOUND):
+                assert await take(messages, 1) == [f"{n}"]
+                await handle.acknowledge(n + 1)
+
+
+async def test_the_next_wait_is_refused_while_an_anext_waits(
+    reader: BusClient, poster: ThreadHandle
+) -> None:
+    handle = await reader.join(poster.name)
+    async with aclosing(handle.follow()) as messages, asyncio.timeout(BOUND):
+        await cancel_one(messages)
+        coming = asyncio.create_task(take(messages, 1))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="running"):
+            await handle.wait(timeout=0)
+        await poster.post("one")
+        assert await coming == ["one"]
+
+
 async def test_what_came_while_nobody_asked_is_not_read(
     reader: BusClient, poster: ThreadHandle
 ) -> None:
