@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bus_server.store import (
+    FIRST_REQUEST,
     AppendMany,
     Checkpoint,
     DeleteThread,
@@ -13,10 +14,12 @@ from bus_server.store import (
     Position,
     Purge,
     RemoveServers,
+    RequestsWanted,
     RotateToken,
     SaveServer,
     UnregisterAgent,
     UpdateAgent,
+    Withdraw,
 )
 from bus_server.store.postgres.connection import Connection
 from bus_server.store.postgres.store import PostgresStore
@@ -33,7 +36,8 @@ from tests.store.commits import (
     sighting,
 )
 from threadbus.v1.agent_pb2 import Agent
-from threadbus.v1.message_pb2 import WAKE_ADDRESSED
+from threadbus.v1.message_pb2 import WAKE_ADDRESSED, ExpectReply
+from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN
 
 #: Tables with few rows, and those that are read as a whole.
 _SCANNED = {"meta", "server", "writer", "purge", "presence", "token"}
@@ -53,6 +57,17 @@ _FILTERS = (
     r"id <> ",
     r"pg_backend_pid",
     r"state = ANY.*active_time",  # of the few threads that another filter has found
+    r"state = s.state.*open_time",  # of the requests in a thread
+)
+
+_OPEN = [REQUEST_STATE_OPEN]
+#: Lists of requests, each by another index.
+_REQUESTS = (
+    RequestsWanted(_OPEN),
+    RequestsWanted(_OPEN, prefixes=["t"]),
+    RequestsWanted(_OPEN, agent="ann"),
+    RequestsWanted(_OPEN, asker="ann"),
+    RequestsWanted(_OPEN, thread="t"),
 )
 
 
@@ -80,6 +95,9 @@ async def use(store: PostgresStore) -> None:
     await commit(store, post(request_id="a", mentions=["ben"]), post(edit_of=1), join("u"))
     await commit(store, AppendMany([post(edit_of=1)]), set_state("u"), LeaveThread("u", "ann"))
     await commit(store, post(sender="ben", reply_to=1, wakes=WAKE_ADDRESSED))
+    asks = ExpectReply(agents=["ben"])
+    (question,) = await commit(store, post(mentions=["ben"], expect_reply=asks))
+    await commit(store, Withdraw("t", question.seq, "ann", operator=False))
     await store.unread("ann", 10, (), {"t": 1})
     positions = {("ann", "t"): Position(thread.epoch, 1, 1)}
     await commit(store, Checkpoint([sighting("ann", 1)], positions))
@@ -98,6 +116,9 @@ async def use(store: PostgresStore) -> None:
     await store.addressed("ann", head.thread_id, 0, 10, 10)
     for participant, prefix in (("ann", ""), ("", "t"), ("ann", "t")):
         await store.list_threads(STATES, prefix, participant, 10, None)
+    for wanted in _REQUESTS:
+        await store.requests(wanted, 10, FIRST_REQUEST)
+    await store.presence_of(["ann"])
     asked = join()
     await store.entrance(asked, (await commit(store, asked))[0])
     await store.servers()
@@ -120,6 +141,19 @@ async def test_every_statement_looks_up_whole_keys(store: PostgresStore) -> None
         if not _is_fast(line)
     }
     assert not slow, "\n\n".join(slow)
+
+
+async def test_requests_are_found_by_the_index_of_their_filter(store: PostgresStore) -> None:
+    for wanted in _REQUESTS:
+        await store.requests(wanted, 10, FIRST_REQUEST)
+    (reader,) = store._readers._idle
+    indexes = [
+        re.findall(r"using (asked_\w+)", "\n".join(lines))
+        for statement, lines in (await plans(reader)).items()
+        if "FROM asked" in statement
+    ]
+    expected = ["asked_agent", "asked_asker", "asked_pkey", "asked_state", "asked_state"]
+    assert sorted(indexes) == [[index] for index in expected]
 
 
 def _is_fast(line: str) -> bool:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from bus_server import store
-from bus_server.store.sqlite import activity, participants, reads, tokens, writes
+from bus_server.store.sqlite import activity, asked, participants, reads, tokens, writes
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, PRESENCE_IDLE, Agent
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, WAKE_ADDRESSED, Message
+from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN
 from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, Thread
 
 SCHEMA = Path(__file__).parents[2] / "bus_server/store/sqlite/schema.sql"
@@ -185,3 +186,23 @@ def test_the_few_threads_that_a_filter_matches_are_found_by_its_index(
     steps = plan(db, lambda: activity.list_threads(db, [1, 2], *filters, 10, None))
     assert any(index in step for step in steps)
     assert not [step for step in steps if "thread_active" in step]
+
+
+@pytest.mark.parametrize(
+    ("filters", "index"),
+    [
+        ({}, "asked_state (state=?"),
+        ({"prefixes": ("t",)}, "asked_state (state=?"),
+        ({"agent": "a"}, "asked_agent (agent=? AND state=?"),
+        ({"asker": "a"}, "asked_asker (asker=? AND state=?"),
+        ({"thread": "t"}, "PRIMARY KEY (thread_id=?)"),
+        ({"thread": "t", "asker": "a"}, "PRIMARY KEY (thread_id=?)"),
+    ],
+)
+def test_requests_are_found_by_the_index_of_their_filter(
+    db: sqlite3.Connection, filters: dict[str, Any], index: str
+) -> None:
+    wanted = store.RequestsWanted([REQUEST_STATE_OPEN], **filters)
+    steps = plan(db, lambda: asked.requests(db, wanted, 10, store.FIRST_REQUEST))
+    (found,) = [step for step in steps if step.startswith(("SEARCH a ", "SCAN a "))]
+    assert index in found

@@ -108,13 +108,18 @@ def _list(wanted: store.RequestsWanted) -> str:
     """Returns the query for such requests. Each state by itself: an index has each in order."""
     matches = ["a.asker = %(asker)s"] if wanted.asker else []
     matches += ["a.agent = %(agent)s"] if wanted.agent else []
-    matches += ["t.name = %(thread)s"] if wanted.thread else []
+    # Only then is there an index for it. Plans do not depend on statistics: see connection.py.
+    state = "a.state" if matches or wanted.thread else "a.state + 0"
     matches += ["t.name ^@ ANY (%(prefixes)s)"] if wanted.prefixes else []
+    source = "asked AS a JOIN thread AS t ON t.id = a.thread_id"
+    if wanted.thread:
+        source = """(SELECT id, name, epoch FROM thread WHERE name = %(thread)s OFFSET 0) AS t
+    CROSS JOIN LATERAL (SELECT * FROM asked WHERE thread_id = t.id OFFSET 0) AS a"""
     return f"""
 SELECT r.* FROM unnest(%(states)s) AS s (state) CROSS JOIN LATERAL (
     SELECT t.name, t.epoch, {_READ} AS read_seq, {_COLUMNS}
-    FROM asked AS a JOIN thread AS t ON t.id = a.thread_id
-    WHERE a.state = s.state
+    FROM {source}
+    WHERE {state} = s.state
     AND (a.open_time, a.thread_id, a.seq, a.agent)
         < (%(time)s, %(thread_id)s, %(seq)s, %(last)s)
     {"".join(f"AND {match} " for match in matches)}

@@ -107,7 +107,8 @@ CREATE TABLE asked (
 CREATE INDEX asked_open ON asked (agent, thread_id, seq) WHERE state = 1;
 CREATE INDEX asked_agent ON asked (agent, state, open_time, thread_id, seq);
 CREATE INDEX asked_asker ON asked (asker, state, open_time, thread_id, seq, agent);
-CREATE INDEX asked_state ON asked (state, open_time, thread_id, seq, agent);
+-- An expression, so that only those queries use it that have no better index.
+CREATE INDEX asked_state ON asked ((state + 0), open_time, thread_id, seq, agent);
 
 -- Agents that joined, posted, or were mentioned or handed off to, with their positions.
 CREATE TABLE participant (

@@ -84,10 +84,12 @@ def requests(
     matches += ["a.agent = :agent"] if wanted.agent else []
     matches += ["t.name = :thread"] if wanted.thread else []
     matches += [_PREFIXED] if wanted.prefixes else []
-    first, then = ("thread AS t", "asked AS a") if wanted.thread else ("asked AS a", "thread AS t")
+    first, then, state = "asked AS a", "thread AS t", "a.state"
+    if wanted.thread:  # + : not by the index of all requests in a state
+        first, then, state = "thread AS t", "asked AS a", "+a.state"
     query = (
         f"SELECT t.name, t.epoch, {_READ}, {_COLUMNS} FROM {first} CROSS JOIN {then}"  # noqa: S608
-        " ON t.id = a.thread_id WHERE a.state = :state"
+        f" ON t.id = a.thread_id WHERE {state} = :state"
         f" AND (a.open_time, a.thread_id, a.seq, a.agent) < (:time, :thread_id, :seq, :last)"
         f"{''.join(f' AND {match}' for match in matches)}"
         " ORDER BY a.open_time DESC, a.thread_id DESC, a.seq DESC, a.agent DESC LIMIT :limit"
