@@ -104,11 +104,12 @@ class Question:
         #: Whether all that came after the message was told, or of the agent that asks.
         self._alone = True
 
-    async def reply(self, position: ReadPosition) -> Message:
+    async def reply(self, position: ReadPosition | None) -> Message:
         """Returns the first reply.
 
         Args:
-            position: How far the agent that asks had read the thread before.
+            position: How far the agent that asks had read the thread before, as the server knows.
+                None = the server does not know it.
 
         Raises:
             Unanswered: Each agent was given up.
@@ -211,7 +212,7 @@ class Question:
                 reason="MESSAGE_NOT_FOUND",
             )
 
-    def _take(self, position: ReadPosition) -> None:
+    def _take(self, position: ReadPosition | None) -> None:
         """Keep follow(), wait() and inbox() of the client from delivering what was told.
 
         What was told counts as read if all that is before it does.
@@ -219,7 +220,7 @@ class Question:
         taken = self._calls.taken
         for epoch, seq in self._told:
             taken.add(self._thread, epoch, seq)
-        if not self._told or not self._alone:
+        if not self._told or not self._alone or position is None:
             return
         epoch, upto = self._told[-1]
         if epoch == position.epoch and taken.read_by(self._thread, position) >= self._seq - 1:

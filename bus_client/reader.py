@@ -48,6 +48,8 @@ class Reader:
         #: and not guarded by a lock, as another thread may mark messages, which may be interrupted
         #: by a signal handler that calls acknowledge().
         self._read: ReadPosition | None = None
+        #: Whether the server was told of the position, or told it.
+        self._reported = True
         #: The position after the messages that wait() returned; None once they are marked as read.
         self._returned_to: ReadPosition | None = None
         #: The lowest seq that the filter of the last follow() or wait() hid; 0: none.
@@ -69,6 +71,7 @@ class Reader:
             refuse("position.thread", f"must be {self._thread!r}, not {position.thread!r}")
         self._read = None
         self._position = ReadPosition.of(position)
+        self._reported = False
         self._returned_to = None
         self._hidden = position.hidden_seq
 
@@ -76,6 +79,11 @@ class Reader:
     def passed_over(self) -> int:
         """See ThreadHandle.passed_over."""
         return self._here().passed
+
+    @property
+    def reported(self) -> ReadPosition | None:
+        """The read position; None if the server was not told of it."""
+        return self._here() if self._reported else None
 
     async def follow(
         self,
@@ -214,6 +222,7 @@ class Reader:
                 self._position = here.up_to(ReadPosition.at(here.epoch, seq, self._hidden))
         if self._position is not None:
             self._heartbeats.resume()
+            self._reported = True
             self._heartbeats.report(self._thread, self._here())
             await self._heartbeats.flush()
 
@@ -269,7 +278,7 @@ class Reader:
     def _mark_read(self, position: ReadPosition, *, report: bool = True) -> None:
         if self._position is not None and self._position.covers(position):
             return  # acknowledge() has moved the position further
-        self._read = position
+        self._read, self._reported = position, report
         if report:
             self._heartbeats.report_read(self._thread, position)
 

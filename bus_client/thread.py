@@ -14,7 +14,6 @@ from bus_client.errors import BusError
 from bus_client.heartbeats import Heartbeats
 from bus_client.post import Post, checked_several, post_requests
 from bus_client.post_stream import PostStream
-from bus_client.read_position import ReadPosition
 from bus_client.reader import Reader
 from bus_client.requests import seconds
 from bus_client.responses import checked_post
@@ -401,7 +400,7 @@ class ThreadHandle(ThreadCalls):
             based_on_seq=based_on_seq,
             request_id=request_id,
         ).request(self.name, self.position.epoch)
-        position = ReadPosition.of(self.position)
+        position = self._reader.reported
         check = partial(checked_post, thread=self.name)
         posted = await self._calls.call(self._calls.bus.PostMessage, request, check=check)
         question = Question(self._calls, self._heartbeats, self.name, posted, agents)

@@ -134,6 +134,19 @@ async def test_the_reply_does_not_count_as_read_after_what_was_not(
     assert await read_position(server.address, thread, tmp_path, role="asker") == 0
 
 
+async def test_the_reply_does_not_count_as_read_after_what_was_not_reported(
+    server: ServerProcess, thread: str, reviewer: ThreadHandle, tmp_path: Path
+) -> None:
+    await reviewer.post("before")
+    async with member(server.address, thread, tmp_path, role="asker") as asker:
+        assert contents(await asker.wait(timeout=60, acknowledge=False)) == ["before"]
+        assert asker.position.after_seq == 1
+        async with asking(asker, "reviewer") as question:
+            await reviewer.post("yes", reply_to=await question.posted())
+            await question.task
+    assert await read_position(server.address, thread, tmp_path, role="asker") == 0
+
+
 def test_the_blocking_client_asks(server: ServerProcess, name: str, tmp_path: Path) -> None:
     credentials = tmp_path / "credentials.json"
     with (
