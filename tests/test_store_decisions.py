@@ -309,6 +309,8 @@ def test_a_batch_needs_what_its_commands_name() -> None:
         requests={("t", "ann", "a")},
         entries={("t", 1)},
         authors={("t", 2)},
+        replies={("t", "ann", 2)},
+        asking={("t", 1)},
         participants={("t", "ann"), ("t", "ben"), ("t", "cyd")},
         agents={"ben", "cyd"},
     )

@@ -60,6 +60,10 @@ def join(**fields: Any) -> store.JoinThread:
     return store.JoinThread(Thread(name="t"), False, "coder", False, 10, 1_000, **fields)
 
 
+#: Reads small bodies only: SQLite knows the length of a value without reading it.
+SMALL = r"CASE WHEN length\(body\) <= \d+ THEN body END"
+
+
 def commit(db: sqlite3.Connection, *commands: store.Command[Any], now: int = FIRST) -> Any:
     """Run commands as the store does. Returns the Commit."""
     db.execute("BEGIN IMMEDIATE")
@@ -69,7 +73,7 @@ def commit(db: sqlite3.Connection, *commands: store.Command[Any], now: int = FIR
 
 
 def outcomes(db: sqlite3.Connection, *commands: store.Command[Any]) -> list[Any]:
-    """Run commands later on. Returns their outcomes; fails if a body was read or changed."""
+    """Run commands later on. Returns their outcomes; fails if a large body was read or changed."""
     statements: list[str] = []
     db.set_trace_callback(statements.append)
     try:
@@ -77,6 +81,7 @@ def outcomes(db: sqlite3.Connection, *commands: store.Command[Any]) -> list[Any]
     finally:
         db.set_trace_callback(None)
     assert statements
+    statements = [re.sub(SMALL, "", s) for s in statements]
     about = [s for s in statements if re.search(r"\bbody\b", s) and not s.startswith("INSERT")]
     assert about == []
     return done
