@@ -209,8 +209,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/cli/waiting.py",
-                "        if messages and not watches:\n            # The agent",
-                "        if messages and after is None and not watches:\n            # The agent",
+                "        if messages and not watches:\n",
+                "        if messages and after is None and not watches:\n",
             )
         ],
         ["tests/test_cli_presence.py::test_wait_takes_a_lease_of_the_given_duration[after]"],
@@ -236,10 +236,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/reader.py",
-                "frame)\n                    self.closed = frame.ending.reason == "
-                "WaitEnding.REASON_THREADS_CLOSED\n                    if frame",
-                'frame)\n                    self.closed = frame.HasField("ending")\n'
-                "                    if frame",
+                "closed = frame.ending.reason == WaitEnding.REASON_THREADS_CLOSED",
+                'closed = frame.HasField("ending")',
             )
         ],
         ["tests/test_sdk_follow.py::test_a_follow_ends_with_the_session_though_the_thread_is_open"],

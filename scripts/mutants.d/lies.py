@@ -65,8 +65,8 @@ SABOTAGES = [
         [
             Edit(
                 _STREAM,
-                "if frame.ending.reason in final:",
-                "if frame.ending.reason in range(1, 9):",
+                "if frame.ending.reason in final and",
+                "if frame.ending.reason in range(1, 9) and",
             )
         ],
         [f"{_LIES}::test_a_follow_that_ends_without_reason_reconnects"],

@@ -65,13 +65,13 @@ SABOTAGES = [
                 "return 0 < asked.due <= batch.facts.store_now",
                 "return asked.due > 0",
             ),
-            Edit(_NOTICES, "name, asked, now + until_due\n", "name, asked, now\n"),
+            Edit(_NOTICES, "self._loop_time(stored.due)", "-math.inf"),
         ],
         ["tests/test_notices.py"],
     ),
     Sabotage(
         "nobody notices that a request is overdue",
-        [Edit(_NOTICES, "reasons.append(Notice.REASON_OVERDUE)", "pass")],
+        [Edit(_NOTICES, "        if stored.due:\n", "        if False:\n")],
         [f"{_REQUESTS}::test_a_question_is_overdue_once"],
     ),
     Sabotage(
@@ -81,18 +81,18 @@ SABOTAGES = [
     ),
     Sabotage(
         "an agent that was gone when it was asked is noticed",
-        [Edit(_NOTICES, "came = not request.asked.was_gone or", "came = True or")],
+        [Edit(_NOTICES, "not stored.was_gone\n", "True\n")],
         ["tests/test_notices.py"],
     ),
     Sabotage(
         "a notice does not look at what other servers know",
         [Edit(_ASKED, "stored.last_seen_time <= evidence.last_seen_time", "True")],
-        ["tests/store/test_requests.py"],
+        ["tests/store/test_asked.py"],
     ),
     Sabotage(
         "a notice is written again",
         [Edit(_ASKED, "        or asked.has_notice(reason)\n", "")],
-        ["tests/store/test_requests.py"],
+        ["tests/store/test_asked.py"],
     ),
     Sabotage(
         "the requests of deleted threads are left",
@@ -103,12 +103,12 @@ SABOTAGES = [
                 "DELETE FROM asked WHERE 0 AND (",
             )
         ],
-        ["tests/store/test_requests.py"],
+        ["tests/store/test_asked.py"],
     ),
     Sabotage(
         "pages of requests overlap",
         [Edit(_SQLITE, "a.agent) < (:time", "a.agent) <= (:time")],
-        ["tests/store/test_requests.py"],
+        ["tests/store/test_asked.py"],
     ),
     Sabotage(
         "an edit that repeats the text wakes",

@@ -117,8 +117,8 @@ SABOTAGES = [
         "a client does not tell the server what is left of max_bytes",
         [
             Edit(
-                "bus_client/reader.py",
-                "                    request.max_bytes = budget.left\n",
+                "bus_client/long_poll.py",
+                "        request.max_bytes = self._budget.left\n",
                 "",
             )
         ],

@@ -10,7 +10,7 @@ _LOOP = "bus_server/follow/loop.py"
 _WAKES = "bus_server/follow/wakes.py"
 _WAITING = "tests/test_wakes_waiting.py"
 _SDK = "tests/test_sdk_wakes.py"
-_READER = "bus_client/reader.py"
+_LONG_POLL = "bus_client/long_poll.py"
 
 SABOTAGES = [
     Sabotage(
@@ -48,9 +48,9 @@ SABOTAGES = [
         "a wait that ends with quiet messages returns them",
         [
             Edit(
-                _READER,
-                "            if quiet and not (self.closed or budget.spent):\n",
-                "            if False:\n",
+                _LONG_POLL,
+                "        if not self.found or not self._least or self._counted or full:\n",
+                "        if True:\n",
             )
         ],
         [_SDK],
@@ -59,21 +59,21 @@ SABOTAGES = [
         "quiet messages that came in vain are skipped by the next wait",
         [
             Edit(
-                _READER,
-                "ReadPosition.at(end.epoch, found[0].seq - 1, ",
-                "ReadPosition.at(end.epoch, found[-1].seq, ",
+                _LONG_POLL,
+                "ReadPosition.at(end.epoch, message.seq - 1, ",
+                "ReadPosition.at(end.epoch, self.found[-1].seq, ",
             )
         ],
         [_SDK],
     ),
     Sabotage(
         "a quiet message before a disconnect counts as the one that was waited for",
-        [Edit(_READER, "count_all or each.wakes != WAKE_NOBODY", "True")],
+        [Edit(_LONG_POLL, "count_all or each.wakes != WAKE_NOBODY", "True")],
         [_SDK],
     ),
     Sabotage(
         "a message for another agent ends a wait at its timeout",
-        [Edit(_READER, "REASON_MAX_WAIT and min_messages == 1", "REASON_MAX_WAIT and False")],
+        [Edit(_LONG_POLL, "REASON_MAX_WAIT and self._least == 1", "REASON_MAX_WAIT and False")],
         [_SDK],
     ),
     Sabotage(
