@@ -88,6 +88,15 @@ async def test_a_reply_to_the_message_or_to_an_edit_answers(
     assert found[reviewer.name].reply_seq == reply_seq
 
 
+async def test_a_second_reply_is_not_the_answer(asker: Peer, reviewer: Peer, thread: str) -> None:
+    first, second = [await ask(asker, thread, reviewer.name) for _ in range(2)]
+    answer = await reviewer.post(thread, "yes", reply_to=first)
+    await reviewer.post(thread, "no", reply_to=first)
+    found = {each.seq: each for each in await listed(asker, thread=thread)}
+    assert found[first].reply_seq == answer.seq
+    assert found[second].state == REQUEST_STATE_OPEN
+
+
 async def test_what_answers_nothing(asker: Peer, reviewer: Peer, other: Peer, thread: str) -> None:
     seq = await ask(asker, thread, reviewer.name)
     quiet = await reviewer.post(thread, "later", reply_to=seq, wakes=WAKE_NOBODY)

@@ -11,8 +11,11 @@ import grpc
 import pytest
 
 from tests.conftest import StartServer
+from tests.peers import registered
+from tests.polling import until_known
 from tests.refusals import refused
-from tests.serving import BusStub, ServerProcess, ThreadStub
+from tests.requests import ask
+from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
 from threadbus.v1.bus_service_pb2 import ListMessagesRequest, PostMessageRequest
 from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 from threadbus.v1.thread_service_pb2 import (
@@ -96,3 +99,19 @@ async def test_a_deletion_interrupted_by_kill_9_is_finished_after_the_restart(
         assert (rows(server, "message"), rows(server, "request")) == (posted, posted)
         page = await bus.ListMessages(ListMessagesRequest(thread="big", limit=1_000))
         assert {message.content for message in page.messages} <= {"new"}
+
+
+@pytest.mark.sqlite
+async def test_what_a_deleted_thread_asked_is_cleared(
+    server: ServerProcess, bus: BusStub, agents: AgentStub, threads: ThreadStub, thread: str
+) -> None:
+    asker, asked = [await registered(agents, bus, name) for name in ("asker", "asked")]
+    before = rows(server, "asked")  # of other tests
+    await ask(asker, thread, asked.name)
+    assert rows(server, "asked") == before + 1
+    await threads.DeleteThread(DeleteThreadRequest(thread=thread))
+
+    async def is_cleared() -> bool:
+        return rows(server, "asked") == before
+
+    await until_known(is_cleared)

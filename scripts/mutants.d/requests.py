@@ -12,7 +12,7 @@ _REQUESTS = "tests/test_requests.py"
 SABOTAGES = [
     Sabotage(
         "a reply to an edit of a question answers nothing",
-        [Edit(_ASKED, "key = key._replace(seq=batch.entry(name, reply_to).edit_of)", "return")],
+        [Edit(_ASKED, "seqs.append(batch.entry(name, reply_to).edit_of)", "pass")],
         [f"{_REQUESTS}::test_a_reply_to_the_message_or_to_an_edit_answers"],
     ),
     Sabotage(
@@ -23,7 +23,7 @@ SABOTAGES = [
     Sabotage(
         "a second reply becomes the answer",
         [Edit(_ASKED, "asked is not None and asked.state == REQUEST_STATE_OPEN:", "asked:")],
-        [f"{_REQUESTS}::test_a_reply_to_the_message_or_to_an_edit_answers"],
+        [f"{_REQUESTS}::test_a_second_reply_is_not_the_answer"],
     ),
     Sabotage(
         "requests stay open in a closed thread",
@@ -67,7 +67,7 @@ SABOTAGES = [
             ),
             Edit(_NOTICES, "self._loop_time(stored.due)", "-math.inf"),
         ],
-        ["tests/test_notices.py"],
+        ["tests/test_clock_notices.py"],
     ),
     Sabotage(
         "nobody notices that a request is overdue",
@@ -103,7 +103,7 @@ SABOTAGES = [
                 "DELETE FROM asked WHERE 0 AND (",
             )
         ],
-        ["tests/store/test_asked.py"],
+        ["tests/test_threads_deletion.py::test_what_a_deleted_thread_asked_is_cleared"],
     ),
     Sabotage(
         "pages of requests overlap",
