@@ -12,7 +12,13 @@ from google.rpc.status_pb2 import Status
 from tests.model.history import ANONYMOUS, OPERATOR, Refusal
 from threadbus.v1.agent_service_pb2 import RegisterAgentRequest, RegisterAgentResponse
 from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
-from threadbus.v1.bus_service_pb2 import WaitMessagesRequest, WaitMessagesResponse
+from threadbus.v1.bus_service_pb2 import (
+    PostMessageRequest,
+    PostMessagesRequest,
+    PostResult,
+    WaitMessagesRequest,
+    WaitMessagesResponse,
+)
 from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
@@ -64,6 +70,16 @@ class BlockingBus:
             request, timeout=CALL_SECONDS, metadata=self._tokens[caller], wait_for_ready=True
         )
         return call
+
+    def post_many(self, posts: Sequence[PostMessageRequest], caller: str) -> Sequence[PostResult]:
+        """Make posts in one batch of a stream. Returns their results."""
+        (answer,) = self._stubs[0].PostMessages(
+            iter([PostMessagesRequest(posts=posts)]),
+            timeout=CALL_SECONDS,
+            metadata=self._tokens[caller],
+            wait_for_ready=True,
+        )
+        return list(answer.results)
 
     def wait(
         self, request: WaitMessagesRequest, caller: str, *, timeout: float = WAIT_SECONDS
