@@ -117,7 +117,7 @@ def withdraw(batch: Batch, command: Withdraw) -> list[Request]:
         raise AccessDenied(
             f"message {command.seq} was sent by {asker}: only it and operators may withdraw it"
         )
-    still_open = [key for key, asked in found.items() if asked.state == REQUEST_STATE_OPEN]
+    still_open = sorted(key for key, asked in found.items() if asked.state == REQUEST_STATE_OPEN)
     batch.check_room(head, len(still_open))
     wakes = WAKE_NOBODY if command.agent == asker else WAKE_ADDRESSED
     for key in still_open:
