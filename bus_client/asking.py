@@ -186,8 +186,6 @@ class Question:
                 )
                 async with aclosing(requests):
                     async for request in requests:
-                        if request.seq < self._seq:
-                            break
                         if request.seq == self._seq:
                             self._give_up(request.agent, "CLOSED")
                 return

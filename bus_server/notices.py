@@ -140,7 +140,10 @@ class Notices:
         for requests in commit.asked.values():
             for key, asked in requests.items():
                 if asked.state == REQUEST_STATE_OPEN and not asked.noticed >> 1:
-                    self._watch(key.agent).opened_at = self._loop.time()
+                    watched, now = self._watch(key.agent), self._loop.time()
+                    watched.opened_at = now
+                    if watched.idle_since is not None:  # it may have read the question already
+                        self._schedule(key.agent, now + LOOK_DELAY)
                     if asked.due:
                         self._schedule(key.agent, self._loop_time(asked.due))
 

@@ -3,6 +3,7 @@
 from bus_server.store.asked_commands import Withdraw, WriteNotice
 from bus_server.store.asked_rows import (
     FIRST_REQUEST,
+    MAX_OPEN_REQUESTS,
     Asked,
     AskedKey,
     RequestPageKey,
@@ -61,6 +62,7 @@ __all__ = [
     "FIRST_PAGE",
     "FIRST_REQUEST",
     "MAX_ADDRESSED_COUNT",
+    "MAX_OPEN_REQUESTS",
     "MAX_SEQ",
     "REVOKED",
     "Append",

@@ -7,11 +7,12 @@ from bus_server.errors import (
     AccessDenied,
     CursorInvalid,
     MessageNotFound,
+    QuotaExceeded,
     ThreadNotFound,
     ValidationFailed,
 )
 from bus_server.store.asked_commands import Withdraw, WriteNotice
-from bus_server.store.asked_rows import Asked, AskedKey, StoredRequest
+from bus_server.store.asked_rows import MAX_OPEN_REQUESTS, Asked, AskedKey, StoredRequest
 from bus_server.store.batch import Batch
 from bus_server.store.bodies import message_body
 from bus_server.store.commands import MAX_SEQ, Head, PresenceRow
@@ -47,6 +48,15 @@ _TEXTS = {
     Notice.REASON_OVERDUE: "{agent} has not answered message {seq} in time",
     Notice.REASON_WITHDRAWN: "the request of message {seq} to {agent} was withdrawn",
 }
+
+
+def check_quota(batch: Batch, name: str, agents: Iterable[str]) -> None:
+    """Raises QuotaExceeded if one of these agents has MAX_OPEN_REQUESTS open in a thread."""
+    thread_id = batch.head(name).thread_id
+    for agent in agents:
+        if batch.facts.open_requests.get((thread_id, agent), 0) >= MAX_OPEN_REQUESTS:
+            quota = f"open requests to an agent in a thread, which {agent} has,"
+            raise QuotaExceeded(quota, MAX_OPEN_REQUESTS, "withdraw some, or ask in another thread")
 
 
 def open_requests(batch: Batch, name: str, seq: int, asker: str, expected: ExpectReply) -> None:
@@ -192,7 +202,11 @@ def _append_notice(
 
 
 def _save(batch: Batch, name: str, key: AskedKey, asked: Asked) -> None:
-    facts = batch.facts
+    facts, before = batch.facts, batch.facts.asked.get(key)
+    was_open = before is not None and before.state == REQUEST_STATE_OPEN
+    of_agent = key.thread_id, key.agent
+    if of_agent in facts.open_requests:
+        facts.open_requests[of_agent] += (asked.state == REQUEST_STATE_OPEN) - was_open
     facts.asked[key] = batch.changes.asked[key] = asked
     batch.commit.asked.setdefault(name, {})[key] = asked
 

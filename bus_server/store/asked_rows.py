@@ -6,6 +6,10 @@ from typing import NamedTuple
 from threadbus.v1.message_pb2 import Notice
 from threadbus.v1.request_pb2 import Request, RequestState
 
+#: Maximum number of open requests to an agent in a thread: a transaction that closes the thread, or
+#: in which the agent leaves it, changes all of them.
+MAX_OPEN_REQUESTS = 1_000
+
 
 class Asked(NamedTuple):
     """What is stored of a request, besides its key. Times are in microseconds."""

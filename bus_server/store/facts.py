@@ -123,6 +123,8 @@ class Needs:
     authors: set[tuple[str, int]] = field(default_factory=set)
     #: (thread, agent) of agents whose open requests in the thread are needed.
     asked: set[tuple[str, str]] = field(default_factory=set)
+    #: (thread, agent) of agents to be asked: the number of their open requests is needed.
+    asks: set[tuple[str, str]] = field(default_factory=set)
     #: (thread, agent, seq) of entries that agents reply to. If an agent has open requests in the
     #: thread, the entry is needed, and its request of the entry or of the message that it edits.
     replies: set[tuple[str, str, int]] = field(default_factory=set)
@@ -239,7 +241,9 @@ class Needs:
             self.authors.add((thread, header.reply_to))
             if sender != ANONYMOUS:
                 self.replies.add((thread, sender, header.reply_to))
-        self.presence.update(header.expect_reply.agents)
+        if header.HasField("expect_reply"):
+            self.presence.update(header.expect_reply.agents)
+            self.asks |= {(thread, agent) for agent in header.expect_reply.agents}
         addressed = addressees(header)
         if addressed:
             self.agents |= addressed
@@ -275,6 +279,9 @@ class Facts:
     authors: dict[tuple[int, int], str] = field(default_factory=dict)
     #: The needed requests.
     asked: dict[AskedKey, Asked] = field(default_factory=dict)
+    #: How many open requests the agents to be asked have, by thread id and agent, up to
+    #: MAX_OPEN_REQUESTS.
+    open_requests: dict[tuple[int, str], int] = field(default_factory=dict)
     #: By agent.
     presence: dict[str, PresenceRow] = field(default_factory=dict)
     #: Each participant's read_seq, by thread id and agent; NOT_STARTED if it was only mentioned.

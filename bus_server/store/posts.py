@@ -21,7 +21,7 @@ from bus_server.errors import (
     ThreadClosed,
     ValidationFailed,
 )
-from bus_server.store.asked import answer, open_requests
+from bus_server.store.asked import answer, check_quota, open_requests
 from bus_server.store.batch import LARGE, Batch, with_own
 from bus_server.store.commands import Append, Appended, AppendMany, Head, read_in
 from bus_server.store.epochs import shared_seq
@@ -47,6 +47,7 @@ def append(batch: Batch, post: Append) -> Appended:
     if header is not None:
         edit_of, addressed = header.edit_of, frozenset(addressees(header))
         _check_header(batch, head, header, addressed)
+        check_quota(batch, post.thread, header.expect_reply.agents)
         edited = batch.entry(post.thread, edit_of) if edit_of else header
         wakes = edited.wakes or WAKE_ALL
         if edit_of and _changes_nothing(batch, header, post.body):

@@ -11,6 +11,7 @@ from bus_server.errors import (
     AccessDenied,
     CursorInvalid,
     MessageNotFound,
+    QuotaExceeded,
     ThreadNotFound,
     ValidationFailed,
 )
@@ -140,6 +141,23 @@ async def test_a_reply_to_an_edit_of_the_same_commit_answers(store: Store, threa
     await commit(store, ask("ben"), ask("ben"))
     await commit(store, post(edit_of=1, content="new"), post(sender="ben", reply_to=3))
     assert await states(store) == {(1, "ben"): "ANSWERED", (2, "ben"): "OPEN"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("together", [True, False])
+async def test_an_agent_has_a_thousand_open_requests_in_a_thread_at_most(
+    store: Store, thread: int, together: bool
+) -> None:
+    await commit(store, create("u"), AppendMany([ask("ben") for _ in range(999)]))
+    commands = [ask("cyd", "ben"), ask("cyd", "ben"), post(sender="ben", reply_to=7)]
+    commands += [ask("ben"), ask("ben"), ask("cyd"), ask("ben", thread="u")]
+    done = await outcomes(store, commands, together=together)
+    refused = [number for number, each in enumerate(done) if isinstance(each, QuotaExceeded)]
+    assert refused == [1, 4]
+    assert "open requests to an agent in a thread, which ben has," in str(done[1])
+    assert [each.seq for each in done if each not in (done[1], done[4])] == [
+        *(1_000, 1_001, 1_002, 1_003, 1)
+    ]
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -37,6 +37,12 @@ SELECT {_COLUMNS} FROM unnest(%(asking)s, %(asking_seqs)s) AS n (thread, seq)
     SELECT * FROM asked WHERE thread_id = t.id AND seq = n.seq OFFSET 0
 ) AS a
 """  # noqa: S608
+_COUNT_OPEN = f"""
+SELECT t.id, n.agent, (SELECT count(*) FROM (
+    SELECT 1 FROM asked WHERE agent = n.agent AND thread_id = t.id AND state = 1
+    LIMIT {store.MAX_OPEN_REQUESTS}
+) AS r) FROM unnest(%(threads)s, %(agents)s) AS n (thread, agent) {_THREAD}
+"""  # noqa: S608
 _READ = (
     "(SELECT greatest(read_seq, passed_over) FROM participant"
     " WHERE thread_id = a.thread_id AND agent = a.agent)"
@@ -65,6 +71,15 @@ def statement(needs: Needs) -> Statement:
         "replied": Ints(seq for _, _, seq in replies),
         "asking": Texts(thread for thread, _ in asking),
         "asking_seqs": Ints(seq for _, seq in asking),
+    }
+
+
+def count_statement(needs: Needs) -> Statement:
+    """Returns the statement that counts the open requests of agents to be asked."""
+    asks = without_nul(needs.asks)
+    return _COUNT_OPEN, {
+        "threads": Texts(thread for thread, _ in asks),
+        "agents": Texts(agent for _, agent in asks),
     }
 
 

@@ -136,6 +136,7 @@ async def gather(
         (needs.servers, (_SERVERS, {"servers": texts(needs.servers)})),
         (needs.asked or needs.closing or needs.asking or needs.replies, asked.statement(needs)),
         (needs.presence, participants.presence_of(needs.presence)),
+        (needs.asks, asked.count_statement(needs)),
     ]
     steps += [step for needed, step in optional if needed]
     sent = monotonic()
@@ -143,7 +144,7 @@ async def gather(
     heads, rows = next(found), next(found)
     optionals = [next(found) if needed else [] for needed, _ in optional]
     settings, entries, authors, new_threads, profiles, found_tokens, *others = optionals
-    leftovers, servers, requests, presence = others
+    leftovers, servers, requests, presence, open_requests = others
     now = rows[0][4]
     clock.observe(sent, now)
     facts = Facts(now, clock.now())
@@ -165,6 +166,7 @@ async def gather(
     facts.leftovers = bool(leftovers)
     facts.servers = dict(servers)
     asked.add(facts, requests)
+    facts.open_requests = {(thread_id, agent): n for thread_id, agent, n in open_requests}
     edited = Needs(replies=set(_edited(needs.replies, facts)))
     if edited.replies:
         (rows,) = await db.run(asked.statement(edited), timeout=timeout)

@@ -21,6 +21,10 @@ _OPEN_OF_AGENT = f"{_SELECT} a.agent = ? AND a.thread_id = ? AND a.state = 1"
 _OPEN_IN_THREAD = f"{_SELECT} a.thread_id = ? AND a.state = 1"
 _OF_MESSAGE = f"{_SELECT} a.thread_id = ? AND a.seq = ?"
 _ONE = f"{_OF_MESSAGE} AND a.agent = ?"
+_COUNT_OPEN = (
+    "SELECT count(*) FROM"
+    " (SELECT 1 FROM asked WHERE agent = ? AND thread_id = ? AND state = 1 LIMIT ?)"
+)
 _SAVE = (
     "INSERT INTO asked (thread_id, seq, agent, asker, state, create_time, open_time, due,"
     " reply_seq, noticed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
@@ -43,6 +47,10 @@ def gather(db: sqlite3.Connection, needs: Needs, facts: Facts) -> None:
             _add(facts, db.execute(_OPEN_OF_AGENT, (agent, ids[thread])))
     for thread in needs.closing & ids.keys():
         _add(facts, db.execute(_OPEN_IN_THREAD, (ids[thread],)))
+    for thread, agent in needs.asks:
+        if thread in ids:
+            ((count,),) = db.execute(_COUNT_OPEN, (agent, ids[thread], store.MAX_OPEN_REQUESTS))
+            facts.open_requests[ids[thread], agent] = count
     for thread, seq in needs.asking:
         if thread in ids and seq <= store.MAX_SEQ:
             _add(facts, db.execute(_OF_MESSAGE, (ids[thread], seq)))

@@ -59,7 +59,7 @@ def gather(
             facts.settings = reads.threads_by_id(db, changing)
         for thread, seq in needs.entries:
             _gather_entry(db, thread, seq, facts)
-        if needs.asked or needs.closing or needs.asking:
+        if needs.asked or needs.asks or needs.closing or needs.asking:
             asked.gather(db, needs, facts)
         _gather_replied(db, needs, facts)
         for thread, seq in needs.authors:

@@ -923,8 +923,8 @@ class ThreadUnread(_message.Message):
     to one of its messages. 1,000 = that many or more.
     """
     open_request_count: _builtins.int
-    """Number of open requests that the agent has not answered in the thread, whether or not it has
-    read them. 1,000 = that many or more.
+    """Number of open requests to the agent in the thread, also of those that it has read: see
+    ListRequests for those in threads without unread entries. At most 1,000.
     """
     def __init__(
         self,

@@ -101,7 +101,7 @@ class BusServiceServicer(object):
         * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
         `anonymous`; or on_behalf_of is set by a caller that is not an operator.
         * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
-        seqs left.
+        seqs left, or 1,000 open requests to an agent that expect_reply asks.
 
         Has no idempotency_level: it may be repeated only with a request_id.
         """

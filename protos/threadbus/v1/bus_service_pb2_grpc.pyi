@@ -48,7 +48,7 @@ class BusServiceStub:
       * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
         `anonymous`; or on_behalf_of is set by a caller that is not an operator.
       * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
-        seqs left.
+        seqs left, or 1,000 open requests to an agent that expect_reply asks.
 
     Has no idempotency_level: it may be repeated only with a request_id.
     """
@@ -129,7 +129,7 @@ class BusServiceAsyncStub(BusServiceStub):
       * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
         `anonymous`; or on_behalf_of is set by a caller that is not an operator.
       * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
-        seqs left.
+        seqs left, or 1,000 open requests to an agent that expect_reply asks.
 
     Has no idempotency_level: it may be repeated only with a request_id.
     """
@@ -213,7 +213,7 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
           * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
             `anonymous`; or on_behalf_of is set by a caller that is not an operator.
           * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
-            seqs left.
+            seqs left, or 1,000 open requests to an agent that expect_reply asks.
 
         Has no idempotency_level: it may be repeated only with a request_id.
         """

@@ -1600,8 +1600,8 @@ type ThreadUnread struct {
 	// Number of entries after read_seq that wake the agent, and mention it, hand off to it, or reply
 	// to one of its messages. 1,000 = that many or more.
 	AddressedCount int32 `protobuf:"varint,4,opt,name=addressed_count,json=addressedCount,proto3" json:"addressed_count,omitempty"`
-	// Number of open requests that the agent has not answered in the thread, whether or not it has
-	// read them. 1,000 = that many or more.
+	// Number of open requests to the agent in the thread, also of those that it has read: see
+	// ListRequests for those in threads without unread entries. At most 1,000.
 	OpenRequestCount int32 `protobuf:"varint,5,opt,name=open_request_count,json=openRequestCount,proto3" json:"open_request_count,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache

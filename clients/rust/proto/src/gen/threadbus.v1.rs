@@ -2582,8 +2582,8 @@ pub struct ThreadUnread {
     /// to one of its messages. 1,000 = that many or more.
     #[prost(int32, tag = "4")]
     pub addressed_count: i32,
-    /// Number of open requests that the agent has not answered in the thread, whether or not it has
-    /// read them. 1,000 = that many or more.
+    /// Number of open requests to the agent in the thread, also of those that it has read: see
+    /// ListRequests for those in threads without unread entries. At most 1,000.
     #[prost(int32, tag = "5")]
     pub open_request_count: i32,
 }
@@ -3068,7 +3068,7 @@ pub mod bus_service_client {
         ///   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
         ///     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
         ///   * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
-        ///     seqs left.
+        ///     seqs left, or 1,000 open requests to an agent that expect_reply asks.
         ///
         /// Has no idempotency_level: it may be repeated only with a request_id.
         pub async fn post_message(

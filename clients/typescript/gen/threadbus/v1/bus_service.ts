@@ -601,8 +601,8 @@ export interface ThreadUnread {
    */
   addressedCount: number;
   /**
-   * Number of open requests that the agent has not answered in the thread, whether or not it has
-   * read them. 1,000 = that many or more.
+   * Number of open requests to the agent in the thread, also of those that it has read: see
+   * ListRequests for those in threads without unread entries. At most 1,000.
    */
   openRequestCount: number;
 }
@@ -5162,7 +5162,7 @@ export const BusServiceDefinition = {
      *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
      *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
      *   * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
-     *     seqs left.
+     *     seqs left, or 1,000 open requests to an agent that expect_reply asks.
      *
      * Has no idempotency_level: it may be repeated only with a request_id.
      */
@@ -5314,7 +5314,7 @@ export const BusServiceService = {
    *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
    *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
    *   * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
-   *     seqs left.
+   *     seqs left, or 1,000 open requests to an agent that expect_reply asks.
    *
    * Has no idempotency_level: it may be repeated only with a request_id.
    */
@@ -5479,7 +5479,7 @@ export interface BusServiceServer extends UntypedServiceImplementation {
    *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
    *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
    *   * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
-   *     seqs left.
+   *     seqs left, or 1,000 open requests to an agent that expect_reply asks.
    *
    * Has no idempotency_level: it may be repeated only with a request_id.
    */
@@ -5565,7 +5565,7 @@ export interface BusServiceClient extends Client {
    *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another sender's message, or one of
    *     `anonymous`; or on_behalf_of is set by a caller that is not an operator.
    *   * RESOURCE_EXHAUSTED: STORAGE_FULL, RATE_LIMITED, or QUOTA_EXCEEDED when the thread has no
-   *     seqs left.
+   *     seqs left, or 1,000 open requests to an agent that expect_reply asks.
    *
    * Has no idempotency_level: it may be repeated only with a request_id.
    */

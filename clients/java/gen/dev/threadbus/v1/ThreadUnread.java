@@ -145,8 +145,8 @@ private static final long serialVersionUID = 0L;
   private int openRequestCount_ = 0;
   /**
    * <pre>
-   * Number of open requests that the agent has not answered in the thread, whether or not it has
-   * read them. 1,000 = that many or more.
+   * Number of open requests to the agent in the thread, also of those that it has read: see
+   * ListRequests for those in threads without unread entries. At most 1,000.
    * </pre>
    *
    * <code>int32 open_request_count = 5;</code>
@@ -779,8 +779,8 @@ private static final long serialVersionUID = 0L;
     private int openRequestCount_ ;
     /**
      * <pre>
-     * Number of open requests that the agent has not answered in the thread, whether or not it has
-     * read them. 1,000 = that many or more.
+     * Number of open requests to the agent in the thread, also of those that it has read: see
+     * ListRequests for those in threads without unread entries. At most 1,000.
      * </pre>
      *
      * <code>int32 open_request_count = 5;</code>
@@ -792,8 +792,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Number of open requests that the agent has not answered in the thread, whether or not it has
-     * read them. 1,000 = that many or more.
+     * Number of open requests to the agent in the thread, also of those that it has read: see
+     * ListRequests for those in threads without unread entries. At most 1,000.
      * </pre>
      *
      * <code>int32 open_request_count = 5;</code>
@@ -809,8 +809,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Number of open requests that the agent has not answered in the thread, whether or not it has
-     * read them. 1,000 = that many or more.
+     * Number of open requests to the agent in the thread, also of those that it has read: see
+     * ListRequests for those in threads without unread entries. At most 1,000.
      * </pre>
      *
      * <code>int32 open_request_count = 5;</code>

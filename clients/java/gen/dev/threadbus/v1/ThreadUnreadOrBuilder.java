@@ -63,8 +63,8 @@ public interface ThreadUnreadOrBuilder extends
 
   /**
    * <pre>
-   * Number of open requests that the agent has not answered in the thread, whether or not it has
-   * read them. 1,000 = that many or more.
+   * Number of open requests to the agent in the thread, also of those that it has read: see
+   * ListRequests for those in threads without unread entries. At most 1,000.
    * </pre>
    *
    * <code>int32 open_request_count = 5;</code>
