@@ -385,8 +385,14 @@ class Unanswered(BusError):
     """
 
     hint = "Ask another agent, or follow the thread: a later reply still answers an open request."
+    _hints: ClassVar[Mapping[str, str]] = {
+        "CLOSED": "No reply can come. Open the thread again with set_state(), then ask again.",
+        "WITHDRAWN": "No reply can answer it any more. If you still need one, ask again.",
+        "SESSION_ENDED": "The request is still open. Follow the thread: a later reply answers it.",
+    }
 
     def __init__(self, message: str, *, reason: str, agent: str, seq: int) -> None:
-        super().__init__(message, code="FAILED_PRECONDITION", reason=reason)
+        hint = self._hints.get(reason)
+        super().__init__(message, code="FAILED_PRECONDITION", reason=reason, hint=hint)
         self.agent = agent
         self.seq = seq

@@ -200,6 +200,7 @@ async def test_the_thread_is_closed(
             await reviewer.post("too late", reply_to=seq)
         error = await question.unanswered()
     assert (error.reason, error.agent, error.seq) == ("CLOSED", agent(asker, "reviewer"), seq)
+    assert "Open the thread again" in error.hint
 
 
 async def test_the_question_is_withdrawn(asker: ThreadHandle, reviewer: ThreadHandle) -> None:
@@ -209,6 +210,7 @@ async def test_the_question_is_withdrawn(asker: ThreadHandle, reviewer: ThreadHa
         await reviewer.post("too late", reply_to=seq)
         error = await question.unanswered()
     assert (error.reason, error.agent, error.seq) == ("WITHDRAWN", agent(asker, "reviewer"), seq)
+    assert "later reply" not in error.hint
 
 
 async def test_the_session_of_the_agent_that_asks_is_ended(
