@@ -1,6 +1,7 @@
 """The agent of docs/shell.md: its lines run unchanged, and others see what the page says."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.polling import until_known
 from tests.serving import ServerProcess
 from tests.shell import Shell
 
-LINES, LOOP, _ = blocks(page("docs/shell.md"), "sh")
+LINES, LOOP, ANSWER, _ = blocks(page("docs/shell.md"), "sh")
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +65,24 @@ async def test_three_lines_reply_to_messages(shell: Shell, coder: BusClient, nam
     (answer,) = await thread.wait(timeout=20)
     assert (answer.sender, answer.content) == (agent, "IS IT DONE?")
     assert await running == f"{name} #2 · {name}-coder waiting\n"
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
+@pytest.mark.parametrize("is_asked", [True, False])
+async def test_with_two_lines_more_they_answer_requests(
+    shell: Shell, coder: BusClient, name: str, is_asked: bool
+) -> None:
+    agent = f"{name}-reviewer"
+    await asyncio.to_thread(shell.script, f"threadbus register {agent}")
+    thread = await opened(coder, name)
+    asked = await thread.post("is it done?", mentions=[agent], ask=is_asked)
+    await thread.post("take your time")
+    wait, think, _ = LINES.splitlines()
+    lines = "\n".join([wait, think, ANSWER])
+    await asyncio.to_thread(shell.script, adapted(shell, name, lines, 20))
+    (answer,) = await thread.wait(timeout=20)
+    assert (answer.sender, answer.reply_to) == (agent, asked.seq if is_asked else 0)
+    assert [each async for each in coder.list_requests(agent=agent)] == []
 
 
 async def test_while_the_model_runs_others_see_the_agent_work(
