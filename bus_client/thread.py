@@ -374,7 +374,8 @@ class ThreadHandle(ThreadCalls):
         Args:
             of: The agents to ask, a name or several: the first reply is returned.
             within: Seconds from the post after which Unanswered is raised, at most 365 days. None
-                or infinity = no limit.
+                or infinity = no limit: an agent that was gone before it was asked may be waited for
+                without end.
             content, mentions, reply_to, handoff_to, priority, wakes, labels, attachments,
             expected_last_seq, based_on_seq, request_id: As in post().
 
