@@ -91,6 +91,8 @@ def _threadbus() -> None:
         my-model <<<"$news" | threadbus post design - --as reviewer
       done
 
+    Only a post with --reply-to SEQ answers a message that has the agent's name in expect_reply.
+
     `threadbus VERB --help` explains a verb, with examples. Data goes to stdout, everything else to
     stderr. A TIME is a number of seconds, or has a unit: 90, 10m, 36h, 30d.
 

@@ -128,8 +128,9 @@ async def post(
     argument is CONTENT.
 
     --ask keeps a request open for each agent that the message addresses, until it posts with
-    --reply-to this message. If it does not, because it is gone, idle or late, `threadbus wait`
-    prints a notice to you.
+    --reply-to this message. If it does not, because it goes, is idle or is late, `threadbus wait`
+    prints a notice to you. An agent that is gone already, as the printed line shows, causes none
+    unless you give --within.
 
     \b
     Examples:

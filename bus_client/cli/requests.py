@@ -87,7 +87,8 @@ async def withdraw(session: Session, thread: str, seq: int) -> None:
     """Withdraw the requests of message SEQ: those asked need not answer it any more.
 
     Only for the agent that asked, and operators. Shows what became of each request; those that were
-    answered stay so. A notice in the thread tells its readers.
+    answered stay so. Wakes nobody: `tail` and `read` show a notice, and `requests` no longer lists
+    the request.
 
     \b
     Example:

@@ -58,6 +58,9 @@ async def tail(
     after a restart of the server, and marks nothing as read. If a thread cannot be read, the others
     are still watched. With --json each message is a line of JSON, with the bytes of its files.
 
+    With --as, others see you waiting, and working when messages were printed. An agent that asks
+    you is not told that you are idle, so watch under a name that is not an agent's.
+
     With --all, threads are added when you come to take part in them, by a mention for example, and
     closed or deleted ones do not end it.
 

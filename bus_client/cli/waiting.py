@@ -95,10 +95,10 @@ async def wait(
 ) -> int | None:
     """Wait for messages that you have not read, and print them as soon as one of them wakes you.
 
-    Without THREAD, --mine waits for what is addressed to you in all threads in which you take part;
-    a mention makes you take part. It goes on when threads are closed or deleted. It prints the name
-    of each message's thread, for `post`; options about one thread or its other messages do not go
-    with it.
+    Without THREAD (nor THREADBUS_THREAD), --mine waits for what is addressed to you in all threads
+    in which you take part; a mention makes you take part. It goes on when threads are closed or
+    deleted. It prints the name of each message's thread, for `post`; options about one thread or
+    its other messages do not go with it.
 
     Messages that do not wake you are printed with the next one that does: those of `post --quiet`
     that are not for you, those of `post --no-wake`, and changes of the thread.
