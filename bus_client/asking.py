@@ -132,11 +132,12 @@ class Question:
                     case "resync":
                         self._check_kept(frame.resync.position.cursor)
                     case "messages":
+                        # First: a reply to a request that was closed before is none.
+                        if any(m.kind == MESSAGE_KIND_THREAD for m in frame.messages.messages):
+                            await self._look_for_closed()
                         if (reply := self._look_at(frame.messages)) is not None:
                             self._take(position)
                             return reply
-                        if any(m.kind == MESSAGE_KIND_THREAD for m in frame.messages.messages):
-                            await self._look_for_closed()
                 # Before that, a reply may still come after the notices.
                 if caught_up and self._given_up.keys() >= self._agents:
                     break

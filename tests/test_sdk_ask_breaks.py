@@ -113,15 +113,16 @@ async def test_it_finds_out_that_the_thread_was_closed_and_opened_while_it_was_a
         relay_to(server.address) as relay,
         BusClient(server.address) as creator,
         member(relay.address, thread, tmp_path, role="asker") as asker,
-        member(server.address, thread, tmp_path, role="reviewer"),
+        member(server.address, thread, tmp_path, role="reviewer") as reviewer,
         asking(asker, "reviewer") as question,
     ):
-        await question.posted()
+        seq = await question.posted()
         await until_waiting(asker)
         relay.refusing = True
         relay.cut()
         await creator.thread(thread).set_state(ThreadState.THREAD_STATE_CLOSED)
         await creator.thread(thread).set_state(ThreadState.THREAD_STATE_OPEN)
+        await reviewer.post("too late", reply_to=seq)
         relay.refusing = False
         assert (await question.unanswered()).reason == "CLOSED"
 
