@@ -4,6 +4,7 @@ The timeouts are short. Time is measured by the lease of another agent, which ex
 """
 
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,7 @@ from tests.client_process import waiting_client
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.peers import Peer
-from tests.polling import until_known
+from tests.polling import until, until_known
 from tests.presence import beat, seen, state, until_state
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
 from tests.wait_frames import waiting
@@ -212,3 +213,17 @@ async def test_a_stopped_agent_is_waiting_until_its_connection_is_closed(
             await timeouts_pass(client.bus, client.agents, agent, 2)
             assert await state(client.agents, agent.name) == "WAITING"
             await until_state(client.agents, agent.name, "LAPSED")
+
+
+async def test_no_agent_lapses_because_the_server_was_stopped(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server()
+    async with connected(server.address, name) as client:
+        agent = await register(client.agents, name)
+        beaten = await beat(client.bus, agent, lease=5)
+        server.signal(signal.SIGSTOP)
+        end = beaten.expire_time.ToSeconds() + 2
+        await until(lambda: time.time() > end)
+        server.signal(signal.SIGCONT)
+        assert await state(client.agents, agent.name) == "IDLE"

@@ -26,6 +26,9 @@ from threadbus.v1.agent_pb2 import (
     Agent,
 )
 
+#: A timer that runs so many seconds late tells that this process was stopped, or its machine was.
+STOPPED = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class PresenceStatistics:
@@ -439,9 +442,16 @@ class Presence:
         state.timer_at = due
 
     def _on_timer(self, agent: str, state: AgentState) -> None:
-        """Publish the state if time has changed its presence; otherwise set the timer again."""
-        state.timer, state.timer_at = None, math.inf
+        """Publish the state if time has changed its presence; otherwise set the timer again.
+
+        If this process was stopped, it could hear of nobody: as after a restart, the agent has one
+        agent timeout from now.
+        """
         now = self._loop.time()
+        was_stopped = now - state.timer_at > STOPPED
+        state.timer, state.timer_at = None, math.inf
+        if was_stopped and state.presence(now) == PRESENCE_LAPSED:
+            state.lease_end = now + self._agent_timeout
         if state.presence(now) != state.published:
             self._publish(agent, state, now)
         else:
