@@ -317,7 +317,9 @@ class WaitPositions:
     def advance(self, frame: WaitMessagesResponse) -> bool:
         """Move the cursors past `frame`, and remove repeated messages from the frame.
 
-        Returns whether any moved forward. Raises ProtocolError as WaitPosition.advance() does.
+        Returns whether any moved forward, or a thread was added or removed.
+
+        Raises ProtocolError as WaitPosition.advance() does.
         """
         match frame.WhichOneof("frame"):
             case "started":
@@ -342,11 +344,12 @@ class WaitPositions:
             case "thread_added":
                 cursor = frame.thread_added.cursor
                 _check_cursor(cursor, cursor.thread)
-                self._positions.pop(cursor.thread, None)
+                known = self._positions.pop(cursor.thread, None)
                 start = WaitStarted(threads=[frame.thread_added])
                 self._add(cursor).advance(WaitMessagesResponse(started=start))
+                return known is None
             case "thread_removed":
-                self._positions.pop(frame.thread_removed.thread, None)
+                return self._positions.pop(frame.thread_removed.thread, None) is not None
         return False
 
     def _of(self, cursor: Cursor) -> WaitPosition:

@@ -44,9 +44,9 @@ class WaitRetry:
     The caller reports each stream, frame and failure; the policy decides how long to pause, when to
     stop and which error to raise. For one task only.
 
-    A frame is progress if it moves the cursor, as messages do, or is the first `caught_up` of its
-    stream. `started` and keepalives are not progress: a server that cannot read the thread sends
-    them, too.
+    A frame is progress if it moves the cursor, as messages do, adds or removes a thread, or is the
+    first `caught_up` of its stream. `started` and keepalives are not progress: a server that cannot
+    read the thread sends them, too.
 
     Attributes:
         retry_until: When to stop retrying, on `clock`: the deadline, or 2 s after the start if that
@@ -79,7 +79,7 @@ class WaitRetry:
 
         Args:
             frame: The frame, after it was checked.
-            moved: Whether it moved the cursor.
+            moved: Whether it moved a cursor, or added or removed a thread.
             delivered: Whether it has messages for the caller.
 
         Raises:

@@ -18,7 +18,11 @@ from bus_client import (
 from bus_client.sync import BusClient as BlockingClient
 from tests.conftest import StartServer
 from tests.relay import relay_to
+from tests.script import EPOCH, batch, scripted, started
 from tests.serving import ServerProcess
+from threadbus.v1.bus_service_pb2 import WaitMessagesResponse
+from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.thread_pb2 import ThreadPosition
 
 BOUND = 20.0
 
@@ -141,6 +145,20 @@ async def test_a_thread_that_was_added_starts_where_it_was_though_the_connection
             relay.cut()
             await second.post("after")
             assert await some(messages, 1) == [(second.name, "after")]
+
+
+async def test_many_threads_that_are_added_do_not_delay_an_inbox() -> None:
+    names = [f"thread-{number}" for number in range(1_500)]
+    steps = [started()]
+    for name in names:
+        added = ThreadPosition(cursor=Cursor(thread=name, epoch=EPOCH))
+        message = batch(1)
+        message.messages.cursor.thread = message.messages.messages[0].thread = name
+        steps += [WaitMessagesResponse(thread_added=added), message]
+    async with scripted() as script, BusClient(script.address) as bus:
+        script.answer("WaitMessages", *steps, asyncio.Event())
+        async with contextlib.aclosing(bus.inbox()) as messages:
+            assert await some(messages, len(names)) == [(name, "1") for name in names]
 
 
 @pytest.mark.slow
