@@ -215,13 +215,14 @@ async def test_a_stopped_agent_is_waiting_until_its_connection_is_closed(
             await until_state(client.agents, agent.name, "LAPSED")
 
 
+@pytest.mark.slow
 async def test_no_agent_lapses_because_the_server_was_stopped(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()
     async with connected(server.address, name) as client:
         agent = await register(client.agents, name)
-        beaten = await beat(client.bus, agent, lease=5)
+        beaten = await beat(client.bus, agent, lease=1)
         server.signal(signal.SIGSTOP)
         end = beaten.expire_time.ToSeconds() + 2
         await until(lambda: time.time() > end)
