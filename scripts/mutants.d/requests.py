@@ -40,9 +40,9 @@ SABOTAGES = [
         [
             Edit(
                 _ASKED,
-                "still_open = [key for key, asked in found.items()"
-                " if asked.state == REQUEST_STATE_OPEN]",
-                "still_open = list(found)",
+                "still_open = sorted(key for key, asked in found.items()"
+                " if asked.state == REQUEST_STATE_OPEN)",
+                "still_open = sorted(found)",
             )
         ],
         [f"{_REQUESTS}::test_the_asker_withdraws_a_question"],
@@ -109,6 +109,14 @@ SABOTAGES = [
         "pages of requests overlap",
         [Edit(_SQLITE, "a.agent) < (:time", "a.agent) <= (:time")],
         ["tests/store/test_asked.py"],
+    ),
+    Sabotage(
+        "an agent has any number of open requests",
+        [Edit(_ASKED, ">= MAX_OPEN_REQUESTS:", ">= 10 * MAX_OPEN_REQUESTS:")],
+        [
+            "tests/store/test_asked.py"
+            "::test_an_agent_has_a_thousand_open_requests_in_a_thread_at_most"
+        ],
     ),
     Sabotage(
         "an edit that repeats the text wakes",
