@@ -139,7 +139,7 @@ class PostMessageRequest(_message.Message):
     @_builtins.property
     def expect_reply(self) -> _message_pb2.ExpectReply:
         """Asks agents for a reply: this creates a request for each of them, which stays open until it is
-        answered. They become participants. The sender is told by notices when an agent will not answer,
+        answered. They become participants. The sender is notified when an agent will not answer,
         or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
         INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
         """

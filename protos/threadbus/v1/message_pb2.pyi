@@ -321,7 +321,7 @@ class ExpectReply(_message.Message):
 
     @_builtins.property
     def within(self) -> _duration_pb2.Duration:
-        """How long after the post a request becomes overdue, which the sender is told by a notice: more
+        """How long after the post a request becomes overdue, of which a notice informs the sender: more
         than 0, and at most 365 days. Unset = never.
         """
 

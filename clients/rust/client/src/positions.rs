@@ -119,7 +119,7 @@ impl Positions {
         Ok(Taken { fresh: Vec::new(), moved })
     }
 
-    /// Starts anew at a position.
+    /// Restarts at a position.
     fn put(&mut self, there: Option<&ThreadPosition>) -> Result<(), Error> {
         let there = there.cloned().unwrap_or_default();
         let cursor = self.followed(there.cursor)?;

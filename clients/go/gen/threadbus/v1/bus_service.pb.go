@@ -212,7 +212,7 @@ type PostMessageRequest struct {
 	// INVALID_ARGUMENT.
 	Wakes Wake `protobuf:"varint,16,opt,name=wakes,proto3,enum=threadbus.v1.Wake" json:"wakes,omitempty"`
 	// Asks agents for a reply: this creates a request for each of them, which stays open until it is
-	// answered. They become participants. The sender is told by notices when an agent will not answer,
+	// answered. They become participants. The sender is notified when an agent will not answer,
 	// or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
 	// INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
 	ExpectReply   *ExpectReply `protobuf:"bytes,17,opt,name=expect_reply,json=expectReply,proto3" json:"expect_reply,omitempty"`

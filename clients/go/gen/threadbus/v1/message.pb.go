@@ -548,7 +548,7 @@ type ExpectReply struct {
 	// The agents asked, who are mentioned, too: at most 32 in all. Empty in a post = all in
 	// `mentions` and `handoff_to`. Nobody, or the sender itself, is INVALID_ARGUMENT.
 	Agents []string `protobuf:"bytes,1,rep,name=agents,proto3" json:"agents,omitempty"`
-	// How long after the post a request becomes overdue, which the sender is told by a notice: more
+	// How long after the post a request becomes overdue, of which a notice informs the sender: more
 	// than 0, and at most 365 days. Unset = never.
 	Within        *durationpb.Duration `protobuf:"bytes,2,opt,name=within,proto3" json:"within,omitempty"`
 	unknownFields protoimpl.UnknownFields

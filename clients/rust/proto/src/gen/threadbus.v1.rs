@@ -295,7 +295,7 @@ pub struct ExpectReply {
     /// `mentions` and `handoff_to`. Nobody, or the sender itself, is INVALID_ARGUMENT.
     #[prost(string, repeated, tag = "1")]
     pub agents: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// How long after the post a request becomes overdue, which the sender is told by a notice: more
+    /// How long after the post a request becomes overdue, of which a notice informs the sender: more
     /// than 0, and at most 365 days. Unset = never.
     #[prost(message, optional, tag = "2")]
     pub within: ::core::option::Option<::prost_types::Duration>,
@@ -1988,7 +1988,7 @@ pub struct PostMessageRequest {
     #[prost(enumeration = "Wake", tag = "16")]
     pub wakes: i32,
     /// Asks agents for a reply: this creates a request for each of them, which stays open until it is
-    /// answered. They become participants. The sender is told by notices when an agent will not answer,
+    /// answered. They become participants. The sender is notified when an agent will not answer,
     /// or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
     /// INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
     #[prost(message, optional, tag = "17")]

@@ -304,7 +304,7 @@ export interface ExpectReply {
    */
   agents: string[];
   /**
-   * How long after the post a request becomes overdue, which the sender is told by a notice: more
+   * How long after the post a request becomes overdue, of which a notice informs the sender: more
    * than 0, and at most 365 days. Unset = never.
    */
   within: Duration | undefined;

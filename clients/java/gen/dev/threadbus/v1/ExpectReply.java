@@ -111,7 +111,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration within_;
   /**
    * <pre>
-   * How long after the post a request becomes overdue, which the sender is told by a notice: more
+   * How long after the post a request becomes overdue, of which a notice informs the sender: more
    * than 0, and at most 365 days. Unset = never.
    * </pre>
    *
@@ -124,7 +124,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long after the post a request becomes overdue, which the sender is told by a notice: more
+   * How long after the post a request becomes overdue, of which a notice informs the sender: more
    * than 0, and at most 365 days. Unset = never.
    * </pre>
    *
@@ -137,7 +137,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long after the post a request becomes overdue, which the sender is told by a notice: more
+   * How long after the post a request becomes overdue, of which a notice informs the sender: more
    * than 0, and at most 365 days. Unset = never.
    * </pre>
    *
@@ -667,7 +667,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> withinBuilder_;
     /**
      * <pre>
-     * How long after the post a request becomes overdue, which the sender is told by a notice: more
+     * How long after the post a request becomes overdue, of which a notice informs the sender: more
      * than 0, and at most 365 days. Unset = never.
      * </pre>
      *
@@ -679,7 +679,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long after the post a request becomes overdue, which the sender is told by a notice: more
+     * How long after the post a request becomes overdue, of which a notice informs the sender: more
      * than 0, and at most 365 days. Unset = never.
      * </pre>
      *
@@ -695,7 +695,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long after the post a request becomes overdue, which the sender is told by a notice: more
+     * How long after the post a request becomes overdue, of which a notice informs the sender: more
      * than 0, and at most 365 days. Unset = never.
      * </pre>
      *
@@ -716,7 +716,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long after the post a request becomes overdue, which the sender is told by a notice: more
+     * How long after the post a request becomes overdue, of which a notice informs the sender: more
      * than 0, and at most 365 days. Unset = never.
      * </pre>
      *
@@ -735,7 +735,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long after the post a request becomes overdue, which the sender is told by a notice: more
+     * How long after the post a request becomes overdue, of which a notice informs the sender: more
      * than 0, and at most 365 days. Unset = never.
      * </pre>
      *
@@ -761,7 +761,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long after the post a request becomes overdue, which the sender is told by a notice: more
+     * How long after the post a request becomes overdue, of which a notice informs the sender: more
      * than 0, and at most 365 days. Unset = never.
      * </pre>
      *
@@ -779,7 +779,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long after the post a request becomes overdue, which the sender is told by a notice: more
+     * How long after the post a request becomes overdue, of which a notice informs the sender: more
      * than 0, and at most 365 days. Unset = never.
      * </pre>
      *
@@ -792,7 +792,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long after the post a request becomes overdue, which the sender is told by a notice: more
+     * How long after the post a request becomes overdue, of which a notice informs the sender: more
      * than 0, and at most 365 days. Unset = never.
      * </pre>
      *
@@ -808,7 +808,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long after the post a request becomes overdue, which the sender is told by a notice: more
+     * How long after the post a request becomes overdue, of which a notice informs the sender: more
      * than 0, and at most 365 days. Unset = never.
      * </pre>
      *

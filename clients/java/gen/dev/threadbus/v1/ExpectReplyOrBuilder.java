@@ -57,7 +57,7 @@ public interface ExpectReplyOrBuilder extends
 
   /**
    * <pre>
-   * How long after the post a request becomes overdue, which the sender is told by a notice: more
+   * How long after the post a request becomes overdue, of which a notice informs the sender: more
    * than 0, and at most 365 days. Unset = never.
    * </pre>
    *
@@ -67,7 +67,7 @@ public interface ExpectReplyOrBuilder extends
   boolean hasWithin();
   /**
    * <pre>
-   * How long after the post a request becomes overdue, which the sender is told by a notice: more
+   * How long after the post a request becomes overdue, of which a notice informs the sender: more
    * than 0, and at most 365 days. Unset = never.
    * </pre>
    *
@@ -77,7 +77,7 @@ public interface ExpectReplyOrBuilder extends
   com.google.protobuf.Duration getWithin();
   /**
    * <pre>
-   * How long after the post a request becomes overdue, which the sender is told by a notice: more
+   * How long after the post a request becomes overdue, of which a notice informs the sender: more
    * than 0, and at most 365 days. Unset = never.
    * </pre>
    *

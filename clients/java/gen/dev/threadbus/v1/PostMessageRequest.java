@@ -753,7 +753,7 @@ java.lang.String defaultValue) {
   /**
    * <pre>
    * Asks agents for a reply: this creates a request for each of them, which stays open until it is
-   * answered. They become participants. The sender is told by notices when an agent will not answer,
+   * answered. They become participants. The sender is notified when an agent will not answer,
    * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
    * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
    * </pre>
@@ -768,7 +768,7 @@ java.lang.String defaultValue) {
   /**
    * <pre>
    * Asks agents for a reply: this creates a request for each of them, which stays open until it is
-   * answered. They become participants. The sender is told by notices when an agent will not answer,
+   * answered. They become participants. The sender is notified when an agent will not answer,
    * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
    * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
    * </pre>
@@ -783,7 +783,7 @@ java.lang.String defaultValue) {
   /**
    * <pre>
    * Asks agents for a reply: this creates a request for each of them, which stays open until it is
-   * answered. They become participants. The sender is told by notices when an agent will not answer,
+   * answered. They become participants. The sender is notified when an agent will not answer,
    * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
    * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
    * </pre>
@@ -3251,7 +3251,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Asks agents for a reply: this creates a request for each of them, which stays open until it is
-     * answered. They become participants. The sender is told by notices when an agent will not answer,
+     * answered. They become participants. The sender is notified when an agent will not answer,
      * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
      * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
      * </pre>
@@ -3265,7 +3265,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Asks agents for a reply: this creates a request for each of them, which stays open until it is
-     * answered. They become participants. The sender is told by notices when an agent will not answer,
+     * answered. They become participants. The sender is notified when an agent will not answer,
      * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
      * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
      * </pre>
@@ -3283,7 +3283,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Asks agents for a reply: this creates a request for each of them, which stays open until it is
-     * answered. They become participants. The sender is told by notices when an agent will not answer,
+     * answered. They become participants. The sender is notified when an agent will not answer,
      * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
      * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
      * </pre>
@@ -3306,7 +3306,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Asks agents for a reply: this creates a request for each of them, which stays open until it is
-     * answered. They become participants. The sender is told by notices when an agent will not answer,
+     * answered. They become participants. The sender is notified when an agent will not answer,
      * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
      * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
      * </pre>
@@ -3327,7 +3327,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Asks agents for a reply: this creates a request for each of them, which stays open until it is
-     * answered. They become participants. The sender is told by notices when an agent will not answer,
+     * answered. They become participants. The sender is notified when an agent will not answer,
      * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
      * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
      * </pre>
@@ -3355,7 +3355,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Asks agents for a reply: this creates a request for each of them, which stays open until it is
-     * answered. They become participants. The sender is told by notices when an agent will not answer,
+     * answered. They become participants. The sender is notified when an agent will not answer,
      * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
      * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
      * </pre>
@@ -3375,7 +3375,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Asks agents for a reply: this creates a request for each of them, which stays open until it is
-     * answered. They become participants. The sender is told by notices when an agent will not answer,
+     * answered. They become participants. The sender is notified when an agent will not answer,
      * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
      * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
      * </pre>
@@ -3390,7 +3390,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Asks agents for a reply: this creates a request for each of them, which stays open until it is
-     * answered. They become participants. The sender is told by notices when an agent will not answer,
+     * answered. They become participants. The sender is notified when an agent will not answer,
      * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
      * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
      * </pre>
@@ -3408,7 +3408,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Asks agents for a reply: this creates a request for each of them, which stays open until it is
-     * answered. They become participants. The sender is told by notices when an agent will not answer,
+     * answered. They become participants. The sender is notified when an agent will not answer,
      * or not soon (Notice.Reason). Not in an edit, not with WAKE_NOBODY, and not for anonymous callers:
      * INVALID_ARGUMENT. AGENT_NOT_FOUND if an agent is not registered.
      * </pre>

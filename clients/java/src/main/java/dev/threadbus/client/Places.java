@@ -157,7 +157,7 @@ final class Places {
     return end.getAfterSeq() > before;
   }
 
-  /** Starts anew at a position. */
+  /** Restarts at a position. */
   private void put(ThreadPosition there) {
     Cursor cursor = there.getCursor();
     checkFollowed(cursor);
