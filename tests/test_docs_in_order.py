@@ -115,7 +115,7 @@ async def readme(server: ServerProcess, terminal: Terminal) -> None:
 
 async def shell_page(terminal: Terminal) -> None:
     """Its three lines respond, its loop ends with the thread, its files are imported."""
-    lines, loop, importing = blocks(page("docs/shell.md"), "sh")
+    lines, loop, _, importing = blocks(page("docs/shell.md"), "sh")
     assert (await terminal.run(lines)).startswith("design #4 · ")
     assert "TESTS PASS." in await terminal.run("threadbus read design")
 
