@@ -54,8 +54,8 @@ func (p *positions) cursors() (cursors []*pb.Cursor) {
 	return cursors[:min(len(cursors), maxCursors)]
 }
 
-// take moves past a frame. It returns the frame's new messages, and whether a cursor moved forward.
-// If the frame violates the contract, it returns an error.
+// take moves past a frame. It returns the frame's new messages, and whether a cursor moved forward, or
+// a thread was added or removed. If the frame violates the contract, it returns an error.
 func (p *positions) take(frame *pb.WaitMessagesResponse) (fresh []*Message, moved bool, err error) {
 	switch frame := frame.Frame.(type) {
 	case *pb.WaitMessagesResponse_Started: // has the cursors as requested
@@ -78,8 +78,10 @@ func (p *positions) take(frame *pb.WaitMessagesResponse) (fresh []*Message, move
 	case *pb.WaitMessagesResponse_Resync: // to any position, in any epoch
 		return nil, false, p.put(frame.Resync.GetPosition(), p.all)
 	case *pb.WaitMessagesResponse_ThreadAdded:
-		return nil, false, p.put(frame.ThreadAdded, true)
+		moved = p.threads[frame.ThreadAdded.GetCursor().GetThread()] == nil
+		err = p.put(frame.ThreadAdded, true)
 	case *pb.WaitMessagesResponse_ThreadRemoved:
+		moved = p.threads[frame.ThreadRemoved.GetThread()] != nil
 		delete(p.threads, frame.ThreadRemoved.GetThread())
 	}
 	return nil, moved, err

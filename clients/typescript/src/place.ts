@@ -43,8 +43,8 @@ export class Places {
   }
 
   /**
-   * Moves past a frame; returns its new messages, and whether a cursor moved forward. Throws
-   * BusError if it violates the contract.
+   * Moves past a frame; returns its new messages, and whether a cursor moved forward, or a thread
+   * was added or removed. Throws BusError if the frame violates the contract.
    */
   take(frame: WaitMessagesResponse): { fresh: Followed[]; moved: boolean } {
     const { started, messages, caughtUp, keepalive, ending, resync } = frame;
@@ -55,8 +55,14 @@ export class Places {
     if (messages) return this.#batch(messages);
     if (this.#all && caughtUp && !caughtUp.cursor) return { fresh: [], moved: false };
     if (resync) this.#put(resync.position, this.#all); // to any position, in any epoch
-    if (frame.threadAdded) this.#put(frame.threadAdded, true);
-    if (frame.threadRemoved) this.#threads.delete(frame.threadRemoved.thread);
+    if (frame.threadAdded) {
+      const moved = !this.#threads.has(frame.threadAdded.cursor?.thread ?? '');
+      this.#put(frame.threadAdded, true);
+      return { fresh: [], moved };
+    }
+    if (frame.threadRemoved) {
+      return { fresh: [], moved: this.#threads.delete(frame.threadRemoved.thread) };
+    }
     const positions = caughtUp ? [caughtUp] : (keepalive ?? ending)?.threads ?? [];
     const moves = positions.map((there) => this.#move(there));
     return { fresh: [], moved: moves.includes(true) };
