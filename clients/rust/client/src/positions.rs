@@ -29,7 +29,7 @@ struct Position {
     moved: u64,     // value of `moves` when the server last sent a cursor
 }
 
-/// The new messages of a frame, and whether a cursor moved forward.
+/// The new messages of a frame, and whether a cursor moved forward, or a thread was added or removed.
 #[derive(Default)]
 pub(crate) struct Taken {
     pub fresh: Vec<Received>,
@@ -75,8 +75,15 @@ impl Positions {
             Frame::Ending(ending) => return self.advance(&ending.threads),
             // A resync may move to any position in any epoch.
             Frame::Resync(resync) => self.put(resync.position.as_ref())?,
-            Frame::ThreadAdded(there) => self.put(Some(there))?,
-            Frame::ThreadRemoved(removed) => drop(self.threads.remove(&removed.thread)),
+            Frame::ThreadAdded(there) => {
+                let before = self.threads.len();
+                self.put(Some(there))?;
+                return Ok(Taken { fresh: Vec::new(), moved: self.threads.len() > before });
+            }
+            Frame::ThreadRemoved(removed) => {
+                let moved = self.threads.remove(&removed.thread).is_some();
+                return Ok(Taken { fresh: Vec::new(), moved });
+            }
             Frame::Participants(_) => {}
         }
         Ok(Taken::default())

@@ -24,7 +24,10 @@ final class Places {
   private final boolean filtered; // with a filter seqs may be missing
   private final Map<String, Place> threads = new LinkedHashMap<>(); // the last to move comes last
 
-  /** The new messages of a frame, and whether a cursor moved forward. */
+  /**
+   * The new messages of a frame, and whether a cursor moved forward, or a thread was added or
+   * removed.
+   */
   record Taken(List<Message> fresh, boolean moved) {}
 
   /** The position in one thread. */
@@ -102,8 +105,15 @@ final class Places {
       case KEEPALIVE -> taken = move(frame.getKeepalive().getThreadsList());
       case ENDING -> taken = move(frame.getEnding().getThreadsList());
       case RESYNC -> put(frame.getResync().getPosition()); // to any position, in any epoch
-      case THREAD_ADDED -> put(frame.getThreadAdded());
-      case THREAD_REMOVED -> threads.remove(frame.getThreadRemoved().getThread());
+      case THREAD_ADDED -> {
+        boolean known = threads.containsKey(frame.getThreadAdded().getCursor().getThread());
+        put(frame.getThreadAdded());
+        taken = new Taken(List.of(), !known);
+      }
+      case THREAD_REMOVED -> {
+        boolean known = threads.remove(frame.getThreadRemoved().getThread()) != null;
+        taken = new Taken(List.of(), known);
+      }
       default -> { } // a newer frame
     }
     return taken;
