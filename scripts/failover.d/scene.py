@@ -184,7 +184,7 @@ def _of_losses(scene: Scene, stage: Stage, verdict: checker.Verdict) -> list[str
             "not every thread has a new epoch": verdict.renewed == len(THREADS),
             "no reader was told what is gone": verdict.resyncs > 0,
             "one was told of messages that it had not read": not any(
-                reader.resyncs for reader in stage.load.absent
+                before != after for reader in stage.load.absent for before, after in reader.resyncs
             ),
         }
     else:
