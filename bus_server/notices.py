@@ -102,8 +102,8 @@ class Notices:
         self._window = min(IDLE_WINDOW, agent_timeout)
         self._server_delay = server_delay
         self._agents: dict[str, _Asked] = {}
-        #: Each runs when the requests to an agent, or to ALL, are to be looked at.
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        #: When the requests to an agent, or to ALL, are to be looked at, and what does so then.
+        self._timers: dict[str, tuple[float, asyncio.Handle]] = {}
         #: The agents, or ALL, whose requests are to be looked at now, in this order.
         self._due: dict[str, None] = {}
         self._available = asyncio.Event()
@@ -190,11 +190,11 @@ class Notices:
     def _schedule(self, name: str, time: float) -> None:
         """Look at the requests to an agent at a time, unless that will be done earlier."""
         time = max(time, self._resting.get(name, time))
-        timer = self._timers.get(name)
-        if timer is None or time < timer.when():
+        planned, timer = self._timers.get(name, (math.inf, None))
+        if time < planned:
             if timer is not None:
                 timer.cancel()
-            self._timers[name] = self._loop.call_at(time, self._on_timer, name)
+            self._timers[name] = time, self._loop.call_at(time, self._on_timer, name)
 
     def _on_timer(self, name: str) -> None:
         del self._timers[name]
@@ -240,8 +240,8 @@ class Notices:
             elif agent in self._agents and self._agents[agent].opened_at < began:
                 del self._agents[agent]
                 self._resting.pop(agent, None)
-                if timer := self._timers.pop(agent, None):
-                    timer.cancel()
+                if planned := self._timers.pop(agent, None):
+                    planned[1].cancel()
         if name == ALL or name in self._agents:
             self._resting[name] = self._loop.time() + min(PAUSE * spent, MAX_PAUSE)
 

@@ -8,6 +8,7 @@ from tests.peers import Peer, registered, set_state
 from tests.refusals import refused
 from tests.requests import ask, asking, listed, notices_in, states, withdraw
 from tests.serving import AgentStub, BusStub, ThreadStub
+from threadbus.v1.bus_service_pb2 import PostMessageRequest, PostMessagesRequest
 from threadbus.v1.message_pb2 import WAKE_ADDRESSED, WAKE_NOBODY
 from threadbus.v1.request_pb2 import REQUEST_STATE_ANSWERED, REQUEST_STATE_OPEN
 from threadbus.v1.thread_pb2 import (
@@ -17,6 +18,8 @@ from threadbus.v1.thread_pb2 import (
     ThreadState,
 )
 from threadbus.v1.thread_service_pb2 import LeaveThreadRequest
+
+pytestmark = pytest.mark.asking_server
 
 
 @pytest.fixture
@@ -217,3 +220,19 @@ async def test_a_question_is_overdue_once(asker: Peer, reviewer: Peer, thread: s
     reply = await reviewer.post(thread, "yes", reply_to=seq)
     (found,) = await listed(asker, thread=thread)
     assert (found.state, found.reply_seq) == (REQUEST_STATE_ANSWERED, reply.seq)
+
+
+async def test_questions_of_a_batch_are_overdue_at_once(
+    asker: Peer, reviewer: Peer, thread: str
+) -> None:
+    expected = asking(reviewer.name, within=1e-6)
+    posts = [
+        PostMessageRequest(thread=thread, content="?", expect_reply=expected) for _ in range(3)
+    ]
+    request = PostMessagesRequest(posts=posts)
+    call = asker.bus.PostMessages(iter([request]), metadata=asker.metadata)
+    assert [len(response.results) async for response in call] == [3]
+    async with asker.wait(thread, min_messages=6, max_wait=600) as frames:
+        await frames.rest()
+    found = notices_in(await asker.read(thread))
+    assert sorted(found) == [("OVERDUE", seq, reviewer.name) for seq in (1, 2, 3)]
