@@ -89,19 +89,29 @@ def small_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPro
         yield running
 
 
+@pytest.fixture(scope="session")
+def asking_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """This worker's server of tests that ask for replies: notices may come at any time."""
+    with ServerProcess(tmp_path_factory.mktemp("asking") / "bus.db") as running:
+        yield running
+
+
 @pytest.fixture
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerProcess]:
     """A server with default flags.
 
     Tests share it: they take names from `name`, do not count what listings hold, and do not stop
     it. One that does is marked `own_server`, and has it for itself. Those that list everything
-    again and again are marked `small_server`, and share one that others leave alone.
+    again and again are marked `small_server`, and share one that others leave alone. Those that
+    ask for replies are marked `asking_server`, and share another one.
     """
     if request.node.get_closest_marker("own_server"):
         with ServerProcess(tmp_path / "bus.db") as running:
             yield running
     elif request.node.get_closest_marker("small_server"):
         yield request.getfixturevalue("small_server")
+    elif request.node.get_closest_marker("asking_server"):
+        yield request.getfixturevalue("asking_server")
     else:
         yield request.getfixturevalue("shared_server")
 

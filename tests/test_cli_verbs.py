@@ -11,7 +11,7 @@ from tests.callers import operator_token_file
 from tests.serving import ServerProcess
 from tests.shell import Done, Shell
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.asking_server]
 
 #: By verb: arguments that succeed, for the agent `ME` in the thread `T`, and a key of its document.
 VERBS: dict[str, tuple[str, str]] = {

@@ -16,7 +16,7 @@ from tests.shell import Shell
 
 LINES, LOOP, ANSWER, _ = blocks(page("docs/shell.md"), "sh")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.asking_server]
 
 
 @pytest.fixture

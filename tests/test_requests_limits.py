@@ -27,6 +27,8 @@ from threadbus.v1.request_pb2 import (
 )
 from threadbus.v1.thread_service_pb2 import CreateThreadRequest
 
+pytestmark = pytest.mark.asking_server
+
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 

@@ -44,6 +44,8 @@ from threadbus.v1.thread_service_pb2 import (
     SetThreadStateRequest,
 )
 
+pytestmark = pytest.mark.asking_server
+
 AGENTS, THREADS = ("ann", "bob", "cat"), ("a", "b")
 
 agents, threads = st.sampled_from(AGENTS), st.sampled_from(THREADS)

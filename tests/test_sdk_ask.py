@@ -21,6 +21,8 @@ from tests.asking import agent, asking, until_waiting
 from tests.members import contents, member
 from tests.serving import ServerProcess
 
+pytestmark = pytest.mark.asking_server
+
 CLOSED, OPEN = ThreadState.THREAD_STATE_CLOSED, ThreadState.THREAD_STATE_OPEN
 
 

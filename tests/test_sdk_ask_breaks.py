@@ -24,6 +24,8 @@ from threadbus.v1.bus_service_pb2 import (
 )
 from threadbus.v1.message_pb2 import MESSAGE_KIND_NOTICE, MessageKind, Notice
 
+pytestmark = pytest.mark.asking_server
+
 HASTY = ("--agent-timeout", "1", "--heartbeat-interval", "0.2", "--checkpoint-interval", "0.05")
 
 

@@ -15,6 +15,8 @@ from tests.polling import until_known
 from tests.serving import ServerProcess
 from tests.wait_frames import BOUND
 
+pytestmark = pytest.mark.asking_server
+
 
 @pytest.fixture
 async def asker(server: ServerProcess, thread: str, tmp_path: Path) -> AsyncIterator[ThreadHandle]:

@@ -23,6 +23,8 @@ from bus_client.sync import BusClient as BlockingClient
 from tests.relay import relay_to
 from tests.serving import ServerProcess
 
+pytestmark = pytest.mark.asking_server
+
 BOUND = 20.0
 MINE = MessageFilter(addressed_to_me=True)
 

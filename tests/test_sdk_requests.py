@@ -29,6 +29,8 @@ from tests.wait_frames import BOUND
 from threadbus.v1.bus_service_pb2 import WaitMessagesResponse
 from threadbus.v1.message_pb2 import MESSAGE_KIND_NOTICE
 
+pytestmark = pytest.mark.asking_server
+
 
 @pytest.fixture
 async def asker(server: ServerProcess, thread: str, tmp_path: Path) -> AsyncIterator[ThreadHandle]:

@@ -83,10 +83,6 @@ def test_what_is_gone_after_a_new_epoch_that_says_so_is_lost_and_not_wrong(check
             {"acknowledged": "abcd", "stored": log("abe"), "again": "e", "resyncs": [(4, 0)]},
             "was sent from 4 to 0, and 2 is the last",
         ),
-        (
-            {"acknowledged": "abcd", "stored": log("abe"), "again": "e", "resyncs": [(2, 2)]},
-            "was sent from 2 to 2, and 2 is the last",
-        ),
     ],
 )
 def test_what_is_wrong_is_found(checker: Any, verdict: dict[str, Any], wrong: str) -> None:
