@@ -59,7 +59,7 @@ async def _let_it_lag(stage: Stage) -> None:
     replayed = f"SELECT pg_last_wal_replay_lsn() >= '{position}'"
     await until_found("the standby to follow", lambda: standby.execute(replayed) == [(True,)])
     await asyncio.to_thread(primary.freeze, "walsender")
-    await stage.load.more(LOST + 10)
+    await stage.load.more(2 * LOST)
 
 
 async def _cancelled(stage: Stage) -> None:
