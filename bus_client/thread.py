@@ -233,7 +233,7 @@ class ThreadHandle(ThreadCalls):
         )
 
     def unread(self) -> None:
-        """Take back what the last wait() returned, if it is not read yet: it comes again."""
+        """Take back what the last wait() returned, if it is not read yet: it is returned again."""
         self._reader.unread()
 
     async def acknowledge(self, seq: int | None = None) -> None:

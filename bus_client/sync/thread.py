@@ -163,7 +163,7 @@ class ThreadHandle:
         )
 
     def unread(self) -> None:
-        """Take back what the last wait() returned, if it is not read yet: it comes again."""
+        """Take back what the last wait() returned, if it is not read yet: it is returned again."""
         self._thread.unread()
 
     def acknowledge(self, seq: int | None = None) -> None:
