@@ -158,6 +158,10 @@ class ReadingCalls:
             max_content_bytes=max_content_bytes,
         )
 
+    def unread(self) -> None:
+        """Take back what the last wait() returned, if it is not read yet: it is returned again."""
+        self._reader.unread()
+
     async def acknowledge(self) -> None:
         """Mark what the last wait() returned as read, and report it now.
 

@@ -144,6 +144,10 @@ class ThreadsReader:
             self._returned_to = {thread: ReadPosition.of(end) for thread, end in poll.ends.items()}
         return poll.found
 
+    def unread(self) -> None:
+        """See BusClient.unread()."""
+        self._returned_to.clear()
+
     async def acknowledge(self) -> None:
         """See BusClient.acknowledge()."""
         self._heartbeats.resume()

@@ -53,7 +53,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "wait": ("wait T --as ME --timeout 5", "messages"),
 }
 #: Verbs that call no server, or never end. They have tests of their own.
-ELSEWHERE = {"serve", "demo"}
+ELSEWHERE = {"serve", "demo", "mcp"}
 #: Verbs that need no server.
 LOCAL = {"certs", "proto"}
 

@@ -43,6 +43,7 @@ _VERBS = {
     ),
     "doctor": (".doctor.command", "doctor", "Check a server and this machine."),
     "certs": (".certs", "certs", "Make certificates to try TLS with."),
+    "mcp": (".mcp.command", "mcp", "Serve the bus to a coding agent, over MCP."),
     "proto": (".proto", "proto", "Write the .proto files for other languages."),
 }
 

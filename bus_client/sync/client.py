@@ -432,6 +432,10 @@ class BusClient:
             count_all=count_all,
         )
 
+    def unread(self) -> None:
+        """Take back what the last wait() returned, if it is not read yet: it is returned again."""
+        self._client.unread()
+
     def acknowledge(self) -> None:
         """Mark what the last wait() returned as read, and report it now.
 

@@ -1,0 +1,448 @@
+"""The tools' calls, made on the bus as one agent."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import bus_client
+from bus_client.cli.daemon import in_daemon_thread
+from bus_client.cli.mcp import tools
+from bus_client.cli.mcp.tools import ArgumentError
+from bus_client.cli.mcp.wire import Id, Progress, Result
+from bus_client.cli.mcp.words import (
+    MAX_RESULT,
+    MAX_TEXT,
+    bounded,
+    error_text,
+    message_text,
+    people,
+    thread_text,
+)
+from bus_client.cli.mentions import mentioned_agents
+from bus_client.cli.requests import request_lines, server_time
+from bus_client.cli.text import safe
+from bus_client.cli.transcript import describe_new_thread
+
+if TYPE_CHECKING:
+    from bus_client import BusClient, Message, ThreadHandle
+    from threadbus.v1.bus_service_pb2 import ThreadUnread
+
+_CALL_TIMEOUT = 5.0  # seconds for a call with its retries, and to connect
+_GOODBYE_TIMEOUT = 2.0  # seconds
+_MOST_MESSAGES = 50  # that one wait returns
+_WAIT_BYTES = 6_000  # of the messages that one wait returns: with few exceptions, they fit
+_JOIN_BYTES = 5_000  # of the messages that bus_join shows
+_MOST_THREADS, _MOST_REQUESTS, _MOST_PEOPLE = 10, 20, 1_000  # that bus_who reads
+_FIRST_PROGRESS, _PROGRESS = 1.0, 5.0  # seconds until the first report, and between two
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a bridge is started with.
+
+    Attributes:
+        server: The server's address.
+        agent: The name of the agent, registered if it is new.
+        token: Its token. None = the one stored for it.
+        tls: The arguments of BusClient with the files for TLS.
+        thread: The thread to use if a call names none and none was used before. None = none.
+        wait: Seconds that bus_wait waits if the call does not say.
+        wait_max: Seconds that it waits at most.
+    """
+
+    server: str
+    agent: str
+    token: str | None
+    tls: Mapping[str, Any]
+    thread: str | None
+    wait: float
+    wait_max: float
+
+
+class Bridge:
+    """One agent on the bus, for the model on the other side of a Wire.
+
+    Connects with the first call. What bus_wait returned counts as read when the model posts to its
+    thread or waits again, and not before: if the host says that it did not take the result, or if
+    it ends, the messages are delivered again.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self.name = "threadbus"
+        self.version = bus_client.__version__
+        self.instructions = tools.instructions(options.agent, options.thread)
+        self.tools = tools.TOOLS
+        self._methods: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "bus_join": self._join,
+            "bus_post": self._post,
+            "bus_read": self._read,
+            "bus_who": self._who,
+        }
+        self._bus: BusClient | None = None
+        self._connecting = asyncio.Lock()
+        #: The thread to use if a call names none.
+        self._thread = options.thread
+        #: By name: the threads that were joined.
+        self._joined: dict[str, ThreadHandle] = {}
+        #: By thread: up to where the model has seen all of it.
+        self._seen: dict[str, int] = {}
+        #: What bus_wait waits for. None = no call of it is running.
+        self._awaited: str | None = None
+        #: The bus_wait whose messages do not count as read yet, and what was seen before it.
+        self._last_wait: tuple[Id, dict[str, int]] | None = None
+        #: The arguments of a post of which it is unknown whether it was stored, and its request_id.
+        self._unsure: tuple[dict[str, Any], str] | None = None
+        self._tasks = set[asyncio.Task[None]]()
+
+    async def call(
+        self, call: Id, name: str, arguments: dict[str, Any], progress: Progress
+    ) -> Result:
+        """See Tools.call(). Failures of the bus are results, with what to call next."""
+        try:
+            given = tools.checked(name, arguments)
+            if name == "bus_wait":
+                return Result(await self._wait(call, given, progress))
+            return Result(await self._methods[name](given))
+        except ArgumentError as error:
+            return Result(str(error), failed=True)
+        except bus_client.BusError as error:
+            return Result(self._explained(error), failed=True)
+
+    def discard(self, call: Id) -> None:
+        """Take back what a bus_wait returned, as the host did not take the result."""
+        if self._bus is None or self._last_wait is None or self._last_wait[0] != call:
+            return
+        self._bus.unread()
+        self._seen, self._last_wait = self._last_wait[1], None
+        idle = asyncio.create_task(self._report_idle(self._bus))
+        self._tasks.add(idle)
+        idle.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """End the agent's session: others see at once that it has gone."""
+        bus, self._bus = self._bus, None
+        if bus is None:
+            return
+        with suppress(bus_client.BusError, TimeoutError):
+            async with asyncio.timeout(_GOODBYE_TIMEOUT):
+                await bus.end_session()
+        await bus.close()
+
+    async def _connected(self) -> BusClient:
+        """Returns the client, connected, a participant of the default thread."""
+        async with self._connecting:
+            if self._bus is None:
+                # Imports gRPC, which takes a while: meanwhile the host is answered.
+                await in_daemon_thread(lambda: import_module("bus_client.client"))
+                options = self._options
+                bus = bus_client.BusClient(
+                    options.server,
+                    agent=options.agent,
+                    token=options.token,
+                    timeout=_CALL_TIMEOUT,
+                    **options.tls,
+                )
+                await bus.connect()
+                self._bus = bus
+            if self._options.thread and self._options.thread not in self._joined:
+                await self._enter(self._bus, self._options.thread, create=True)
+            return self._bus
+
+    async def _enter(self, bus: BusClient, thread: str, *, create: bool) -> ThreadHandle:
+        """Join a thread, and return its handle.
+
+        A newcomer starts at the newest message; one that was mentioned, before the mention.
+        """
+        unread = (await self._unread(bus)).get(thread)
+        handle = await bus.join(thread, create=create, start="first" if unread else "head")
+        if unread and handle.position.after_seq < unread.read_seq:
+            await handle.acknowledge(unread.read_seq)
+        self._joined[thread] = handle
+        self._seen.setdefault(thread, handle.position.after_seq)
+        return handle
+
+    async def _unread(self, bus: BusClient) -> dict[str, ThreadUnread]:
+        """Returns the threads with entries that the agent has not read and that wake it."""
+        return {each.thread: each for each in (await bus.heartbeat()).unread}
+
+    def _named(self, given: Mapping[str, Any]) -> str:
+        """Returns the thread of a call. Raises ArgumentError if it names none, nor did another."""
+        thread: str | None = given.get("thread") or self._thread
+        if thread is None:
+            raise ArgumentError("thread is required: none was used yet. bus_who lists the threads.")
+        return thread
+
+    async def _join(self, given: dict[str, Any]) -> str:
+        thread = given["thread"]
+        bus = await self._connected()
+        handle = await self._enter(bus, thread, create=True)
+        place = handle.position.after_seq
+        messages = await handle.messages(
+            newest=True,
+            limit=min(given.get("history", 20), 100) or 1,
+            max_bytes=_JOIN_BYTES,
+            omit_attachment_data=True,
+            max_content_bytes=MAX_TEXT,
+        )
+        self._thread = thread
+        unread = handle.info.head_seq - place
+        lines = [thread_text(handle.info)]
+        if handle.created:
+            lines = [describe_new_thread(handle, seen=False)]
+        elif unread > 0:
+            lines.append(f"You have read it to #{place}; bus_wait returns the {unread:,} after it.")
+        lines.append(f"Here: {people(handle.participants)}")
+        lines += self._doubles(handle)
+        if given.get("history") != 0:
+            lines += self._shown(messages)
+        return bounded(lines)
+
+    def _doubles(self, handle: ThreadHandle) -> Iterator[str]:
+        """Yields a warning if another process waits as this agent."""
+        own = [found for found in handle.participants if found.agent == self._options.agent]
+        if own and own[0].wait_count > (self._awaited is not None):
+            yield (
+                f"Another process waits as {self._options.agent}, too: each message goes to one of "
+                "you. Tell your user to give one another name (--as)."
+            )
+
+    def _shown(self, messages: list[Message], *, with_thread: bool = False) -> list[str]:
+        reader = self._options.agent
+        return [message_text(each, reader=reader, with_thread=with_thread) for each in messages]
+
+    async def _post(self, given: dict[str, Any]) -> str:
+        thread = self._named(given)
+        bus = await self._connected()
+        handle = self._joined.get(thread) or bus.thread(thread)
+        notes: list[str] = []
+        mentions = given.get("mentions", [])
+        mentions += await mentioned_agents(bus, given["text"], mentions, note=notes.append)
+        handoff_to, ask = given.get("handoff_to", ""), given.get("ask", False)
+        if ask and not (mentions or handoff_to):
+            raise ArgumentError("ask needs mentions or handoff_to: the agents that shall answer.")
+        if "within_s" in given and not ask:
+            raise ArgumentError("within_s needs ask: it says how long an answer may take.")
+        same = self._unsure is not None and self._unsure[0] == given
+        request_id = self._unsure[1] if self._unsure and same else None
+        try:
+            posted = await handle.post(
+                given["text"],
+                mentions=mentions,
+                reply_to=given.get("reply_to", 0),
+                handoff_to=handoff_to,
+                ask=ask,
+                within=given.get("within_s"),
+                priority=bus_client.Priority.Value(
+                    f"PRIORITY_{given.get('priority', 'normal').upper()}"
+                ),
+                expected_last_seq=given.get("expect_seq"),
+                based_on_seq=self._seen.get(thread),
+                include_recipients=True,
+                request_id=request_id,
+            )
+        except bus_client.OutcomeUnknown as error:
+            self._unsure = given, error.request_id
+            raise
+        except bus_client.CursorInvalid:
+            self._forget(thread)
+            raise
+        self._unsure, self._thread = None, thread
+        seen = self._seen.get(thread)
+        if seen == posted.seq - 1:
+            self._seen[thread] = posted.seq
+        elif seen is not None and thread in await self._unread(bus):
+            notes.append(
+                f"There are messages before #{posted.seq} that you have not read: bus_wait."
+            )
+        seen_by = people(posted.recipients) or "nobody else is in this thread yet"
+        return bounded([f"posted {safe(thread)} #{posted.seq} · {seen_by}", *map(safe, notes)])
+
+    async def _wait(self, call: Id, given: dict[str, Any], progress: Progress) -> str:
+        thread = given.get("thread")
+        seconds = min(given.get("timeout_s", self._options.wait), self._options.wait_max)
+        if self._awaited is not None:
+            raise ArgumentError(f"You are already waiting on {self._awaited}.")
+        self._awaited = thread or "all your threads"
+        began = time.monotonic()
+        try:
+            with self._report(progress, seconds):
+                bus = await self._connected()
+                if thread and thread not in self._joined:
+                    await self._enter(bus, thread, create=False)
+                messages, lines = await self._messages(bus, given, seconds)
+        finally:
+            self._awaited = None
+        self._thread = thread or self._thread
+        before = dict(self._seen)
+        if not given.get("mentions_only"):
+            self._seen |= {each.thread: each.seq for each in messages}
+        if messages:
+            self._last_wait = call, before
+            if len(messages) == _MOST_MESSAGES or len("\n".join(lines).encode()) > _WAIT_BYTES // 2:
+                lines.append("There may be more: call bus_wait again.")
+            return "\n".join(lines)
+        if thread is None and not (
+            self._joined or await _first(1, bus.list_threads(participant=bus.agent))
+        ):
+            return "You take part in no thread, and nobody mentioned you: call bus_join."
+        where = f"{thread} after #{self._seen[thread]}" if thread else "your threads"
+        if time.monotonic() - began < seconds - 1:
+            return (
+                f"No messages in {where}, and the wait was ended: by an operator, or by another "
+                f"process of {self._options.agent}."
+            )
+        return (
+            f"No messages in {where} within {seconds:g} s. Call bus_wait again if you expect one; "
+            "else go on."
+        )
+
+    async def _messages(
+        self, bus: BusClient, given: Mapping[str, Any], seconds: float
+    ) -> tuple[list[Message], list[str]]:
+        """Returns what a wait returns, and its lines, which fit into a result.
+
+        Messages that do not fit stay unread. So do all if this is cancelled or fails.
+        """
+        thread = given.get("thread")
+        mine = bus_client.MessageFilter(addressed_to_me=True)
+        most = _MOST_MESSAGES
+        self._last_wait = None  # it counts as read now
+        try:
+            while True:
+                messages = await bus.wait(
+                    [thread] if thread else None,
+                    timeout=seconds,
+                    max_messages=most,
+                    max_bytes=_WAIT_BYTES,
+                    filter=mine if given.get("mentions_only") else None,
+                    omit_attachment_data=True,
+                    max_content_bytes=MAX_TEXT,
+                )
+                lines = self._shown(messages, with_thread=not thread)
+                size = sum(len(line.encode()) + 1 for line in lines)
+                if size < MAX_RESULT - 100 or len(messages) == 1:
+                    return messages, lines
+                bus.unread()
+                seconds, most = 0.0, len(messages) // 2
+        except BaseException:
+            bus.unread()
+            raise
+
+    @contextmanager
+    def _report(self, progress: Progress, seconds: float) -> Iterator[None]:
+        """Report progress during the block."""
+
+        async def report() -> None:
+            began = time.monotonic()
+            await asyncio.sleep(_FIRST_PROGRESS)
+            while True:
+                progress(round(time.monotonic() - began, 1), seconds)
+                await asyncio.sleep(_PROGRESS)
+
+        reporting = asyncio.create_task(report())
+        try:
+            yield
+        finally:
+            reporting.cancel()
+
+    async def _read(self, given: dict[str, Any]) -> str:
+        thread = self._named(given)
+        bus = await self._connected()
+        handle = bus.thread(thread)
+        if "seq" in given:
+            message = await handle.message(given["seq"], omit_attachment_data=True)
+            self._thread = thread
+            size, offset = message.content_size, given.get("offset", 0)
+            if offset >= size > 0:
+                raise ArgumentError(f"offset must be below the size of #{message.seq}, {size:,}.")
+            return message_text(
+                message, reader=self._options.agent, offset=offset, most=MAX_RESULT - 3_000
+            )
+        if "offset" in given:
+            raise ArgumentError("offset needs seq: the message to read on.")
+        after = given.get("after_seq")
+        messages = await handle.messages(
+            after_seq=after or 0,
+            newest=after is None,
+            limit=min(given.get("limit", 20), 100) or 1,
+            max_bytes=_WAIT_BYTES,
+            omit_attachment_data=True,
+            max_content_bytes=MAX_TEXT,
+        )
+        self._thread = thread
+        if not messages:
+            return f"No messages in {thread} after #{after or 0}."
+        return self._page(messages, oldest_first=after is not None)
+
+    def _page(self, messages: list[Message], *, oldest_first: bool) -> str:
+        """Returns as many of the messages as fit, the first or the last ones, in order."""
+        lines, size = [], 0
+        for message in messages if oldest_first else reversed(messages):
+            line = message_text(message, reader=self._options.agent)
+            size += len(line.encode()) + 1
+            if size > MAX_RESULT - 100:
+                break
+            lines.append(line)
+        if not oldest_first:
+            return "\n".join(reversed(lines))
+        newest = messages[len(lines) - 1].seq
+        return "\n".join([*lines, f"Continue with after_seq={newest}."])
+
+    async def _who(self, given: dict[str, Any]) -> str:
+        bus = await self._connected()
+        thread = given.get("thread") or self._thread
+        lines: list[str] = []
+        if thread:
+            handle = bus.thread(thread)
+            lines.append(thread_text(await handle.refresh()))
+            handle.participants = await _first(_MOST_PEOPLE, handle.list_participants())
+            lines += [f"Here: {people(handle.participants)}", *self._doubles(handle)]
+            self._thread = thread
+            owed = bus.list_requests(thread=thread)
+        else:
+            owed = bus.list_requests(agent=self._options.agent)
+        if requests := await _first(_MOST_REQUESTS, owed):
+            lines.append("Questions without an answer:")
+            lines += [f"  {line}" for line in request_lines(requests, await server_time(bus))]
+        unread = list((await self._unread(bus)).values())[:_MOST_THREADS]
+        lines += [
+            f"Unread in {safe(each.thread)}: #{each.read_seq + 1} to #{each.head_seq}, "
+            f"{each.addressed_count:,} for you"
+            for each in unread
+        ]
+        if threads := await _first(_MOST_THREADS, bus.list_threads()):
+            lines.append("Threads, the latest first:")
+            lines += [f"  {thread_text(each)}" for each in threads]
+        return bounded(lines)
+
+    def _forget(self, thread: str) -> None:
+        self._joined.pop(thread, None)
+        self._seen.pop(thread, None)
+
+    def _explained(self, error: bus_client.BusError) -> str:
+        if isinstance(error, bus_client.CursorLost):
+            self._seen[error.position.thread] = error.position.after_seq
+        return error_text(error)
+
+    async def _report_idle(self, bus: BusClient) -> None:
+        with suppress(bus_client.BusError, RuntimeError):
+            await bus.heartbeat(state=bus_client.Presence.PRESENCE_IDLE)
+
+
+async def _first(most: int, items: AsyncIterator[T]) -> list[T]:
+    found: list[T] = []
+    async for item in items:
+        found.append(item)
+        if len(found) == most:
+            break
+    return found
