@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import bus_client
 from bus_client.cli.daemon import in_daemon_thread
@@ -96,6 +96,8 @@ class Bridge:
         self._joined: dict[str, ThreadHandle] = {}
         #: By thread: up to where the model has seen all of it.
         self._seen: dict[str, int] = {}
+        #: Threads and seqs of own posts after what was seen.
+        self._own = set[tuple[str, int]]()
         #: What bus_wait waits for. None = no call of it is running.
         self._awaited: str | None = None
         #: The bus_wait whose messages do not count as read yet, and what was seen before it.
@@ -161,12 +163,10 @@ class Bridge:
     async def _enter(self, bus: BusClient, thread: str, *, create: bool) -> ThreadHandle:
         """Join a thread, and return its handle.
 
-        A newcomer starts at the newest message; one that was mentioned, before the mention.
+        A newcomer starts at the newest message, unless it was mentioned: it must not miss that.
         """
-        unread = (await self._unread(bus)).get(thread)
-        handle = await bus.join(thread, create=create, start="first" if unread else "head")
-        if unread and handle.position.after_seq < unread.read_seq:
-            await handle.acknowledge(unread.read_seq)
+        start: Literal["first", "head"] = "first" if thread in await self._unread(bus) else "head"
+        handle = await bus.join(thread, create=create, start=start)
         self._joined[thread] = handle
         self._seen.setdefault(thread, handle.position.after_seq)
         return handle
@@ -186,6 +186,9 @@ class Bridge:
         thread = given["thread"]
         bus = await self._connected()
         handle = await self._enter(bus, thread, create=True)
+        if given.get("catch_up"):
+            await handle.acknowledge(handle.info.head_seq)
+            self._seen[thread] = handle.info.head_seq
         place = handle.position.after_seq
         messages = await handle.messages(
             newest=True,
@@ -201,6 +204,8 @@ class Bridge:
             lines = [describe_new_thread(handle, seen=False)]
         elif unread > 0:
             lines.append(f"You have read it to #{place}; bus_wait returns the {unread:,} after it.")
+            if unread > _MOST_MESSAGES:
+                lines.append("To skip them, call bus_join again with catch_up.")
         lines.append(f"Here: {people(handle.participants)}")
         lines += self._doubles(handle)
         if given.get("history") != 0:
@@ -225,15 +230,14 @@ class Bridge:
         bus = await self._connected()
         handle = self._joined.get(thread) or bus.thread(thread)
         notes: list[str] = []
-        mentions = given.get("mentions", [])
+        mentions = list(given.get("mentions", []))
         mentions += await mentioned_agents(bus, given["text"], mentions, note=notes.append)
         handoff_to, ask = given.get("handoff_to", ""), given.get("ask", False)
         if ask and not (mentions or handoff_to):
             raise ArgumentError("ask needs mentions or handoff_to: the agents that shall answer.")
         if "within_s" in given and not ask:
             raise ArgumentError("within_s needs ask: it says how long an answer may take.")
-        same = self._unsure is not None and self._unsure[0] == given
-        request_id = self._unsure[1] if self._unsure and same else None
+        unsure, request_id = self._unsure or ({}, None)
         try:
             posted = await handle.post(
                 given["text"],
@@ -248,7 +252,7 @@ class Bridge:
                 expected_last_seq=given.get("expect_seq"),
                 based_on_seq=self._seen.get(thread),
                 include_recipients=True,
-                request_id=request_id,
+                request_id=request_id if unsure == given else None,
             )
         except bus_client.OutcomeUnknown as error:
             self._unsure = given, error.request_id
@@ -257,13 +261,13 @@ class Bridge:
             self._forget(thread)
             raise
         self._unsure, self._thread = None, thread
-        seen = self._seen.get(thread)
-        if seen == posted.seq - 1:
-            self._seen[thread] = posted.seq
-        elif seen is not None and thread in await self._unread(bus):
-            notes.append(
-                f"There are messages before #{posted.seq} that you have not read: bus_wait."
-            )
+        self._own.add((thread, posted.seq))
+        if (seen := self._seen.get(thread)) is not None:
+            self._see(thread, seen)
+            if self._seen[thread] < posted.seq and thread in await self._unread(bus):
+                notes.append(
+                    f"There are messages before #{posted.seq} that you have not read: bus_wait."
+                )
         seen_by = people(posted.recipients) or "nobody else is in this thread yet"
         return bounded([f"posted {safe(thread)} #{posted.seq} · {seen_by}", *map(safe, notes)])
 
@@ -285,11 +289,14 @@ class Bridge:
         self._thread = thread or self._thread
         before = dict(self._seen)
         if not given.get("mentions_only"):
-            self._seen |= {each.thread: each.seq for each in messages}
+            for message in messages:
+                self._see(message.thread, message.seq)
         if messages:
             self._last_wait = call, before
             if len(messages) == _MOST_MESSAGES or len("\n".join(lines).encode()) > _WAIT_BYTES // 2:
-                lines.append("There may be more: call bus_wait again.")
+                lines.append(
+                    "There may be more: call bus_wait again, or bus_join with catch_up to skip it."
+                )
             return "\n".join(lines)
         if thread is None and not (
             self._joined or await _first(1, bus.list_threads(participant=bus.agent))
@@ -424,6 +431,13 @@ class Bridge:
             lines.append("Threads, the latest first:")
             lines += [f"  {thread_text(each)}" for each in threads]
         return bounded(lines)
+
+    def _see(self, thread: str, seq: int) -> None:
+        """The model has seen the thread up to `seq`, and so up to its own posts right after it."""
+        while (thread, seq + 1) in self._own:
+            seq += 1
+            self._own.remove((thread, seq))
+        self._seen[thread] = seq
 
     def _forget(self, thread: str) -> None:
         self._joined.pop(thread, None)

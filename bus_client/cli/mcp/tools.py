@@ -40,6 +40,7 @@ TOOLS = [
         {
             "thread": _THREAD,
             "history": {"type": "integer", "description": "messages to show, default 20"},
+            "catch_up": {"type": "boolean", "description": "count all there is as read"},
         },
         "thread",
         reads=False,

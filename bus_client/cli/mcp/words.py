@@ -7,6 +7,7 @@ beginning of another. Sizes are in bytes of UTF-8: no host counts a text as long
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 MAX_RESULT = 8_000
 #: Of one message, unless it is read alone.
 MAX_TEXT = 3_000
-_MOST_PEOPLE = 20
+_MOST_PEOPLE, _MOST_NAMES = 20, 8  # in a line
+_LONGEST_NAME = 100  # characters of a file's name
+_LONGEST_CLUSTER = 32  # characters that are kept together
+_MARKS = ("Mn", "Mc", "Me", "Cf")  # Unicode's categories of what changes the character before it
 
 
 def message_text(
@@ -53,8 +57,8 @@ def message_text(
             f"  … cut; bus_read seq={message.seq} offset={end} for the rest, to {size:,} bytes"
         )
     for file in message.attachments:
-        name = safe(file.filename or file.url or "without a name")
-        lines.append(f"  [file {name[:200]}, {file.size:,} bytes, not shown]")
+        name = safe(file.filename or file.url or "without a name")[:_LONGEST_NAME]
+        lines.append(f"  [file {name}, {file.size:,} bytes, not shown]")
     return "\n".join(lines)
 
 
@@ -74,14 +78,15 @@ def _head(message: Message, reader: str, *, with_thread: bool) -> Iterator[str]:
     if message.posted_by:
         yield f"(posted by {safe(message.posted_by)})"
     asked = list(message.expect_reply.agents)
-    yield from (f"@{safe(name)}" for name in message.mentions if name not in asked)
+    if mentions := [name for name in message.mentions if name not in asked]:
+        yield _names(mentions, "@", " ")
     if message.handoff_to:
         yield f"hands off to {safe(message.handoff_to)}"
     if reader in asked:
         yield f"asks you (answer with reply_to={message.seq})"
         asked.remove(reader)
     if asked:
-        yield f"asks {', '.join(map(safe, asked))}"
+        yield f"asks {_names(asked)}"
     if message.reply_to:
         yield f"re #{message.reply_to}"
     if kind == kinds.MESSAGE_KIND_EDIT:
@@ -93,6 +98,11 @@ def _head(message: Message, reader: str, *, with_thread: bool) -> Iterator[str]:
         yield "urgent"
     elif message.priority == priorities.PRIORITY_HIGH:
         yield "high priority"
+
+
+def _names(names: Sequence[str], before: str = "", between: str = ", ") -> str:
+    named = between.join(f"{before}{safe(name)}" for name in names[:_MOST_NAMES])
+    return f"{named} and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else named
 
 
 def _fitting(text: str, most: int) -> tuple[str, str]:
@@ -107,7 +117,15 @@ def _fitting(text: str, most: int) -> tuple[str, str]:
             low = middle
         else:
             high = middle - 1
-    return _indented(text[:low]), text[:low]
+    cut = low
+    while cut > max(low - _LONGEST_CLUSTER, 1) and _continues(text, cut):
+        cut -= 1
+    return _indented(text[:cut]), text[:cut]
+
+
+def _continues(text: str, place: int) -> bool:
+    """Returns whether a character is shown together with the one before it, as in an emoji."""
+    return text[place - 1] == "\u200d" or unicodedata.category(text[place]) in _MARKS
 
 
 def _indented(text: str) -> str:

@@ -1,0 +1,1 @@
+"""`threadbus mcp`, as hosts use it."""

@@ -1,0 +1,30 @@
+"""Fixtures: hosts whose bridges run in the test's process, and a peer on the bus."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bus_client import BusClient
+from tests.mcp.host import Host, bridge_here
+from tests.serving import ServerProcess
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's credentials are those of the test."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
+@pytest.fixture
+async def host(server: ServerProcess, name: str) -> AsyncIterator[Host]:
+    """A host of the agent `{name}-me`."""
+    async with bridge_here(server.address, f"{name}-me") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def peer(server: ServerProcess, name: str) -> AsyncIterator[BusClient]:
+    """Another agent, `{name}-peer`."""
+    async with BusClient(server.address, agent=f"{name}-peer") as bus:
+        yield bus
