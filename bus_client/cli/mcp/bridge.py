@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bus_client import BusClient, Message, ThreadHandle
     from threadbus.v1.bus_service_pb2 import ThreadUnread
 
-_CALL_TIMEOUT = 5.0  # seconds for a call with its retries, and to connect
+_CALL_TIMEOUT = 4.0  # seconds for a call with its retries, and to connect
 _GOODBYE_TIMEOUT = 2.0  # seconds
 _MOST_MESSAGES = 50  # that one wait returns
 _WAIT_BYTES = 6_000  # of the messages that one wait returns: with few exceptions, they fit
@@ -89,7 +89,7 @@ class Bridge:
             "bus_who": self._who,
         }
         self._bus: BusClient | None = None
-        self._connecting = asyncio.Lock()
+        self._connecting: asyncio.Task[BusClient] | None = None
         #: The thread to use if a call names none.
         self._thread = options.thread
         #: By name: the threads that were joined.
@@ -133,6 +133,9 @@ class Bridge:
     async def close(self) -> None:
         """End the agent's session: others see at once that it has gone."""
         bus, self._bus = self._bus, None
+        if bus is None and self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait([self._connecting])
         if bus is None:
             return
         with suppress(bus_client.BusError, TimeoutError):
@@ -141,24 +144,30 @@ class Bridge:
         await bus.close()
 
     async def _connected(self) -> BusClient:
-        """Returns the client, connected, a participant of the default thread."""
-        async with self._connecting:
-            if self._bus is None:
-                # Imports gRPC, which takes a while: meanwhile the host is answered.
-                await in_daemon_thread(lambda: import_module("bus_client.client"))
-                options = self._options
-                bus = bus_client.BusClient(
-                    options.server,
-                    agent=options.agent,
-                    token=options.token,
-                    timeout=_CALL_TIMEOUT,
-                    **options.tls,
-                )
-                await bus.connect()
-                self._bus = bus
-            if self._options.thread and self._options.thread not in self._joined:
-                await self._enter(self._bus, self._options.thread, create=True)
-            return self._bus
+        """Returns the client, connected, and a participant of the default thread.
+
+        Calls that need it at the same time share one attempt.
+        """
+        if self._bus is None:
+            if self._connecting is None or self._connecting.done():
+                self._connecting = asyncio.create_task(self._connect())
+            self._bus = await asyncio.shield(self._connecting)
+        if self._options.thread and self._options.thread not in self._joined:
+            await self._enter(self._bus, self._options.thread, create=True)
+        return self._bus
+
+    async def _connect(self) -> BusClient:
+        # Imports gRPC, which takes a while: meanwhile the host is answered.
+        await in_daemon_thread(lambda: import_module("bus_client.client"))
+        bus = bus_client.BusClient(
+            self._options.server,
+            agent=self._options.agent,
+            token=self._options.token,
+            timeout=_CALL_TIMEOUT,
+            **self._options.tls,
+        )
+        await bus.connect()
+        return bus
 
     async def _enter(self, bus: BusClient, thread: str, *, create: bool) -> ThreadHandle:
         """Join a thread, and return its handle.
@@ -298,10 +307,8 @@ class Bridge:
                     "There may be more: call bus_wait again, or bus_join with catch_up to skip it."
                 )
             return "\n".join(lines)
-        if thread is None and not (
-            self._joined or await _first(1, bus.list_threads(participant=bus.agent))
-        ):
-            return "You take part in no thread, and nobody mentioned you: call bus_join."
+        if thread is None and (why := await self._why_nothing_comes(bus)):
+            return why
         where = f"{thread} after #{self._seen[thread]}" if thread else "your threads"
         if time.monotonic() - began < seconds - 1:
             return (
@@ -344,6 +351,25 @@ class Bridge:
         except BaseException:
             bus.unread()
             raise
+
+    async def _why_nothing_comes(self, bus: BusClient) -> str:
+        """Returns a text if the agent is not in the threads that it joined, or in none; else ""."""
+        gone = []
+        any_state = bus_client.ThreadState.THREAD_STATE_UNSPECIFIED
+        for thread in self._joined:
+            own = bus.list_threads(prefix=thread, participant=bus.agent, states=[any_state])
+            if not any([found.name == thread async for found in own]):
+                gone.append(thread)
+        for thread in gone:
+            self._forget(thread)
+        if gone:
+            return (
+                f"You are no longer in {', '.join(map(safe, gone))}: deleted, or the bus has a new "
+                "store. Call bus_join if you need it."
+            )
+        if self._joined or await _first(1, bus.list_threads(participant=bus.agent)):
+            return ""
+        return "You take part in no thread, and nobody mentioned you: call bus_join."
 
     @contextmanager
     def _report(self, progress: Progress, seconds: float) -> Iterator[None]:

@@ -199,4 +199,6 @@ def error_text(error: BusError) -> str:
     names = (kind.__name__ for kind in type(error).__mro__)
     next_step = next(_NEXT[name] for name in names if name in _NEXT)
     message = safe(error.message[:1_000]).rstrip(". ")
-    return f"{message[:1].upper()}{message[1:]}. {next_step}".rstrip()
+    if not isinstance(error, bus_client.InvalidArgument):  # begins with the name of an argument
+        message = message[:1].upper() + message[1:]
+    return f"{message}. {next_step}".rstrip()

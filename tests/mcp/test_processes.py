@@ -1,0 +1,79 @@
+"""`threadbus mcp` as a process: its start, its end, and what it writes where."""
+
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from bus_client import BusClient, Presence
+from tests.mcp.host import Host, bridge_process
+from tests.polling import until_known
+from tests.serving import ServerProcess
+from tests.shell import Shell
+
+pytestmark = pytest.mark.slow
+
+
+async def has(bus: BusClient, agent: str, presence: Presence.ValueType) -> bool:
+    return (await bus.get_agent(agent)).presence == presence
+
+
+@pytest.mark.parametrize("end", ["input", signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=str)
+@pytest.mark.parametrize("waits", [False, True])
+async def test_it_says_goodbye(
+    server: ServerProcess, peer: BusClient, name: str, end: str | signal.Signals, waits: bool
+) -> None:
+    agent = f"{name}-me"
+    async with bridge_process(server.address, agent, "--thread", name) as host:
+        await host.call("bus_who")
+        if waits:
+            host.start_call("bus_wait", timeout_s=200)
+            await until_known(partial(has, peer, agent, Presence.PRESENCE_WAITING))
+        if isinstance(end, signal.Signals):
+            host.signal(end)
+        else:
+            host.end_input()
+        assert await host.exit_code() == 0
+        assert await has(peer, agent, Presence.PRESENCE_OFFLINE)
+        assert host.stray == []
+
+
+async def test_a_call_at_the_end_of_the_input_is_still_answered(
+    server: ServerProcess, name: str
+) -> None:
+    async with bridge_process(server.address, f"{name}-me") as host:
+        joining = host.start_call("bus_join", thread=name)
+        host.end_input()
+        assert "new thread" in (await host.answer(joining)).text
+        assert await host.exit_code() == 0
+
+
+async def test_without_a_call_nobody_is_registered(
+    server: ServerProcess, peer: BusClient, name: str
+) -> None:
+    async with bridge_process(server.address, f"{name}-me") as host:
+        response = await host.request("initialize", protocolVersion="2025-06-18")
+        assert response["result"]["protocolVersion"] == "2025-06-18"
+        assert response["result"]["serverInfo"]["name"] == "threadbus"
+        assert f"You are {name}-me." in response["result"]["instructions"]
+        host.end_input()
+        assert await host.exit_code() == 0
+    assert f"{name}-me" not in [agent.name async for agent in peer.list_agents()]
+
+
+@pytest.mark.parametrize("version", ["2024-11-05", "2025-11-25", "2026-07-28", "1", None, 3])
+async def test_an_unknown_version_of_the_protocol_gets_the_newest(
+    host: Host, version: str | int | None
+) -> None:
+    result = (await host.request("initialize", protocolVersion=version))["result"]
+    known = ("2024-11-05", "2025-11-25")
+    assert result["protocolVersion"] == (version if version in known else "2025-11-25")
+    assert result["capabilities"] == {"tools": {}}
+
+
+def test_it_needs_a_name(server: ServerProcess, tmp_path: Path) -> None:
+    done = Shell(server.address, tmp_path).run_process("mcp", stdin="")
+    assert done.code == 2
+    assert "Missing agent: add --as NAME" in done.err
+    assert done.out == ""
