@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
-from bus_client.cli.mcp.bridge import Bridge, Options
+from bus_client.cli.mcp.bridge import Bridge
+from bus_client.cli.mcp.connection import Options
 from bus_client.cli.mcp.wire import Wire
 
 BOUND = 30.0  # seconds for whatever comes at once
@@ -139,7 +140,7 @@ async def bridge_here(server: str, agent: str, **options: Any) -> AsyncIterator[
     Args:
         server: The address of the server.
         agent: The bridge's agent.
-        **options: Of bridge.Options.
+        **options: Of connection.Options.
     """
     given: dict[str, Any] = {"token": None, "tls": {}, "thread": None, "wait": 20.0}
     given |= {"wait_max": 60.0} | options

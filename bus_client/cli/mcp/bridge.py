@@ -6,13 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import bus_client
-from bus_client.cli.daemon import in_daemon_thread
 from bus_client.cli.mcp import tools
+from bus_client.cli.mcp.connection import Connection, Options
+from bus_client.cli.mcp.seen import Seen
 from bus_client.cli.mcp.tools import ArgumentError
 from bus_client.cli.mcp.wire import Id, Progress, Result
 from bus_client.cli.mcp.words import (
@@ -31,41 +30,14 @@ from bus_client.cli.transcript import describe_new_thread
 
 if TYPE_CHECKING:
     from bus_client import BusClient, Message, ThreadHandle
-    from threadbus.v1.bus_service_pb2 import ThreadUnread
 
-_CALL_TIMEOUT = 4.0  # seconds for a call with its retries, and to connect
-_GOODBYE_TIMEOUT = 2.0  # seconds
 _MOST_MESSAGES = 50  # that one wait returns
 _WAIT_BYTES = 6_000  # of the messages that one wait returns: with few exceptions, they fit
 _JOIN_BYTES = 5_000  # of the messages that bus_join shows
 _MOST_THREADS, _MOST_REQUESTS, _MOST_PEOPLE = 10, 20, 1_000  # that bus_who reads
 _FIRST_PROGRESS, _PROGRESS = 1.0, 5.0  # seconds until the first report, and between two
 
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a bridge is started with.
-
-    Attributes:
-        server: The server's address.
-        agent: The name of the agent, registered if it is new.
-        token: Its token. None = the one stored for it.
-        tls: The arguments of BusClient with the files for TLS.
-        thread: The thread to use if a call names none and none was used before. None = none.
-        wait: Seconds that bus_wait waits if the call does not say.
-        wait_max: Seconds that it waits at most.
-    """
-
-    server: str
-    agent: str
-    token: str | None
-    tls: Mapping[str, Any]
-    thread: str | None
-    wait: float
-    wait_max: float
 
 
 class Bridge:
@@ -88,20 +60,14 @@ class Bridge:
             "bus_read": self._read,
             "bus_who": self._who,
         }
-        self._bus: BusClient | None = None
-        self._connecting: asyncio.Task[BusClient] | None = None
+        self._connection = Connection(options)
         #: The thread to use if a call names none.
         self._thread = options.thread
-        #: By name: the threads that were joined.
-        self._joined: dict[str, ThreadHandle] = {}
-        #: By thread: up to where the model has seen all of it.
-        self._seen: dict[str, int] = {}
-        #: Threads and seqs of own posts after what was seen.
-        self._own = set[tuple[str, int]]()
+        self._seen = Seen()
         #: What bus_wait waits for. None = no call of it is running.
         self._awaited: str | None = None
         #: The bus_wait whose messages do not count as read yet, and what was seen before it.
-        self._last_wait: tuple[Id, dict[str, int]] | None = None
+        self._last_wait: tuple[Id, Seen] | None = None
         #: The arguments of a post of which it is unknown whether it was stored, and its request_id.
         self._unsure: tuple[dict[str, Any], str] | None = None
         self._tasks = set[asyncio.Task[None]]()
@@ -122,67 +88,18 @@ class Bridge:
 
     def discard(self, call: Id) -> None:
         """Take back what a bus_wait returned, as the host did not take the result."""
-        if self._bus is None or self._last_wait is None or self._last_wait[0] != call:
+        bus = self._connection.bus
+        if bus is None or self._last_wait is None or self._last_wait[0] != call:
             return
-        self._bus.unread()
+        bus.unread()
         self._seen, self._last_wait = self._last_wait[1], None
-        idle = asyncio.create_task(self._report_idle(self._bus))
+        idle = asyncio.create_task(_report_idle(bus))
         self._tasks.add(idle)
         idle.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         """End the agent's session: others see at once that it has gone."""
-        bus, self._bus = self._bus, None
-        if bus is None and self._connecting is not None:
-            self._connecting.cancel()
-            await asyncio.wait([self._connecting])
-        if bus is None:
-            return
-        with suppress(bus_client.BusError, TimeoutError):
-            async with asyncio.timeout(_GOODBYE_TIMEOUT):
-                await bus.end_session()
-        await bus.close()
-
-    async def _connected(self) -> BusClient:
-        """Returns the client, connected, and a participant of the default thread.
-
-        Calls that need it at the same time share one attempt.
-        """
-        if self._bus is None:
-            if self._connecting is None or self._connecting.done():
-                self._connecting = asyncio.create_task(self._connect())
-            self._bus = await asyncio.shield(self._connecting)
-        if self._options.thread and self._options.thread not in self._joined:
-            await self._enter(self._bus, self._options.thread, create=True)
-        return self._bus
-
-    async def _connect(self) -> BusClient:
-        # Imports gRPC, which takes a while: meanwhile the host is answered.
-        await in_daemon_thread(lambda: import_module("bus_client.client"))
-        bus = bus_client.BusClient(
-            self._options.server,
-            agent=self._options.agent,
-            token=self._options.token,
-            timeout=_CALL_TIMEOUT,
-            **self._options.tls,
-        )
-        await bus.connect()
-        return bus
-
-    async def _enter(self, bus: BusClient, thread: str, *, create: bool) -> ThreadHandle:
-        """Join a thread, and return its handle.
-
-        A newcomer starts at the newest message, unless it was mentioned: it must not miss that.
-        """
-        start: Literal["first", "head"] = "first" if thread in await self._unread(bus) else "head"
-        handle = await bus.join(thread, create=create, start=start)
-        self._joined[thread] = handle
-        self._seen.setdefault(thread, handle.position.after_seq)
-        return handle
-
-    async def _unread(self, bus: BusClient) -> dict[str, ThreadUnread]:
-        """Returns the threads with entries that the agent has not read and that wake it."""
-        return {each.thread: each for each in (await bus.heartbeat()).unread}
+        await self._connection.close()
 
     def _named(self, given: Mapping[str, Any]) -> str:
         """Returns the thread of a call. Raises ArgumentError if it names none, nor did another."""
@@ -193,12 +110,13 @@ class Bridge:
 
     async def _join(self, given: dict[str, Any]) -> str:
         thread = given["thread"]
-        bus = await self._connected()
-        handle = await self._enter(bus, thread, create=True)
+        handle = await self._connection.enter(thread, create=True)
         if given.get("catch_up"):
             await handle.acknowledge(handle.info.head_seq)
-            self._seen[thread] = handle.info.head_seq
         place = handle.position.after_seq
+        if given.get("catch_up"):
+            self._seen.show(thread, place)
+        self._start(handle)
         messages = await handle.messages(
             newest=True,
             limit=min(given.get("history", 20), 100) or 1,
@@ -236,8 +154,8 @@ class Bridge:
 
     async def _post(self, given: dict[str, Any]) -> str:
         thread = self._named(given)
-        bus = await self._connected()
-        handle = self._joined.get(thread) or bus.thread(thread)
+        bus = await self._connection.client()
+        handle = self._connection.joined.get(thread) or bus.thread(thread)
         notes: list[str] = []
         mentions = list(given.get("mentions", []))
         mentions += await mentioned_agents(bus, given["text"], mentions, note=notes.append)
@@ -259,7 +177,7 @@ class Bridge:
                     f"PRIORITY_{given.get('priority', 'normal').upper()}"
                 ),
                 expected_last_seq=given.get("expect_seq"),
-                based_on_seq=self._seen.get(thread),
+                based_on_seq=self._seen.upto(thread),
                 include_recipients=True,
                 request_id=request_id if unsure == given else None,
             )
@@ -267,16 +185,14 @@ class Bridge:
             self._unsure = given, error.request_id
             raise
         except bus_client.CursorInvalid:
-            self._forget(thread)
+            self._connection.joined.pop(thread, None)
+            self._seen.forget(thread)
             raise
         self._unsure, self._thread = None, thread
-        self._own.add((thread, posted.seq))
-        if (seen := self._seen.get(thread)) is not None:
-            self._see(thread, seen)
-            if self._seen[thread] < posted.seq and thread in await self._unread(bus):
-                notes.append(
-                    f"There are messages before #{posted.seq} that you have not read: bus_wait."
-                )
+        self._seen.post(thread, posted.seq)
+        seen = self._seen.upto(thread)
+        if seen is not None and seen < posted.seq and thread in await self._connection.unread():
+            notes.append(f"You have not read all that is before #{posted.seq}: call bus_wait.")
         seen_by = people(posted.recipients) or "nobody else is in this thread yet"
         return bounded([f"posted {safe(thread)} #{posted.seq} · {seen_by}", *map(safe, notes)])
 
@@ -289,17 +205,17 @@ class Bridge:
         began = time.monotonic()
         try:
             with self._report(progress, seconds):
-                bus = await self._connected()
-                if thread and thread not in self._joined:
-                    await self._enter(bus, thread, create=False)
+                bus = await self._connection.client()
+                if thread:
+                    self._start(await self._joined(thread))
                 messages, lines = await self._messages(bus, given, seconds)
         finally:
             self._awaited = None
         self._thread = thread or self._thread
-        before = dict(self._seen)
+        before = self._seen.copy()
         if not given.get("mentions_only"):
             for message in messages:
-                self._see(message.thread, message.seq)
+                self._seen.show(message.thread, message.seq)
         if messages:
             self._last_wait = call, before
             if len(messages) == _MOST_MESSAGES or len("\n".join(lines).encode()) > _WAIT_BYTES // 2:
@@ -309,7 +225,7 @@ class Bridge:
             return "\n".join(lines)
         if thread is None and (why := await self._why_nothing_comes(bus)):
             return why
-        where = f"{thread} after #{self._seen[thread]}" if thread else "your threads"
+        where = f"{thread} after #{self._seen.upto(thread)}" if thread else "your threads"
         if time.monotonic() - began < seconds - 1:
             return (
                 f"No messages in {where}, and the wait was ended: by an operator, or by another "
@@ -319,6 +235,16 @@ class Bridge:
             f"No messages in {where} within {seconds:g} s. Call bus_wait again if you expect one; "
             "else go on."
         )
+
+    async def _joined(self, thread: str) -> ThreadHandle:
+        """Returns the handle of a thread that exists. Joins it if needed."""
+        found = self._connection.joined.get(thread)
+        return found or await self._connection.enter(thread, create=False)
+
+    def _start(self, handle: ThreadHandle) -> None:
+        """Note what had been read of a thread when it was joined, if nothing was shown since."""
+        if self._seen.upto(handle.name) is None:
+            self._seen.show(handle.name, handle.position.after_seq)
 
     async def _messages(
         self, bus: BusClient, given: Mapping[str, Any], seconds: float
@@ -354,20 +280,15 @@ class Bridge:
 
     async def _why_nothing_comes(self, bus: BusClient) -> str:
         """Returns a text if the agent is not in the threads that it joined, or in none; else ""."""
-        gone = []
-        any_state = bus_client.ThreadState.THREAD_STATE_UNSPECIFIED
-        for thread in self._joined:
-            own = bus.list_threads(prefix=thread, participant=bus.agent, states=[any_state])
-            if not any([found.name == thread async for found in own]):
-                gone.append(thread)
+        gone = await self._connection.left()
         for thread in gone:
-            self._forget(thread)
+            self._seen.forget(thread)
         if gone:
             return (
                 f"You are no longer in {', '.join(map(safe, gone))}: deleted, or the bus has a new "
                 "store. Call bus_join if you need it."
             )
-        if self._joined or await _first(1, bus.list_threads(participant=bus.agent)):
+        if self._connection.joined or await _first(1, bus.list_threads(participant=bus.agent)):
             return ""
         return "You take part in no thread, and nobody mentioned you: call bus_join."
 
@@ -390,7 +311,7 @@ class Bridge:
 
     async def _read(self, given: dict[str, Any]) -> str:
         thread = self._named(given)
-        bus = await self._connected()
+        bus = await self._connection.client()
         handle = bus.thread(thread)
         if "seq" in given:
             message = await handle.message(given["seq"], omit_attachment_data=True)
@@ -432,7 +353,7 @@ class Bridge:
         return "\n".join([*lines, f"Continue with after_seq={newest}."])
 
     async def _who(self, given: dict[str, Any]) -> str:
-        bus = await self._connected()
+        bus = await self._connection.client()
         thread = given.get("thread") or self._thread
         lines: list[str] = []
         if thread:
@@ -447,7 +368,7 @@ class Bridge:
         if requests := await _first(_MOST_REQUESTS, owed):
             lines.append("Questions without an answer:")
             lines += [f"  {line}" for line in request_lines(requests, await server_time(bus))]
-        unread = list((await self._unread(bus)).values())[:_MOST_THREADS]
+        unread = list((await self._connection.unread()).values())[:_MOST_THREADS]
         lines += [
             f"Unread in {safe(each.thread)}: #{each.read_seq + 1} to #{each.head_seq}, "
             f"{each.addressed_count:,} for you"
@@ -458,25 +379,15 @@ class Bridge:
             lines += [f"  {thread_text(each)}" for each in threads]
         return bounded(lines)
 
-    def _see(self, thread: str, seq: int) -> None:
-        """The model has seen the thread up to `seq`, and so up to its own posts right after it."""
-        while (thread, seq + 1) in self._own:
-            seq += 1
-            self._own.remove((thread, seq))
-        self._seen[thread] = seq
-
-    def _forget(self, thread: str) -> None:
-        self._joined.pop(thread, None)
-        self._seen.pop(thread, None)
-
     def _explained(self, error: bus_client.BusError) -> str:
         if isinstance(error, bus_client.CursorLost):
-            self._seen[error.position.thread] = error.position.after_seq
+            self._seen.show(error.position.thread, error.position.after_seq)
         return error_text(error)
 
-    async def _report_idle(self, bus: BusClient) -> None:
-        with suppress(bus_client.BusError, RuntimeError):
-            await bus.heartbeat(state=bus_client.Presence.PRESENCE_IDLE)
+
+async def _report_idle(bus: BusClient) -> None:
+    with suppress(bus_client.BusError, RuntimeError):
+        await bus.heartbeat(state=bus_client.Presence.PRESENCE_IDLE)
 
 
 async def _first(most: int, items: AsyncIterator[T]) -> list[T]:

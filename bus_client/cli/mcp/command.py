@@ -9,7 +9,8 @@ import sys
 
 import click
 
-from bus_client.cli.mcp.bridge import Bridge, Options
+from bus_client.cli.mcp.bridge import Bridge
+from bus_client.cli.mcp.connection import Options
 from bus_client.cli.mcp.wire import Wire
 from bus_client.cli.options import as_option, seconds_option
 from bus_client.cli.session import Session, on_server
