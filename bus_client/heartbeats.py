@@ -81,9 +81,9 @@ class Heartbeats:
     def update_from_frame(self, frame: WaitMessagesResponse) -> None:
         """Adjust heartbeats to how the server sees the agent after it has sent this frame.
 
-        With a delivery, the server extends the agent's lease by minutes. A heartbeat sets the
-        normal lease again, so that the death of a working agent is noticed soon. When the agent's
-        session has ended, heartbeats are paused.
+        If the agent has sent no heartbeat yet, the server lets it be silent for minutes after a
+        delivery. A heartbeat ends that, so that the death of a working agent is noticed soon. When
+        the agent's session has ended, heartbeats are paused.
         """
         if frame.HasField("messages"):
             self._needed = self._automatic and not self._paused

@@ -122,10 +122,10 @@ class ThreadHandle(ThreadCalls):
         counts as read when the next one is requested: the message at which the loop was left is
         delivered again, unless it was acknowledged.
 
-        After a delivery, the server counts the agent as working for minutes without a sign of life.
         The client keeps sending heartbeats, so that the death of a working agent is noticed soon.
         Heartbeats need the event loop: run code that blocks it for longer than the server's
         agent_timeout (60 s) in a worker thread, or announce it with BusClient.heartbeat(lease=…).
+        Without `heartbeats`, the agent counts as working for minutes after a delivery.
 
         After a `break`, Python closes the iterator a moment later. To close it at once, use `async
         with contextlib.aclosing(thread.follow()) as messages`. An anext() that is cancelled, such

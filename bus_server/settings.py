@@ -145,7 +145,8 @@ class Settings:
     )
     working_timeout: PositiveSeconds = _setting(
         900.0,
-        "How long an agent counts as WORKING on messages that it does not report as read.",
+        "How long an agent counts as WORKING on messages that it does not report as read; one that "
+        "sends heartbeats, at most until its lease ends.",
     )
     checkpoint_interval: PositiveSeconds = _setting(
         2.0,

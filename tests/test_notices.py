@@ -205,10 +205,14 @@ async def test_an_agent_whose_lease_ends_is_noticed_once(
 async def test_an_agent_that_is_killed_or_hangs_while_it_waits_is_noticed(
     start_server: StartServer, name: str, number: signal.Signals, where: str
 ) -> None:
-    server = start_server(*HASTY, "--keepalive-time", "2", "--keepalive-timeout", "2")
+    server = start_server(
+        *(*HASTY, "--working-timeout", "900"),
+        *("--keepalive-time", "2", "--keepalive-timeout", "2"),
+    )
     async with connected(server.address, name, f"{name}-2") as client:
         asker = await registered(client.agents, client.bus, "asker")
         reviewer = await registered(client.agents, client.bus, "reviewer")
+        await beat(client.bus, caller_of(reviewer))
         at = name if where == "here" else f"{name}-2"
         with waiting_client(server.address, at, caller_of(reviewer).token) as process:
             seq = await ask(asker, name, reviewer.name)

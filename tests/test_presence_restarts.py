@@ -157,6 +157,29 @@ async def test_work_delivered_before_a_restart_ends_when_the_agent_posts(
         assert await state(client.agents, name) == "IDLE"
 
 
+async def test_an_agent_that_sent_heartbeats_and_died_at_work_lapses_after_a_restart(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server(*HASTY)
+    async with connected(server.address, name) as client:
+        lively, silent = [await register(client.agents, f"{name}-{n}") for n in range(2)]
+        await beat(client.bus, lively)
+        await Peer(client.bus).post(name, "work to do")
+        for agent in (lively, silent):
+            async with waiting(client.bus, name, max_wait=0, metadata=agent.metadata) as frames:
+                await frames.ending()
+        assert server.stop() == 0
+    server.start()
+    async with connected(server.address) as client:
+        await until_state(client.agents, lively.name, "LAPSED", never="IDLE")
+        assert await state(client.agents, silent.name) == "WORKING"
+        assert server.stop() == 0
+    server.start()
+    async with connected(server.address) as client:
+        assert await state(client.agents, lively.name) == "LAPSED"
+        assert await state(client.agents, silent.name) == "WORKING"
+
+
 async def test_positions_survive_a_restart(start_server: StartServer, name: str) -> None:
     server = start_server()
     async with connected(server.address, name) as client:

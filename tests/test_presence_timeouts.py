@@ -28,6 +28,8 @@ HASTY = (
     *("--heartbeat-interval", "0.2", "--agent-timeout", str(TIMEOUT)),
     *("--working-timeout", "1.5", "--checkpoint-interval", "0.1"),
 )
+#: With them, work counts for longer than any test takes.
+LONG_WORK = (*HASTY, "--working-timeout", "900")
 
 pytestmark = pytest.mark.slow
 
@@ -191,6 +193,36 @@ async def test_a_heartbeat_after_a_delivery_replaces_the_working_timeout(
         await frames.ending()  # it has the whole working timeout
     await until_state(agents, agent.name, "LAPSED", never="IDLE")
     assert await state(agents, clock.name) == "WORKING"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+async def test_an_agent_that_sends_heartbeats_and_dies_before_the_next_one_lapses(
+    start_server: StartServer, name: str, number: signal.Signals
+) -> None:
+    server = start_server(*LONG_WORK, "--keepalive-time", "1", "--keepalive-timeout", "1")
+    async with connected(server.address, name) as client:
+        agent = await register(client.agents, name)
+        with waiting_client(server.address, name, agent.token) as process:
+            await beat(client.bus, agent)
+            await Peer(client.bus).post(name, "think about this")
+            await until_state(client.agents, agent.name, "WORKING")
+            process.send_signal(number)
+            await until_state(client.agents, agent.name, "LAPSED")
+
+
+async def test_a_heartbeat_before_an_agent_lapsed_says_nothing_about_its_later_silence(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server(*LONG_WORK, "--checkpoint-interval", "600")
+    async with connected(server.address, name) as client:
+        agent = await register(client.agents, name)
+        await beat(client.bus, agent)
+        await until_state(client.agents, agent.name, "LAPSED")
+        await Peer(client.bus).post(name, "think about this")
+        async with waiting(client.bus, name, max_wait=0, metadata=agent.metadata) as frames:
+            await frames.ending()
+        await timeouts_pass(client.bus, client.agents, agent, 2)
+        assert await state(client.agents, agent.name) == "WORKING"
 
 
 async def test_an_agent_killed_while_it_waits_lapses(

@@ -272,6 +272,20 @@ async def test_a_call_ends_the_offline_of_a_session_that_was_ended_elsewhere(
         await until_state(each.agents, agent.name, "IDLE")
 
 
+@pytest.mark.slow
+async def test_an_agent_that_sends_heartbeats_and_dies_at_work_lapses_at_both(
+    both: tuple[Connection, Connection], name: str
+) -> None:
+    here, _ = both
+    agent = await registered(here.agents, here.bus, "coder")
+    await beat(here.bus, caller_of(agent))
+    async with open_wait(agent, name) as frames:
+        await Peer(here.bus).post(name)
+        await frames.messages(1)
+    for each in both:
+        await until_state(each.agents, agent.name, "LAPSED")
+
+
 async def test_an_agent_that_calls_one_server_and_waits_at_another_is_waiting(
     both: tuple[Connection, Connection], name: str
 ) -> None:

@@ -43,12 +43,12 @@ class AgentState:
         "published",
         "remote_waits",
         "reported",
+        "sends_heartbeats",
         "state_time",
         "status_text",
         "timer",
         "timer_at",
         "waits",
-        "work_lease_end",
         "work_time",
         "working_end",
     )  # fmt: skip
@@ -63,15 +63,15 @@ class AgentState:
         #: evidence replaced it; OFFLINE: the agent ended its session.
         self.reported: Presence.ValueType = PRESENCE_UNSPECIFIED
         self.status_text: str | None = None  # None: as in the store
+        #: Whether it sent a heartbeat since it was last LAPSED or OFFLINE. Then its silence during
+        #: work tells that it is gone, as any other.
+        self.sends_heartbeats = False
         #: Of the newest evidence for `pending_work`.
         self.work_time = 0
         #: By thread: the last seq that was delivered to the agent, while the agent has not read
         #: that far. Ignored from `working_end` on.
         self.pending_work: dict[str, int] = {}
         self.working_end = -math.inf
-        #: Until when the agent may be silent because of the work, beyond its lease: until
-        #: `working_end`, unless it has sent a heartbeat since, which shows when it is gone.
-        self.work_lease_end = -math.inf
 
         #: The last call of the agent to this server; 0: none since it is in memory.
         self.call_time = 0
@@ -99,7 +99,7 @@ class AgentState:
             return self.reported
         waits = self.waits or self.remote_waits
         working = self.pending_work and now < self.working_end
-        if working and (alive or waits or now < self.work_lease_end):
+        if working and (alive or waits or not self.sends_heartbeats):
             return PRESENCE_WORKING
         if waits:
             return PRESENCE_WAITING
@@ -121,7 +121,7 @@ class AgentState:
         """
         change = self.lease_end if self.lease_end > now else math.inf
         if self.pending_work and now < self.working_end < change:
-            return self.working_end  # `work_lease_end` is the same or over
+            return self.working_end
         return change
 
 

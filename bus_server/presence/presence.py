@@ -79,12 +79,11 @@ class Presence:
         now = self._loop.time()
         state = self._touch(agent, now)
         state.lease_end = now + (self._agent_timeout if beat.lease is None else beat.lease)
-        state.status_text = beat.status_text
+        state.status_text, state.sends_heartbeats = beat.status_text, True
         if beat.state != PRESENCE_UNSPECIFIED:
             state.report(beat.state, state.call_time)
             state.end_work(state.call_time)
         else:
-            state.work_lease_end = -math.inf
             outdated = state.state_time < state.work_time
             state.report(PRESENCE_UNSPECIFIED if outdated else state.reported, state.call_time)
         self._publish(agent, state, now)
@@ -143,7 +142,7 @@ class Presence:
             state.pending_work.clear()
         state.pending_work[thread] = seq
         state.local, state.work_time = True, self._clock.now()
-        state.working_end = state.work_lease_end = now + self._working_timeout
+        state.working_end = now + self._working_timeout
         self._publish(agent, state, now)
 
     def read(self, agent: str, thread: str, seq: int) -> None:
@@ -319,6 +318,7 @@ class Presence:
         elif state.presence(now) in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
             state.report(PRESENCE_UNSPECIFIED, time)
             state.end_work(time)
+            state.sends_heartbeats = False
         elif now >= state.lease_end and state.reported:
             state.report(PRESENCE_UNSPECIFIED, time)  # a new lease must not revive it
         state.local, state.call_time, state.last_seen_time = True, time, time
@@ -335,6 +335,7 @@ class Presence:
         state.status_text = row.status_text
         state.last_seen_time, state.lease_end = row.last_seen_time, self._lease_end(row, now)
         state.report(row.reported, row.state_time)
+        state.sends_heartbeats = row.sends_heartbeats
         self._set_work(state, row, now)
         newest = max(state.last_seen_time, state.state_time, state.work_time)
         if newest > store_now + TOLERANCE:
@@ -357,6 +358,7 @@ class Presence:
             status_text=state.status_text,
             work_time=state.work_time,
             working_end_time=self._store_time(state.working_end, now) if working else 0,
+            sends_heartbeats=state.sends_heartbeats,
         )
 
     def _adopt(self, state: AgentState, row: PresenceRow, now: float, store_now: int) -> bool:
@@ -377,6 +379,7 @@ class Presence:
                 state.state_time = state.call_time  # which ended that
             else:
                 state.report(row.reported, row.state_time)
+                state.sends_heartbeats = row.sends_heartbeats
         if state.work_time < row.work_time <= latest:
             adopted = True
             self._set_work(state, row, now)
@@ -401,9 +404,6 @@ class Presence:
         if remaining > 0:
             state.pending_work[UNKNOWN_THREAD] = 0
             state.working_end = now + min(remaining, self._working_timeout)
-            # If it reported anything since, that may have been with a heartbeat.
-            beats = row.state_time > row.work_time
-            state.work_lease_end = -math.inf if beats else state.working_end
 
     def _publish(self, agent: str, state: AgentState, now: float) -> None:
         """Mark a `local` state as unsaved, report a changed presence, and set the agent's timer.

@@ -327,6 +327,9 @@ class PresenceRow:
     #: counts as WORKING on them; 0: it does not.
     work_time: int = 0
     working_end_time: int = 0
+    #: Whether it sent a heartbeat since it was last LAPSED or OFFLINE, so that it does not count as
+    #: WORKING once its lease has ended. Goes by state_time.
+    sends_heartbeats: bool = False
 
 
 class Position(NamedTuple):

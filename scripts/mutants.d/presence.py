@@ -114,6 +114,34 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
+        "an agent that sends heartbeats may be silent during work",
+        [Edit("bus_server/presence/agent_state.py", " or not self.sends_heartbeats", " or True")],
+        [
+            "tests/test_presence_timeouts.py::test_an_agent_that_sends_heartbeats_and_dies_before_the_next_one_lapses"
+        ],
+    ),
+    Sabotage(
+        "a heartbeat counts for later sessions",
+        [Edit(_PRESENCE, "            state.sends_heartbeats = False\n", "")],
+        [
+            "tests/test_presence_timeouts.py::test_a_heartbeat_before_an_agent_lapsed_says_nothing_about_its_later_silence"
+        ],
+    ),
+    Sabotage(
+        "which agents send heartbeats is lost by a restart",
+        [
+            Edit(
+                _PRESENCE,
+                "        state.sends_heartbeats = row.sends_heartbeats\n        self._set_work",
+                "        self._set_work",
+            )
+        ],
+        [
+            "tests/test_presence_restarts.py::test_an_agent_that_sent_heartbeats_and_died_at_work_lapses_after_a_restart"
+        ],
+        timeout=30,
+    ),
+    Sabotage(
         "EndSession does not make an agent offline",
         [
             Edit(

@@ -138,14 +138,31 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "        state.working_end = state.work_lease_end = now + self._working_timeout\n",
-                "        state.working_end = state.work_lease_end = now + self._working_timeout\n"
+                "        state.working_end = now + self._working_timeout\n",
+                "        state.working_end = now + self._working_timeout\n"
                 "        state.state_time = state.work_time\n",
             )
         ],
         [
             f"{_TESTS}::test_a_session_that_was_ended_is_not_revived_by_a_delivery_at_the_other_server"
         ],
+    ),
+    Sabotage(
+        "another server does not learn which agents send heartbeats",
+        [
+            Edit(
+                _PRESENCE,
+                "                state.report(row.reported, row.state_time)\n"
+                "                state.sends_heartbeats = row.sends_heartbeats\n",
+                "                state.report(row.reported, row.state_time)\n",
+            ),
+            Edit(
+                _PRESENCE,
+                "        state.sends_heartbeats = row.sends_heartbeats\n        self._set_work",
+                "        self._set_work",
+            ),
+        ],
+        [f"{_TESTS}::test_an_agent_that_sends_heartbeats_and_dies_at_work_lapses_at_both"],
     ),
     Sabotage(
         "a call does not end a session's end at another server",

@@ -51,7 +51,7 @@ from threadbus.v1.thread_service_pb2 import (
 )
 
 #: The versions in which threads and agents have a column for each setting, and all.
-OLDER, VERSIONS = (1, 2, 3, 4, 5), (1, 2, 3, 4, 5, 6, 7, 8, 9)
+OLDER, VERSIONS = (1, 2, 3, 4, 5), (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
 #: Values that the upgrade must keep exactly.
 TEXT, LABELS = "a \0 → 😀 '\"; x", {"a": "b, c=d", "naïve": "\0😀"}
 AGENT = Caller("coder", "a-token-that-is-long-enough-to-be-one")

@@ -1,5 +1,6 @@
 """Participants: who becomes one, what they have read, and the presence of agents."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -261,7 +262,10 @@ async def test_of_each_part_of_a_presence_the_newest_is_kept(store: Store) -> No
     now = store.clock.now()
     rows = [
         PresenceRow("ann", now - 9, now + SECOND, now - 1, PRESENCE_OFFLINE, "a", now - 5, 0),
-        PresenceRow("ann", now - 8, now + 2, now - 2, PRESENCE_IDLE, "b", now - 4, now + SECOND),
+        PresenceRow(
+            *("ann", now - 8, now + 2, now - 2, PRESENCE_IDLE, "b", now - 4, now + SECOND),
+            sends_heartbeats=True,
+        ),
         PresenceRow("ann", now - 10, now + 3, now - 3, PRESENCE_IDLE, "c", now - 6, 0),
     ]
     for row in rows:
@@ -271,6 +275,9 @@ async def test_of_each_part_of_a_presence_the_newest_is_kept(store: Store) -> No
     )
     assert await store.presence_rows(now - 2) == [kept]
     assert await store.presence_rows(now - 1) == []
+    newer = replace(kept, state_time=now, reported=PRESENCE_IDLE, sends_heartbeats=True)
+    await commit(store, Checkpoint([newer], {}))
+    assert await store.presence_rows(now - 1) == [newer]
 
 
 async def test_the_newest_presence_counts(store: Store) -> None:
@@ -334,6 +341,20 @@ async def test_an_agent_whose_lease_has_ended_is_shown_as_lapsed(
     assert entrance is not None
     assert [participant.presence for participant in entrance.participants] == [shown]
     assert await store.presence_rows(0) == [row]
+
+
+@pytest.mark.parametrize("beats", [False, True])
+async def test_the_work_of_an_agent_that_sends_heartbeats_ends_with_its_lease(
+    store: Store, beats: bool
+) -> None:
+    now = store.clock.now()
+    row = PresenceRow(
+        "ann", now, now, work_time=now, working_end_time=now + 60 * SECOND, sends_heartbeats=beats
+    )
+    await commit(store, register(), Checkpoint([row], {}))
+    agent = await store.agent("ann")
+    assert agent is not None
+    assert agent.presence == (PRESENCE_LAPSED if beats else PRESENCE_WORKING)
 
 
 async def test_presence_of_an_unregistered_agent_is_not_stored(store: Store) -> None:

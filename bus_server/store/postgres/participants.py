@@ -82,7 +82,7 @@ SELECT seq FROM (
 """
 _PRESENCE = """
 SELECT agent, last_seen_time, lease_end_time, state_time, reported,
-    coalesce(status_text, ''), work_time, working_end_time FROM presence
+    coalesce(status_text, ''), work_time, working_end_time, sends_heartbeats FROM presence
 """
 _PRESENCE_SINCE = f"{_PRESENCE} WHERE greatest(last_seen_time, state_time, work_time) > %(since)s"
 _PRESENCE_OF = f"{_PRESENCE} WHERE agent = ANY (%(agents)s)"
@@ -222,5 +222,5 @@ async def read_presence_of(db: Connection, agents: Iterable[str]) -> list[store.
 
 def to_presence(row: Row) -> store.PresenceRow:
     """Returns a presence row from its columns."""
-    agent, seen, lease_end, at, reported, text, work, end = row
-    return store.PresenceRow(agent, seen, lease_end, at, reported, text.decode(), work, end)
+    agent, seen, lease_end, at, reported, text, work, end, beats = row
+    return store.PresenceRow(agent, seen, lease_end, at, reported, text.decode(), work, end, beats)

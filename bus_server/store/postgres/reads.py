@@ -31,7 +31,7 @@ STATE = (
     " WHEN p.reported > 0 AND p.state_time >= p.work_time AND p.lease_end_time > %(now)s"
     " THEN p.reported"
     " WHEN p.working_end_time > %(now)s"
-    " AND (p.lease_end_time > %(now)s OR p.work_time >= p.state_time) THEN 2"
+    " AND (p.lease_end_time > %(now)s OR NOT p.sends_heartbeats) THEN 2"
     " WHEN p.lease_end_time <= %(now)s THEN 5 ELSE 3 END"
 )
 

@@ -11,7 +11,7 @@ from bus_server.store.postgres.upgrade import fill_addressed
 
 #: The version of schema.sql. Servers that know a version from `compatible` in the table meta on can
 #: use the store, so that they can be upgraded one after the other.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _SCRIPT = Path(__file__).with_name("schema.sql")
 _LOCK = "SELECT pg_advisory_xact_lock(%(key)s)"

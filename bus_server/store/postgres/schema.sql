@@ -139,7 +139,8 @@ CREATE TABLE presence (
     state_time bigint NOT NULL,
     reported integer NOT NULL,
     work_time bigint NOT NULL,
-    working_end_time bigint NOT NULL
+    working_end_time bigint NOT NULL,
+    sends_heartbeats boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 50);
 
 -- Tokens, by their SHA-256. An operator's has an empty agent. A rotation keeps the id. scopes and

@@ -102,18 +102,18 @@ _CALLED = {
 }
 _SAVE_PRESENCE = f"""
 INSERT INTO presence AS p (agent, last_seen_time, lease_end_time, state_time, reported,
-    status_text, work_time, working_end_time)
+    status_text, work_time, working_end_time, sends_heartbeats)
 SELECT n.agent, n.last_seen_time, n.lease_end_time, n.state_time, n.reported,
     coalesce(n.status_text, (SELECT status_text FROM presence WHERE agent = n.agent)),
-    n.work_time, n.working_end_time
+    n.work_time, n.working_end_time, n.sends_heartbeats > 0
 FROM unnest(%(agents)s, %(seen)s, %(ends)s, %(state_times)s, %(reported)s, %(texts)s,
-        %(work_times)s, %(working_ends)s)
+        %(work_times)s, %(working_ends)s, %(beats)s)
     AS n (agent, last_seen_time, lease_end_time, state_time, reported, status_text,
-        work_time, working_end_time)
+        work_time, working_end_time, sends_heartbeats)
 WHERE coalesce((SELECT unregister_time FROM agent WHERE name = n.agent), 0) = 0
 ON CONFLICT (agent) DO UPDATE SET
     {_if_newer("last_seen_time", "lease_end_time", "last_seen_time")},
-    {_if_newer("state_time", "status_text", "reported", "state_time")},
+    {_if_newer("state_time", "status_text", "reported", "sends_heartbeats", "state_time")},
     {_if_newer("work_time", "working_end_time", "work_time")}
 """  # noqa: S608
 # Rows are locked in the order of their keys.
@@ -290,6 +290,7 @@ def _save_presence(found: Sequence[store.PresenceRow], store_now: int) -> Iterab
                 "reported": Ints(row.reported for row in each),
                 "work_times": Ints(row.work_time for row in each),
                 "working_ends": Ints(row.working_end_time for row in each),
+                "beats": Ints(row.sends_heartbeats for row in each),
                 "texts": Blobs(
                     None if row.status_text is None else row.status_text.encode() for row in each
                 ),

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 #: SQLite's application_id of our files: "TBus".
 APPLICATION_ID = 0x54427573
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 _TABLES = ("thread", "message", "request", "participant", "agent", "token", "purge")
 #: The tables added after version 1, by the version that added them.
 _LATER_TABLES = {

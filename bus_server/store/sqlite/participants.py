@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from bus_server import store
 from bus_server.errors import ThreadNotFound
@@ -184,17 +185,22 @@ def addressed(
 
 _PRESENCE = (
     "SELECT agent, last_seen_time, lease_end_time, state_time, reported, status_text, work_time,"
-    " working_end_time FROM presence"
+    " working_end_time, sends_heartbeats FROM presence"
 )
 
 
 def presence_rows(db: sqlite3.Connection, since: int) -> list[store.PresenceRow]:
     """Returns the presence rows with evidence after `since`, on the store's clock."""
     rows = db.execute(f"{_PRESENCE} WHERE {reads.EVIDENCE_TIME} > ?", (since,))
-    return [store.PresenceRow(*row) for row in rows]
+    return [_to_presence(row) for row in rows]
 
 
 def presence_of(db: sqlite3.Connection, agents: Iterable[str]) -> list[store.PresenceRow]:
     """Returns the presence rows of agents; those that were never seen are left out."""
     query = f"{_PRESENCE} WHERE agent = ?"
-    return [store.PresenceRow(*row) for agent in agents for row in db.execute(query, (agent,))]
+    return [_to_presence(row) for agent in agents for row in db.execute(query, (agent,))]
+
+
+def _to_presence(row: tuple[Any, ...]) -> store.PresenceRow:
+    agent, seen, lease_end, at, reported, text, work, end, beats = row
+    return store.PresenceRow(agent, seen, lease_end, at, reported, text, work, end, bool(beats))

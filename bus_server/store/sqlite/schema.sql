@@ -123,7 +123,8 @@ CREATE TABLE presence (
     state_time INTEGER NOT NULL DEFAULT 0,
     reported INTEGER NOT NULL DEFAULT 0,
     work_time INTEGER NOT NULL DEFAULT 0,
-    working_end_time INTEGER NOT NULL DEFAULT 0
+    working_end_time INTEGER NOT NULL DEFAULT 0,
+    sends_heartbeats INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
 -- Tokens, by their SHA-256. An operator's has an empty agent. A rotation keeps the id. scopes and

@@ -50,13 +50,13 @@ _CALLED = {
 }
 _SAVE_PRESENCE = (
     "INSERT INTO presence (agent, status_text, last_seen_time, lease_end_time, state_time,"  # noqa: S608
-    " reported, work_time, working_end_time) SELECT :agent, coalesce(:text,"
+    " reported, work_time, working_end_time, sends_heartbeats) SELECT :agent, coalesce(:text,"
     " (SELECT status_text FROM presence WHERE agent = :agent), ''), :seen, :lease, :state_time,"
-    " :reported, :work_time, :working_end"
+    " :reported, :work_time, :working_end, :beats"
     " WHERE NOT EXISTS (SELECT 1 FROM agent WHERE name = :agent AND unregister_time > 0)"
     " ON CONFLICT DO UPDATE SET"
     f" {_if_newer('last_seen_time', 'lease_end_time', 'last_seen_time')},"
-    f" {_if_newer('state_time', 'status_text', 'reported', 'state_time')},"
+    f" {_if_newer('state_time', 'status_text', 'reported', 'sends_heartbeats', 'state_time')},"
     f" {_if_newer('work_time', 'working_end_time', 'work_time')}"
 )
 
@@ -220,6 +220,7 @@ def _save_presence(
                 "reported": row.reported,
                 "work_time": row.work_time,
                 "working_end": row.working_end_time,
+                "beats": row.sends_heartbeats,
                 "now": store_now + TOLERANCE,
             }
             for row in found

@@ -73,7 +73,7 @@ class _PresenceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Presence.Val
     PRESENCE_AWAITING_HUMAN: _Presence.ValueType  # 4
     """A heartbeat reported that it needs a person to continue."""
     PRESENCE_LAPSED: _Presence.ValueType  # 5
-    """Its lease has ended, and it has no open wait. Not allowed in a heartbeat."""
+    """Its lease has ended, it has no open wait, and it is not WORKING. Not allowed in a heartbeat."""
     PRESENCE_OFFLINE: _Presence.ValueType  # 6
     """It ended its session (EndSession); its next call ends this state. Not allowed in a heartbeat."""
 
@@ -87,7 +87,8 @@ class Presence(_Presence, metaclass=_PresenceEnumTypeWrapper):
         else IDLE until agent_timeout, or a longer lease, ends.
       * Any other call renews the lease without shortening it, and turns LAPSED and OFFLINE into
         IDLE. The end of a wait renews the lease, too, but does not end OFFLINE.
-      * When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open.
+      * When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open, or
+        it is WORKING and has sent no heartbeat since it was last LAPSED or OFFLINE.
       * EndSession sets OFFLINE.
     """
 
@@ -106,7 +107,7 @@ state.
 PRESENCE_AWAITING_HUMAN: Presence.ValueType  # 4
 """A heartbeat reported that it needs a person to continue."""
 PRESENCE_LAPSED: Presence.ValueType  # 5
-"""Its lease has ended, and it has no open wait. Not allowed in a heartbeat."""
+"""Its lease has ended, it has no open wait, and it is not WORKING. Not allowed in a heartbeat."""
 PRESENCE_OFFLINE: Presence.ValueType  # 6
 """It ended its session (EndSession); its next call ends this state. Not allowed in a heartbeat."""
 Global___Presence: _TypeAlias = Presence  # noqa: Y015

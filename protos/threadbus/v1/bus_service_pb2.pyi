@@ -805,7 +805,9 @@ Global___ParticipantUpdate: _TypeAlias = ParticipantUpdate  # noqa: Y015
 
 @_typing.final
 class HeartbeatRequest(_message.Message):
-    """A sign of life of the caller."""
+    """A sign of life of the caller. An agent that sends heartbeats must go on with them while it works on
+    messages: when its lease ends, it is LAPSED.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

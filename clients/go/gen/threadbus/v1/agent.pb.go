@@ -94,7 +94,8 @@ func (AgentKind) EnumDescriptor() ([]byte, []int) {
 //     else IDLE until agent_timeout, or a longer lease, ends.
 //   - Any other call renews the lease without shortening it, and turns LAPSED and OFFLINE into
 //     IDLE. The end of a wait renews the lease, too, but does not end OFFLINE.
-//   - When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open.
+//   - When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open, or
+//     it is WORKING and has sent no heartbeat since it was last LAPSED or OFFLINE.
 //   - EndSession sets OFFLINE.
 type Presence int32
 
@@ -111,7 +112,7 @@ const (
 	Presence_PRESENCE_IDLE Presence = 3
 	// A heartbeat reported that it needs a person to continue.
 	Presence_PRESENCE_AWAITING_HUMAN Presence = 4
-	// Its lease has ended, and it has no open wait. Not allowed in a heartbeat.
+	// Its lease has ended, it has no open wait, and it is not WORKING. Not allowed in a heartbeat.
 	Presence_PRESENCE_LAPSED Presence = 5
 	// It ended its session (EndSession); its next call ends this state. Not allowed in a heartbeat.
 	Presence_PRESENCE_OFFLINE Presence = 6

@@ -1431,7 +1431,8 @@ func (x *ParticipantUpdate) GetLeft() []string {
 	return nil
 }
 
-// A sign of life of the caller.
+// A sign of life of the caller. An agent that sends heartbeats must go on with them while it works on
+// messages: when its lease ends, it is LAPSED.
 type HeartbeatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged.

@@ -148,7 +148,8 @@ impl AgentKind {
 ///      else IDLE until agent_timeout, or a longer lease, ends.
 ///    * Any other call renews the lease without shortening it, and turns LAPSED and OFFLINE into
 ///      IDLE. The end of a wait renews the lease, too, but does not end OFFLINE.
-///    * When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open.
+///    * When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open, or
+///      it is WORKING and has sent no heartbeat since it was last LAPSED or OFFLINE.
 ///    * EndSession sets OFFLINE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -165,7 +166,7 @@ pub enum Presence {
     Idle = 3,
     /// A heartbeat reported that it needs a person to continue.
     AwaitingHuman = 4,
-    /// Its lease has ended, and it has no open wait. Not allowed in a heartbeat.
+    /// Its lease has ended, it has no open wait, and it is not WORKING. Not allowed in a heartbeat.
     Lapsed = 5,
     /// It ended its session (EndSession); its next call ends this state. Not allowed in a heartbeat.
     Offline = 6,
@@ -2503,7 +2504,8 @@ impl ::prost::Name for ParticipantUpdate {
         "/threadbus.v1.ParticipantUpdate".into()
     }
 }
-/// A sign of life of the caller.
+/// A sign of life of the caller. An agent that sends heartbeats must go on with them while it works on
+/// messages: when its lease ends, it is LAPSED.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HeartbeatRequest {
     /// The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged.

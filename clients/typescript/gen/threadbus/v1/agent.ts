@@ -81,7 +81,8 @@ export function agentKindToJSON(object: AgentKind): string {
  *     else IDLE until agent_timeout, or a longer lease, ends.
  *   * Any other call renews the lease without shortening it, and turns LAPSED and OFFLINE into
  *     IDLE. The end of a wait renews the lease, too, but does not end OFFLINE.
- *   * When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open.
+ *   * When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open, or
+ *     it is WORKING and has sent no heartbeat since it was last LAPSED or OFFLINE.
  *   * EndSession sets OFFLINE.
  */
 export enum Presence {
@@ -101,7 +102,7 @@ export enum Presence {
   PRESENCE_IDLE = 3,
   /** PRESENCE_AWAITING_HUMAN - A heartbeat reported that it needs a person to continue. */
   PRESENCE_AWAITING_HUMAN = 4,
-  /** PRESENCE_LAPSED - Its lease has ended, and it has no open wait. Not allowed in a heartbeat. */
+  /** PRESENCE_LAPSED - Its lease has ended, it has no open wait, and it is not WORKING. Not allowed in a heartbeat. */
   PRESENCE_LAPSED = 5,
   /** PRESENCE_OFFLINE - It ended its session (EndSession); its next call ends this state. Not allowed in a heartbeat. */
   PRESENCE_OFFLINE = 6,

@@ -532,7 +532,10 @@ export interface ParticipantUpdate {
   left: string[];
 }
 
-/** A sign of life of the caller. */
+/**
+ * A sign of life of the caller. An agent that sends heartbeats must go on with them while it works on
+ * messages: when its lease ends, it is LAPSED.
+ */
 export interface HeartbeatRequest {
   /** The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged. */
   state: Presence;

@@ -7,7 +7,8 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * A sign of life of the caller.
+ * A sign of life of the caller. An agent that sends heartbeats must go on with them while it works on
+ * messages: when its lease ends, it is LAPSED.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.HeartbeatRequest}
@@ -443,7 +444,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A sign of life of the caller.
+   * A sign of life of the caller. An agent that sends heartbeats must go on with them while it works on
+   * messages: when its lease ends, it is LAPSED.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.HeartbeatRequest}

@@ -16,7 +16,8 @@ package dev.threadbus.v1;
  * else IDLE until agent_timeout, or a longer lease, ends.
  * * Any other call renews the lease without shortening it, and turns LAPSED and OFFLINE into
  * IDLE. The end of a wait renews the lease, too, but does not end OFFLINE.
- * * When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open.
+ * * When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open, or
+ * it is WORKING and has sent no heartbeat since it was last LAPSED or OFFLINE.
  * * EndSession sets OFFLINE.
  * </pre>
  *
@@ -69,7 +70,7 @@ public enum Presence
   PRESENCE_AWAITING_HUMAN(4),
   /**
    * <pre>
-   * Its lease has ended, and it has no open wait. Not allowed in a heartbeat.
+   * Its lease has ended, it has no open wait, and it is not WORKING. Not allowed in a heartbeat.
    * </pre>
    *
    * <code>PRESENCE_LAPSED = 5;</code>
@@ -139,7 +140,7 @@ public enum Presence
   public static final int PRESENCE_AWAITING_HUMAN_VALUE = 4;
   /**
    * <pre>
-   * Its lease has ended, and it has no open wait. Not allowed in a heartbeat.
+   * Its lease has ended, it has no open wait, and it is not WORKING. Not allowed in a heartbeat.
    * </pre>
    *
    * <code>PRESENCE_LAPSED = 5;</code>
