@@ -73,8 +73,8 @@ def asked(of: str | Iterable[str]) -> list[str]:
     if not isinstance(of, str) and not isinstance(of, Iterable):
         refuse("of", f"must be a name or several, not {type(of).__name__}")
     names = [text("of", name) for name in ([of] if isinstance(of, str) else of)]
-    if not all(names):
-        refuse("of", "must name an agent")
+    if not names or not all(names):
+        refuse("of", "must name an agent, or several")
     return list(dict.fromkeys(names))
 
 

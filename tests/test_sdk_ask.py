@@ -103,8 +103,9 @@ async def test_options_of_a_post_are_passed_on(
 
 @pytest.mark.parametrize("of", ["", [], 1, [1]])
 async def test_somebody_must_be_asked(asker: ThreadHandle, of: str) -> None:
-    with pytest.raises(InvalidArgument):
+    with pytest.raises(InvalidArgument) as refused:
         await asker.ask("?", of=of)
+    assert [field for field, _ in refused.value.field_violations] == ["of"]
 
 
 async def test_what_cannot_be_posted_is_not_asked(asker: ThreadHandle) -> None:
