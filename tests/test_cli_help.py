@@ -133,6 +133,7 @@ def test_wrong_usage_is_exit_code_2_before_any_call(shell: Shell, arguments: lis
         (["agents", "register", "coder"], "threadbus register"),
         (["thread", "join", "design"], "threadbus join"),
         (["help", "post"], "threadbus --help"),
+        (["ask", "design", "done?"], "threadbus post --ask"),
     ],
     ids=str,
 )

@@ -140,8 +140,8 @@ def test_a_thread_shows_its_open_requests(shell: Shell, thread: str, reviewer: s
         (("@x", "--within", "10m"), "--within needs --ask"),
         (("@x", "--ask", "--within", "0"), "--within"),
         (("@x", "--ask", "--within", "366d"), "--within"),
-        (("@x", "--ask", "--no-wake"), "--ask, --no-wake and --edit"),
-        (("@x", "--ask", "--edit", "1"), "--ask, --no-wake and --edit"),
+        (("@x", "--ask", "--no-wake"), "leave out --no-wake, or use --quiet"),
+        (("@x", "--ask", "--edit", "1"), "leave out --edit"),
     ],
 )
 def test_questions_that_make_no_sense_are_not_posted(
@@ -150,6 +150,20 @@ def test_questions_that_make_no_sense_are_not_posted(
     done = shell.run("post", name, *options, "--as", f"{name}-me")
     assert why in usage_error(done)
     assert shell.run("thread", "show", name).code == 1
+
+
+def test_a_note_says_that_an_agent_that_is_gone_causes_no_notice(
+    shell: Shell, name: str, coder: str, reviewer: str
+) -> None:
+    question = ("post", name, f"ready, @{reviewer}?", "--ask", "--as", coder)
+    shell.ok(*question)
+    shell.ok("agents", "goodbye", "--as", reviewer)
+    done = shell.run(*question)
+    assert done.code == 0
+    note = f"{reviewer} was gone already: if it never comes back, you are not notified."
+    assert f"{note} With --within TIME, you are.\n" in done.err
+    shell.ok(*question, "--within", "10m")
+    shell.ok(*question, "--json")
 
 
 def test_anonymous_callers_have_and_ask_no_requests(shell: Shell, name: str, reviewer: str) -> None:

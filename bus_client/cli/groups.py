@@ -23,8 +23,9 @@ class VerbGroup(click.Group):
 
     def _suggestion(self, ctx: click.Context, name: str) -> str:
         root = ctx.find_root()
-        if name == "help":
-            return f" Did you mean '{ctx.command_path} --help'?"
+        elsewhere = {"help": f"{ctx.command_path} --help", "ask": f"{root.command_path} post --ask"}
+        if name in elsewhere:
+            return f" Did you mean {elsewhere[name]!r}?"
         if isinstance(root.command, click.Group) and name in root.command.list_commands(root):
             return f" Did you mean '{root.command_path} {name}'?"
         from difflib import get_close_matches  # imported only when needed, as --help must be fast

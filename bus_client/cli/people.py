@@ -79,6 +79,12 @@ def participant_lines(participants: Iterable[Participant], thread: Thread) -> It
     return aligned(rows)
 
 
+def is_gone(participant: Participant) -> bool:
+    """Returns whether a participant is lapsed or offline, or was never seen."""
+    unseen = bus_client.Presence.PRESENCE_UNSPECIFIED
+    return participant.presence in (unseen, *_absent())
+
+
 async def describe_recipients(bus: BusClient, recipients: Sequence[Participant]) -> list[str]:
     """Returns who will see a message: `reviewer waiting`, `tester lapsed 3 min`, …, `4 more`.
 

@@ -6,7 +6,7 @@ import functools
 import mimetypes
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from bus_client.cli.daemon import in_daemon_thread
 from bus_client.cli.documents import document
 from bus_client.cli.mentions import mentioned_agents, names_in
 from bus_client.cli.options import Duration, as_option, label_option, seq_option, timeout_option
-from bus_client.cli.people import describe_recipients
+from bus_client.cli.people import describe_recipients, is_gone
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.transcript import describe_new_thread
 from threadbus.limits import MAX_WITHIN
@@ -129,8 +129,8 @@ async def post(
 
     --ask keeps a request open for each agent that the message addresses, until it posts with
     --reply-to this message. If it does not, because it goes, is idle or is late, `threadbus wait`
-    prints a notice to you. An agent that is gone already, as the printed line shows, causes none
-    unless you give --within.
+    prints a notice to you. An agent that is gone already causes none unless you give --within: a
+    note on stderr says so.
 
     \b
     Examples:
@@ -150,8 +150,12 @@ async def post(
         )
     if within is not None and not ask:
         raise click.UsageError("--within needs --ask: it says how long a reply may take.")
-    if ask and (no_wake or edit):
-        raise click.UsageError("Use one of --ask, --no-wake and --edit: who is asked is woken.")
+    if ask and no_wake:
+        raise click.UsageError(
+            "--ask wakes those that it asks: leave out --no-wake, or use --quiet to wake no others."
+        )
+    if ask and edit:
+        raise click.UsageError("An edit asks nobody: leave out --edit, to post a new message.")
     if ask and session.agent is None and session.token is None:
         raise click.UsageError("Missing agent: add --as NAME; nobody can reply to anonymous.")
     wakes = "WAKE_ADDRESSED" if quiet else "WAKE_NOBODY" if no_wake else "WAKE_UNSPECIFIED"
@@ -196,6 +200,8 @@ async def post(
         who = [] if session.out.json else await describe_recipients(bus, posted.recipients)
     if handle.created:
         session.out.note(describe_new_thread(handle, seen=bool(posted.recipients)))
+    if ask and within is None:
+        _note_gone(session, posted, {*named, handoff.removeprefix("@")})
     if posted.deduplicated:
         session.out.note("The message had been posted before with this --request-id.")
     shown = document(posted, whole=True)
@@ -208,6 +214,17 @@ def _nobody_asked() -> click.UsageError:
         "--ask asks nobody: mention a registered agent with --mention or @NAME in the text, or use "
         "--handoff."
     )
+
+
+def _note_gone(session: Session, posted: PostMessageResponse, asked: Collection[str]) -> None:
+    """Print a note if agents that were asked without a limit are gone: no notice may ever come."""
+    gone = [found.agent for found in posted.recipients if found.agent in asked and is_gone(found)]
+    if gone:
+        was, they = ("was", "it never comes") if len(gone) == 1 else ("were", "they never come")
+        session.out.note(
+            f"{', '.join(gone)} {was} gone already: if {they} back, you are not notified. "
+            "With --within TIME, you are."
+        )
 
 
 async def _send(
