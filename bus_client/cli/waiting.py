@@ -111,8 +111,9 @@ async def wait(
     others see you working until you wait again or the --lease expires.
 
     A script that watches beside an agent uses --peek, or a --cursor of its own: neither changes
-    what the agent itself has read, or shows it working. A cursor starts at the read position, and
-    is kept beside the credentials.
+    what the agent itself has read. Others still see the agent waiting, and working when messages
+    were printed: where the server allows it, use --after without --as to show nothing of it. A
+    cursor starts at the read position, and is kept beside the credentials.
 
     Exit code 3: no message came in time. 5: the thread is closed, and no more will come; or --after
     is past its newest message. 1 or 4: the thread could not be read, or the server could not be
