@@ -118,7 +118,21 @@ def test_the_asker_withdraws_what_it_asked(
     assert listed(shell, "--as", reviewer) == []
     shell.ok("post", thread, "no question")
     assert "asks nobody" in usage_error(shell.run("withdraw", thread, "3", "--as", coder))
-    assert "SEQ" in usage_error(shell.run("withdraw", thread, "-1", "--as", coder))
+    for seq, why in (([], "Missing SEQ"), (["x"], "'x' is not"), (["--", "-1"], "SEQ must be")):
+        assert why in usage_error(shell.run("withdraw", "--as", coder, thread, *seq))
+
+
+def test_the_thread_may_come_from_the_environment(
+    shell: Shell, thread: str, coder: str, reviewer: str
+) -> None:
+    usual = {"THREADBUS_THREAD": thread, "THREADBUS_AGENT": coder}
+    assert shell.run("requests", "--from-me", env=usual).code == 0
+    assert shell.run("withdraw", "1", env=usual).out.rstrip().endswith("  withdrawn")
+    assert shell.run("requests", "--from-me", env=usual).code == 3
+    question = shell.run("post", f"{thread}.2", f"@{reviewer}?", "--ask", env=usual)
+    assert question.out.startswith(f"{thread}.2 #1")
+    assert shell.run("withdraw", f"{thread}.2", "1", env=usual).code == 0
+    assert "THREAD" in usage_error(shell.run("withdraw", "--as", coder))
 
 
 def test_a_thread_shows_its_open_requests(shell: Shell, thread: str, reviewer: str) -> None:

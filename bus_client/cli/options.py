@@ -22,12 +22,17 @@ _YEAR = 366 * 86_400
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
-def check_seq(_: click.Context, __: click.Parameter, seq: int | None) -> int | None:
-    """Returns `seq`. Raises click.BadParameter unless it is None or from 0 to SEQ_LIMIT - 1."""
-    if seq is not None and not 0 <= seq < SEQ_LIMIT:
+def valid_seq(seq: int) -> int:
+    """Returns `seq`. Raises click.BadParameter unless it is from 0 to SEQ_LIMIT - 1."""
+    if not 0 <= seq < SEQ_LIMIT:
         why = "messages are numbered from 1, and 0 means before the first"
         raise click.BadParameter(f"SEQ must be from 0 to {SEQ_LIMIT - 1}, not {seq}: {why}.")
     return seq
+
+
+def check_seq(_: click.Context, __: click.Parameter, seq: int | None) -> int | None:
+    """Returns `seq` if it is None or as in valid_seq(). Raises click.BadParameter."""
+    return None if seq is None else valid_seq(seq)
 
 
 def seq_option(*names: str, help: str, default: int | None = None) -> Callable[[F], F]:
@@ -140,6 +145,22 @@ def yes_option(question: str) -> Callable[[F], F]:
         expose_value=False,
         help="Do not ask for confirmation.",
     )
+
+
+def thread_and_next(thread: str | None, other: str | None) -> tuple[str, str | None]:
+    """Returns the thread, and the argument after it; None if it is missing.
+
+    If THREADBUS_THREAD is set and only one of both was given, that is the latter.
+
+    Raises:
+        click.UsageError: No thread is named.
+    """
+    default = os.environ.get("THREADBUS_THREAD")
+    if default and other is None:
+        thread, other = default, thread
+    if not thread:
+        raise click.UsageError("Missing THREAD: name one, or set THREADBUS_THREAD.")
+    return thread, other
 
 
 def names_or_all(threads: Sequence[str], everything: bool) -> list[str]:

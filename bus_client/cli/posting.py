@@ -16,7 +16,14 @@ import bus_client
 from bus_client.cli.daemon import in_daemon_thread
 from bus_client.cli.documents import document
 from bus_client.cli.mentions import mentioned_agents, names_in
-from bus_client.cli.options import Duration, as_option, label_option, seq_option, timeout_option
+from bus_client.cli.options import (
+    Duration,
+    as_option,
+    label_option,
+    seq_option,
+    thread_and_next,
+    timeout_option,
+)
 from bus_client.cli.people import describe_recipients, is_gone
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.transcript import describe_new_thread
@@ -139,7 +146,7 @@ async def post(
       threadbus post design "tests pass @reviewer" --quiet
       threadbus post design "may I merge, @reviewer?" --ask --within 10m --as coder
     """
-    thread, content = _thread_and_content(thread, content)
+    thread, content = thread_and_next(thread, content)
     if content is None and not files:
         raise click.UsageError(
             "Missing CONTENT: add a text, - for standard input, or --attach FILE."
@@ -254,15 +261,6 @@ async def _send(
             f"{limits.max_message_bytes:,} bytes for a message in total.",
             code=error.code,
         ) from error
-
-
-def _thread_and_content(thread: str | None, content: str | None) -> tuple[str, str | None]:
-    default = os.environ.get("THREADBUS_THREAD")
-    if default and content is None:
-        thread, content = default, thread
-    if not thread:
-        raise click.UsageError("Missing THREAD: name one, or set THREADBUS_THREAD.")
-    return thread, content
 
 
 async def _from_stdin() -> str:

@@ -11,7 +11,7 @@ import click
 import bus_client
 from bus_client.cli.documents import document
 from bus_client.cli.failures import NOTHING_NEW
-from bus_client.cli.options import as_option, check_seq, timeout_option
+from bus_client.cli.options import as_option, thread_and_next, timeout_option, valid_seq
 from bus_client.cli.people import age
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.text import safe
@@ -78,24 +78,28 @@ async def requests(
 
 
 @click.command()
-@click.argument("thread")
-@click.argument("seq", type=int, callback=check_seq)
+@click.argument("thread", required=False)
+@click.argument("seq", required=False, metavar="SEQ")
 @as_option
 @timeout_option
 @on_server
-async def withdraw(session: Session, thread: str, seq: int) -> None:
+async def withdraw(session: Session, thread: str | None, seq: str | None) -> None:
     """Withdraw the requests of message SEQ: those asked need not answer it any more.
 
     Only for the agent that asked, and operators. Shows what became of each request; those that were
     answered stay so. Wakes nobody: `tail` and `read` show a notice, and `requests` no longer lists
-    the request.
+    the request. If THREADBUS_THREAD is set, a single argument is SEQ.
 
     \b
     Example:
       threadbus withdraw design 12 --as coder
     """
+    thread, seq = thread_and_next(thread, seq)
+    if seq is None:
+        raise click.UsageError("Missing SEQ: the message that asks.")
+    number = valid_seq(click.INT(seq))
     async with session.connect() as bus:
-        found = await bus.thread(thread).withdraw(seq)
+        found = await bus.thread(thread).withdraw(number)
         now = await server_time(bus)
     session.out.show({"requests": request_documents(found, now)}, request_lines(found, now))
 
