@@ -188,6 +188,15 @@ class BusClient(AgentCalls, ReadingCalls):
         return self._created
 
     @property
+    def session_ended(self) -> bool:
+        """Whether the agent's session was ended, as far as this client knows.
+
+        By end_session(), or elsewhere: that ends follow(), wait() and inbox(). After one of the
+        calls that end_session() names, it is False again.
+        """
+        return self._opened is not None and self._opened[1].paused
+
+    @property
     def server(self) -> str:
         """The server's address, with its port, and a scheme if it means something else without."""
         return self._identity.server

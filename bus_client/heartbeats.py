@@ -104,6 +104,11 @@ class Heartbeats:
         """
         self._paused, self._needed, self._due = True, False, math.inf
 
+    @property
+    def paused(self) -> bool:
+        """Whether they are paused."""
+        return self._paused
+
     def resume(self) -> None:
         """End pause(), and send a heartbeat at once if they are automatic. No-op if not paused."""
         if self._paused:

@@ -192,7 +192,8 @@ class ThreadHandle(ThreadCalls):
         does: if there is none in time, they stay unread.
 
         Returns early, with the messages so far, when the thread is closed or the agent's session
-        has ended. The messages count as read when wait(), follow() or acknowledge() is called next.
+        has ended (BusClient.session_ended). The messages count as read when wait(), follow() or
+        acknowledge() is called next.
 
         Args:
             timeout: Seconds to wait. 0 = return what is there; infinity = no limit. Joining the

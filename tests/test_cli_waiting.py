@@ -1,5 +1,6 @@
 """`threadbus wait`: printed messages are marked as read, and no others."""
 
+import json
 import os
 from pathlib import Path
 
@@ -192,9 +193,27 @@ def test_a_closed_thread_is_read_to_its_end_and_then_exit_code_5(
     shell: Shell, log: str, me: str
 ) -> None:
     shell.ok("thread", "close", log)
+    done = shell.ok("wait", log, "--as", me, "--min", "9", "--peek", "--json").json
+    assert (len(done["messages"]), done["timed_out"]) == (4, False)
     assert _seqs(shell, log, "--as", me) == [1, 2, 3, 4]
     done = shell.run("wait", log, "--as", me, "--json")
     assert (done.code, done.out, done.error["reason"]) == (5, "", "THREAD_CLOSED")
+
+
+@pytest.mark.parametrize("inbox", [False, True])
+def test_a_wait_that_ends_with_the_agents_session_is_exit_code_5(
+    shell: Shell, log: str, me: str, inbox: bool
+) -> None:
+    assert _seqs(shell, log, "--as", me) == [1, 2, 3]
+    waited = ["wait", "--mine"] if inbox else ["wait", log]
+    with shell.start(*waited, "--as", me, "--timeout", "600", "--json") as waiting:
+        while me not in shell.ok("agents", "--presence", "waiting").out.split():
+            pass
+        shell.ok("agents", "goodbye", "--as", me)
+        out, err = waiting.communicate(timeout=60)
+    assert (waiting.returncode, out, json.loads(err)["reason"]) == (5, "", "SESSION_ENDED")
+    # The wait has not begun another session.
+    assert me in shell.ok("agents", "--presence", "offline").out.split()
 
 
 def test_messages_that_could_not_be_printed_come_again(shell: Shell, log: str, me: str) -> None:

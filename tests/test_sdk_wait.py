@@ -54,6 +54,27 @@ async def test_a_wait_that_times_out_is_no_error(
         assert await reader.wait(timeout=timeout) == []
 
 
+async def test_a_wait_returns_when_the_session_is_ended(
+    server: ServerProcess, thread: str, tmp_path: Path
+) -> None:
+    async with (
+        BusClient(server.address, agent=f"{thread}-a", credentials=tmp_path / "c.json") as bus,
+        BusClient(server.address, agent=f"{thread}-a", credentials=tmp_path / "c.json") as same,
+        asyncio.timeout(BOUND),
+    ):
+        waiting = asyncio.create_task((await bus.join(thread)).wait(timeout=600))
+        handle = same.thread(thread)
+        while not [found async for found in handle.list_participants() if found.waiting]:
+            pass
+        assert not bus.session_ended
+        await same.end_session()
+        assert await waiting == []
+        assert bus.session_ended
+        assert same.session_ended
+        await bus.heartbeat()
+        assert not bus.session_ended
+
+
 @pytest.mark.parametrize("timeout", [10.0**9, math.inf])
 async def test_without_a_timeout_the_wait_has_no_end(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path, timeout: float

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import bus_client
+from bus_client.cli import failures
 from bus_client.cli.cursors import NamedCursor
 from bus_client.cli.documents import message_documents
-from bus_client.cli.failures import NOTHING_NEW
 from bus_client.cli.files import take_files
 from bus_client.cli.options import (
     as_option,
@@ -115,9 +115,9 @@ async def wait(
     were printed: where the server allows it, use --after without --as to show nothing of it. A
     cursor starts at the read position, and is kept beside the credentials.
 
-    Exit code 3: no message came in time. 5: the thread is closed, and no more will come; or --after
-    is past its newest message. 1 or 4: the thread could not be read, or the server could not be
-    reached, for at least 2 s; there may be new messages.
+    Exit code 3: no message came in time. 5: the thread is closed, and no more will come; or your
+    session was ended; or --after is past its newest message. 1 or 4: the thread could not be read,
+    or the server could not be reached, for at least 2 s; there may be new messages.
 
     \b
     Examples:
@@ -160,10 +160,13 @@ async def wait(
             handle.position = start
         with stop_when_stdout_closes(), _moved_if_lost(own):
             messages = await handle.wait(include_own=include_own, acknowledge=acknowledge, **how)
+        if bus.session_ended and not messages:
+            return _session_ended(session, bus.agent)
         if acknowledge and not messages:
             await handle.acknowledge()  # --mine may have skipped some
         cursor = messages[-1].seq if messages else handle.passed_over
-        result = {"cursor": cursor, "timed_out": len(messages) < least}
+        early = handle.closed or bus.session_ended
+        result = {"cursor": cursor, "timed_out": len(messages) < least and not early}
         _show(session, messages, folder, result)
         if acknowledge and messages:
             await handle.acknowledge()
@@ -175,7 +178,7 @@ async def wait(
     if messages:
         return None
     session.out.note(f"Nothing new in {thread} after #{cursor}.")
-    return NOTHING_NEW
+    return failures.NOTHING_NEW
 
 
 def _check_inbox_options(
@@ -208,7 +211,10 @@ async def _wait_for_mine(
     async with session.connect() as bus:
         with stop_when_stdout_closes():
             messages = await bus.wait(acknowledge=not peek, **how)
-        result = {"timed_out": len(messages) < how["min_messages"]}
+        if bus.session_ended and not messages:
+            return _session_ended(session, bus.agent)
+        late = len(messages) < how["min_messages"] and not bus.session_ended
+        result = {"timed_out": late}
         _show(session, messages, folder, result, several_threads=True)
         await bus.acknowledge()
         if messages and not peek:
@@ -217,7 +223,19 @@ async def _wait_for_mine(
     if messages:
         return None
     session.out.note(f"Nothing new for {name}.")
-    return NOTHING_NEW
+    return failures.NOTHING_NEW
+
+
+def _session_ended(session: Session, agent: str) -> int:
+    """Report that the wait ended with the agent's session. Returns the exit code."""
+    error = bus_client.BusError(
+        f"The session of {agent} was ended, and with it the wait.",
+        code="CANCELLED",
+        reason="SESSION_ENDED",
+        hint="Stop, or wait again to begin another session.",
+    )
+    failures.report(error, json=session.out.json)
+    return failures.CONFLICT
 
 
 def _show(

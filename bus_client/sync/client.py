@@ -100,6 +100,14 @@ class BusClient:
         return self._client.created
 
     @property
+    def session_ended(self) -> bool:
+        """Whether the agent's session was ended, as far as this client knows.
+
+        See bus_client.BusClient.session_ended.
+        """
+        return self._client.session_ended
+
+    @property
     def server(self) -> str:
         """The server's address, with its port, and a scheme if it means something else without."""
         return self._client.server
