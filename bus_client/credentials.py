@@ -14,6 +14,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import secrets
 import stat
 import tempfile
@@ -141,6 +142,40 @@ def kept_tokens(path: Path, server: str) -> dict[str, str]:
         for address in reversed(addresses(server)):
             found |= tokens.get(address, {})
     return found
+
+
+def given_token(file: str | os.PathLike[str] | None) -> str | None:
+    """Returns the token in `file`, or if that is None, in THREADBUS_TOKEN; None if that is not set.
+
+    Raises:
+        CredentialsError: Other users can read or write the file.
+        ValueError: The text is not a token.
+        OSError: The file cannot be read.
+    """
+    if file is None:
+        source, token = "THREADBUS_TOKEN", os.environ.get("THREADBUS_TOKEN", "")
+    else:
+        _check_token_file(Path(file))
+        source = f"--token-file {file}"
+        token = Path(file).read_text("utf-8", "replace").strip()
+    if (file or token) and not re.fullmatch("[!-~]+", token):
+        raise ValueError(f"{source} is not a token: printable ASCII without spaces")
+    return token or None
+
+
+def _check_token_file(file: Path) -> None:
+    """Raise CredentialsError if others have any permission on the file, as ssh does for keys.
+
+    Accepts any file that is not regular, or that the user does not own or cannot write.
+    """
+    status = file.stat()
+    changeable = status.st_uid == os.geteuid() and os.access(file, os.W_OK)
+    if not stat.S_ISREG(status.st_mode) or not changeable:
+        return  # a pipe, or a mounted secret, whose mode its readers cannot change
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        error = CredentialsError(f"Other users can read or write the token in {file}.")
+        error.hint = f"chmod 600 {file}"
+        raise error
 
 
 def new_token() -> str:

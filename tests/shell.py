@@ -170,7 +170,8 @@ class Shell:
             for name, value in os.environ.items()
             if "THREADBUS" not in name and name not in ("NO_COLOR", "PYTHONUNBUFFERED")
         }
-        own = {"THREADBUS_SERVER": self.server, "XDG_DATA_HOME": str(self.home / "data")}
+        own = {"THREADBUS_SERVER": self.server}
+        own |= {f"XDG_{kind.upper()}_HOME": str(self.home / kind) for kind in ("data", "state")}
         return inherited | own | dict(more or {})
 
 

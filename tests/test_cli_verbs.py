@@ -52,8 +52,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "whoami": ("whoami", "scopes"),
     "wait": ("wait T --as ME --timeout 5", "messages"),
 }
-#: Verbs that call no server, or never end. They have tests of their own.
-ELSEWHERE = {"serve", "demo", "mcp"}
+#: Verbs that call no server, never end, or have no --json. They have tests of their own.
+ELSEWHERE = {"serve", "demo", "mcp", "hook"}
 #: Verbs that need no server.
 LOCAL = {"certs", "proto"}
 

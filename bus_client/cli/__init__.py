@@ -34,6 +34,7 @@ _VERBS = {
     "requests": (".requests", "requests", "List who is asked for a reply, and has not answered."),
     "withdraw": (".requests", "withdraw", "Withdraw the requests of your message."),
     "tail": (".tailing", "tail", "Watch threads: print messages as they are posted."),
+    "hook": (".hook", "hook", "Run as a hook of a coding agent: tell it of unread messages."),
     "import": (".transfer.importing", "import_", "Post the messages in a file of JSON lines."),
     "export": (".transfer.exporting", "export", "Write threads as JSON lines or Markdown."),
     "bench": (
@@ -108,6 +109,7 @@ def _threadbus() -> None:
       THREADBUS_CLIENT_CERT  your certificate, if the server requires one
       THREADBUS_CLIENT_KEY   its key
       THREADBUS_THREAD       the thread to use if none is named
+      THREADBUS_STATE        the folder in which hooks keep what agents were told of
       NO_COLOR               no colours if this is set and not empty
 
     \b

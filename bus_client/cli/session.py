@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
-import re
 import signal
-import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -228,33 +225,8 @@ async def run_concurrently(parts: Sequence[Coroutine[None, None, T]]) -> list[T]
 
 
 def _read_token(file: Path | None) -> str | None:
-    """Returns the token in `file`, or if that is None, in THREADBUS_TOKEN; None if that is not set.
-
-    Raises:
-        CredentialsError: Other users can read or write the file.
-        click.UsageError: The text is not a token.
-        OSError: The file cannot be read.
-    """
-    if file is None:
-        source, token = "THREADBUS_TOKEN", os.environ.get("THREADBUS_TOKEN", "")
-    else:
-        _check_permissions(file)
-        source, token = f"--token-file {file}", file.read_text("utf-8", "replace").strip()
-    if (file or token) and not re.fullmatch("[!-~]+", token):
-        raise click.UsageError(f"{source} is not a token: printable ASCII without spaces.")
-    return token or None
-
-
-def _check_permissions(file: Path) -> None:
-    """Raise CredentialsError if others have any permission on the file, as ssh does for keys.
-
-    Accepts any file that is not regular, or that the user does not own or cannot write.
-    """
-    status = file.stat()
-    changeable = status.st_uid == os.geteuid() and os.access(file, os.W_OK)
-    if not stat.S_ISREG(status.st_mode) or not changeable:
-        return  # a pipe, or a mounted secret, whose mode its readers cannot change
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        error = bus_client.CredentialsError(f"Other users can read or write the token in {file}.")
-        error.hint = f"chmod 600 {file}"
-        raise error
+    """As credentials.given_token(), but raises click.UsageError if the text is not a token."""
+    try:
+        return credentials.given_token(file)
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from None

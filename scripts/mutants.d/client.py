@@ -201,7 +201,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a token file that others can read is used",
-        [Edit("bus_client/cli/session.py", "        _check_permissions(file)\n", "")],
+        [Edit("bus_client/credentials.py", "        _check_token_file(Path(file))\n", "")],
         ["tests/test_cli_agents.py::test_a_token_file_that_others_can_read_is_refused"],
     ),
     Sabotage(

@@ -1,0 +1,244 @@
+"""What a hook does with the server: reports what the agent does, and looks for news."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from argparse import Namespace
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bus_client.address import whole_address
+from bus_client.calls import Calls
+from bus_client.connections import Connections
+from bus_client.credentials import addresses, given_token
+from bus_client.errors import BusError, ThreadNotFound, Unavailable
+from bus_client.hosts.news import News, heads, unread_news
+from bus_client.hosts.state import folder_of
+from bus_client.hosts.table import HOSTS, Event, Host
+from bus_client.hosts.told import Threads, Told
+from bus_client.hosts.words import notice
+from bus_client.identity import Identity
+from bus_client.stream import wait_frames
+from bus_client.tls import tls_files
+from threadbus.names import RESERVED
+from threadbus.v1.agent_pb2 import (
+    AGENT_KIND_AGENT,
+    PRESENCE_IDLE,
+    PRESENCE_UNSPECIFIED,
+    PRESENCE_WORKING,
+    Presence,
+)
+from threadbus.v1.agent_service_pb2 import EndSessionRequest
+from threadbus.v1.bus_service_pb2 import (
+    GetServerInfoRequest,
+    HeartbeatRequest,
+    WaitMessagesRequest,
+)
+from threadbus.v1.message_pb2 import Cursor
+
+# Seconds between two heartbeats of a hook that waits, which also learn of new threads.
+_BEAT = 5.0
+# Seconds between two where tokens are required. Only anonymous waits leave the agent's presence and
+# positions as they are, so without them the heartbeats are all that there is.
+_BEAT_WITHOUT_WAIT = 1.0
+_PAUSE = 1.0  # seconds after a failure while waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a hook.
+
+    Attributes:
+        arguments: See arguments.parse().
+        given: What the host gave on stdin, if it was an object; else empty.
+        deadline: When to give up, without --wait, on the monotonic clock.
+        claim: Returns whether this run may still print its output: once, and not after its time.
+        abandoned: Returns whether nobody reads the output any more.
+    """
+
+    arguments: Namespace
+    given: Mapping[str, object]
+    deadline: float
+    claim: Callable[[], bool]
+    abandoned: Callable[[], bool]
+
+    @property
+    def of_subagent(self) -> bool:
+        """Whether it is about a subagent, which does not take part in threads."""
+        name = self.given.get("hook_event_name")
+        return bool(self.given.get("agent_id")) or (
+            isinstance(name, str) and name.lower().startswith("subagent")
+        )
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the agent stops because its user or an error wants it, as Cursor says."""
+        return self.given.get("status") in ("aborted", "error")
+
+
+async def output(run: Run) -> dict[str, object]:
+    """Do what the event asks for. Returns the object to print, once run.claim() has returned True.
+
+    An empty object is printed in any case, and so needs no claim.
+
+    Raises:
+        BusError: The server could not be asked, or refused.
+        OSError: What the agent was told of could not be kept, so it is told of nothing.
+        ValueError: The host, or a token, is not valid.
+    """
+    host = HOSTS.get(run.arguments.host)
+    if host is None or not host.events:
+        with_hooks = ", ".join(name for name, each in HOSTS.items() if each.events)
+        raise ValueError(f"--host {run.arguments.host!a} is not one of {with_hooks}")
+    event = Event(run.arguments.event)
+    if run.of_subagent and event is not Event.POST_TOOL:
+        return {}
+    async with _connected(run, anonymous=False) as calls:
+        if event is Event.SESSION_END:
+            await calls.call(calls.agents.EndSession, EndSessionRequest())
+            return {}
+        return await _Agent(run, host, event, calls).notice()
+
+
+@asynccontextmanager
+async def _connected(run: Run, *, anonymous: bool) -> AsyncIterator[Calls]:
+    """Yields the calls of the agent, registered if it is new; or anonymous calls."""
+    given = run.arguments
+    identity = Identity(
+        server=given.server,
+        agent=None if anonymous else given.agent,
+        token=None if anonymous else given_token(given.token_file),
+        kind=AGENT_KIND_AGENT,
+        display_name="",
+        description="",
+        credentials=None,
+    )
+    if not anonymous and identity.agent is None and identity.token is None:
+        raise ValueError("it needs --as NAME, THREADBUS_AGENT, or a token")
+    tls = tls_files(given.ca_file, given.client_cert, given.client_key)
+    timeout = max(run.deadline - time.monotonic(), 0.1)
+    calls = Calls(Connections(identity.server, tls), identity=identity, timeout=timeout)
+    try:
+        agent = await calls.authenticate()
+        if not anonymous and agent in RESERVED:
+            raise ValueError(f"the token is that of {agent}, not of an agent")
+        yield calls
+    finally:
+        await calls.close()
+
+
+class _Agent:
+    """The agent of a run, at its server."""
+
+    def __init__(self, run: Run, host: Host, event: Event, calls: Calls) -> None:
+        self._run = run
+        self._host = host
+        self._event = event
+        self._calls = calls
+        server = min(addresses(whole_address(run.arguments.server)))
+        self._told = Told(Path(folder_of(server)), calls.agent)
+
+    async def notice(self) -> dict[str, object]:
+        """Report what the agent does. Returns what its model is told of; {} if nothing is new."""
+        if self._event is Event.POST_TOOL:
+            return await self._look(PRESENCE_UNSPECIFIED, tell=not self._run.of_subagent)
+        stops = self._event is Event.STOP
+        tell = not (stops and self._run.interrupted)
+        found = await self._look(PRESENCE_IDLE, tell=tell)
+        if found or not tell or not stops or not self._run.arguments.wait:
+            return found
+        return await self._wait()
+
+    async def _look(self, state: Presence.ValueType, *, tell: bool) -> dict[str, object]:
+        """Send a heartbeat. If `tell`, returns the notice of what is new, once it is claimed."""
+        request = HeartbeatRequest(state=state)
+        response = await self._calls.call(self._calls.bus.Heartbeat, request)
+        if not tell:
+            return {}
+        # A new session knows nothing of what the one before was told.
+        told = {} if self._event is Event.SESSION_START else self._told.read()
+        news = await unread_news(self._calls, response.unread, told, self._run.arguments.threads)
+        if not news:
+            return {}
+        if self._event is Event.STOP and not all(each.empty for each in news):
+            # It goes on. A stop that another hook keeps from stopping at the same time does, too.
+            with suppress(BusError):
+                working = HeartbeatRequest(state=PRESENCE_WORKING)
+                await self._calls.call(self._calls.bus.Heartbeat, working)
+        left = self._tell(news)
+        if not left:
+            return {}
+        text = notice(left)
+        if self._event is Event.STOP:
+            return self._host.go_on(text)
+        return self._host.add(self._event, text)
+
+    def _tell(self, news: Sequence[News]) -> list[News]:
+        """Record that the agent is told of `news`. Returns what it was not told of meanwhile.
+
+        Nothing is recorded unless the output can still be printed.
+
+        Raises OSError.
+        """
+        left: list[News] = []
+
+        def change(told: Threads) -> Threads:
+            later = [each for each in (item.after(told) for item in news) if each is not None]
+            new = news if self._event is Event.SESSION_START else later
+            left.extend(each for each in new if not each.empty)
+            if left and not self._run.claim():
+                left.clear()
+                return {}
+            return {each.thread: (each.epoch, each.head) for each in later}
+
+        self._told.update(change, until=self._run.deadline + self._run.arguments.wait)
+        return left
+
+    async def _wait(self) -> dict[str, object]:
+        """Returns the notice of the first message that wakes the agent; {} if none comes in time.
+
+        Waits anonymously, so that the agent's presence and positions do not change. The agent is
+        idle meanwhile, and does not lapse.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._run.arguments.wait
+        info = await self._calls.call(self._calls.bus.GetServerInfo, GetServerInfoRequest())
+        async with _connected(self._run, anonymous=True) as anonymous:
+            while (left := end - loop.time()) > 0 and not self._run.abandoned():
+                try:
+                    # Read before the look: what comes after it ends the wait from there.
+                    before = await heads(self._calls, self._calls.agent)
+                    if found := await self._look(PRESENCE_IDLE, tell=True):
+                        return found
+                    if info.auth == "open":
+                        await _change(anonymous, before, min(_BEAT, left))
+                    else:
+                        await asyncio.sleep(min(_BEAT_WITHOUT_WAIT, left))
+                except Unavailable:
+                    await asyncio.sleep(min(_PAUSE, left))
+        return {}
+
+
+async def _change(calls: Calls, before: Threads, timeout: float) -> None:
+    """Wait until something comes to one of the threads after `before`, or `timeout` is over.
+
+    Raises BusError, but none because a thread was deleted.
+    """
+    if not before:
+        await asyncio.sleep(min(_BEAT_WITHOUT_WAIT, timeout))
+        return
+    request = WaitMessagesRequest(
+        threads=[
+            Cursor(thread=thread, after_seq=seq, epoch=epoch)
+            for thread, (epoch, seq) in before.items()
+        ],
+        omit_attachment_data=True,
+        max_content_bytes=1,
+    )
+    with suppress(ThreadNotFound):
+        async for frame in wait_frames(calls, request, timeout=timeout, until_closed=False):
+            if frame.HasField("messages") or frame.HasField("resync"):
+                return
