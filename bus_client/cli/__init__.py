@@ -140,7 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_stderr("threadbus: standard output is closed.")
         return 1
     try:
-        _check_encoding(arguments)
+        if arguments[:1] != ["hook"]:  # which must not fail
+            _check_encoding(arguments)
         code = _threadbus.main(arguments, prog_name="threadbus", standalone_mode=False)
     except click.Abort:
         return 130

@@ -263,4 +263,4 @@ def _complain(text: str) -> None:
     line = text.encode("ascii", "backslashreplace").decode()
     shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line[:1_000])
     with suppress(OSError):
-        os.write(2, f"threadbus hook: {shown}\n".encode())
+        os.write(_descriptor_of(sys.stderr, 2), f"threadbus hook: {shown}\n".encode())
