@@ -23,6 +23,7 @@ from threadbus.v1.thread_pb2 import THREAD_STATE_UNSPECIFIED
 from threadbus.v1.thread_service_pb2 import ListThreadsRequest
 
 MAX_THREADS = 1_000  # on the first page of an agent's threads
+_MOST_UNREAD = 100  # that a server tells of
 _MOST_MESSAGES = 400  # that are looked at, over all threads
 _MOST_OF_THREAD, _LEAST_OF_THREAD = 20, 2  # the newest of a thread that are looked at
 _MOST_REQUESTS = 1_000
@@ -111,12 +112,12 @@ async def unread_news(
     Raises:
         BusError: A call failed.
     """
-    open_ = [each for each in unread if _valid(each) and (not wanted or each.thread in wanted)]
-    if not open_:
+    unread = [each for each in unread if _valid(each) and (not wanted or each.thread in wanted)]
+    if not unread:
         return []
     current = await heads(calls, calls.agent)
     starts: list[tuple[ThreadUnread, str, int]] = []
-    for each in open_:
+    for each in unread[:_MOST_UNREAD]:
         epoch, _ = current.get(each.thread, ("", 0))
         told_epoch, seq = told.get(each.thread, ("", 0))
         start = max(each.read_seq, seq) if told_epoch == epoch else each.read_seq
