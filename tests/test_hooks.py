@@ -216,15 +216,26 @@ def test_positions_stay_and_the_agent_is_shown_as_it_is(hooks: Hooks, name: str)
 
 
 def test_a_subagent_is_told_nothing_and_does_not_stop_the_agent(hooks: Hooks, name: str) -> None:
-    hooks.shell.ok("agents", "list", "--as", hooks.agent)
     post(hooks, name)
     before = presence(hooks)
-    for stdin in (b'{"hook_event_name": "SubagentStop"}', b'{"agent_id": "a1"}'):
-        assert hooks.run("stop", stdin=stdin) == {}
-        assert hooks.run("session-end", stdin=stdin) == {}
-        assert hooks.run("post-tool", stdin=stdin) == {}
+    for event in ("stop", "session-end", "post-tool"):
+        assert hooks.run(event, stdin=b'{"agent_id": "a1"}') == {}
     assert presence(hooks) == before
     assert "1 unread" in hooks.reason("stop")
+
+
+@pytest.mark.parametrize("key", ["hook_event_name", "hookEventName"])
+def test_an_event_of_another_host_or_a_subagent_is_ignored(
+    hooks: Hooks, name: str, key: str
+) -> None:
+    post(hooks, name)
+    before = presence(hooks)
+    copilot = hooks.of("copilot")
+    assert copilot.run("post-tool", stdin=json.dumps({key: "PostToolUse"}).encode()) == {}
+    for event in ("stop", "session-end"):
+        assert hooks.run(event, stdin=json.dumps({key: "SubagentStop"}).encode()) == {}
+    assert presence(hooks) == before
+    assert "1 unread" in hooks.reason("stop", stdin=json.dumps({key: "Stop"}).encode())
 
 
 @pytest.mark.parametrize("status", ["aborted", "error"])

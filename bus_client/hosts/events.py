@@ -68,10 +68,16 @@ class Run:
     @property
     def of_subagent(self) -> bool:
         """Whether it is about a subagent, which does not take part in threads."""
-        name = self.given.get("hook_event_name")
-        return bool(self.given.get("agent_id")) or (
-            isinstance(name, str) and name.lower().startswith("subagent")
-        )
+        return bool(self.given.get("agent_id"))
+
+    def is_for(self, host: Host, event: Event) -> bool:
+        """Returns whether the event is the host's, as far as the host says.
+
+        Claude Code's Stop hooks run at the end of subagents, too, as SubagentStop; and some hosts
+        run the hooks in the files of others, whose words they may not understand.
+        """
+        name = self.given.get("hook_event_name", self.given.get("hookEventName"))
+        return not isinstance(name, str) or name == host.events.get(event)
 
     @property
     def interrupted(self) -> bool:
@@ -94,7 +100,7 @@ async def output(run: Run) -> dict[str, object]:
         with_hooks = ", ".join(name for name, each in HOSTS.items() if each.events)
         raise ValueError(f"--host {run.arguments.host!a} is not one of {with_hooks}")
     event = Event(run.arguments.event)
-    if run.of_subagent and event is not Event.POST_TOOL:
+    if not run.is_for(host, event) or (run.of_subagent and event is not Event.POST_TOOL):
         return {}
     async with _connected(run, anonymous=False) as calls:
         if event is Event.SESSION_END:

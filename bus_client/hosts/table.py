@@ -185,7 +185,7 @@ _HOSTS = (
         name="codex",
         title="Codex",
         tested="0.171",
-        events=_events("Stop", "PostToolUse", "SessionStart", None),
+        events=_events("Stop", "PostToolUse", "SessionStart", "SessionEnd"),
         hook_file=HookFile(
             project=".codex/hooks.json",
             user=".codex/hooks.json",
@@ -265,7 +265,8 @@ _HOSTS = (
         mcp_file=McpFile(project=".cursor/mcp.json", user=".cursor/mcp.json", key="mcpServers"),
     ),
     Host(
-        # It also runs the hooks in the project's files of Claude Code and Copilot.
+        # It also runs the hooks in the project's files of Claude Code and Copilot, with its own
+        # names of events.
         name="vscode",
         title="VS Code",
         tested=None,
