@@ -21,6 +21,9 @@ from tests.shell import Shell
 
 pytestmark = pytest.mark.slow
 
+#: A time limit, of which a hook waits an eighth for the end of stdin.
+SOON = ("--timeout", "20")
+
 
 @pytest.fixture
 def shell(server: ServerProcess, tmp_path: Path) -> Shell:
@@ -105,13 +108,13 @@ def test_stdin_does_not_matter(hooks: Hooks, stdin: bytes) -> None:
 
 def test_stdin_that_never_ends_is_not_waited_for(hooks: Hooks) -> None:
     ours, theirs = socket.socketpair()
-    with ours, theirs, hooks.start("stop", stdin=theirs.fileno()) as process:
+    with ours, theirs, hooks.start("stop", *SOON, stdin=theirs.fileno()) as process:
         ours.sendall(b'{"hook_event_name":')
         assert "1 unread" in told(output(process))
 
 
 def test_stdin_that_never_stops_is_not_waited_for(hooks: Hooks) -> None:
-    with Path("/dev/zero").open("rb") as zeros, hooks.start("stop", stdin=zeros) as process:
+    with Path("/dev/zero").open("rb") as zeros, hooks.start("stop", *SOON, stdin=zeros) as process:
         assert "1 unread" in told(output(process))
 
 

@@ -87,7 +87,7 @@ def test_no_word_of_a_peer_is_told(shell: Shell, name: str, tmp_path: Path) -> N
 
 def scripted_news(script: Script, *unread: ThreadUnread, **fields: Any) -> None:
     """Let the server tell of unread threads, and of a message with these fields at each seq."""
-    message = {"thread": THREAD, "seq": 1, "sender": "coder"} | fields
+    message: dict[str, Any] = {"thread": THREAD, "seq": 1, "sender": "coder"} | fields
     for _ in range(3):
         script.answer("Heartbeat", HeartbeatResponse(unread=unread))
         script.answer(

@@ -20,7 +20,7 @@ from typing import TextIO
 from bus_client.hosts import state
 from bus_client.hosts.arguments import Help, UsageError, parse
 
-_READ_TIMEOUT = 0.25  # seconds for the host to write stdin, and to close it
+_READ_SHARE = 1 / 8  # of the time, for the host to write stdin and to close it
 _READ_LIMIT = 4 * 1024 * 1024  # bytes of stdin that are kept
 # Seconds for a server on this machine, or on another one, to take a connection. Where nobody
 # listens, a hook need not import gRPC.
@@ -164,7 +164,7 @@ class _Output:
 
 def _run(arguments: Namespace, deadline: float, output: _Output) -> None:
     """Do what the event asks for, and write the output if there is any. Raises any Exception."""
-    given = _read_stdin()
+    given = _read_stdin(arguments.timeout * _READ_SHARE)
     if arguments.event == "post-tool" and arguments.every:
         name = arguments.agent or ""
         if state.is_recent(arguments.server, name, arguments.every):
@@ -195,7 +195,7 @@ def _run(arguments: Namespace, deadline: float, output: _Output) -> None:
         output.write(json.dumps(document).encode())
 
 
-def _read_stdin() -> bytes:
+def _read_stdin(timeout: float) -> bytes:
     """Returns what the host writes to stdin, at most 4 MiB; b"" if it does not end in time.
 
     Reads all of it if possible: a host may fail if a hook leaves something.
@@ -207,7 +207,7 @@ def _read_stdin() -> bytes:
         parts: list[bytes] = []
         poll, size = select.poll(), 0
         poll.register(stdin, select.POLLIN)
-        end = time.monotonic() + _READ_TIMEOUT
+        end = time.monotonic() + timeout
         while (left := end - time.monotonic()) > 0 and poll.poll(left * 1000):
             part = os.read(stdin, 65_536)
             if not part:
