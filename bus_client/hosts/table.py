@@ -51,13 +51,27 @@ class Words(StrEnum):
     SNAKE_CONTEXT = "snake-context"
 
 
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A file of a host.
+
+    Attributes:
+        path: Its path in its folder.
+        user_folder: The folder, in the user's home directory. Empty = the project's folder.
+        variable: The environment variable that can name another folder for the user. Empty = none.
+    """
+
+    path: str
+    user_folder: str = ""
+    variable: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookFile:
     """The JSON file in which a host looks for hooks, and its form.
 
     Attributes:
-        project: Its path in a project. None = the host has none.
-        user: Its path in the user's home directory. None = the host has none.
+        file: Where it is.
         layout: How hooks are listed in it.
         head: What the file must have beside its hooks.
         command_key: The key of a hook's command, a line for the shell.
@@ -67,8 +81,7 @@ class HookFile:
         stop_hook: What the hook of a stop must have beside that.
     """
 
-    project: str | None
-    user: str | None
+    file: ConfigFile
     layout: Layout
     head: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     command_key: str = "command"
@@ -80,24 +93,65 @@ class HookFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class McpFile:
-    """The JSON file in which a host that has no command for it looks for MCP servers.
+    """The JSON file in which a host looks for MCP servers, and its form.
 
     Attributes:
-        project: Its path in a project.
-        user: Its path in the user's home directory. None = the host has none, or one that depends
-            on the system.
+        file: Where it is.
         key: The key of the object with a server for each name.
         one_list: Whether program and arguments are one list, `command`; else `command` and `args`.
         env_key: The key of the environment.
         server: What each server must have beside that.
+        allow: What a server also has if its tools may be used without asking.
     """
 
-    project: str
-    user: str | None
-    key: str
+    file: ConfigFile
+    key: str = "mcpServers"
     one_list: bool = False
     env_key: str = "env"
     server: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    allow: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class McpCommand:
+    """A host's own command for MCP servers.
+
+    Attributes:
+        program: The host's program.
+        package: How to install it.
+        add: The arguments that register a server. Its environment, `--`, its program and arguments
+            follow.
+        remove: The arguments that remove it. Fails without harm if there is none.
+        show: The arguments that print it as JSON. Empty = there are none.
+        env_flag: The flag before each NAME=VALUE.
+        by_hand: A file in which the host also looks for servers: TOML if it is called so, else
+            JSON.
+        server: What a server in that file must have beside program, arguments and environment.
+        replaced: A JSON file that the command replaces if it does not parse. None = there is none.
+    """
+
+    program: str
+    package: str
+    add: tuple[str, ...]
+    remove: tuple[str, ...]
+    show: tuple[str, ...] = ()
+    env_flag: str = "--env"
+    by_hand: ConfigFile
+    server: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    replaced: ConfigFile | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """A rule that lets an agent use the tools of ThreadBus without asking.
+
+    Attributes:
+        file: The JSON file with `{"permissions": {"allow": [RULE, …]}}`.
+        rule: The rule.
+    """
+
+    file: ConfigFile
+    rule: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +166,12 @@ class Host:
         stop_words: How it is told to go on instead of stopping.
         context_words: How it is told something after a tool, or at the start of a session.
         hook_file: Where its hooks are. None = it has no hooks.
-        mcp_add: The command that registers an MCP server, with `{env}`, `{program}` and
-            `{arguments}` in place of ours. None = it has none, and `mcp_file` is changed.
-        mcp_remove: The command that removes it.
-        env_flag: The flag of `mcp_add` before each NAME=VALUE of `{env}`.
-        mcp_file: The file that is changed if there is no `mcp_add`.
+        mcp: How an MCP server is registered with it.
+        permission: What is written to let its tools be used without asking. None = see `mcp`.
+        allow_by_hand: What the user has to do instead where nothing can be written. Empty =
+            nothing: it does not ask.
+        by_hand: What the user has to do after an installation.
+        hooks_by_hand: The same, after an installation of hooks.
     """
 
     name: str
@@ -126,10 +181,11 @@ class Host:
     stop_words: Words = Words.BLOCK
     context_words: Words = Words.CONTEXT
     hook_file: HookFile | None = None
-    mcp_add: str | None = None
-    mcp_remove: str | None = None
-    env_flag: str = "-e"
-    mcp_file: McpFile | None = None
+    mcp: McpCommand | McpFile
+    permission: Permission | None = None
+    allow_by_hand: str = ""
+    by_hand: str = ""
+    hooks_by_hand: str = ""
 
     def go_on(self, text: str) -> dict[str, object]:
         """Returns the output that keeps the agent from stopping, with `text` as the reason."""
@@ -164,53 +220,77 @@ def _events(stop: str, post_tool: str, start: str, end: str | None) -> Mapping[E
 
 _COMMAND = MappingProxyType({"type": "command"})
 _VERSION_1 = MappingProxyType({"version": 1})
+_TRUST = MappingProxyType({"trust": True})
+_ONE_FOR_ALL = (
+    "{title} has one configuration for all folders: sessions that run at the same time share the "
+    "name {agent}, and take messages from each other."
+)
 
 _HOSTS = (
     Host(
+        # Not in settings.json, which projects share: paths and names are of this user.
         name="claude-code",
         title="Claude Code",
         tested="2.1.197",
         events=_events("Stop", "PostToolUse", "SessionStart", "SessionEnd"),
         hook_file=HookFile(
-            project=".claude/settings.json",
-            user=".claude/settings.json",
+            file=ConfigFile(".claude/settings.local.json"),
             layout=Layout.GROUPS,
             hook=_COMMAND,
         ),
-        mcp_add="claude mcp add threadbus {env} -- {program} mcp {arguments}",
-        mcp_remove="claude mcp remove threadbus",
+        mcp=McpCommand(
+            program="claude",
+            package="npm install -g @anthropic-ai/claude-code",
+            add=("mcp", "add", "-s", "local", "threadbus"),
+            remove=("mcp", "remove", "-s", "local", "threadbus"),
+            env_flag="-e",
+            by_hand=ConfigFile(".mcp.json"),
+            replaced=ConfigFile(".claude.json", ".", "CLAUDE_CONFIG_DIR"),
+        ),
+        permission=Permission(ConfigFile(".claude/settings.local.json"), "mcp__threadbus"),
+        by_hand="Restart {title} in this folder; there, `claude mcp list` shows threadbus.",
     ),
     Host(
-        # It runs no hook that the user has not trusted, and does not say so: `/hooks` in its TUI.
+        # It runs no hook that the user has not trusted, and does not say so. Its command for MCP
+        # servers drops keys of a server that it replaces, such as tool_timeout_sec.
         name="codex",
         title="Codex",
         tested="0.171",
         events=_events("Stop", "PostToolUse", "SessionStart", "SessionEnd"),
         hook_file=HookFile(
-            project=".codex/hooks.json",
-            user=".codex/hooks.json",
+            file=ConfigFile("hooks.json", ".codex", "CODEX_HOME"),
             layout=Layout.GROUPS,
             hook=_COMMAND,
         ),
-        mcp_add="codex mcp add threadbus {env} -- {program} mcp {arguments}",
-        mcp_remove="codex mcp remove threadbus",
-        env_flag="--env",
+        mcp=McpCommand(
+            program="codex",
+            package="npm install -g @openai/codex",
+            add=("mcp", "add", "threadbus"),
+            remove=("mcp", "remove", "threadbus"),
+            show=("mcp", "get", "threadbus", "--json"),
+            by_hand=ConfigFile("config.toml", ".codex", "CODEX_HOME"),
+        ),
+        by_hand=_ONE_FOR_ALL,
+        hooks_by_hand="{title} skips hooks that you have not trusted, without a word: start codex, "
+        "enter /hooks, and trust those of threadbus.",
     ),
     Host(
+        # Its own `gemini mcp add` in a folder that is not trusted deletes all else in the project's
+        # settings.
         name="gemini",
         title="Gemini CLI",
         tested="0.61",
         events=_events("AfterAgent", "AfterTool", "SessionStart", "SessionEnd"),
         stop_words=Words.DENY,
         hook_file=HookFile(
-            project=".gemini/settings.json",
-            user=".gemini/settings.json",
+            file=ConfigFile(".gemini/settings.json"),
             layout=Layout.GROUPS,
             timeout_unit=1000,
             hook=_COMMAND,
         ),
-        mcp_add="gemini mcp add -s user {env} threadbus {program} mcp -- {arguments}",
-        mcp_remove="gemini mcp remove -s user threadbus",
+        mcp=McpFile(file=ConfigFile(".gemini/settings.json"), allow=_TRUST),
+        by_hand="{title} uses this only in a folder that you trust: in another, `gemini mcp list` "
+        "shows threadbus as Disabled.",
     ),
     Host(
         name="copilot",
@@ -219,33 +299,40 @@ _HOSTS = (
         events=_events("agentStop", "postToolUse", "sessionStart", "sessionEnd"),
         context_words=Words.CAMEL_CONTEXT,
         hook_file=HookFile(
-            project=".github/hooks/threadbus.json",
-            user=".copilot/hooks/threadbus.json",
+            file=ConfigFile("hooks/threadbus.json", ".copilot", "COPILOT_HOME"),
             layout=Layout.FLAT,
             head=_VERSION_1,
             command_key="bash",
             timeout_key="timeoutSec",
             hook=_COMMAND,
         ),
-        mcp_add="copilot mcp add threadbus {env} -- {program} mcp {arguments}",
-        mcp_remove="copilot mcp remove threadbus",
-        env_flag="--env",
+        mcp=McpCommand(
+            program="copilot",
+            package="npm install -g @github/copilot",
+            add=("mcp", "add", "threadbus"),
+            remove=("mcp", "remove", "threadbus"),
+            show=("mcp", "get", "threadbus", "--json", "--show-secrets"),
+            by_hand=ConfigFile("mcp-config.json", ".copilot", "COPILOT_HOME"),
+            server=MappingProxyType({"type": "local", "tools": ["*"]}),
+        ),
+        allow_by_hand="start it with `copilot --allow-tool threadbus`",
+        by_hand=_ONE_FOR_ALL,
     ),
     Host(
-        # SessionStart did not run in its non-interactive mode (`qwen -p`).
+        # SessionStart did not run in its non-interactive mode (`qwen -p`). Its own command for MCP
+        # servers removes none if there is another one, and replaces symbolic links by files.
         name="qwen",
         title="Qwen Code",
         tested="0.15.10",
         events=_events("Stop", "PostToolUse", "SessionStart", "SessionEnd"),
         hook_file=HookFile(
-            project=".qwen/settings.json",
-            user=".qwen/settings.json",
+            file=ConfigFile(".qwen/settings.json"),
             layout=Layout.GROUPS,
             timeout_unit=1000,
             hook=_COMMAND,
         ),
-        mcp_add="qwen mcp add -s user {env} threadbus {program} mcp -- {arguments}",
-        mcp_remove="qwen mcp remove -s user threadbus",
+        mcp=McpFile(file=ConfigFile(".qwen/settings.json"), allow=_TRUST),
+        by_hand="Restart {title} in this folder; there, `qwen mcp list` shows threadbus.",
     ),
     Host(
         name="cursor",
@@ -255,14 +342,15 @@ _HOSTS = (
         stop_words=Words.FOLLOWUP,
         context_words=Words.SNAKE_CONTEXT,
         hook_file=HookFile(
-            project=".cursor/hooks.json",
-            user=".cursor/hooks.json",
+            file=ConfigFile(".cursor/hooks.json"),
             layout=Layout.FLAT,
             head=_VERSION_1,
             # By default it goes on at most 5 times in a row. Here each message counts once anyway.
             stop_hook=MappingProxyType({"loop_limit": None}),
         ),
-        mcp_file=McpFile(project=".cursor/mcp.json", user=".cursor/mcp.json", key="mcpServers"),
+        mcp=McpFile(file=ConfigFile(".cursor/mcp.json")),
+        allow_by_hand="add the tools of threadbus to the MCP allowlist in its settings",
+        by_hand="Switch threadbus on in the MCP servers of {title}'s settings.",
     ),
     Host(
         # It also runs the hooks in the project's files of Claude Code and Copilot, with its own
@@ -273,30 +361,30 @@ _HOSTS = (
         events=_events("Stop", "PostToolUse", "SessionStart", None),
         stop_words=Words.NESTED_BLOCK,
         hook_file=HookFile(
-            project=".github/hooks/threadbus-vscode.json",
-            user=None,
+            file=ConfigFile(".github/hooks/threadbus-vscode.json"),
             layout=Layout.FLAT,
             hook=_COMMAND,
         ),
-        mcp_file=McpFile(
-            project=".vscode/mcp.json",
-            user=None,
+        mcp=McpFile(
+            file=ConfigFile(".vscode/mcp.json"),
             key="servers",
             server=MappingProxyType({"type": "stdio"}),
         ),
+        allow_by_hand="choose to always allow the tools of threadbus when it asks",
+        by_hand="Start threadbus with the command `MCP: List Servers` of {title}, and trust it.",
     ),
     Host(
         name="opencode",
         title="OpenCode",
         tested="1.18.33",
-        mcp_file=McpFile(
-            project="opencode.json",
-            user=".config/opencode/opencode.json",
+        mcp=McpFile(
+            file=ConfigFile("opencode.json"),
             key="mcp",
             one_list=True,
             env_key="environment",
             server=MappingProxyType({"type": "local", "enabled": True}),
         ),
+        by_hand="Restart {title} in this folder; there, `opencode mcp list` shows threadbus.",
     ),
 )
 
