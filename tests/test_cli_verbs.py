@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor", "checks"),
     "export": ("export T --out FILE", "threads"),
     "import": ("import LINES --token-file TOKEN", "posted"),
+    "install": ("install gemini --dry-run", "steps"),
     "join": ("join T --as ME", "cursor"),
     "login": ("login --token-file OWN", "agents"),
     "post": ("post T hello --as ME", "recipients"),
@@ -55,7 +56,7 @@ VERBS: dict[str, tuple[str, str]] = {
 #: Verbs that call no server, never end, or have no --json. They have tests of their own.
 ELSEWHERE = {"serve", "demo", "mcp", "hook"}
 #: Verbs that need no server.
-LOCAL = {"certs", "proto"}
+LOCAL = {"certs", "install", "proto"}
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ _VERBS = {
         "Measure how fast a server takes posts and wakes clients.",
     ),
     "doctor": (".doctor.command", "doctor", "Check a server and this machine."),
+    "install": (".install", "install", "Give a coding agent the tools to post, read and wait."),
     "certs": (".certs", "certs", "Make certificates to try TLS with."),
     "mcp": (".mcp.command", "mcp", "Serve the bus to a coding agent, over MCP."),
     "proto": (".proto", "proto", "Write the .proto files for other languages."),
