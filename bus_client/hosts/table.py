@@ -231,7 +231,7 @@ _HOSTS = (
         # Not in settings.json, which projects share: paths and names are of this user.
         name="claude-code",
         title="Claude Code",
-        tested="2.1.197",
+        tested="2.1.332",
         events=_events("Stop", "PostToolUse", "SessionStart", "SessionEnd"),
         hook_file=HookFile(
             file=ConfigFile(".claude/settings.local.json"),
@@ -319,20 +319,21 @@ _HOSTS = (
         by_hand=_ONE_FOR_ALL,
     ),
     Host(
-        # SessionStart did not run in its non-interactive mode (`qwen -p`). Its own command for MCP
-        # servers removes none if there is another one, and replaces symbolic links by files.
+        # In the user's file: servers of a project wait for the user's approval from 0.24 on. Its
+        # own command for MCP servers replaces symbolic links by files, and that of 0.15 removes no
+        # server if there is another one.
         name="qwen",
         title="Qwen Code",
-        tested="0.15.10",
+        tested="0.24.4",
         events=_events("Stop", "PostToolUse", "SessionStart", "SessionEnd"),
         hook_file=HookFile(
-            file=ConfigFile(".qwen/settings.json"),
+            file=ConfigFile("settings.json", ".qwen", "QWEN_HOME"),
             layout=Layout.GROUPS,
             timeout_unit=1000,
             hook=_COMMAND,
         ),
-        mcp=McpFile(file=ConfigFile(".qwen/settings.json"), allow=_TRUST),
-        by_hand="Restart {title} in this folder; there, `qwen mcp list` shows threadbus.",
+        mcp=McpFile(file=ConfigFile("settings.json", ".qwen", "QWEN_HOME"), allow=_TRUST),
+        by_hand=_ONE_FOR_ALL,
     ),
     Host(
         name="cursor",
