@@ -63,8 +63,8 @@ class Registration:
             return False
         done = run([command.program, *command.show], within=within)
         found = _first_object(done.output) if done.code == 0 else {}
-        found = found.get("threadbus", found)
-        found = found.get("transport", found)
+        for key in ("threadbus", "transport"):
+            found = inner if isinstance(inner := found.get(key), dict) else found
         return (
             found.get("command") == self.program
             and found.get("args") == list(self.arguments)

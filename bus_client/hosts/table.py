@@ -373,6 +373,8 @@ _HOSTS = (
         ),
         allow_by_hand="choose to always allow the tools of threadbus when it asks",
         by_hand="Start threadbus with the command `MCP: List Servers` of {title}, and trust it.",
+        hooks_by_hand="{title} also runs the hooks that Claude Code has in this folder: do not "
+        "install hooks in both.",
     ),
     Host(
         name="opencode",
