@@ -160,6 +160,15 @@ def test_the_servers_variable_counts_as_the_option_does(desk: Desk) -> None:
     assert arguments[-2:] == ["--server", "bus:1"]
 
 
+@pytest.mark.parametrize(
+    ("given", "written"), [("unix:bus.sock", "unix:{project}/bus.sock"), ("unix:/s", "unix:/s")]
+)
+def test_the_path_of_a_socket_is_made_absolute(desk: Desk, given: str, written: str) -> None:
+    desk.install("gemini", "--server", given)
+    arguments = desk.document("gemini", "server")["mcpServers"]["threadbus"]["args"]
+    assert arguments[-1] == written.format(project=desk.project)
+
+
 def test_a_token_in_the_environment_is_not_written_down(desk: Desk) -> None:
     done = desk.install("gemini", "--hooks", env={"THREADBUS_TOKEN": "s" * 43})
     assert b"s" * 43 not in b"".join(desk.tree().values())

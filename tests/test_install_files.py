@@ -327,7 +327,7 @@ def test_what_is_no_file_is_left_alone(
     path = desk.file(host, part)
     path.parent.mkdir(parents=True, exist_ok=True)
     if make is _no_folder and path.parent == desk.project:
-        pytest.skip("the project is a folder")
+        return
     make(path)
     done = desk.install(host, *options)
     assert done.code == 1, done

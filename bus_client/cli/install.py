@@ -133,6 +133,9 @@ def install(
         word for option, path in files.items() if path for word in (option, str(path.absolute()))
     ]
     if context.get_parameter_source("server") is not ParameterSource.DEFAULT:
+        scheme, _, path = server.partition("unix:")
+        if path and not scheme:
+            server = f"unix:{Path(path).absolute()}"  # hosts start the bridge in other folders
         connection = ["--server", server, *connection]
     out = Output(as_json)
 
