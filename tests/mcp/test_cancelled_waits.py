@@ -1,0 +1,68 @@
+"""Waits that a host gives up in the moment in which a message comes: it is lost for nobody."""
+
+import asyncio
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from bus_client import BusClient
+from tests.mcp.command import Command
+from tests.mcp.driver import CLIENTS, OfficialClient, connected
+from tests.serving import ServerProcess
+
+pytestmark = pytest.mark.slow
+
+_MESSAGE = re.compile(r": message (\d+)$", re.MULTILINE)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in _MESSAGE.findall(text)]
+
+
+@pytest.mark.parametrize(
+    "count",
+    [20, pytest.param(300, marks=[pytest.mark.soak, pytest.mark.timeout(300)])],
+)
+@pytest.mark.parametrize("kind", CLIENTS)
+async def test_each_message_is_shown_once_however_many_waits_are_cancelled(
+    server: ServerProcess, command: Command, thread: str, tmp_path: Path, kind: str, count: int
+) -> None:
+    credentials = tmp_path / "peer.json"
+    async with (
+        BusClient(server.address, agent=f"{thread}-peer", credentials=credentials) as peer,
+        connected(kind, command) as client,
+    ):
+        handle = await peer.join(thread)
+        await client.call("bus_join", thread=thread).text()
+        cancelled, answered = 0, 0
+        pause = 0.007
+        for number in range(count):
+            wait = client.call("bus_wait", thread=thread)
+            await asyncio.sleep(0.03)
+            post = asyncio.create_task(handle.post(f"message {number}"))
+            await asyncio.sleep(pause * random.uniform(0, 2))  # noqa: S311
+            client.cancel(wait)
+            result = await wait.result()
+            await post
+            # The next pause is longer or shorter, for the two to meet on a machine of any speed.
+            if "text" in result:
+                shown = _numbers(result["text"])
+                answered += 1
+                pause /= 1.5
+            else:
+                assert result["failed"] == "cancelled"
+                shown = _numbers(await _next(client, thread))
+                cancelled += 1
+                pause *= 1.5
+            assert shown == [number]
+    assert cancelled and answered, "the two never met"
+
+
+async def _next(client: OfficialClient, thread: str) -> str:
+    """Returns what the next wait brings, once the one before is over."""
+    while True:
+        result = await client.call("bus_wait", thread=thread, timeout_s=20).result()
+        if "already waiting" not in result["text"]:
+            return str(result["text"])
