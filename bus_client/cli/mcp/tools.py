@@ -5,7 +5,6 @@ All of this is in the context of each model that has the tools: tests/mcp counts
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -185,7 +184,7 @@ def _number(value: Any) -> float | None:
             return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if math.isfinite(value) and 0 <= value < 2**53 else None
+    return value if 0 <= value < 2**53 else None  # not NaN either
 
 
 def _integer(value: Any) -> int | None:

@@ -126,12 +126,12 @@ class Wire:
         """Answer a message, or start to. Raises Invalid."""
         if not isinstance(message, dict):
             raise Invalid(_INVALID_REQUEST, "A message is an object; batches are not supported.")
-        call = message.get("id")
-        if "id" in message and (isinstance(call, bool) or not isinstance(call, str | int)):
-            raise Invalid(_INVALID_REQUEST, "id must be a string or an integer.")
         method, params = message.get("method"), message.get("params")
         if method is None and ("result" in message or "error" in message):
             return  # this server makes no requests
+        call = message.get("id")
+        if "id" in message and (isinstance(call, bool) or not isinstance(call, str | int)):
+            raise Invalid(_INVALID_REQUEST, "id must be a string or an integer.")
         if message.get("jsonrpc") != "2.0" or not isinstance(method, str):
             raise Invalid(_INVALID_REQUEST, 'jsonrpc must be "2.0", and method a string.', call)
         if call is None:
