@@ -23,6 +23,9 @@ _PARSE_ERROR, _INVALID_REQUEST, _METHOD_NOT_FOUND, _INVALID_PARAMS = -32700, -32
 _MOST_CALLS = 64  # that are answered at the same time
 _LAST_ANSWERS = 1.0  # seconds at the end of the input for the calls that are running
 _LAST_LINES = 1.0  # seconds to write what is left
+#: Clients that abort each call once they have taken its answer, and send a cancellation with this
+#: reason then; that of a call which took too long has another one. OpenCode 1.18 is one.
+_ABORT_ANSWERED, _ABORTED = {"opencode"}, "AbortError"
 
 Id = str | int
 #: Called with the seconds since the start of a call, and the seconds that it may take.
@@ -92,6 +95,7 @@ class Wire:
         self._reader = LineReader(input)
         self._writer = LineWriter(output)
         self._calls: dict[Id, asyncio.Task[None]] = {}
+        self._aborts_answered = False
 
     async def serve(self, stopped: asyncio.Event) -> None:
         """Serve until the end of the input, until nobody reads the output, or until `stopped`."""
@@ -136,7 +140,7 @@ class Wire:
             raise Invalid(_INVALID_REQUEST, 'jsonrpc must be "2.0", and method a string.', call)
         if call is None:
             if method == "notifications/cancelled" and isinstance(params, dict):
-                self._cancel(params.get("requestId"))
+                self._cancel(params.get("requestId"), params.get("reason"))
             return
         params = {} if params is None else params
         if not isinstance(params, dict):
@@ -155,6 +159,9 @@ class Wire:
         if method == "tools/list":
             return {"tools": self._tools.tools}
         if method == "initialize":
+            client = params.get("clientInfo")
+            name = client.get("name") if isinstance(client, dict) else None
+            self._aborts_answered = isinstance(name, str) and name in _ABORT_ANSWERED
             wanted = params.get("protocolVersion")
             return {
                 "protocolVersion": wanted if wanted in VERSIONS else VERSIONS[-1],
@@ -198,11 +205,13 @@ class Wire:
         content = [{"type": "text", "text": result.text}]
         self._answer(call, {"content": content, "isError": result.failed})
 
-    def _cancel(self, call: object) -> None:
+    def _cancel(self, call: object, reason: object) -> None:
         if isinstance(call, bool) or not isinstance(call, str | int):
             return
         task = self._calls.get(call)
-        if task is None or not task.cancel():
+        if task is not None and task.cancel():
+            return
+        if not (self._aborts_answered and isinstance(reason, str) and reason.startswith(_ABORTED)):
             self._tools.discard(call)
 
     def _progress(self, token: Id) -> Progress:
