@@ -252,6 +252,13 @@ def test_a_lock_is_waited_for_in_time_only(hooks: Hooks) -> None:
     assert "1 unread" in hooks.reason("stop")
 
 
+def test_what_blocks_for_ever_ends_in_time(hooks: Hooks, tmp_path: Path) -> None:
+    pipe = tmp_path / "token"
+    os.mkfifo(pipe)
+    with hooks.start("stop", "--token-file", str(pipe), "--timeout", "1") as process:
+        assert output(process) == {}
+
+
 def test_every_is_counted_from_the_last_run(hooks: Hooks, tmp_path: Path, name: str) -> None:
     assert "1 unread" in hooks.reason("post-tool", "--every", "1h")
     hooks.shell.ok("post", name, "more", "--as", f"{name}-coder")

@@ -108,7 +108,7 @@ def scripted_news(script: Script, *unread: ThreadUnread, **fields: Any) -> None:
     ("unread", "fields", "told"),
     [
         (ThreadUnread(thread=THREAD, head_seq=1), {}, True),
-        (ThreadUnread(thread=HOSTILE, head_seq=1), {}, False),
+        (ThreadUnread(thread=HOSTILE, head_seq=1), {"thread": HOSTILE}, False),
         (ThreadUnread(thread="x" * 129, head_seq=1), {}, False),
         (ThreadUnread(thread="", head_seq=1), {}, False),
         (ThreadUnread(thread=THREAD, head_seq=-1), {}, False),

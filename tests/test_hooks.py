@@ -112,6 +112,7 @@ def test_each_host_is_told_in_its_words(hooks: Hooks, name: str, host: str) -> N
 def test_senders_and_what_is_for_the_agent_are_counted(hooks: Hooks, name: str) -> None:
     hooks.shell.ok("post", name, "mine", "--as", hooks.agent)
     post(hooks, name)
+    hooks.shell.ok("post", name, "mine", "--as", hooks.agent)
     post(hooks, name, "--mention", hooks.agent, sender="tester")
     post(hooks, name, "--reply-to", "1")
     assert hooks.reason("stop").startswith(
