@@ -84,6 +84,11 @@ shares of each system's own posts/s with 64 in flight. In a few seconds at 10 %,
 posts: the p99.9 is then the slowest, or nearly. Where the client itself was disturbed, it sent \
 posts late, which "sent late" among the figures shows.
 
+**M1** starts a server as the host of a coding agent does: `initialize`, `tools/list`, and a call \
+that joins a thread. The other server has the same tools, with the same descriptions, over the \
+official Python SDK. Tokens are of o200k_base: of the instructions, and of the name, description \
+and input schema of each tool.
+
 **Plots** show the median of the loads of each point. Those of posts/s, fan-out and growth also \
 show the lowest and the highest, as a shade. Their loads are not those of the tables.
 

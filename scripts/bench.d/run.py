@@ -19,6 +19,7 @@ import goal_fan_out
 import goal_growth
 import goal_heartbeats
 import goal_idle
+import goal_mcp
 import goal_postgres
 import goal_posts
 import goal_replay
@@ -45,6 +46,7 @@ GOALS: dict[str, Callable[[Bench], Outcome]] = {
     "P9": goal_ancestor.measure,
     "P10": goal_cli.measure,
     "SDK": goal_sdk.measure,
+    "M1": goal_mcp.measure,
     "S1": goal_servers.measure,
     "S2": goal_postgres.measure,
 }
@@ -62,6 +64,7 @@ _MINUTES = {
     "P9": 3.0,
     "P10": 0.5,
     "SDK": 2.0,
+    "M1": 0.8,
     "S1": 1.0,
     "S2": 3.0,
 }

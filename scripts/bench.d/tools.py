@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-GHZ, NATS, ANCESTOR = "v0.121.0", "v2.15.2", "0.2.2"
+GHZ, NATS, ANCESTOR, TIKTOKEN = "v0.121.0", "v2.15.2", "0.2.2", "1.0.21"
+_ROOT = Path(__file__).parents[2]
+_MCP_PACKAGES = _ROOT / "tests/mcp/requirements.txt"
 _LONG = 900  # seconds that an installation may take
 
 
@@ -25,6 +27,10 @@ class Tools:
     redis: Path | None = None
     ancestor: Path | None = None
     """The `bin` folder of AgentChatBus's virtual environment."""
+    mcp_sdk: Path | None = None
+    """A Python that has ThreadBus and the official MCP SDK."""
+    tokens: Path | None = None
+    """A folder of npm packages that has js-tiktoken."""
     versions: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     """What is skipped and why, one sentence each."""
@@ -66,6 +72,8 @@ def install(folder: Path) -> Tools:
     tools.ancestor = _first(
         tools, "AgentChatBus", lambda: _ancestor(folder / f"agentchatbus-{ANCESTOR}")
     )
+    tools.mcp_sdk = _first(tools, "MCP SDK", lambda: _mcp_sdk(folder / "mcp-sdk"))
+    tools.tokens = _first(tools, "js-tiktoken", lambda: _tokens(folder / "tokens"))
     if tools.ghz:
         tools.versions["ghz"] = GHZ.removeprefix("v")
     for name, program in (
@@ -79,6 +87,8 @@ def install(folder: Path) -> Tools:
             tools.versions[name] = found[0] if found else output.strip()
     if tools.ancestor:
         tools.versions["AgentChatBus"] = ANCESTOR
+    if tools.mcp_sdk:
+        tools.versions["MCP SDK"] = _pinned(_MCP_PACKAGES.read_text("utf-8"), "mcp")
     return tools
 
 
@@ -149,6 +159,38 @@ def _ancestor(folder: Path) -> Path:
         _run([str(word) for word in pip], "installing AgentChatBus")
         (folder / "installed").touch()
     return _there(programs / "agentchatbus").parent
+
+
+def _mcp_sdk(folder: Path) -> Path:
+    python = folder / "bin/python"
+    packages = _MCP_PACKAGES.read_text("utf-8")
+    installed = folder / "installed"
+    if not installed.exists() or installed.read_text("utf-8") != packages:
+        venv.create(folder, with_pip=True, clear=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--editable", str(_ROOT)]
+        pip += ["--constraint", str(_ROOT / "constraints.txt"), "-r", str(_MCP_PACKAGES)]
+        _run(pip, "installing the MCP SDK")
+        installed.write_text(packages, "utf-8")
+    return python
+
+
+def _tokens(folder: Path) -> Path:
+    if not (folder / "node_modules/js-tiktoken").exists():
+        npm = _on_path("npm")
+        folder.mkdir(exist_ok=True)
+        install = ["install", "--no-package-lock", "--ignore-scripts", "--no-audit"]
+        package = f"js-tiktoken@{TIKTOKEN}"
+        _run([str(npm), *install, "--prefix", str(folder), package], "installing js-tiktoken")
+    return folder / "node_modules"
+
+
+def _pinned(requirements: str, package: str) -> str:
+    """Returns the version of a package in requirements."""
+    return next(
+        version
+        for name, _, version in (line.partition("==") for line in requirements.splitlines())
+        if name == package
+    )
 
 
 def _run(command: list[str], what: str, **environment: str) -> None:
