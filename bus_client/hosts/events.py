@@ -45,6 +45,9 @@ _BEAT = 5.0
 # positions as they are, so without them the heartbeats are all that there is.
 _BEAT_WITHOUT_WAIT = 1.0
 _PAUSE = 1.0  # seconds after a failure while waiting
+# Seconds for which a model may think after a tool. A bridge of the agent sends heartbeats of its
+# own, which set the usual lease again.
+_TURN = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +164,8 @@ class _Agent:
     async def _look(self, state: Presence.ValueType, *, tell: bool) -> dict[str, object]:
         """Send a heartbeat. If `tell`, returns the notice of what is new, once it is claimed."""
         request = HeartbeatRequest(state=state)
+        if self._event is Event.POST_TOOL:
+            request.lease.FromSeconds(_TURN)
         response = await self._calls.call(self._calls.bus.Heartbeat, request)
         if not tell:
             return {}

@@ -202,7 +202,6 @@ class Bridge:
         if self._awaited is not None:
             raise ArgumentError(f"You are already waiting on {self._awaited}.")
         self._awaited = thread or "all your threads"
-        began = time.monotonic()
         try:
             with self._report(progress, seconds):
                 bus = await self._connection.client()
@@ -223,14 +222,14 @@ class Bridge:
                     "There may be more: call bus_wait again, or bus_join with catch_up to skip it."
                 )
             return "\n".join(lines)
-        if thread is None and (why := await self._why_nothing_comes(bus)):
-            return why
         where = f"{thread} after #{self._seen.upto(thread)}" if thread else "your threads"
-        if time.monotonic() - began < seconds - 1:
+        if bus.session_ended:
             return (
                 f"No messages in {where}, and the wait was ended: by an operator, or by another "
                 f"process of {self._options.agent}."
             )
+        if thread is None and (why := await self._why_nothing_comes(bus)):
+            return why
         return (
             f"No messages in {where} within {seconds:g} s. Call bus_wait again if you expect one; "
             "else go on."
