@@ -120,6 +120,7 @@ class Desk:
             "HOME": str(self.home),
             "PATH": str(self.bin),
             "XDG_DATA_HOME": "",
+            "XDG_STATE_HOME": "",
             "THREADBUS_SERVER": "",
         }
         return Shell("", self.home).run("install", *arguments, env=own | (env or {}))
