@@ -1,11 +1,13 @@
 """`threadbus install`: what it registers, writes, says, and removes."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bus_client.hosts.install import default_agent
+from bus_client.hosts.install import default_agent, program_path
+from bus_client.hosts.install_json import InstallError
 from bus_client.hosts.table import HOSTS, Event, Layout
 from tests.fake_hosts import PROGRAMS, Desk
 from tests.shell import Done
@@ -374,6 +376,31 @@ def test_wrong_usage_is_exit_code_2_and_changes_nothing(
     assert done.code == 2, done
     assert said in done.err
     assert (desk.tree(), desk.calls()) == ({}, [])
+
+
+def test_the_program_is_the_one_that_runs(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = desk.home / "threadbus"
+    link.symlink_to(desk.bin / "threadbus")
+    for called, path in (
+        ("../bin/threadbus", desk.bin / "threadbus"),
+        (str(link), link),  # as of pipx, which changes its target at an upgrade
+    ):
+        monkeypatch.setattr(sys, "argv", [called])
+        assert program_path() == path
+
+
+def test_else_the_program_is_on_path_or_beside_the_interpreter(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/__main__.py"])
+    monkeypatch.setattr(sys, "executable", str(desk.home / "python"))
+    monkeypatch.setenv("PATH", str(desk.bin))
+    assert program_path() == desk.bin / "threadbus"
+    monkeypatch.setenv("PATH", str(desk.home))
+    with pytest.raises(InstallError, match="threadbus is not on PATH"):
+        program_path()
+    (desk.home / "threadbus").touch()
+    assert program_path() == desk.home / "threadbus"
 
 
 def test_the_home_directory_must_be_known(desk: Desk) -> None:
