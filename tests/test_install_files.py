@@ -1,9 +1,14 @@
 """`threadbus install` and files of others: what is not ours stays, whatever is in them."""
 
 import concurrent.futures
+import fcntl
+import itertools
 import json
 import os
 import stat
+import threading
+import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -375,10 +380,42 @@ def test_installations_at_once_lose_nothing(desk: Desk) -> None:
     def add(number: int) -> bool:
         return install_json.change(path, lambda document: {**document, f"n{number}": number})
 
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(add, range(40)))
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(add, range(8)))
     document = json.loads(path.read_text("utf-8"))
-    assert document == {"mine": 1} | {f"n{number}": number for number in range(40)}
+    assert document == {"mine": 1} | {f"n{number}": number for number in range(8)}
+
+
+def test_an_installation_waits_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(tmp_path / "settings.json", "{}")
+    waits = threading.Event()
+    clock = types.SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: waits.set())
+    monkeypatch.setattr(install_json, "time", clock)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        changed = pool.submit(install_json.change, path, lambda document: {**document, "a": 1})
+        changed.add_done_callback(lambda _: waits.set())
+        assert waits.wait(30)
+        assert not changed.done()
+        assert path.read_text("utf-8") == "{}"
+        os.close(folder)
+        assert changed.result(30)
+
+
+def test_an_installation_that_waits_for_long_gives_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(tmp_path / "settings.json", "{}")
+    seconds = itertools.count(0, 6)
+    clock = types.SimpleNamespace(monotonic=seconds.__next__, sleep=lambda _: None)
+    monkeypatch.setattr(install_json, "time", clock)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with pytest.raises(InstallError, match=r"^Another process has held .* locked for 10 s\.$"):
+        install_json.change(path, lambda document: {**document, "a": 1})
+    os.close(folder)
+    assert path.read_text("utf-8") == "{}"
 
 
 def test_a_change_of_another_program_in_between_is_kept(tmp_path: Path) -> None:

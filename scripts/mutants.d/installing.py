@@ -25,7 +25,7 @@ SABOTAGES = [
     Sabotage(
         "installations do not wait for each other",
         [Edit(_JSON, "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n", "pass\n")],
-        [f"{_FILES}::test_installations_at_once_lose_nothing"],
+        [f"{_FILES}::test_an_installation_waits_for_another"],
     ),
     Sabotage(
         "a symbolic link is replaced by a file",
