@@ -19,6 +19,7 @@ from bus_client import (
     ThreadState,
     Unanswered,
 )
+from tests import programs
 from tests.doc_examples import ROOT, blocks, page, program
 from tests.polling import until_known
 from tests.serving import ServerProcess
@@ -34,7 +35,7 @@ BOUND = 90.0
 class Framework:
     """A framework, and how its program is found on the page and run without a service."""
 
-    #: Of its environment, its requirements, and its module in tests/frameworks.
+    #: Of its interpreter, its requirements, and its module in tests/frameworks.
     name: str
     #: What only its program contains.
     imports: str
@@ -42,14 +43,6 @@ class Framework:
     model: str
     #: Whether its program keeps the conversation of a thread.
     remembers: bool = False
-
-    @property
-    def python(self) -> Path:
-        """Returns the interpreter of its environment. Skips the test where that is missing."""
-        environment = ROOT / ".tools/frameworks" / self.name
-        if not (environment / "installed").exists():
-            pytest.skip(f"{self.name} is not here: `scripts/tools {self.name}` brings it")
-        return environment / "bin/python"
 
     def text(self, address: str) -> str:
         """Returns its program, for a server at an address."""
@@ -86,7 +79,7 @@ class Reviewer:
             "OPENAI_AGENTS_DISABLE_TRACING": "1",
         }
         self._process = await asyncio.create_subprocess_exec(
-            self.framework.python,
+            programs.program(f"{self.framework.name}-python"),
             self._file,
             env=self._shell.environment(environment),
             cwd=self._shell.home,
