@@ -73,6 +73,10 @@ class Host:
         """Returns the response to a request."""
         return await asyncio.wait_for(self._waiting[number], BOUND)
 
+    def is_answered(self, number: int) -> bool:
+        """Returns whether the response to a request has come."""
+        return self._waiting[number].done()
+
     async def request(self, method: str, **params: Any) -> dict[str, Any]:
         """Send a request. Returns its response."""
         return await self.response(self.start(method, **params))

@@ -13,6 +13,7 @@ from bus_client.cli.mcp import tools
 from bus_client.cli.mcp.connection import Connection, Options
 from bus_client.cli.mcp.seen import Seen
 from bus_client.cli.mcp.tools import ArgumentError
+from bus_client.cli.mcp.unsure import UnsurePosts
 from bus_client.cli.mcp.wire import Id, Progress, Result
 from bus_client.cli.mcp.words import (
     MAX_RESULT,
@@ -68,8 +69,7 @@ class Bridge:
         self._awaited: str | None = None
         #: The bus_wait whose messages do not count as read yet, and what was seen before it.
         self._last_wait: tuple[Id, Seen] | None = None
-        #: The arguments of a post of which it is unknown whether it was stored, and its request_id.
-        self._unsure: tuple[dict[str, Any], str] | None = None
+        self._unsure = UnsurePosts()
         self._tasks = set[asyncio.Task[None]]()
 
     async def call(
@@ -154,8 +154,14 @@ class Bridge:
 
     async def _post(self, given: dict[str, Any]) -> str:
         thread = self._named(given)
+        # Not what a wait returns meanwhile: the model has written this without it.
+        based_on = self._seen.upto(thread)
         bus = await self._connection.client()
-        handle = self._connection.joined.get(thread) or bus.thread(thread)
+        handle = self._connection.joined.get(thread)
+        if handle is None:
+            handle = bus.thread(thread)
+        else:
+            self._start(handle)
         notes: list[str] = []
         mentions = list(given.get("mentions", []))
         mentions += await mentioned_agents(bus, given["text"], mentions, note=notes.append)
@@ -164,7 +170,7 @@ class Bridge:
             raise ArgumentError("ask needs mentions or handoff_to: the agents that shall answer.")
         if "within_s" in given and not ask:
             raise ArgumentError("within_s needs ask: it says how long an answer may take.")
-        unsure, request_id = self._unsure or ({}, None)
+        request_id = self._unsure.request_id(thread, given)
         try:
             posted = await handle.post(
                 given["text"],
@@ -177,24 +183,50 @@ class Bridge:
                     f"PRIORITY_{given.get('priority', 'normal').upper()}"
                 ),
                 expected_last_seq=given.get("expect_seq"),
-                based_on_seq=self._seen.upto(thread),
+                based_on_seq=based_on,
                 include_recipients=True,
-                request_id=request_id if unsure == given else None,
+                request_id=request_id,
             )
-        except bus_client.OutcomeUnknown as error:
-            self._unsure = given, error.request_id
+        except (bus_client.OutcomeUnknown, asyncio.CancelledError):
+            self._unsure.add(thread, given, request_id)
             raise
-        except bus_client.CursorInvalid:
-            self._connection.joined.pop(thread, None)
-            self._seen.forget(thread)
+        except bus_client.Unavailable:
+            raise  # whether an earlier attempt was stored is as unsure as before
+        except bus_client.BusError as error:
+            self._unsure.remove(thread, given)
+            if isinstance(error, bus_client.CursorInvalid):
+                self._connection.joined.pop(thread, None)
+                self._seen.forget(thread)
             raise
-        self._unsure, self._thread = None, thread
+        self._unsure.remove(thread, given)
+        self._thread = thread
         self._seen.post(thread, posted.seq)
-        seen = self._seen.upto(thread)
-        if seen is not None and seen < posted.seq and thread in await self._connection.unread():
+        if await self._missed(handle, posted.seq):
             notes.append(f"You have not read all that is before #{posted.seq}: call bus_wait.")
         seen_by = people(posted.recipients) or "nobody else is in this thread yet"
         return bounded([f"posted {safe(thread)} #{posted.seq} · {seen_by}", *map(safe, notes)])
+
+    async def _missed(self, handle: ThreadHandle, seq: int) -> bool:
+        """Returns whether a wait would return at once what others posted before the own `seq`.
+
+        False if that is not known.
+        """
+        seen, kinds, wakes = self._seen.upto(handle.name), bus_client.MessageKind, bus_client.Wake
+        if seen is None or seen >= seq - 1:
+            return False
+        of_others = bus_client.MessageFilter(
+            exclude_own=True, kinds=[kinds.MESSAGE_KIND_CHAT, kinds.MESSAGE_KIND_EDIT]
+        )
+        with suppress(bus_client.BusError):  # what was posted stays so
+            found = await handle.messages(
+                after_seq=seen,
+                before_seq=seq,
+                filter=of_others,
+                omit_attachment_data=True,
+                max_content_bytes=1,
+            )
+            return any(each.wakes == wakes.WAKE_ALL for each in found)
+        return False
 
     async def _wait(self, call: Id, given: dict[str, Any], progress: Progress) -> str:
         thread = given.get("thread")

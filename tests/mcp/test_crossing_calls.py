@@ -1,0 +1,64 @@
+"""Calls that cross each other, or that the host cancels: nothing is lost, read or posted twice."""
+
+import asyncio
+import random
+
+from bus_client import BusClient
+from tests.mcp.host import Host
+from tests.mcp.test_reading import read_seq
+
+
+async def test_a_post_does_not_count_as_read_what_a_wait_returns_beside_it(
+    host: Host, peer: BusClient, name: str
+) -> None:
+    await host.call("bus_join", thread=name)
+    await peer.thread(name).post("unread")
+    waiting = host.start_call("bus_wait", thread=name)
+    nobody = " ".join(f"@{name}-{number}" for number in range(50))  # looked up: it takes longer
+    posting = host.start_call("bus_post", text=f"written without it, for {nobody}")
+    for number in (waiting, posting):
+        await host.answer(number)
+    assert await read_seq(peer, name, f"{name}-me") == 0
+    host.cancel(waiting)
+    assert await host.call("bus_wait", thread=name) == f"#1 {name}-peer: unread"
+
+
+async def test_a_post_that_was_cancelled_is_stored_once_if_it_is_repeated(
+    host: Host, peer: BusClient, name: str
+) -> None:
+    chance = random.Random(2)  # noqa: S311
+    await host.call("bus_join", thread=name)
+    thread = await peer.join(name)
+    for number in range(30):
+        posting = host.start_call("bus_post", text=f"{number}")
+        await asyncio.sleep(chance.random() * 0.005)
+        host.cancel(posting)
+        await host.pinged()
+        if host.is_answered(posting):
+            continue
+        assert f"posted {name} #" in await host.call("bus_post", text=f"{number}", thread=name)
+    stored = [message.content for message in await thread.messages(limit=100)]
+    assert stored == [f"{number}" for number in range(30)]
+
+
+async def test_an_equal_post_to_another_thread_is_another_one(
+    host: Host, peer: BusClient, name: str
+) -> None:
+    await host.call("bus_join", thread=f"{name}-1")
+    await host.call("bus_join", thread=name)
+    posting = host.start_call("bus_post", text="here")
+    host.cancel(posting)
+    await host.call("bus_join", thread=f"{name}-1")
+    assert f"posted {name}-1 #1" in await host.call("bus_post", text="here")
+    assert f"posted {name} #1" in await host.call("bus_post", text="here", thread=name)
+
+
+async def test_changes_of_a_thread_before_a_post_are_not_called_unread(
+    host: Host, peer: BusClient, name: str
+) -> None:
+    thread = await peer.join(name)
+    await host.call("bus_join", thread=name)
+    await thread.update(stage="review")
+    assert "call bus_wait" not in await host.call("bus_post", text="on it")
+    await thread.post("one more")
+    assert "You have not read all that is before #4" in await host.call("bus_post", text="done")
