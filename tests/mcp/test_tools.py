@@ -249,7 +249,7 @@ async def test_a_question_is_answered_or_a_notice_says_that_it_will_not_be(
     await host.call("bus_join", thread=name)
     await host.call("bus_post", text="ready?", ask=True, mentions=[f"{name}-peer"], within_s=0.01)
     assert await host.call("bus_wait") == (
-        f"{name} #2 notice: {name}-peer has not answered message 1 in time"
+        f"{name} #2 notice of the bus: {name}-peer has not answered message 1 in time"
     )
     await thread.post("yes", reply_to=1)
     assert await host.call("bus_wait") == f"{name} #3 {name}-peer re #1: yes"

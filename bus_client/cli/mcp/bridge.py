@@ -21,6 +21,8 @@ from bus_client.cli.mcp.words import (
     bounded,
     error_text,
     message_text,
+    newest_fitting,
+    oldest_fitting,
     people,
     thread_text,
 )
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 _MOST_MESSAGES = 50  # that one wait returns
 _WAIT_BYTES = 6_000  # of the messages that one wait returns: with few exceptions, they fit
 _JOIN_BYTES = 5_000  # of the messages that bus_join shows
+_LISTED_TOPIC = 200  # bytes of each topic in a list
 _MOST_THREADS, _MOST_REQUESTS, _MOST_PEOPLE = 10, 20, 1_000  # that bus_who reads
 _FIRST_PROGRESS, _PROGRESS = 1.0, 5.0  # seconds until the first report, and between two
 
@@ -136,7 +139,8 @@ class Bridge:
         lines.append(f"Here: {people(handle.participants)}")
         lines += self._doubles(handle)
         if given.get("history") != 0:
-            lines += self._shown(messages)
+            room = MAX_RESULT - 100 - len("\n".join(lines).encode())
+            lines += newest_fitting(self._shown(messages), room)
         return bounded(lines)
 
     def _doubles(self, handle: ThreadHandle) -> Iterator[str]:
@@ -371,15 +375,10 @@ class Bridge:
 
     def _page(self, messages: list[Message], *, oldest_first: bool) -> str:
         """Returns as many of the messages as fit, the first or the last ones, in order."""
-        lines, size = [], 0
-        for message in messages if oldest_first else reversed(messages):
-            line = message_text(message, reader=self._options.agent)
-            size += len(line.encode()) + 1
-            if size > MAX_RESULT - 100:
-                break
-            lines.append(line)
+        texts = self._shown(messages)
         if not oldest_first:
-            return "\n".join(reversed(lines))
+            return "\n".join(newest_fitting(texts, MAX_RESULT - 100))
+        lines = oldest_fitting(texts, MAX_RESULT - 100)
         newest = messages[len(lines) - 1].seq
         return "\n".join([*lines, f"Continue with after_seq={newest}."])
 
@@ -407,7 +406,7 @@ class Bridge:
         ]
         if threads := await _first(_MOST_THREADS, bus.list_threads()):
             lines.append("Threads, the latest first:")
-            lines += [f"  {thread_text(each)}" for each in threads]
+            lines += [f"  {thread_text(each, most=_LISTED_TOPIC)}" for each in threads]
         return bounded(lines)
 
     def _explained(self, error: bus_client.BusError) -> str:

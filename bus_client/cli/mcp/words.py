@@ -25,6 +25,7 @@ MAX_RESULT = 8_000
 MAX_TEXT = 3_000
 _MOST_PEOPLE, _MOST_NAMES = 20, 8  # in a line
 _LONGEST_NAME = 100  # characters of a file's name
+_LONGEST_TOPIC, _LONGEST_ERROR = 1_000, 2_000  # bytes, as shown
 _LONGEST_CLUSTER = 32  # characters that are kept together
 _MARKS = ("Mn", "Mc", "Me", "Cf")  # Unicode's categories of what changes the character before it
 
@@ -68,7 +69,7 @@ def _head(message: Message, reader: str, *, with_thread: bool) -> Iterator[str]:
         yield safe(message.thread)
     yield f"#{message.seq}"
     if kind == kinds.MESSAGE_KIND_NOTICE:
-        yield "notice"
+        yield "notice of the bus"  # not what an agent named "notice" posts
         return
     if kind == kinds.MESSAGE_KIND_THREAD:
         yield "thread changed by"
@@ -146,11 +147,37 @@ def people(participants: Sequence[Participant]) -> str:
     return ", ".join([*named, f"{more} more"] if more else named)
 
 
-def thread_text(thread: Thread) -> str:
-    """Returns a thread, such as `design, open, newest #42: the topic`."""
+def thread_text(thread: Thread, *, most: int = _LONGEST_TOPIC) -> str:
+    """Returns a thread, such as `design, open, newest #42: the topic`.
+
+    Args:
+        thread: The thread.
+        most: The bytes of the topic to show, as it is shown.
+    """
     stage = f", stage {safe(thread.stage)}" if thread.stage else ""
-    topic = f": {safe(thread.topic)}" if thread.topic else ""
+    topic = f": {_cut(safe(thread.topic), most)}" if thread.topic else ""
     return f"{safe(thread.name)}, {state_name(thread)}{stage}, newest #{thread.head_seq}{topic}"
+
+
+def _cut(line: str, most: int) -> str:
+    whole = line.encode()
+    return line if len(whole) <= most else f"{whole[:most].decode(errors='ignore')} …"
+
+
+def oldest_fitting(texts: Iterable[str], most: int) -> list[str]:
+    """Returns as many of the first texts as take `most` bytes, each with a line's end."""
+    fitting, size = [], 0
+    for text in texts:
+        size += len(text.encode()) + 1
+        if size > most:
+            break
+        fitting.append(text)
+    return fitting
+
+
+def newest_fitting(texts: Sequence[str], most: int) -> list[str]:
+    """Returns as many of the last texts as take `most` bytes, each with a line's end, in order."""
+    return oldest_fitting(reversed(texts), most)[::-1]
 
 
 def bounded(lines: Iterable[str], most: int = MAX_RESULT) -> str:
@@ -198,7 +225,7 @@ def error_text(error: BusError) -> str:
     """Returns what went wrong, and what to call next, in two sentences."""
     names = (kind.__name__ for kind in type(error).__mro__)
     next_step = next(_NEXT[name] for name in names if name in _NEXT)
-    message = safe(error.message[:1_000]).rstrip(". ")
+    message = _cut(safe(error.message[:1_000]), _LONGEST_ERROR).rstrip(". ")
     if not isinstance(error, bus_client.InvalidArgument):  # begins with the name of an argument
         message = message[:1].upper() + message[1:]
     return f"{message}. {next_step}".rstrip()
