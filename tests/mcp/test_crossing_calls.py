@@ -3,9 +3,25 @@
 import asyncio
 import random
 
-from bus_client import BusClient
-from tests.mcp.host import Host
+import pytest
+
+from bus_client import BusClient, Presence
+from tests.mcp.host import Host, bridge_here
 from tests.mcp.test_reading import read_seq
+from tests.polling import until_known
+from tests.serving import ServerProcess
+
+
+async def test_threads_may_be_joined_while_a_wait_looks_why_nothing_comes(
+    host: Host, name: str
+) -> None:
+    for number in range(5):
+        await host.call("bus_join", thread=f"{name}-{number}")
+    waiting = host.start_call("bus_wait", timeout_s=0)
+    joining = [host.start_call("bus_join", thread=f"{name}-new-{number}") for number in range(8)]
+    assert "No messages" in (await host.answer(waiting)).text
+    for number in joining:
+        assert not (await host.answer(number)).failed
 
 
 async def test_a_post_does_not_count_as_read_what_a_wait_returns_beside_it(
@@ -53,6 +69,19 @@ async def test_an_equal_post_to_another_thread_is_another_one(
     assert f"posted {name} #1" in await host.call("bus_post", text="here", thread=name)
 
 
+async def test_who_was_cancelled_while_it_connected_says_goodbye(
+    server: ServerProcess, peer: BusClient, name: str
+) -> None:
+    async def is_idle() -> bool:
+        agents = [agent async for agent in peer.list_agents() if agent.name == f"{name}-me"]
+        return [agent.presence for agent in agents] == [Presence.PRESENCE_IDLE]
+
+    async with bridge_here(server.address, f"{name}-me") as host:
+        host.cancel(host.start_call("bus_who"))
+        await until_known(is_idle)
+    assert (await peer.get_agent(f"{name}-me")).presence == Presence.PRESENCE_OFFLINE
+
+
 async def test_changes_of_a_thread_before_a_post_are_not_called_unread(
     host: Host, peer: BusClient, name: str
 ) -> None:
@@ -62,3 +91,16 @@ async def test_changes_of_a_thread_before_a_post_are_not_called_unread(
     assert "call bus_wait" not in await host.call("bus_post", text="on it")
     await thread.post("one more")
     assert "You have not read all that is before #4" in await host.call("bus_post", text="done")
+
+
+@pytest.mark.slow
+async def test_a_mention_in_one_of_many_unread_threads_is_not_skipped_by_joining(
+    host: Host, peer: BusClient, name: str
+) -> None:
+    await host.call("bus_who")
+    for number in range(102):
+        thread = await peer.join(f"{name}-{number}")
+        await thread.post("come", mentions=[f"{name}-me"])
+    await host.call("bus_join", thread=f"{name}-0")
+    text = await host.call("bus_wait", thread=f"{name}-0")
+    assert text == f"#1 {name}-peer @{name}-me: come"

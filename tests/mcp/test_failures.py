@@ -131,6 +131,27 @@ async def test_a_thread_that_is_deleted(host: Host, peer: BusClient, name: str) 
     assert text.startswith(f"You are no longer in {name}")
 
 
+async def test_a_default_thread_that_is_deleted_stays_deleted(
+    server: ServerProcess, peer: BusClient, name: str
+) -> None:
+    thread = await peer.join(name)
+    async with bridge_here(server.address, f"{name}-me", thread=name) as host:
+        await host.call("bus_who")
+        await thread.delete()
+        assert "You are no longer in" in await host.call("bus_wait", timeout_s=0)
+        await host.refused("bus_who")
+        assert [found async for found in peer.list_threads(prefix=name)] == []
+
+
+async def test_a_default_thread_that_cannot_be_joined_leaves_the_others_usable(
+    server: ServerProcess, name: str
+) -> None:
+    async with bridge_here(server.address, f"{name}-me", thread="no name") as host:
+        assert "thread: 1–128 characters" in await host.refused("bus_post", text="lost")
+        await host.call("bus_join", thread=name)
+        assert f"posted {name} #1" in await host.call("bus_post", text="here")
+
+
 async def test_a_thread_that_is_deleted_and_created_again(
     host: Host, peer: BusClient, name: str
 ) -> None:

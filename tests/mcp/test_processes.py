@@ -72,6 +72,18 @@ async def test_an_unknown_version_of_the_protocol_gets_the_newest(
     assert result["capabilities"] == {"tools": {}}
 
 
+@pytest.mark.parametrize(
+    "flags", [("--as", "No One"), ("--as", "system"), ("--as", "ann", "--thread", "no name")]
+)
+def test_names_that_no_model_could_correct_are_refused_at_the_start(
+    server: ServerProcess, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    done = Shell(server.address, tmp_path).run_process("mcp", *flags, stdin="")
+    assert done.code == 2
+    assert flags[-2] in done.err
+    assert done.out == ""
+
+
 def test_it_needs_a_name(server: ServerProcess, tmp_path: Path) -> None:
     done = Shell(server.address, tmp_path).run_process("mcp", stdin="")
     assert done.code == 2

@@ -398,11 +398,11 @@ class Bridge:
         if requests := await _first(_MOST_REQUESTS, owed):
             lines.append("Questions without an answer:")
             lines += [f"  {line}" for line in request_lines(requests, await server_time(bus))]
-        unread = list((await self._connection.unread()).values())[:_MOST_THREADS]
+        unread = await self._connection.unread()
         lines += [
             f"Unread in {safe(each.thread)}: #{each.read_seq + 1} to #{each.head_seq}, "
             f"{each.addressed_count:,} for you"
-            for each in unread
+            for each in unread[:_MOST_THREADS]
         ]
         if threads := await _first(_MOST_THREADS, bus.list_threads()):
             lines.append("Threads, the latest first:")

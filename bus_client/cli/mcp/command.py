@@ -14,6 +14,7 @@ from bus_client.cli.mcp.connection import Options
 from bus_client.cli.mcp.wire import Wire
 from bus_client.cli.options import as_option, seconds_option
 from bus_client.cli.session import Session, on_server
+from threadbus.names import RESERVED, THREAD, THREAD_RULE
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -51,6 +52,11 @@ async def mcp(session: Session, thread: str | None, wait: float, wait_max: float
     """
     if session.agent is None:
         raise click.UsageError("Missing agent: add --as NAME, another one for each host.")
+    # A model could not correct these.
+    if session.agent in RESERVED:
+        raise click.UsageError(f"--as: {session.agent} is a reserved name.")
+    if thread is not None and not THREAD.fullmatch(thread):
+        raise click.UsageError(f"--thread: must be {THREAD_RULE}.")
     stopped = asyncio.Event()
     for number in _SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import bus_client
 from bus_client.cli.daemon import in_daemon_thread
+from threadbus.names import THREAD
 
 if TYPE_CHECKING:
     from bus_client import BusClient, ThreadHandle
@@ -53,24 +54,28 @@ class Connection:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        #: The default thread, until it is joined.
+        self._to_join = options.thread
         self._connecting: asyncio.Task[BusClient] | None = None
         self.bus: BusClient | None = None
         self.joined: dict[str, ThreadHandle] = {}
 
     async def client(self) -> BusClient:
-        """Returns the client, connected, and a participant of the default thread.
+        """Returns the client, connected, and a participant of the default thread if it may be.
 
-        Calls that need it at the same time share one attempt.
+        Joins that thread once: if it is deleted later, it stays so. Calls that need the client at
+        the same time share one attempt to connect.
 
         Raises:
-            BusError: As BusClient.connect() and join().
+            BusError: As BusClient.connect().
+            Unavailable: The server cannot handle the join now.
         """
         if self.bus is None:
             if self._connecting is None or self._connecting.done():
                 self._connecting = asyncio.create_task(self._connect())
             self.bus = await asyncio.shield(self._connecting)
-        if self._options.thread and self._options.thread not in self.joined:
-            await self._join(self.bus, self._options.thread, create=True)
+        if self._to_join is not None:
+            await self._join_default(self.bus, self._to_join)
         return self.bus
 
     async def enter(self, thread: str, *, create: bool) -> ThreadHandle:
@@ -83,28 +88,28 @@ class Connection:
         """
         return await self._join(await self.client(), thread, create=create)
 
-    async def unread(self) -> dict[str, ThreadUnread]:
+    async def unread(self) -> list[ThreadUnread]:
         """Returns the threads with entries that the agent has not read and that wake it."""
-        return await _unread(await self.client())
+        bus = await self.client()
+        return list((await bus.heartbeat()).unread)
 
     async def left(self) -> list[str]:
         """Returns the threads that the agent joined and is no participant of, and forgets them."""
-        bus, gone = await self.client(), []
-        any_state = bus_client.ThreadState.THREAD_STATE_UNSPECIFIED
-        for thread in self.joined:
-            own = bus.list_threads(prefix=thread, participant=bus.agent, states=[any_state])
-            if not any([found.name == thread async for found in own]):
-                gone.append(thread)
+        bus = await self.client()
+        joined = list(self.joined)  # other calls may add to it
+        gone = [thread for thread in joined if not await _takes_part(bus, thread)]
         for thread in gone:
             self.joined.pop(thread, None)
         return gone
 
     async def close(self) -> None:
         """End the agent's session: others see at once that it has gone."""
-        if self.bus is None and self._connecting is not None:
+        bus, self.bus = self.bus, None
+        if bus is None and self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
-        bus, self.bus = self.bus, None
+            if not self._connecting.cancelled() and self._connecting.exception() is None:
+                bus = self._connecting.result()  # the call that needed it was cancelled
         if bus is None:
             return
         with suppress(bus_client.BusError, TimeoutError):
@@ -125,12 +130,28 @@ class Connection:
         await bus.connect()
         return bus
 
+    async def _join_default(self, bus: BusClient, thread: str) -> None:
+        try:
+            await self._join(bus, thread, create=True)
+        except bus_client.Unavailable:
+            raise
+        except bus_client.BusError:
+            return  # the calls that need the thread fail, and say why; the others do not
+        self._to_join = None
+
     async def _join(self, bus: BusClient, thread: str, *, create: bool) -> ThreadHandle:
-        start: Literal["first", "head"] = "first" if thread in await _unread(bus) else "head"
+        # "first" has no effect if it was joined before: it is for those that were only mentioned.
+        start: Literal["first", "head"] = "first" if await _takes_part(bus, thread) else "head"
         handle = await bus.join(thread, create=create, start=start)
         self.joined[thread] = handle
         return handle
 
 
-async def _unread(bus: BusClient) -> dict[str, ThreadUnread]:
-    return {each.thread: each for each in (await bus.heartbeat()).unread}
+async def _takes_part(bus: BusClient, thread: str) -> bool:
+    if not THREAD.fullmatch(thread):
+        return False  # joining it fails, and says why
+    any_state = bus_client.ThreadState.THREAD_STATE_UNSPECIFIED
+    async for found in bus.list_threads(prefix=thread, participant=bus.agent, states=[any_state]):
+        if found.name == thread:
+            return True
+    return False
