@@ -9,6 +9,7 @@ import pytest
 
 from tests.hosts.model import ASIDE, END, Call, Model, Say
 from tests.hosts.prompts import Prompt
+from tests.hosts.reaching import NO_TOOL
 
 _Json = dict[str, Any]
 _SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}}
@@ -160,8 +161,9 @@ def test_a_script_is_played_step_by_step(model: Model, api: str, stream: bool) -
     host.answer("mcp__threadbus__bus_post", {"text": "hello"}, "posted design #1")
     assert not model.over
     assert host.next() == "Done."
-    assert model.over
+    assert (model.over, model.surplus) == (True, 0)
     assert host.next() == END
+    assert model.surplus == 1
 
 
 @pytest.mark.parametrize("api", APIS)
@@ -256,15 +258,18 @@ def test_a_deferred_tool_is_called_by_another_one_if_the_host_wants_that(model: 
     )
 
 
-def test_a_tool_is_called_by_a_script_if_the_host_wants_that(model: Model) -> None:
-    group = {
-        "type": "namespace",
-        "name": "functions",
-        "tools": [{"type": "custom", "name": "exec"}],
-    }
+def scripted(model: Model, *history: _Json) -> _Json:
+    """Returns what the model replies to a host that has tools called by a script."""
+    group: _Json = {"type": "namespace", "name": "functions"}
+    group |= {"tools": [{"type": "custom", "name": "exec"}]}
     tools = {"type": "additional_tools", "role": "developer", "tools": [group]}
-    body = {"model": "m", "input": [tools], "stream": True}
-    item = events(ask(model, "/v1/responses", body))[-1]["response"]["output"][0]
+    body = {"model": "m", "input": [tools, *history], "stream": True}
+    (item,) = events(ask(model, "/v1/responses", body))[-1]["response"]["output"]
+    return dict(item)
+
+
+def test_a_tool_is_called_by_a_script_if_the_host_wants_that(model: Model) -> None:
+    item = scripted(model)
     assert (item["type"], item["namespace"], item["name"]) == (
         "custom_tool_call",
         "functions",
@@ -272,6 +277,17 @@ def test_a_tool_is_called_by_a_script_if_the_host_wants_that(model: Model) -> No
     )
     assert '"bus_post"' in item["input"]
     assert '{"text": "hello"}' in item["input"]
+    output = [{"type": "input_text", "text": "posted design #1"}]
+    result = {"type": "custom_tool_call_output", "call_id": item["call_id"], "output": output}
+    assert scripted(model, item, result)["content"][0]["text"] == "Done."
+    assert model.prompts[-1].results == ["posted design #1"]
+
+
+def test_a_script_that_finds_no_tool_is_recorded(model: Model) -> None:
+    item = scripted(model)
+    result = {"type": "custom_tool_call_output", "call_id": item["call_id"], "output": NO_TOOL}
+    assert scripted(model, item, result)["content"][0]["text"] == END
+    assert model.missing == ["bus_post"]
 
 
 def test_a_request_that_no_api_has_is_recorded(model: Model) -> None:

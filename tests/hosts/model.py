@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from tests.hosts.apis import ANTHROPIC, CHAT, GEMINI, RESPONSES, Api
 from tests.hosts.prompts import Prompt, Reply
-from tests.hosts.reaching import reach
+from tests.hosts.reaching import NO_TOOL, reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ class Model:
         asides: The others.
         unknown: Method and path of requests that no API has. They get status 404.
         missing: Names of tools that the script calls and the host did not offer.
+        surplus: How many requests came after the last step.
     """
 
     def __init__(self, script: Sequence[Step] = ()) -> None:
@@ -80,8 +81,10 @@ class Model:
         self.asides: list[Prompt] = []
         self.unknown: list[str] = []
         self.missing: list[str] = []
+        self.surplus = 0
         self._steps = list(script)
-        self._call: Call | None = None
+        self._called = ""  # the tool of the last step
+        self._call: Call | None = None  # that is repeated until its result is the one wanted
         self._calls = 0
         self._replies = 0
         self._lock = threading.Lock()
@@ -119,17 +122,24 @@ class Model:
             return self._play(prompt)
 
     def _play(self, prompt: Prompt) -> Reply:
+        if self._called and prompt.results and NO_TOOL in prompt.results[-1]:
+            return self._give_up(self._called)
         step = self._next(prompt)
         if isinstance(step, Say):
             return Reply(self._replies, step.text)
         call = reach(prompt, step.tool, step.arguments)
         if call is None:
-            self.missing.append(step.tool)
-            return Reply(self._replies, END)
+            return self._give_up(step.tool)
         if call.search:
             self._steps.insert(0, step)
             self._call = None
+        self._called = step.tool
         return Reply(self._replies, tool=call.tool, arguments=call.arguments)
+
+    def _give_up(self, tool: str) -> Reply:
+        self.missing.append(tool)
+        self._called, self._call = "", None
+        return Reply(self._replies, END)
 
     def _next(self, prompt: Prompt) -> Say | Call:
         called = self._call
@@ -139,6 +149,7 @@ class Model:
             return called
         self._call, self._calls = None, 0
         if not self._steps:
+            self.surplus += 1
             return Say(END)
         step = self._steps.pop(0)
         if callable(step):

@@ -16,11 +16,13 @@ _SEARCHES = ("ToolSearch", "tool_search")
 _CALLER = "tool_call"
 #: Codex's, for JavaScript that calls tools. It waits two minutes for the result, instead of 30 s.
 _SHELL = "exec"
+#: What the script returns if there is no such tool.
+NO_TOOL = "There is no such tool."
 _JAVASCRIPT = """\
 // @exec: {"yield_time_ms": 120000}
 const tool = ALL_TOOLS.find(({name}) => name.endsWith(%s));
 if (tool) for (const part of (await tools[tool.name](%s)).content) text(part.text);
-else text("There is no such tool.");"""
+else text(%s);"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,8 @@ def reach(prompt: Prompt, name: str, arguments: Mapping[str, Any]) -> Reach | No
     if tool := prompt.tool(name):
         return Reach(tool, arguments)
     if (shell := prompt.tool(_SHELL)) and shell.freeform:
-        script = _JAVASCRIPT % (json.dumps(name), json.dumps(dict(arguments)))
-        return Reach(shell, {"input": script})
+        words = (json.dumps(word) for word in (name, dict(arguments), NO_TOOL))
+        return Reach(shell, {"input": _JAVASCRIPT % tuple(words)})
     if caller := prompt.tool(_CALLER):
         for result in prompt.results:
             if found := re.search(rf'"name":\s*"(\w*{name})"', result):
