@@ -14,7 +14,7 @@ from bus_client.cli.people import presence_name
 from bus_client.cli.transcript import Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container, Mapping, Sequence
 
     from bus_client import Message, ThreadHandle
 
@@ -23,9 +23,14 @@ _WIDEST = len("waiting")  # the longest of the usual presences
 
 
 class Narrator:
-    """The demo's output: events and messages on stdout; with --json, only events, on stderr."""
+    """The demo's output: events and messages on stdout; with --json, only events, on stderr.
 
-    def __init__(self, out: Output) -> None:
+    Attributes:
+        agents: The names of those whose presence is shown, in the order in which it is.
+    """
+
+    def __init__(self, out: Output, agents: Sequence[str] = AGENTS) -> None:
+        self.agents = agents
         self._out = out
         self._transcript = Transcript(colour=out.colour, live=True)
 
@@ -40,7 +45,7 @@ class Narrator:
 
     def presence(self, states: Mapping[str, str], changed: Container[str]) -> None:
         """Print the agents' presence. With colours, the agents in `changed` are highlighted."""
-        words = [f"{agent} {states[agent]:{_WIDEST}}" for agent in AGENTS if agent in states]
+        words = [f"{agent} {states[agent]:{_WIDEST}}" for agent in self.agents if agent in states]
         words[-1] = words[-1].rstrip()
         styled = [word if word.split()[0] in changed else self._dim(word) for word in words]
         self._line(" · ".join(words), self._dim("── ") + self._dim(" · ").join(styled))
@@ -83,7 +88,7 @@ class PresenceWatcher:
                     self._states |= now
                     self._narrator.presence(self._states, changed)
                     self._changed.notify_all()
-                if all(self._states.get(agent) == "offline" for agent in AGENTS):
+                if all(self._states.get(agent) == "offline" for agent in self._narrator.agents):
                     return
 
     async def wait_until(self, state: str, *agents: str) -> None:
