@@ -52,6 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         arguments: Those after `threadbus hook`.
     """
     began = time.monotonic()
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the reason is given in a line
     try:
         parsed = parse(arguments)
     except Help as help:
