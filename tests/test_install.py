@@ -42,15 +42,21 @@ def changes(done: Done) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("host", "env_flag"), [("claude-code", "-e"), ("codex", "--env"), ("copilot", "--env")]
+    ("host", "env_flag", "options"),
+    [
+        ("claude-code", "-e", []),
+        ("codex", "--env", ["--wait-max", "25"]),
+        ("copilot", "--env", []),
+    ],
 )
 def test_the_bridge_is_registered_by_the_hosts_own_command(
-    desk: Desk, host: str, env_flag: str
+    desk: Desk, host: str, env_flag: str, options: list[str]
 ) -> None:
     done = desk.install(host, "--thread", "design", env={"XDG_DATA_HOME": "/data"})
     assert done.code == 0, done
     scope = ["-s", "local"] if host == "claude-code" else []
     bridge = [str(desk.bin / "threadbus"), "mcp", "--as", f"{host}-my-app", "--thread", "design"]
+    bridge += options
     words = ["mcp", "add", *scope, "threadbus", env_flag, "XDG_DATA_HOME=/data", "--", *bridge]
     assert desk.registered(host) == words
     assert f"agent: {host}-my-app\n" in done.out

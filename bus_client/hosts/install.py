@@ -67,11 +67,10 @@ class Setup:
         named = os.environ.get(file.variable) if file.variable else None
         return (Path(named) if named else self.home / file.user_folder) / file.path
 
-    @property
-    def registration(self) -> Registration:
-        """How the host is to start the bridge."""
+    def registration(self, host: Host) -> Registration:
+        """Returns how a host is to start the bridge."""
         thread = [] if self.thread is None else ["--thread", self.thread]
-        arguments = ["mcp", "--as", self.agent, *thread, *self.connection]
+        arguments = ["mcp", "--as", self.agent, *thread, *host.bridge_options, *self.connection]
         return Registration(str(self.program), arguments, dict(self.environment))
 
     def hook_line(self, host: Host, event: Event) -> str:
@@ -157,11 +156,11 @@ def install(
     wanted = _by_file(setup, _file_edits(setup, host))
     steps = _look(wanted)
     if isinstance(host.mcp, McpCommand):
-        shown = shlex.join(setup.registration.added(host.mcp))
+        shown = shlex.join(setup.registration(host).added(host.mcp))
         if dry_run:
             return [Step(shown, True, None), *steps]
-        _check_program(setup, host, host.mcp, paste=_by_hand(setup, host.mcp))
-        changes = commands.register(setup.registration, host.mcp, within=within)
+        _check_program(setup, host, host.mcp, paste=_by_hand(setup, host, host.mcp))
+        changes = commands.register(setup.registration(host), host.mcp, within=within)
         steps.insert(0, Step(shown, True, changes))
     if not dry_run:
         _change(wanted, steps)
@@ -220,7 +219,7 @@ def to_do(setup: Setup, host: Host) -> list[str]:
 def _file_edits(setup: Setup, host: Host) -> Iterator[tuple[ConfigFile, _Edit]]:
     """Yields what an installation changes in files."""
     if isinstance(host.mcp, McpFile):
-        server = _server(setup, host.mcp)
+        server = _server(setup, host, host.mcp)
         yield host.mcp.file, partial(edits.with_server, file=host.mcp, server=server)
     if setup.hooks and (file := host.hook_file):
         hooks = {}
@@ -246,9 +245,10 @@ def _file_removals(host: Host) -> Iterator[tuple[ConfigFile, _Edit]]:
         yield host.permission.file, edit
 
 
-def _server(setup: Setup, file: McpFile) -> Document:
+def _server(setup: Setup, host: Host, file: McpFile) -> Document:
     """Returns the object that a host's file holds for the bridge."""
-    words = [setup.registration.program, *setup.registration.arguments]
+    bridge = setup.registration(host)
+    words = [bridge.program, *bridge.arguments]
     program = {"command": words} if file.one_list else {"command": words[0], "args": words[1:]}
     variables = {file.env_key: dict(setup.environment)} if setup.environment else {}
     return {**file.server, **program, **variables, **(file.allow if setup.allow else {})}
@@ -338,9 +338,9 @@ def _check_program(setup: Setup, host: Host, command: McpCommand, *, paste: str 
             ) from None
 
 
-def _by_hand(setup: Setup, command: McpCommand) -> str:
+def _by_hand(setup: Setup, host: Host, command: McpCommand) -> str:
     """Returns what a user adds to a host's file instead of running its command."""
-    bridge = setup.registration
+    bridge = setup.registration(host)
     if command.by_hand.path.endswith(".toml"):
         lines = [
             f"[mcp_servers.{edits.SERVER}]",

@@ -167,6 +167,7 @@ class Host:
         context_words: How it is told something after a tool, or at the start of a session.
         hook_file: Where its hooks are. None = it has no hooks.
         mcp: How an MCP server is registered with it.
+        bridge_options: Options of `threadbus mcp` that it needs.
         permission: What is written to let its tools be used without asking. None = see `mcp`.
         allow_by_hand: What the user has to do instead where nothing can be written. Empty =
             nothing: it does not ask.
@@ -182,6 +183,7 @@ class Host:
     context_words: Words = Words.CONTEXT
     hook_file: HookFile | None = None
     mcp: McpCommand | McpFile
+    bridge_options: tuple[str, ...] = ()
     permission: Permission | None = None
     allow_by_hand: str = ""
     by_hand: str = ""
@@ -270,6 +272,9 @@ _HOSTS = (
             show=("mcp", "get", "threadbus", "--json"),
             by_hand=ConfigFile("config.toml", ".codex", "CODEX_HOME"),
         ),
+        # Its default model calls tools by scripts. One that takes 30 s goes on in the background: a
+        # model that does not come back to it never sees what the wait returned.
+        bridge_options=("--wait-max", "25"),
         by_hand=_ONE_FOR_ALL,
         hooks_by_hand="{title} skips hooks that you have not trusted, without a word: start codex, "
         "enter /hooks, and trust those of threadbus.",

@@ -14,12 +14,11 @@ from tests.hosts.prompts import Prompt, Tool
 #: to call it with _CALLER.
 _SEARCHES = ("ToolSearch", "tool_search")
 _CALLER = "tool_call"
-#: Codex's, for JavaScript that calls tools. It waits two minutes for the result, instead of 30 s.
+#: Codex's, for JavaScript that calls tools.
 _SHELL = "exec"
 #: What the script returns if there is no such tool.
 NO_TOOL = "There is no such tool."
 _JAVASCRIPT = """\
-// @exec: {"yield_time_ms": 120000}
 const tool = ALL_TOOLS.find(({name}) => name.endsWith(%s));
 if (tool) for (const part of (await tools[tool.name](%s)).content) text(part.text);
 else text(%s);"""
