@@ -89,6 +89,7 @@ def test_it_starts_without_any_standard_stream(command: Command) -> None:
     assert done.returncode in (0, 1)
 
 
+@pytest.mark.timeout(150)
 def test_ten_thousand_requests_at_once_have_one_answer_each(pipes: Pipes, thread: str) -> None:
     pipes.text("bus_join", thread=thread)
     lines = []
@@ -101,7 +102,7 @@ def test_ten_thousand_requests_at_once_have_one_answer_each(pipes: Pipes, thread
     writing = threading.Thread(target=pipes.write, args=lines)
     before = pipes.answered
     writing.start()
-    pipes.until(lambda: pipes.answered >= before + 10_000)
+    pipes.until(lambda: pipes.answered >= before + 10_000, within=120)
     writing.join()
     pipes.works()
     assert all(len(pipes.answers(number)) == 1 for number in range(10_000))
