@@ -24,8 +24,7 @@ class Command:
     @property
     def environment(self) -> dict[str, str]:
         """All its environment variables."""
-        kept = ("PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "LANG", "LC_ALL")
-        inherited = {name: os.environ[name] for name in kept if name in os.environ}
+        inherited = {name: text for name, text in os.environ.items() if "THREADBUS" not in name}
         own = {name: str(self.home) for name in ("HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")}
         return inherited | own
 

@@ -14,7 +14,7 @@ from bus_client.cli.mcp.tools import TOOLS
 from tests.mcp.command import Command
 from tests.mcp.pipes import Pipes, opened, request
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.asking_server]
 
 _THREAD = "any-lines"
 
