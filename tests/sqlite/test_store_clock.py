@@ -31,7 +31,11 @@ def wall() -> int:
 def insert_sighting(db: sqlite3.Connection, moment: int) -> None:
     """Store that an agent was last seen at `moment`."""
     values = (f"agent-{moment}", moment)
-    db.execute("INSERT INTO presence VALUES (?, '', ?, 0, 0, 0, 0, 0)", values)
+    db.execute(
+        "INSERT INTO presence (agent, status_text, last_seen_time, lease_end_time)"
+        " VALUES (?, '', ?, 0)",
+        values,
+    )
 
 
 @pytest.mark.parametrize("boot", BOOTS)
