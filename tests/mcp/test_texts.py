@@ -4,8 +4,16 @@ import re
 
 import pytest
 
-from bus_client import Attachment, BusClient, InternalError, Message, Priority
-from bus_client.cli.mcp.words import MAX_RESULT, MAX_TEXT, error_text, message_text
+from bus_client import (
+    Attachment,
+    BusClient,
+    InternalError,
+    Message,
+    Participant,
+    Presence,
+    Priority,
+)
+from bus_client.cli.mcp.words import MAX_RESULT, MAX_TEXT, error_text, message_text, people
 from tests.mcp.host import Host
 from tests.serving import ServerProcess
 
@@ -52,6 +60,15 @@ async def test_the_last_messages_are_shown_however_long_topic_and_messages_are(
     assert len(shown) > 1
     assert shown == [f"{number}" for number in range(11 - len(shown), 11)]
     assert f"  {name}, open, newest #10: " in await host.call("bus_who")
+
+
+def test_who_is_present_is_not_hidden_by_many_who_are_not() -> None:
+    absent = [Participant(agent=f"a{number}") for number in range(1_000)]
+    gone = Participant(agent="gone", presence=Presence.PRESENCE_OFFLINE)
+    here = Participant(agent="zoe", presence=Presence.PRESENCE_WAITING, read_seq=3)
+    text = people([*absent, gone, here])
+    assert text.startswith("zoe waiting (read #3), gone offline (read #0), a0 never seen (read #0)")
+    assert text.endswith("982 more")
 
 
 def test_an_error_is_not_longer_than_a_result() -> None:

@@ -7,6 +7,7 @@ beginning of another. Sizes are in bytes of UTF-8: no host counts a text as long
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -141,8 +142,10 @@ def person(found: Participant) -> str:
 
 
 def people(participants: Sequence[Participant]) -> str:
-    """Returns participants in a line: at most 20, and how many more there are."""
-    named = [person(found) for found in participants[:_MOST_PEOPLE]]
+    """Returns participants in a line: at most 20, who is present first, and how many more."""
+    # In the order of Presence: waiting, working, … offline; and last who was never seen, 0.
+    present = sorted(participants, key=lambda found: found.presence or math.inf)
+    named = [person(found) for found in present[:_MOST_PEOPLE]]
     more = len(participants) - len(named)
     return ", ".join([*named, f"{more} more"] if more else named)
 
