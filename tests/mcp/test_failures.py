@@ -128,7 +128,17 @@ async def test_a_thread_that_is_deleted(host: Host, peer: BusClient, name: str) 
         text = await host.refused(tool, thread=name)
         assert text.endswith("bus_join creates it; bus_who lists the threads.")
     text = await host.call("bus_wait", timeout_s=0)
-    assert text.startswith(f"You are no longer in {name}")
+    assert text == "You take part in no thread, and nobody mentioned you: call bus_join."
+
+
+async def test_a_wait_on_all_threads_tells_which_one_was_deleted(
+    host: Host, peer: BusClient, name: str
+) -> None:
+    thread = await peer.join(name)
+    await host.call("bus_join", thread=name)
+    await thread.delete()
+    text = await host.call("bus_wait", timeout_s=0)
+    assert text.startswith(f"You are no longer in {name}: deleted,")
 
 
 async def test_a_default_thread_that_is_deleted_stays_deleted(

@@ -113,7 +113,11 @@ class Bridge:
 
     async def _join(self, given: dict[str, Any]) -> str:
         thread = given["thread"]
+        before = self._connection.joined.get(thread)
         handle = await self._connection.enter(thread, create=True)
+        replaced = before is not None and before.position.epoch != handle.position.epoch
+        if replaced or (self._seen.upto(thread) or 0) > handle.info.head_seq:
+            self._seen.forget(thread)
         if given.get("catch_up"):
             await handle.acknowledge(handle.info.head_seq)
         place = handle.position.after_seq
@@ -199,8 +203,15 @@ class Bridge:
         except bus_client.BusError as error:
             self._unsure.remove(thread, given)
             if isinstance(error, bus_client.CursorInvalid):
-                self._connection.joined.pop(thread, None)
-                self._seen.forget(thread)
+                self._forget(thread)
+            if isinstance(error, bus_client.InvalidArgument) and "based_on_seq" in dict(
+                error.field_violations
+            ):
+                self._forget(thread)
+                raise ArgumentError(
+                    f"{thread} is shorter than what you have read: the bus was restored from an "
+                    "older copy. Call bus_join again."
+                ) from None
             raise
         self._unsure.remove(thread, given)
         self._thread = thread
@@ -244,6 +255,9 @@ class Bridge:
                 if thread:
                     self._start(await self._joined(thread))
                 messages, lines = await self._messages(bus, given, seconds)
+        except bus_client.ThreadNotFound:
+            self._forget(thread or "")
+            raise
         finally:
             self._awaited = None
         self._thread = thread or self._thread
@@ -270,6 +284,11 @@ class Bridge:
             f"No messages in {where} within {seconds:g} s. Call bus_wait again if you expect one; "
             "else go on."
         )
+
+    def _forget(self, thread: str) -> None:
+        """Forget a thread that was deleted or replaced: the next call joins what there is then."""
+        self._connection.joined.pop(thread, None)
+        self._seen.forget(thread)
 
     async def _joined(self, thread: str) -> ThreadHandle:
         """Returns the handle of a thread that exists. Joins it if needed."""
