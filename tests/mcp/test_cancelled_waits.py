@@ -9,12 +9,15 @@ import pytest
 
 from bus_client import BusClient
 from tests.mcp.command import Command
-from tests.mcp.driver import CLIENTS, OfficialClient, connected
+from tests.mcp.driver import BOUND, CLIENTS, OfficialClient, connected
 from tests.serving import ServerProcess
 
 pytestmark = pytest.mark.slow
 
 _MESSAGE = re.compile(r": message (\d+)$", re.MULTILINE)
+
+#: Seconds from a wait to the post.
+_AHEAD = 0.03
 
 
 def _numbers(text: str) -> list[int]:
@@ -25,9 +28,16 @@ def _numbers(text: str) -> list[int]:
     "count",
     [20, pytest.param(300, marks=[pytest.mark.soak, pytest.mark.timeout(300)])],
 )
+@pytest.mark.parametrize("times_out", [False, True])
 @pytest.mark.parametrize("kind", CLIENTS)
-async def test_each_message_is_shown_once_however_many_waits_are_cancelled(
-    server: ServerProcess, command: Command, thread: str, tmp_path: Path, kind: str, count: int
+async def test_each_message_is_shown_once_however_many_waits_are_given_up(
+    server: ServerProcess,
+    command: Command,
+    thread: str,
+    tmp_path: Path,
+    kind: str,
+    times_out: bool,
+    count: int,
 ) -> None:
     credentials = tmp_path / "peer.json"
     async with (
@@ -36,14 +46,17 @@ async def test_each_message_is_shown_once_however_many_waits_are_cancelled(
     ):
         handle = await peer.join(thread)
         await client.call("bus_join", thread=thread).text()
-        cancelled, answered = 0, 0
+        given_up, answered = 0, 0
         pause = 0.007
         for number in range(count):
-            wait = client.call("bus_wait", thread=thread)
-            await asyncio.sleep(0.03)
+            patience = pause * random.uniform(0, 2)  # noqa: S311
+            within = _AHEAD + patience if times_out else BOUND
+            wait = client.call("bus_wait", thread=thread, within=within)
+            await asyncio.sleep(_AHEAD)
             post = asyncio.create_task(handle.post(f"message {number}"))
-            await asyncio.sleep(pause * random.uniform(0, 2))  # noqa: S311
-            client.cancel(wait)
+            if not times_out:
+                await asyncio.sleep(patience)
+                client.cancel(wait)
             result = await wait.result()
             await post
             # The next pause is longer or shorter, for the two to meet on a machine of any speed.
@@ -52,12 +65,12 @@ async def test_each_message_is_shown_once_however_many_waits_are_cancelled(
                 answered += 1
                 pause /= 1.5
             else:
-                assert result["failed"] == "cancelled"
+                assert ("timed out" if times_out else "cancelled") in result["failed"]
                 shown = _numbers(await _next(client, thread))
-                cancelled += 1
+                given_up += 1
                 pause *= 1.5
             assert shown == [number]
-    assert cancelled and answered, "the two never met"
+    assert given_up and answered, "the two never met"
 
 
 async def _next(client: OfficialClient, thread: str) -> str:
