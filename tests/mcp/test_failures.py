@@ -212,7 +212,7 @@ WRONG = [
     ("bus_post", {"text": "x", "reply_to": 9}, "bus_read shows"),
     ("bus_post", {"text": "x", "priority": "asap"}, "must be one of: low, normal, high, urgent."),
     ("bus_post", {"text": "x", "ask": "maybe"}, "ask must be true or false."),
-    ("bus_post", {"text": "\ud800"}, "content: contains a lone surrogate"),
+    ("bus_post", {"text": "\ud800"}, "text: contains a lone surrogate"),
     ("bus_post", {"text": "x" * 2_000_000}, "Post a shorter text"),
     ("bus_join", {}, "thread is required."),
     ("bus_join", {"thread": "no name"}, "Correct it and call the tool again."),

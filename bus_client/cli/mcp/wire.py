@@ -17,7 +17,8 @@ from typing import Any, Protocol
 
 from bus_client.cli.mcp.lines import MAX_LINE, LineReader, LineWriter
 
-#: The versions of the protocol, newest last; they do not differ in what is used here.
+#: The versions of the protocol, newest last. They do not differ in what is used here, but that
+#: 2025-03-26 had batches, which are refused: no client is known to send one.
 VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 _PARSE_ERROR, _INVALID_REQUEST, _METHOD_NOT_FOUND, _INVALID_PARAMS = -32700, -32600, -32601, -32602
 _MOST_CALLS = 64  # that are answered at the same time

@@ -224,11 +224,22 @@ _NEXT = {
 }
 
 
+#: The arguments of tools, by the fields that they are sent in, where the names differ.
+_ARGUMENTS = {
+    "content": "text",
+    "expect_reply.within": "within_s",
+    "expected_last_seq": "expect_seq",
+}
+
+
 def error_text(error: BusError) -> str:
     """Returns what went wrong, and what to call next, in two sentences."""
     names = (kind.__name__ for kind in type(error).__mro__)
     next_step = next(_NEXT[name] for name in names if name in _NEXT)
     message = _cut(safe(error.message[:1_000]), _LONGEST_ERROR).rstrip(". ")
-    if not isinstance(error, bus_client.InvalidArgument):  # begins with the name of an argument
+    if isinstance(error, bus_client.InvalidArgument):  # begins with the name of a field
+        field, colon, rest = message.partition(":")
+        message = _ARGUMENTS.get(field, field) + colon + rest
+    else:
         message = message[:1].upper() + message[1:]
     return f"{message}. {next_step}".rstrip()
