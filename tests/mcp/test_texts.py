@@ -132,7 +132,11 @@ async def test_a_message_of_3_mb_is_named_and_not_shown(
         assert not re.search("^#9", text, re.MULTILINE)
 
 
-def test_no_message_is_longer_than_a_result() -> None:
+@pytest.mark.parametrize("most", [MAX_TEXT, MAX_RESULT - 3_000])
+@pytest.mark.parametrize(
+    "filename", ["f" * 255, "字" * 85, "\x1b" * 255], ids=["ascii", "wide", "control"]
+)
+def test_no_message_is_longer_than_a_result(most: int, filename: str) -> None:
     names = [f"{'n' * 60}{number:03}" for number in range(32)]
     longest = Message(
         thread="t" * 128,
@@ -145,11 +149,20 @@ def test_no_message_is_longer_than_a_result() -> None:
         edit_of=2**53 - 2,
         priority=Priority.PRIORITY_URGENT,
         content_size=10**6,
-        attachments=[Attachment(filename="f" * 255, size=10**6)] * 16,
+        attachments=[Attachment(filename=filename, size=3 * 2**20)] * 16,
     )
     longest.expect_reply.agents.extend(names)
-    text = message_text(longest, reader=names[0], with_thread=True)
+    text = message_text(longest, reader=names[0], with_thread=True, most=most)
     assert len(text.encode()) < MAX_RESULT - 100
+    assert "hands off to" in text
+    assert "re #" in text
+    assert text.endswith("[8 more files, not shown]")
+
+
+def test_names_of_a_server_that_keeps_no_limits_are_cut() -> None:
+    text = message_text(Message(seq=1, sender="s" * 100_000, content="hi"), reader="me")
+    assert len(text.encode()) < MAX_RESULT - 100
+    assert text.endswith(" …: hi")
 
 
 async def test_an_offset_past_the_end_is_refused(host: Host, peer: BusClient, name: str) -> None:

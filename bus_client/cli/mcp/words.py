@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import bus_client
 from bus_client.cli.people import presence_name
-from bus_client.cli.text import safe, safe_lines
+from bus_client.cli.text import count, safe, safe_lines
 from bus_client.cli.transcript import state_name
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ MAX_RESULT = 8_000
 #: Of one message, unless it is read alone.
 MAX_TEXT = 3_000
 _MOST_PEOPLE, _MOST_NAMES = 20, 8  # in a line
-_LONGEST_NAME = 100  # characters of a file's name
+_MOST_FILES, _LONGEST_NAME = 8, 100  # of a message; bytes of a file's name
+_LONGEST_HEAD = 2_000  # bytes; of a server that keeps its limits, none is as long
 _LONGEST_TOPIC, _LONGEST_ERROR = 1_000, 2_000  # bytes, as shown
 _LONGEST_CLUSTER = 32  # characters that are kept together
 _MARKS = ("Mn", "Mc", "Me", "Cf")  # Unicode's categories of what changes the character before it
@@ -48,7 +49,7 @@ def message_text(
         offset: The bytes of the text to leave out.
         most: The bytes of the text to show, as it is shown; the rest is left out, which is said.
     """
-    head = " ".join(_head(message, reader, with_thread=with_thread))
+    head = _cut(" ".join(_head(message, reader, with_thread=with_thread)), _LONGEST_HEAD)
     whole = message.content.encode()
     text = whole[offset:].decode(errors="ignore")
     shown, cut = _fitting(text, most)
@@ -58,9 +59,11 @@ def message_text(
         lines.append(
             f"  … cut; bus_read seq={message.seq} offset={end} for the rest, to {size:,} bytes"
         )
-    for file in message.attachments:
-        name = safe(file.filename or file.url or "without a name")[:_LONGEST_NAME]
+    for file in message.attachments[:_MOST_FILES]:
+        name = _cut(safe(file.filename or file.url or "without a name"), _LONGEST_NAME)
         lines.append(f"  [file {name}, {file.size:,} bytes, not shown]")
+    if more := len(message.attachments[_MOST_FILES:]):
+        lines.append(f"  [{count(more, 'more file')}, not shown]")
     return "\n".join(lines)
 
 
