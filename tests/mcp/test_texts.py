@@ -71,6 +71,18 @@ def test_who_is_present_is_not_hidden_by_many_who_are_not() -> None:
     assert text.endswith("982 more")
 
 
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("no thread x", "No thread x."),
+        ("unix:/run/bus.sock does not answer", "unix:/run/bus.sock does not answer."),
+        ("expected_last_seq is 9", "expected_last_seq is 9."),
+    ],
+)
+def test_an_error_is_a_sentence_that_keeps_names_as_they_are(message: str, shown: str) -> None:
+    assert error_text(InternalError(message, code="INTERNAL")) == f"{shown} Tell your user."
+
+
 def test_an_error_is_not_longer_than_a_result() -> None:
     error = InternalError("\U000e0041" * 100_000, code="INTERNAL")
     assert len(error_text(error).encode()) < 2_500

@@ -243,6 +243,6 @@ def error_text(error: BusError) -> str:
     if isinstance(error, bus_client.InvalidArgument):  # begins with the name of a field
         field, colon, rest = message.partition(":")
         message = _ARGUMENTS.get(field, field) + colon + rest
-    else:
+    elif message.partition(" ")[0].isalpha():  # not an address
         message = message[:1].upper() + message[1:]
     return f"{message}. {next_step}".rstrip()
