@@ -42,19 +42,21 @@ async def test_a_post_does_not_count_as_read_what_a_wait_returns_beside_it(
 async def test_a_post_that_was_cancelled_is_stored_once_if_it_is_repeated(
     host: Host, peer: BusClient, name: str
 ) -> None:
+    """Also if an agent that it mentions has registered meanwhile."""
     chance = random.Random(2)  # noqa: S311
     await host.call("bus_join", thread=name)
     thread = await peer.join(name)
-    for number in range(30):
-        posting = host.start_call("bus_post", text=f"{number}")
-        await asyncio.sleep(chance.random() * 0.005)
+    texts = [f"{number} @{name}-{number}" for number in range(30)]
+    for number, text in enumerate(texts):
+        posting = host.start_call("bus_post", text=text)
+        await asyncio.sleep(chance.random() * 0.01)
         host.cancel(posting)
         await host.pinged()
         if host.is_answered(posting):
             continue
-        assert f"posted {name} #" in await host.call("bus_post", text=f"{number}", thread=name)
-    stored = [message.content for message in await thread.messages(limit=100)]
-    assert stored == [f"{number}" for number in range(30)]
+        await peer.register_agent(f"{name}-{number}")
+        assert f"posted {name} #" in await host.call("bus_post", text=text, thread=name)
+    assert [message.content for message in await thread.messages()] == texts
 
 
 async def test_an_equal_post_to_another_thread_is_another_one(

@@ -178,7 +178,7 @@ class Bridge:
             raise ArgumentError("ask needs mentions or handoff_to: the agents that shall answer.")
         if "within_s" in given and not ask:
             raise ArgumentError("within_s needs ask: it says how long an answer may take.")
-        request_id = self._unsure.request_id(thread, given)
+        request_id, mentions = self._unsure.as_before(thread, given, mentions)
         try:
             posted = await handle.post(
                 given["text"],
@@ -195,8 +195,10 @@ class Bridge:
                 include_recipients=True,
                 request_id=request_id,
             )
+            self._seen.post(thread, posted.seq)
+            missed = await self._missed(handle, posted.seq)
         except (bus_client.OutcomeUnknown, asyncio.CancelledError):
-            self._unsure.add(thread, given, request_id)
+            self._unsure.add(thread, given, request_id, mentions)
             raise
         except bus_client.Unavailable:
             raise  # whether an earlier attempt was stored is as unsure as before
@@ -215,8 +217,7 @@ class Bridge:
             raise
         self._unsure.remove(thread, given)
         self._thread = thread
-        self._seen.post(thread, posted.seq)
-        if await self._missed(handle, posted.seq):
+        if missed:
             notes.append(f"You have not read all that is before #{posted.seq}: call bus_wait.")
         seen_by = people(posted.recipients) or "nobody else is in this thread yet"
         return bounded([f"posted {safe(thread)} #{posted.seq} · {seen_by}", *map(safe, notes)])

@@ -19,18 +19,28 @@ class UnsurePosts:
     """
 
     def __init__(self) -> None:
-        #: By thread and arguments: the request_id, and until when it is kept.
-        self._posts: dict[tuple[str, str], tuple[str, float]] = {}
+        #: By thread and arguments: the request_id, the mentions, and until when these are kept.
+        self._posts: dict[tuple[str, str], tuple[str, list[str], float]] = {}
 
-    def request_id(self, thread: str, given: Mapping[str, Any]) -> str:
-        """Returns the request_id of a post: that of an equal one that is unsure, or a new one."""
-        request_id, until = self._posts.get(_key(thread, given), ("", 0.0))
-        return request_id if time.monotonic() < until else secrets.token_hex(16)
+    def as_before(
+        self, thread: str, given: Mapping[str, Any], mentions: list[str]
+    ) -> tuple[str, list[str]]:
+        """Returns the request_id and the mentions of a post: those of an equal one that is unsure.
 
-    def add(self, thread: str, given: Mapping[str, Any], request_id: str) -> None:
+        Otherwise a new request_id, and `mentions`. Agents that the text mentions may have
+        registered since: with their names, it would be another post.
+        """
+        request_id, before, until = self._posts.get(_key(thread, given), ("", [], 0.0))
+        if time.monotonic() < until:
+            return request_id, before
+        return secrets.token_hex(16), mentions
+
+    def add(
+        self, thread: str, given: Mapping[str, Any], request_id: str, mentions: list[str]
+    ) -> None:
         """It is unknown whether the post was stored. Forgets the oldest of more than 16."""
         self.remove(thread, given)
-        self._posts[_key(thread, given)] = request_id, time.monotonic() + _KEPT
+        self._posts[_key(thread, given)] = request_id, mentions, time.monotonic() + _KEPT
         if len(self._posts) > _MOST:
             del self._posts[next(iter(self._posts))]
 
