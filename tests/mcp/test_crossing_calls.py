@@ -95,6 +95,19 @@ async def test_changes_of_a_thread_before_a_post_are_not_called_unread(
     assert "You have not read all that is before #4" in await host.call("bus_post", text="done")
 
 
+async def test_what_was_skipped_stays_read_if_the_wait_before_was_not_taken(
+    host: Host, peer: BusClient, name: str
+) -> None:
+    await host.call("bus_join", thread=name)
+    await peer.thread(name).post("skipped")
+    waiting = host.start_call("bus_wait")
+    await host.answer(waiting)
+    await host.call("bus_join", thread=name, catch_up=True)
+    host.cancel(waiting)
+    assert "No messages" in await host.call("bus_wait", timeout_s=0)
+    assert "call bus_wait" not in await host.call("bus_post", text="on it")
+
+
 @pytest.mark.slow
 async def test_a_mention_in_one_of_many_unread_threads_is_not_skipped_by_joining(
     host: Host, peer: BusClient, name: str

@@ -123,6 +123,8 @@ class Bridge:
         place = handle.position.after_seq
         if given.get("catch_up"):
             self._seen.show(thread, place)
+            if self._last_wait is not None:  # also if that one is taken back
+                self._last_wait[1].show(thread, place)
         self._start(handle)
         messages = await handle.messages(
             newest=True,
