@@ -34,7 +34,7 @@ class Report:
     Attributes:
         name: The host's name.
         version: Its version; empty: it is not installed.
-        cells: The outcome of each check, by column; see `report.COLUMNS`.
+        cells: The outcome of each check, by row; see `report.ROWS`.
         faults: What is wrong, in sentences.
     """
 
@@ -43,11 +43,11 @@ class Report:
     cells: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
-    def check(self, column: str, fine: bool, fault: str, shown: str = "✓") -> None:
+    def check(self, row: str, fine: bool, fault: str, shown: str = "✓") -> None:
         """Record the outcome of a check: what to show if it is fine, and else the fault."""
-        self.cells[column] = shown if fine else FAILED
+        self.cells[row] = shown if fine else FAILED
         if not fine and fault:
-            self.faults.append(f"{column}: {fault}")
+            self.faults.append(f"{row}: {fault}")
 
 
 def result_of(prompt: Prompt, tool: str) -> str:
@@ -105,13 +105,20 @@ def check_bridge(place: Place, bus: Bus, report: Report) -> None:
     if fault:
         report.faults.append(fault)
     wrong = [f"{tool} returned {results[tool][:200]!r}" for tool in TOOLS if not wanted[tool]]
-    report.check("tools", not wrong, "; ".join(wrong), f"{len(TOOLS)}")
+    report.check("tools", not wrong, "; ".join(wrong), _way(last))
     report.check("woken", wanted["bus_wait"], "")
     once = wanted["bus_wait"] and _FIRST not in results["bus_wait"]
     report.check("read", once, f"the second bus_wait returned {results['bus_wait'][:200]!r}")
     roles = last.roles(INSTRUCTIONS)
     report.cells["instructions"] = roles[0] if roles else "not shown"
     _check_goodbye(place, bus, report)
+
+
+def _way(prompt: Prompt) -> str:
+    """Returns how the model calls tools in this host."""
+    called = {piece.text.split()[0] for piece in prompt.pieces if piece.role == "call"}
+    ways = {"exec": "by a script", "ToolSearch": "after a search", "tool_search": "after a search"}
+    return next((way for name, way in ways.items() if name in called), "directly")
 
 
 def _post_to_waiting(bus: Bus, agent: str, thread: str, text: str) -> None:
@@ -139,7 +146,7 @@ def _check_goodbye(place: Place, bus: Bus, report: Report) -> None:
     except HostError as error:
         fault = str(error)
     place.clean_up()
-    report.check("goodbye", not fault, fault, "killed" if place.runner.kills_bridge else "✓")
+    report.check("goodbye", not fault, fault, "not always" if place.runner.kills_bridge else "✓")
 
 
 def check_hooks(place: Place, bus: Bus, report: Report) -> None:

@@ -38,7 +38,7 @@ class Runner:
     interactive: tuple[str, ...] = ()
     """Events at which it runs no hooks without a terminal."""
     kills_bridge: bool = False
-    """At its end it leaves the bridge no time to say goodbye."""
+    """At its end it kills the bridge within milliseconds, often before it has said goodbye."""
 
     @property
     def folder(self) -> Path:

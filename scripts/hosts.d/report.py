@@ -5,37 +5,39 @@ from __future__ import annotations
 from checks import Report
 from hosts import RUNNERS
 
-#: Columns of the matrix: the key of a check, and its heading.
-COLUMNS = {
-    "bridge": "bridge starts",
-    "tools": "tools",
-    "woken": "woken by a message",
-    "read": "each message once",
-    "instructions": "instructions reach the model as",
-    "goodbye": "says goodbye",
-    "session-start": "at the start",
-    "post-tool": "after a tool",
-    "stop": "at the stop",
-    "wait": "woken while it stops",
-    "once": "each once",
-    "session-end": "at the end",
-    "talks": "talks",
+#: Rows of the matrix: the key of a check, and what is checked.
+ROWS = {
+    "bridge": "the host starts the bridge and offers its tools",
+    "tools": "each of the tools works; the model calls it",
+    "woken": "a message wakes an agent that waits",
+    "read": "each message is returned once",
+    "instructions": "the instructions reach the model as",
+    "goodbye": "the agent is offline when the host ends",
+    "session-start": "session-start hook: the notice reaches the model as",
+    "post-tool": "post-tool hook",
+    "stop": "stop hook",
+    "wait": "stop hook with `--wait`, of a message that comes later",
+    "once": "each message keeps it from stopping once",
+    "session-end": "session-end hook: it runs, and the agent is offline",
+    "talks": "it converses with another host, to the end",
 }
 
 
 def matrix(reports: list[Report]) -> str:
-    """Returns the table of all hosts, and what is wrong below it."""
-    lines = [
-        f"| host | version | {' | '.join(COLUMNS.values())} |",
-        "| --- " * (len(COLUMNS) + 2) + "|",
-    ]
-    for report in reports:
-        cells = [report.cells.get(key, "–") for key in COLUMNS]
-        version = report.version or "not installed"
-        lines.append(" | ".join([f"| {RUNNERS[report.name].title}", version, *cells]) + " |")
+    """Returns the table, with a column for each host, and what is wrong below it."""
+    titles = [RUNNERS[report.name].title for report in reports]
+    versions = [report.version or "not installed" for report in reports]
+    heads = [f"{title} {version}" for title, version in zip(titles, versions, strict=True)]
+    lines = [_line("", *heads), _line(*["---"] * (len(heads) + 1))]
+    for key, what in ROWS.items():
+        lines.append(_line(what, *(report.cells.get(key, "–") for report in reports)))
     faults = [
-        f"- {RUNNERS[report.name].title}: {' '.join(fault.split())}"
-        for report in reports
+        f"- {title}: {' '.join(fault.split())}"
+        for title, report in zip(titles, reports, strict=True)
         for fault in report.faults
     ]
     return "\n".join([*lines, *(["", *faults] if faults else [])])
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from checks import FAILED, Report, check_bridge, check_conversation, check_hooks
 from hosts import RUNNERS, HostError
-from report import COLUMNS, matrix
+from report import ROWS, matrix
 from stage import Bus, Place
 
 from bus_client import BusError
@@ -24,7 +24,7 @@ it does."""
 _EPILOG = """\
 Each host is configured by `threadbus install`, and runs three times: it calls all tools of the
 bridge, and is woken by a message; it runs with hooks, and a message is unread at each moment at
-which one runs; and it converses with another host. A column with a role says in which role the
+which one runs; and it converses with another host. A cell with a role says in which role the
 model was given the text.
 
 No account is needed, and nothing is sent to the network: where the system permits it (unshare), the
@@ -95,7 +95,7 @@ def _judge_control(reports: list[Report]) -> int:
     """Returns 0 if all checks of the broken bridge and hooks failed."""
     no_success = {FAILED, "not shown", "not here"}
     wrong = [
-        f"{report.name}: {COLUMNS[key]}"
+        f"{report.name}: {ROWS[key]}"
         for report in reports
         for key, cell in report.cells.items()
         if cell not in no_success
