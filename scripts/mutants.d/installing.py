@@ -79,4 +79,9 @@ SABOTAGES = [
         [Edit(_INSTALL, "    if setup.allow and host.permission:", "    if host.permission:")],
         ["tests/test_install.py::test_permissions_are_written_only_if_asked_for"],
     ),
+    Sabotage(
+        "a wait in Codex is longer than its scripts",
+        [Edit("bus_client/hosts/table.py", '("--wait-max", "25")', "()")],
+        ["tests/test_install.py::test_the_bridge_is_registered_by_the_hosts_own_command"],
+    ),
 ]

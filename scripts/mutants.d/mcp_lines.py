@@ -14,6 +14,20 @@ SABOTAGES = [
         ["tests/mcp/test_reading.py"],
     ),
     Sabotage(
+        "a client that cancels every call is given all messages again",
+        [
+            Edit(
+                _WIRE, '_ABORT_ANSWERED, _ABORTED = {"opencode"}', "_ABORT_ANSWERED, _ABORTED = {0}"
+            )
+        ],
+        ["tests/test_cli_mcp_aborts.py"],
+    ),
+    Sabotage(
+        "messages of a wait that took too long for OpenCode are lost",
+        [Edit(_WIRE, " and isinstance(reason, str) and reason.startswith(_ABORTED)", "")],
+        ["tests/test_cli_mcp_aborts.py"],
+    ),
+    Sabotage(
         "answers that a host does not read are kept without limit",
         [Edit(_WIRE, "            await self._writer.drain()\n", "")],
         [f"{_PIPES}::test_a_host_that_does_not_read_costs_little_memory_and_hinders_no_goodbye"],
