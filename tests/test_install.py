@@ -190,6 +190,20 @@ def test_without_the_fast_program_hooks_run_the_verb(desk: Desk) -> None:
     assert line == f"{desk.bin}/threadbus hook stop --host codex --as codex-my-app"
 
 
+def test_hooks_of_a_program_whose_path_has_spaces_are_written_once(desk: Desk) -> None:
+    (desk.bin / "threadbus-hook").unlink()
+    spaced = desk.root / "my programs"
+    desk.bin.rename(spaced)
+    path = {"PATH": str(spaced)}
+    assert desk.install("codex", "--hooks", env=path).code == 0
+    before = desk.tree()
+    assert b"my programs/threadbus' hook stop" in before["home/.codex/hooks.json"]
+    assert desk.install("codex", "--hooks", env=path).code == 0
+    assert desk.tree() == before
+    assert desk.install("codex", "--remove", env=path).code == 0
+    assert desk.tree() == {}
+
+
 def test_a_host_finds_its_files_where_its_variable_says(desk: Desk) -> None:
     other = desk.root / "other"
     desk.install("codex", "--hooks", env={"CODEX_HOME": str(other)})

@@ -7,6 +7,7 @@ there is nothing of ours where we would not have written.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ from bus_client.hosts.table import Event, HookFile, Host, Layout, McpFile, Permi
 #: The name under which hosts know the bridge. Tools and permissions are named after it.
 SERVER = "threadbus"
 
-_OUR_COMMANDS = ("threadbus hook", "threadbus-hook")
+#: In a command of our hooks. The program's path may be in quotes.
+_OUR_COMMAND = re.compile(r"""threadbus(-hook|['"]? hook)""")
 
 
 def with_hooks(
@@ -153,7 +155,7 @@ def _replace(hooks: Sequence[Any], file: HookFile, hook: Document | None) -> tup
 
 def _is_hook(hook: Any, file: HookFile) -> bool:
     command = hook.get(file.command_key) if isinstance(hook, dict) else None
-    return isinstance(command, str) and any(ours in command for ours in _OUR_COMMANDS)
+    return isinstance(command, str) and _OUR_COMMAND.search(command) is not None
 
 
 def _is_bridge(server: Any) -> bool:
