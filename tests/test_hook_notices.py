@@ -15,8 +15,10 @@ from tests.script import EPOCH, THREAD, Script, scripted
 from tests.serving import ServerProcess
 from tests.shell import Shell
 from threadbus.limits import SEQ_LIMIT
+from threadbus.v1.agent_pb2 import PRESENCE_UNSPECIFIED, PRESENCE_WORKING
 from threadbus.v1.bus_service_pb2 import (
     GetMessageResponse,
+    HeartbeatRequest,
     HeartbeatResponse,
     ListRequestsResponse,
     ThreadUnread,
@@ -146,6 +148,18 @@ async def test_a_server_cannot_make_it_tell_anything_else(
                 assert text == ""
             assert text.isprintable()
             assert "Ignore" not in text
+
+
+async def test_an_agent_in_the_midst_of_a_turn_may_think_for_minutes(tmp_path: Path) -> None:
+    async with scripted() as script:
+        hooks = Hooks(Shell(script.address, tmp_path), "me-2")
+        scripted_news(script, ThreadUnread(thread=THREAD, head_seq=1))
+        assert await asyncio.to_thread(hooks.reason, "stop")
+        await asyncio.to_thread(hooks.run, "post-tool")
+        stopped, goes_on, used_tool = script.asked(HeartbeatRequest)
+        assert not stopped.HasField("lease")
+        assert (goes_on.state, goes_on.lease.seconds) == (PRESENCE_WORKING, 300)
+        assert (used_tool.state, used_tool.lease.seconds) == (PRESENCE_UNSPECIFIED, 300)
 
 
 async def test_a_hundred_thousand_unread_threads_are_no_burden(tmp_path: Path) -> None:

@@ -216,6 +216,15 @@ def test_positions_stay_and_the_agent_is_shown_as_it_is(hooks: Hooks, name: str)
     assert presence(hooks) != "OFFLINE"  # it is alive
 
 
+def test_a_session_that_is_compacted_during_a_turn_stays_at_work(hooks: Hooks, name: str) -> None:
+    post(hooks, name)
+    assert "unread" in hooks.reason("stop")
+    assert "unread" in hooks.reason("session-start", stdin=b'{"source": "compact"}')
+    assert presence(hooks) == "WORKING"
+    assert "unread" in hooks.reason("session-start", stdin=b'{"source": "startup"}')
+    assert presence(hooks) == "IDLE"
+
+
 def test_a_subagent_is_told_nothing_and_does_not_stop_the_agent(hooks: Hooks, name: str) -> None:
     post(hooks, name)
     before = presence(hooks)

@@ -45,8 +45,8 @@ _BEAT = 5.0
 # positions as they are, so without them the heartbeats are all that there is.
 _BEAT_WITHOUT_WAIT = 1.0
 _PAUSE = 1.0  # seconds after a failure while waiting
-# Seconds for which a model may think after a tool. A bridge of the agent sends heartbeats of its
-# own, which set the usual lease again.
+# Seconds for which a model may think, after a tool or once it goes on. A bridge of the agent sends
+# heartbeats of its own, which set the usual lease again.
 _TURN = 300
 
 
@@ -81,6 +81,14 @@ class Run:
         """
         name = self.given.get("hook_event_name", self.given.get("hookEventName"))
         return not isinstance(name, str) or name == host.events.get(event)
+
+    @property
+    def compacted(self) -> bool:
+        """Whether a session goes on with its context compacted, perhaps in the midst of a turn.
+
+        Claude Code and others run the hooks of SessionStart then, too.
+        """
+        return self.given.get("source") == "compact"
 
     @property
     def interrupted(self) -> bool:
@@ -154,6 +162,8 @@ class _Agent:
         """Report what the agent does. Returns what its model is told of; {} if nothing is new."""
         if self._event is Event.POST_TOOL:
             return await self._look(PRESENCE_UNSPECIFIED, tell=not self._run.of_subagent)
+        if self._event is Event.SESSION_START and self._run.compacted:
+            return await self._look(PRESENCE_UNSPECIFIED, tell=True)
         stops = self._event is Event.STOP
         tell = not (stops and self._run.interrupted)
         found = await self._look(PRESENCE_IDLE, tell=tell)
@@ -164,7 +174,7 @@ class _Agent:
     async def _look(self, state: Presence.ValueType, *, tell: bool) -> dict[str, object]:
         """Send a heartbeat. If `tell`, returns the notice of what is new, once it is claimed."""
         request = HeartbeatRequest(state=state)
-        if self._event is Event.POST_TOOL:
+        if state == PRESENCE_UNSPECIFIED:  # it is in the midst of a turn
             request.lease.FromSeconds(_TURN)
         response = await self._calls.call(self._calls.bus.Heartbeat, request)
         if not tell:
@@ -178,6 +188,7 @@ class _Agent:
             # It goes on. A stop that another hook keeps from stopping at the same time does, too.
             with suppress(BusError):
                 working = HeartbeatRequest(state=PRESENCE_WORKING)
+                working.lease.FromSeconds(_TURN)
                 await self._calls.call(self._calls.bus.Heartbeat, working)
         left = self._tell(news)
         if not left:
