@@ -3,6 +3,7 @@
 import array
 import fcntl
 import json
+import os
 import signal
 import subprocess
 import termios
@@ -80,6 +81,33 @@ def test_it_ends_with_a_goodbye_if_nobody_can_read_what_it_writes(
             assert _is_offline(peer, command)
             assert b"Traceback" not in process.stderr.read()
         finally:
+            process.kill()
+
+
+def test_pipes_that_do_not_block_are_read_and_written(command: Command) -> None:
+    bridge_input, ours = os.pipe()
+    answers, bridge_output = os.pipe()
+    for descriptor in (bridge_input, bridge_output):
+        os.set_blocking(descriptor, False)
+    with (
+        subprocess.Popen(
+            command.line, stdin=bridge_input, stdout=bridge_output, env=command.environment
+        ) as process,
+        os.fdopen(ours, "wb") as writing,
+        os.fdopen(answers, "rb") as reading,
+    ):
+        os.close(bridge_output)
+        try:
+            until(lambda: os.get_blocking(bridge_input) or process.poll() is not None)
+            for number in range(100):  # the answers do not fit into the pipe
+                writing.write(request(number, "tools/list") + b"\n")
+            writing.flush()
+            until(lambda: _bytes_in(reading) > 40_000)
+            writing.close()
+            assert len(reading.readlines()) == 100
+            assert process.wait(BOUND) == 0
+        finally:
+            os.close(bridge_input)
             process.kill()
 
 

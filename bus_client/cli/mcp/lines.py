@@ -1,7 +1,7 @@
 """Lines on two file descriptors, whatever these are: pipes, sockets, files or terminals.
 
-Each has a daemon thread, which may block in its system call: the event loop does not, and neither
-does the exit of the process.
+Each has a daemon thread, which blocks in its system call: the event loop does not, and neither does
+the exit of the process. So the descriptors are made blocking, whatever the host has set.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class LineReader:
     """Reads lines from a descriptor. Belongs to the event loop in which it was created."""
 
     def __init__(self, descriptor: int) -> None:
+        os.set_blocking(descriptor, True)
         self._descriptor = descriptor
         self._lines = asyncio.Queue[bytearray | None](_MOST_UNREAD)
         self._loop = asyncio.get_running_loop()
@@ -72,6 +73,7 @@ class LineWriter:
     """
 
     def __init__(self, descriptor: int) -> None:
+        os.set_blocking(descriptor, True)
         self._descriptor = descriptor
         self._lines = SimpleQueue[bytes | None]()
         self._unwritten = 0  # bytes
