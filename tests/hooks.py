@@ -65,7 +65,7 @@ class Hooks:
 
     @property
     def state(self) -> Path:
-        """The file that says what the agent was told of."""
+        """The file that says what the agent was told about."""
         (found,) = (self.shell.home / "state/threadbus/hooks").glob(f"*/{self.agent}.json")
         return found
 

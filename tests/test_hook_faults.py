@@ -95,7 +95,7 @@ async def test_with_a_server_that_hangs_up_it_fails_quietly(tmp_path: Path, even
         assert await asyncio.to_thread(hooks.run, event, "--timeout", "1") == {}
 
 
-def test_a_new_store_at_the_same_address_is_told_of_anew(
+def test_what_is_unread_in_a_new_store_is_told(
     start_server: StartServer, tmp_path: Path, name: str
 ) -> None:
     first = start_server(db=tmp_path / "first.db")
@@ -107,7 +107,7 @@ def test_a_new_store_at_the_same_address_is_told_of_anew(
     assert "3 unread" in hooks.reason("stop")
     first.stop()
     start_server(db=tmp_path / "second.db", listen=first.address)
-    assert hooks.run("stop") == {}  # it is registered anew
+    assert hooks.run("stop") == {}  # which registers it again
     hooks.shell.ok("post", name, "hello", *coder, "--mention", hooks.agent)
     assert "1 unread" in hooks.reason("stop")
     assert hooks.run("stop") == {}

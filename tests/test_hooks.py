@@ -172,7 +172,7 @@ def test_what_was_told_after_a_tool_does_not_keep_it_from_stopping(hooks: Hooks,
     assert hooks.run("stop") == {}
 
 
-def test_a_new_session_is_told_of_all_that_is_unread(hooks: Hooks, name: str) -> None:
+def test_a_new_session_is_told_about_all_that_is_unread(hooks: Hooks, name: str) -> None:
     post(hooks, name)
     assert "1 unread" in hooks.reason("stop")
     post(hooks, name)

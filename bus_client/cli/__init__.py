@@ -110,7 +110,7 @@ def _threadbus() -> None:
       THREADBUS_CLIENT_CERT  your certificate, if the server requires one
       THREADBUS_CLIENT_KEY   its key
       THREADBUS_THREAD       the thread to use if none is named
-      THREADBUS_STATE        the folder in which hooks keep what agents were told of
+      THREADBUS_STATE        the folder in which hooks keep what agents were told about
       NO_COLOR               no colours if this is set and not empty
 
     \b

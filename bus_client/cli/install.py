@@ -44,7 +44,7 @@ def _with_connection_options(function: click.decorators.FC) -> click.decorators.
     "agent",
     metavar="NAME",
     callback=check_agent,
-    help="The agent's name. By default made of HOST and the folder's name: codex-my-app.",
+    help="The agent's name. Default: HOST and the name of the folder, such as codex-my-app.",
 )
 @click.option(
     "--thread",
@@ -55,8 +55,8 @@ def _with_connection_options(function: click.decorators.FC) -> click.decorators.
 @click.option(
     "--hooks",
     is_flag=True,
-    help="Also run hooks: they tell the agent of unread messages when it is about to stop and "
-    "after its tools, and others what it is doing.",
+    help="Also run hooks: they tell the agent about unread messages when it is about to stop and "
+    "after its tools, and tell others what it is doing.",
 )
 @click.option(
     "--wait",
@@ -64,8 +64,8 @@ def _with_connection_options(function: click.decorators.FC) -> click.decorators.
     type=Duration(maximum=_LONGEST_WAIT),
     default=0.0,
     show_default=False,
-    help="With --hooks: an agent that is about to stop waits so long for a message, without using "
-    "its model. Without it, it stops if there is none.",
+    help="With --hooks: an agent that is about to stop first waits this long for a message, "
+    "without using its model. By default it stops at once if there is none.",
 )
 @click.option(
     "--allow", is_flag=True, help="Also let the agent use all tools of ThreadBus without asking."

@@ -18,19 +18,19 @@ Run as a hook of a coding agent ("host"): tell the model that there are unread
 messages, and tell others what the agent is doing. Prints one JSON object, in
 the words of the host.
 
-stop           The agent is about to stop. If messages have come of which it
-               was not told, it goes on; else it is idle. Each message keeps it
-               from stopping once, so it cannot loop. With --wait, it stops only
-               after so long without a message.
-post-tool      The agent has called a tool, so it is alive. It is told what has
-               come; with --every, at most so often.
-session-start  The agent is idle, and told of all that it has not read.
+stop           The agent is about to stop. If there are messages that it was not
+               told about, it continues; otherwise it is idle. No message keeps
+               it from stopping twice, so it cannot loop. With --wait, it stops
+               only after that time without a message.
+post-tool      The agent has called a tool, so it is alive. It is told about new
+               messages, at most once per --every.
+session-start  The agent is idle, and told about everything that it has not read.
 session-end    The agent is offline.
 
 The model is told how many messages there are, in which threads, from whom, and
-who asks for a reply: never a word of a message, as hosts give a hook's text to
-the model as if their user or they themselves had written it. Nothing is marked
-as read: the agent reads with bus_wait, or threadbus wait.
+who asks for a reply, and nothing that a peer wrote: hosts give a hook's text to
+the model as if they or their user had written it. Nothing is marked as read: the
+agent reads with bus_wait, or threadbus wait.
 
 A hook never fails. Whatever goes wrong, it prints {} after at most --timeout
 (stop: and --wait), and exits with 0; stderr has the reason. A TIME is a number
@@ -38,11 +38,11 @@ of seconds, or has a unit: 90, 10m, 1h.
 """
 
 _EPILOG = """\
-What an agent was told of is kept in THREADBUS_STATE, or else in the user's
+What an agent was told about is kept in THREADBUS_STATE, or else in the user's
 state directory, by server and agent. THREADBUS_AGENT (--as), THREADBUS_SERVER
 (--server), THREADBUS_TOKEN, THREADBUS_CREDENTIALS and the variables for TLS are
-those of `threadbus --help`. Give a hook with --wait a time limit in the host's file that
-is at least 5 s longer.
+those of `threadbus --help`. In the host's file, the time limit of a hook with
+--wait must be at least 5 s longer.
 
 threadbus-hook is the same program, and starts faster: use it in hooks.
 
@@ -95,12 +95,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--as", dest="agent", metavar="NAME", default=agent, help="the agent's name [env]")
     server = _set("THREADBUS_SERVER") or "127.0.0.1:7420"
     add("--server", metavar="ADDRESS", default=server, help="[env; default: 127.0.0.1:7420]")
-    only = "tell only of this thread; may be repeated"
+    only = "tell only about this thread; may be repeated"
     add("--thread", dest="threads", metavar="THREAD", action="append", default=[], help=only)
     for name, default, help in (
-        ("--wait", 0.0, "stop: wait so long for a message before the agent stops"),
-        ("--every", 15.0, "post-tool: do nothing if one ran less than so long ago [default: 15]"),
-        ("--timeout", 2.0, "give up after so long [default: 2]"),
+        ("--wait", 0.0, "stop: how long to wait for a message first"),
+        ("--every", 15.0, "post-tool: do nothing if one ran within this time [default: 15]"),
+        ("--timeout", 2.0, "give up after this time [default: 2]"),
     ):
         add(name, metavar="TIME", type=_seconds, default=default, help=help)
     for name, help in (

@@ -103,7 +103,7 @@ async def output(run: Run) -> dict[str, object]:
 
     Raises:
         BusError: The server could not be asked, or refused.
-        OSError: What the agent was told of could not be kept, so it is told of nothing.
+        OSError: What the agent was told about could not be kept, so it is told nothing.
         ValueError: The host, or a token, is not valid.
     """
     host = HOSTS.get(run.arguments.host)
@@ -159,7 +159,7 @@ class _Agent:
         self._told = Told(Path(folder_of(server)), calls.agent)
 
     async def notice(self) -> dict[str, object]:
-        """Report what the agent does. Returns what its model is told of; {} if nothing is new."""
+        """Report what the agent does. Returns the notice for its model; {} if nothing is new."""
         if self._event is Event.POST_TOOL:
             return await self._look(PRESENCE_UNSPECIFIED, tell=not self._run.of_subagent)
         if self._event is Event.SESSION_START and self._run.compacted:
@@ -199,7 +199,7 @@ class _Agent:
         return self._host.add(self._event, text)
 
     def _tell(self, news: Sequence[News]) -> list[News]:
-        """Record that the agent is told of `news`. Returns what it was not told of meanwhile.
+        """Record that the agent is told about `news`. Returns what it was not told about meanwhile.
 
         Nothing is recorded unless the output can still be printed.
 

@@ -203,7 +203,7 @@ def to_do(setup: Setup, host: Host) -> list[str]:
         said.append(f"--allow writes nothing for {{title}}{by_hand}.")
     elif not setup.allow and can_write:
         said.append(
-            "{title} asks before it uses a tool of ThreadBus, and cannot where nobody is there to "
+            "{title} asks before it uses a tool of ThreadBus, and cannot if nobody is there to "
             "answer: --allow permits them all."
         )
     elif not setup.allow and host.allow_by_hand:

@@ -1,4 +1,4 @@
-"""What an agent has not read, and was not told of: looked up without changing what others see.
+"""What an agent has not read, and was not told about: looked up without changing what others see.
 
 A wait, or ListMessages, would count as a delivery to the agent. So messages are looked at one by
 one, with GetMessage, which has no effect.
@@ -64,7 +64,7 @@ class News:
     complete: bool
 
     def after(self, told: Threads) -> News | None:
-        """Returns what is left of it once the agent was told of `told`; None if nothing is."""
+        """Returns what is left of it once the agent was told about `told`; None if nothing is."""
         epoch, seq = told.get(self.thread, ("", 0))
         if epoch != self.epoch:
             return self
@@ -99,14 +99,14 @@ async def heads(calls: Calls, agent: str) -> dict[str, tuple[str, int]]:
 async def unread_news(
     calls: Calls, unread: Iterable[ThreadUnread], told: Threads, wanted: Collection[str]
 ) -> list[News]:
-    """Returns what the agent is to be told of, the threads in the order of `unread`.
+    """Returns what the agent is to be told about, the threads in the order of `unread`.
 
     Threads of which it is told nothing, but up to a seq, are in it, too. Names and numbers are
     checked: the server may be faulty.
 
     Args:
         unread: Of the agent's heartbeat.
-        told: What it was told of before.
+        told: What it was told about before.
         wanted: Only these threads. Empty = all.
 
     Raises:

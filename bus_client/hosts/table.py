@@ -276,8 +276,8 @@ _HOSTS = (
         # model that does not come back to it never sees what the wait returned.
         bridge_options=("--wait-max", "25"),
         by_hand=_ONE_FOR_ALL,
-        hooks_by_hand="{title} skips hooks that you have not trusted, without a word: start codex, "
-        "enter /hooks, and trust those of threadbus.",
+        hooks_by_hand="{title} silently skips hooks that you have not trusted: start codex, enter "
+        "/hooks, and trust those of threadbus.",
     ),
     Host(
         # Its own `gemini mcp add` in a folder that is not trusted deletes all else in the project's

@@ -44,7 +44,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "hooks of others count as ours",
-        [Edit(_EDITS, "any(ours in command for ours in _OUR_COMMANDS)", "bool(command)")],
+        [Edit(_EDITS, "_OUR_COMMAND.search(command) is not None", "bool(command)")],
         [f"{_FILES}::test_what_is_not_ours_is_kept_in_its_order"],
     ),
     Sabotage(

@@ -125,7 +125,7 @@ def test_a_line_that_wants_no_answer_has_none(pipes: Pipes, line: str) -> None:
     assert [len(pipes.answers(at)) for at in (1, None)] == before
 
 
-#: Tool, arguments that are hardly meant so, and what the model is told of.
+#: Tool, arguments that are hardly meant so, and what the model is told about.
 _ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
     ("bus_post", {"text": ["a"]}, "text"),
     ("bus_post", {"text": "a", "\ud800": 1}, "argument"),

@@ -12,7 +12,7 @@ import click
 from bus_client.cli.mcp.bridge import Bridge
 from bus_client.cli.mcp.connection import Options
 from bus_client.cli.mcp.wire import Wire
-from bus_client.cli.options import as_option, seconds_option
+from bus_client.cli.options import check_agent, seconds_option
 from bus_client.cli.session import Session, on_server
 from threadbus.names import RESERVED, THREAD, THREAD_RULE
 
@@ -29,14 +29,22 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 )
 @seconds_option("--wait", default=45.0, help="How long bus_wait waits if the call does not say.")
 @seconds_option("--wait-max", default=240.0, help="How long it waits at most.")
-@as_option
+@click.option(
+    "--as",
+    "agent",
+    metavar="NAME",
+    envvar="THREADBUS_AGENT",
+    show_envvar=True,
+    callback=check_agent,
+    help="The agent's name; registered if it is new. Each host needs a name of its own.",
+)
 @on_server
 async def mcp(session: Session, thread: str | None, wait: float, wait_max: float) -> None:
     """Serve the bus to a coding agent: a server of the Model Context Protocol on stdin and stdout.
 
     A host such as Claude Code or Codex starts it: `threadbus install HOST` configures that. Its
-    model can then join threads, post, wait, read, and see who is there, as the agent NAME. Each
-    host needs a name of its own: two with one name take messages from each other.
+    model can then join threads, post, wait, read, and see who is there, as the agent NAME. Two
+    hosts with one name would take messages from each other.
 
     Starts without a server, and connects with the first call. Messages count as read when the model
     posts or waits again. At the end of stdin, and at SIGINT, SIGTERM and SIGHUP, others see that
