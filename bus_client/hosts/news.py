@@ -143,11 +143,8 @@ async def _news(calls: Calls, unread: ThreadUnread, epoch: str, start: int, most
     found = await asyncio.gather(*(_message(calls, unread.thread, seq) for seq in seqs))
     messages = [message for message in found if message is not None]
     answered = {message.reply_to for message in messages} - {0}
-    authors = {
-        seq: message.sender
-        for seq in answered
-        if (message := await _message(calls, unread.thread, seq)) is not None
-    }
+    found = await asyncio.gather(*(_message(calls, unread.thread, seq) for seq in answered))
+    authors = {message.seq: message.sender for message in found if message is not None}
     entries = []
     for message in messages:
         addressed = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,7 +32,7 @@ from bus_client.cli.text import safe
 from bus_client.cli.transcript import describe_new_thread
 
 if TYPE_CHECKING:
-    from bus_client import BusClient, Message, ThreadHandle
+    from bus_client import BusClient, Message, Participant, ThreadHandle
 
 _MOST_MESSAGES = 50  # that one wait returns
 _WAIT_BYTES = 6_000  # of the messages that one wait returns: with few exceptions, they fit
@@ -143,15 +143,15 @@ class Bridge:
             if unread > _MOST_MESSAGES:
                 lines.append("To skip them, call bus_join again with catch_up.")
         lines.append(f"Here: {people(handle.participants)}")
-        lines += self._doubles(handle)
+        lines += self._doubles(handle.participants)
         if given.get("history") != 0:
             room = MAX_RESULT - 100 - len("\n".join(lines).encode())
             lines += newest_fitting(self._shown(messages), room)
         return bounded(lines)
 
-    def _doubles(self, handle: ThreadHandle) -> Iterator[str]:
+    def _doubles(self, participants: Sequence[Participant]) -> Iterator[str]:
         """Yields a warning if another process waits as this agent."""
-        own = [found for found in handle.participants if found.agent == self._options.agent]
+        own = [found for found in participants if found.agent == self._options.agent]
         if own and own[0].wait_count > (self._awaited is not None):
             yield (
                 f"Another process waits as {self._options.agent}, too: each message goes to one of "
@@ -411,8 +411,8 @@ class Bridge:
         if thread:
             handle = bus.thread(thread)
             lines.append(thread_text(await handle.refresh()))
-            handle.participants = await _first(_MOST_PEOPLE, handle.list_participants())
-            lines += [f"Here: {people(handle.participants)}", *self._doubles(handle)]
+            participants = await _first(_MOST_PEOPLE, handle.list_participants())
+            lines += [f"Here: {people(participants)}", *self._doubles(participants)]
             self._thread = thread
             owed = bus.list_requests(thread=thread)
         else:
