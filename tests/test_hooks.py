@@ -225,6 +225,13 @@ def test_a_session_that_is_compacted_during_a_turn_stays_at_work(hooks: Hooks, n
     assert presence(hooks) == "IDLE"
 
 
+def test_an_agent_whose_context_is_cleared_stays(hooks: Hooks) -> None:
+    assert hooks.run("session-end", stdin=b'{"reason": "clear"}') == {}
+    assert presence(hooks) == "IDLE"
+    assert hooks.run("session-end", stdin=b'{"reason": "prompt_input_exit"}') == {}
+    assert presence(hooks) == "OFFLINE"
+
+
 def test_a_subagent_is_told_nothing_and_does_not_stop_the_agent(hooks: Hooks, name: str) -> None:
     post(hooks, name)
     before = presence(hooks)

@@ -91,6 +91,11 @@ class Run:
         return self.given.get("source") == "compact"
 
     @property
+    def cleared(self) -> bool:
+        """Whether a session ends because its context is cleared: the host and its bridge go on."""
+        return self.given.get("reason") == "clear"
+
+    @property
     def interrupted(self) -> bool:
         """Whether the agent stops because its user or an error wants it, as Cursor says."""
         return self.given.get("status") in ("aborted", "error")
@@ -112,6 +117,8 @@ async def output(run: Run) -> dict[str, object]:
         raise ValueError(f"--host {run.arguments.host!a} is not one of {with_hooks}")
     event = Event(run.arguments.event)
     if not run.is_for(host, event) or (run.of_subagent and event is not Event.POST_TOOL):
+        return {}
+    if event is Event.SESSION_END and run.cleared:
         return {}
     async with _connected(run, anonymous=False) as calls:
         if event is Event.SESSION_END:
