@@ -91,6 +91,21 @@ SABOTAGES = [
         ["tests/test_hooks.py::test_positions_stay_and_the_agent_is_shown_as_it_is"],
     ),
     Sabotage(
+        "an agent whose context is compacted is shown as idle",
+        [Edit(_EVENTS, 'self.given.get("source") == "compact"', "False")],
+        ["tests/test_hooks.py::test_a_session_that_is_compacted_during_a_turn_stays_at_work"],
+    ),
+    Sabotage(
+        "an agent whose context is cleared is shown as gone",
+        [Edit(_EVENTS, 'self.given.get("reason") == "clear"', "False")],
+        ["tests/test_hooks.py::test_an_agent_whose_context_is_cleared_stays"],
+    ),
+    Sabotage(
+        "an agent that goes on lapses after a minute",
+        [Edit(_EVENTS, "                working.lease.FromSeconds(_TURN)\n", "")],
+        [f"{_NOTICES}::test_an_agent_in_the_midst_of_a_turn_may_think_for_minutes"],
+    ),
+    Sabotage(
         "a subagent takes the notice",
         [Edit(_EVENTS, 'bool(self.given.get("agent_id"))', "False")],
         ["tests/test_hooks.py::test_a_subagent_is_told_nothing_and_does_not_stop_the_agent"],
