@@ -85,6 +85,19 @@ def test_wrong_arguments_are_an_empty_object(shell: Shell, arguments: list[str])
 
 
 @pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ("stop --host codex --wait 4x", "argument --wait: '4x' is not a time such as 90, 10m or"),
+        ("stop --host codex", "it needs --as NAME, THREADBUS_AGENT, or a token"),
+        ("stop --host codex --as A", "agent: 1-63 characters of a-z 0-9 . _ -, the first a letter"),
+        ("stop --host claude --as me", "--host 'claude' is not one of claude-code, codex, "),
+    ],
+)
+def test_it_says_what_is_wrong(shell: Shell, arguments: str, reason: str) -> None:
+    assert shell.run("hook", *arguments.split()).err.startswith(f"threadbus hook: {reason}")
+
+
+@pytest.mark.parametrize(
     "stdin",
     [
         b"",

@@ -44,6 +44,9 @@ state directory, by server and agent. THREADBUS_AGENT (--as), THREADBUS_SERVER
 those of `threadbus --help`. In the host's file, the time limit of a hook with
 --wait must be at least 5 s longer.
 
+Input that names the event of another host is ignored. By hand, try `echo '{}' |
+threadbus-hook stop --host claude-code --as reviewer`.
+
 threadbus-hook is the same program, and starts faster: use it in hooks.
 
 Examples:
@@ -120,7 +123,10 @@ def _set(variable: str) -> str | None:
 def _seconds(text: str) -> float:
     """Returns a time such as 90, 5s, 10m or 1h in seconds."""
     unit = {"s": 1, "m": 60, "h": 3_600}.get(text[-1:])
-    seconds = float(text[:-1]) * unit if unit else float(text)
+    try:
+        seconds = float(text[:-1]) * unit if unit else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90, 10m or 1h") from None
     if not 0 <= seconds <= _LONGEST_WAIT:  # refuses nan, too
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 24h")
     return seconds

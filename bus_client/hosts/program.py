@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
             try:
                 _run(parsed, began + parsed.timeout, output)
             except Exception as error:  # noqa: BLE001 - a hook never fails
-                _complain(f"{type(error).__name__}: {error}")
+                _complain(_reason(error))
             output.end()
     return 0
 
@@ -259,9 +259,16 @@ def _is_there(server: str) -> bool:
         return False
 
 
+def _reason(error: Exception) -> str:
+    """Returns the text of an error; with its type before it if it was not expected."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}  # BusError may not be imported
+    expected = kinds & {"BusError", "OSError", "ValueError"}
+    return str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
+
+
 def _complain(text: str) -> None:
     """Print a line to stderr, with anything but printable ASCII escaped: it may be a peer's."""
-    line = text.encode("ascii", "backslashreplace").decode()
+    line = text.replace("–", "-").encode("ascii", "backslashreplace").decode()
     shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line[:1_000])
     with suppress(OSError):
         os.write(_descriptor_of(sys.stderr, 2), f"threadbus hook: {shown}\n".encode())
