@@ -243,6 +243,22 @@ def test_another_name_replaces_the_first(desk: Desk, host: str) -> None:
     assert "second" in written
 
 
+@pytest.mark.parametrize("host", WITH_HOOKS)
+def test_hooks_that_stay_with_another_name_are_not_passed_over(desk: Desk, host: str) -> None:
+    said = f"The hooks of {HOSTS[host].title} still run for another agent"
+    assert said not in desk.install(host, "--as", "first", "--hooks").err
+    assert said not in desk.install(host, "--as", "first").err
+    assert said in desk.install(host, "--as", "second").err
+    assert said not in desk.install(host, "--as", "second", "--hooks").err
+    assert said not in desk.install(host, "--remove", "--as", "third").err
+
+
+def test_codex_does_not_warn_of_the_limit_at_the_end_of_a_session(desk: Desk) -> None:
+    desk.install("codex", "--hooks")
+    (group,) = desk.document("codex", "hooks")["hooks"]["SessionEnd"]
+    assert group["hooks"][0]["timeout"] == 3
+
+
 @pytest.mark.parametrize("host", HOSTS)
 def test_removing_leaves_nothing_behind(desk: Desk, host: str) -> None:
     hooks = ["--hooks"] if host in WITH_HOOKS else []

@@ -70,6 +70,8 @@ def pruned(value: Any) -> Any:
 @example(document={"hooks": {"Stop": [{"hooks": []}, {}, "x", None]}})
 @example(document={"hooks": {}, "mcpServers": {}, "permissions": {"allow": []}})
 def test_any_document_is_edited_and_restored(name: str, document: Document) -> None:
+    if file := HOSTS[name].hook_file:
+        assert edits.hook_lines(edits.without_hooks(document, file), file) == []
     for add, remove in pairs(name):
         before = copy.deepcopy(document)
         clean = remove(document)

@@ -197,6 +197,11 @@ def to_do(setup: Setup, host: Host) -> list[str]:
     said = [host.by_hand]
     if setup.hooks:
         said.append(host.hooks_by_hand)
+    elif _has_hooks_of_another(setup, host):
+        said.append(
+            "The hooks of {title} still run for another agent, as an earlier installation wrote "
+            "them: repeat this with --hooks."
+        )
     can_write = host.permission is not None or (isinstance(host.mcp, McpFile) and host.mcp.allow)
     if setup.allow and not can_write:
         by_hand = f": {host.allow_by_hand}" if host.allow_by_hand else ""
@@ -216,6 +221,18 @@ def to_do(setup: Setup, host: Host) -> list[str]:
     return [each.format(title=host.title, agent=setup.agent) for each in said if each]
 
 
+def _has_hooks_of_another(setup: Setup, host: Host) -> bool:
+    """Returns whether the host's file has hooks of ours that run for another agent."""
+    if host.hook_file is None:
+        return False
+    try:
+        document = files.read(setup.path(host.hook_file.file))
+    except InstallError:
+        return False  # it is left alone
+    own = f" --as {setup.agent} "
+    return any(own not in f"{line} " for line in edits.hook_lines(document, host.hook_file))
+
+
 def _file_edits(setup: Setup, host: Host) -> Iterator[tuple[ConfigFile, _Edit]]:
     """Yields what an installation changes in files."""
     if isinstance(host.mcp, McpFile):
@@ -224,11 +241,10 @@ def _file_edits(setup: Setup, host: Host) -> Iterator[tuple[ConfigFile, _Edit]]:
     if setup.hooks and (file := host.hook_file):
         hooks = {}
         for event in host.events:
-            stop = event is Event.STOP
-            seconds = math.ceil(_HOOK_TIMEOUT + (setup.wait if stop else 0))
+            seconds = math.ceil(_HOOK_TIMEOUT + (setup.wait if event is Event.STOP else 0))
             hook = {**file.hook, file.command_key: setup.hook_line(host, event)}
             hook[file.timeout_key] = seconds * file.timeout_unit
-            hooks[event] = {**hook, **(file.stop_hook if stop else {})}
+            hooks[event] = {**hook, **file.hook_of.get(event, {})}
         yield file.file, partial(edits.with_hooks, host=host, file=file, hooks=hooks)
     if setup.allow and host.permission:
         edit = partial(edits.with_permission, permission=host.permission)

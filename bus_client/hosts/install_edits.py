@@ -60,6 +60,18 @@ def without_hooks(document: Document, file: HookFile) -> Document:
     return {} if rest == file.head and rest != document else rest
 
 
+def hook_lines(document: Document, file: HookFile) -> list[str]:
+    """Returns the commands of the hooks of ours."""
+    section = document.get("hooks")
+    found: list[Any] = []
+    for entries in section.values() if isinstance(section, dict) else ():
+        for entry in entries if isinstance(entries, list) else ():
+            groups = file.layout is Layout.GROUPS
+            hooks = entry.get("hooks") if groups and isinstance(entry, dict) else [entry]
+            found += hooks if isinstance(hooks, list) else []
+    return [hook[file.command_key] for hook in found if _is_hook(hook, file)]
+
+
 def with_server(document: Document, file: McpFile, server: Document) -> Document:
     """Returns the document with `server` as our MCP server.
 

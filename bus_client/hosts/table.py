@@ -78,7 +78,7 @@ class HookFile:
         timeout_key: The key of a hook's time limit.
         timeout_unit: How many of its units are a second: 1, or 1,000 for milliseconds.
         hook: What each hook must have beside its command and time limit.
-        stop_hook: What the hook of a stop must have beside that.
+        hook_of: What the hook of an event must have beside that, or instead.
     """
 
     file: ConfigFile
@@ -88,7 +88,9 @@ class HookFile:
     timeout_key: str = "timeout"
     timeout_unit: int = 1
     hook: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
-    stop_hook: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    hook_of: Mapping[Event, Mapping[str, object]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +265,8 @@ _HOSTS = (
             file=ConfigFile("hooks.json", ".codex", "CODEX_HOME"),
             layout=Layout.GROUPS,
             hook=_COMMAND,
+            # It warns at each start if this is longer.
+            hook_of=MappingProxyType({Event.SESSION_END: {"timeout": 3}}),
         ),
         mcp=McpCommand(
             program="codex",
@@ -352,7 +356,7 @@ _HOSTS = (
             layout=Layout.FLAT,
             head=_VERSION_1,
             # By default it goes on at most 5 times in a row. Here each message counts once anyway.
-            stop_hook=MappingProxyType({"loop_limit": None}),
+            hook_of=MappingProxyType({Event.STOP: {"loop_limit": None}}),
         ),
         mcp=McpFile(file=ConfigFile(".cursor/mcp.json")),
         allow_by_hand="add the tools of threadbus to the MCP allowlist in its settings",
