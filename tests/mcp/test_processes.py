@@ -1,12 +1,15 @@
 """`threadbus mcp` as a process: its start, its end, and what it writes where."""
 
+import os
 import signal
+import subprocess
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from bus_client import BusClient, Presence
+from tests.mcp.command import Command
 from tests.mcp.host import Host, bridge_process
 from tests.polling import until_known
 from tests.serving import ServerProcess
@@ -47,6 +50,19 @@ async def test_a_call_at_the_end_of_the_input_is_still_answered(
         host.end_input()
         assert "new thread" in (await host.answer(joining)).text
         assert await host.exit_code() == 0
+
+
+def test_a_terminal_is_told_what_starts_it(command: Command) -> None:
+    controller, terminal = os.openpty()
+    with subprocess.Popen(
+        command.line, env=command.environment, stdin=terminal, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert "threadbus install HOST" in process.stderr.readline()
+        process.terminate()
+        assert process.wait(30) == 0
+    os.close(controller)
+    os.close(terminal)
 
 
 async def test_without_a_call_nobody_is_registered(

@@ -14,6 +14,7 @@ from bus_client.cli.mcp.connection import Options
 from bus_client.cli.mcp.wire import Wire
 from bus_client.cli.options import check_agent, seconds_option
 from bus_client.cli.session import Session, on_server
+from bus_client.cli.streams import print_stderr
 from threadbus.names import RESERVED, THREAD, THREAD_RULE
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -68,6 +69,11 @@ async def mcp(session: Session, thread: str | None, wait: float, wait_max: float
     stopped = asyncio.Event()
     for number in _SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    if sys.stdin.isatty():
+        print_stderr(
+            "threadbus mcp speaks MCP on stdin and stdout: a coding agent starts it. `threadbus "
+            "install HOST` configures that. Ctrl-C ends it."
+        )
     # Nothing but the protocol may be written to stdout: whatever is printed goes to stderr.
     output = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
