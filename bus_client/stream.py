@@ -279,7 +279,7 @@ async def _read(call: _Call, limit: ReadLimit, timeout: float) -> WaitMessagesRe
     except asyncio.CancelledError:
         if limit.exceeded and _cancellations() == before:
             raise Unreachable(
-                f"The server sent nothing for {timeout:g} s.", code="DEADLINE_EXCEEDED"
+                f"The server sent nothing for {round(timeout, 1):g} s.", code="DEADLINE_EXCEEDED"
             ) from None
         raise
     except grpc.aio.AioRpcError as failure:

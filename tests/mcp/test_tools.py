@@ -232,7 +232,7 @@ async def test_who_shows_people_questions_threads_and_what_is_unread(
     assert f"{name}, open, newest #1" in text
     assert f"{name}-peer idle (read #1)" in text
     assert f"{name} #1  {name}-peer asks {name}-me" in text
-    assert f"Unread in {name}: #1 to #1, 1 for you" in text
+    assert f"Unread in {name}: #1, 1 for you" in text
     asked = await host.call("bus_wait")
     assert asked == f"{name} #1 {name}-peer asks you (answer with reply_to=1): ready?"
     assert f"{name}-me working" in await host.call("bus_who")
@@ -294,6 +294,16 @@ async def test_the_default_thread_is_joined_with_the_first_call(
         await peer.thread(name).post("hello")
         assert await host.call("bus_wait") == f"{name} #1 {name}-peer: hello"
         assert f"posted {name} #2" in await host.call("bus_post", text="hello")
+
+
+async def test_a_new_default_thread_is_compared_to_those_there_are(
+    server: ServerProcess, peer: BusClient, name: str
+) -> None:
+    await peer.join(name)
+    other = name.upper()
+    async with bridge_here(server.address, f"{name}-me", thread=other) as host:
+        assert f"It is new; there is also {name}." in await host.call("bus_join", thread=other)
+        assert "It is new" not in await host.call("bus_join", thread=other)
 
 
 @pytest.fixture

@@ -113,6 +113,7 @@ class Bridge:
 
     async def _join(self, given: dict[str, Any]) -> str:
         thread = given["thread"]
+        await self._connection.client()  # joins the default thread
         before = self._connection.joined.get(thread)
         handle = await self._connection.enter(thread, create=True)
         replaced = before is not None and before.position.epoch != handle.position.epoch
@@ -138,6 +139,8 @@ class Bridge:
         lines = [thread_text(handle.info)]
         if handle.created:
             lines = [describe_new_thread(handle, seen=False)]
+        elif before is not None and before.similar:  # it was created as the default thread
+            lines.append(f"It is new; there is also {', '.join(map(safe, before.similar))}.")
         elif unread > 0:
             lines.append(f"You have read it to #{place}; bus_wait returns the {unread:,} after it.")
             if unread > _MOST_MESSAGES:
@@ -422,7 +425,7 @@ class Bridge:
             lines += [f"  {line}" for line in request_lines(requests, await server_time(bus))]
         unread = await self._connection.unread()
         lines += [
-            f"Unread in {safe(each.thread)}: #{each.read_seq + 1} to #{each.head_seq}, "
+            f"Unread in {safe(each.thread)}: {_span(each.read_seq + 1, each.head_seq)}, "
             f"{each.addressed_count:,} for you"
             for each in unread[:_MOST_THREADS]
         ]
@@ -435,6 +438,10 @@ class Bridge:
         if isinstance(error, bus_client.CursorLost):
             self._seen.show(error.position.thread, error.position.after_seq)
         return error_text(error)
+
+
+def _span(first: int, last: int) -> str:
+    return f"#{first}" if first == last else f"#{first} to #{last}"
 
 
 async def _report_idle(bus: BusClient) -> None:
