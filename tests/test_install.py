@@ -268,6 +268,7 @@ def test_removing_leaves_nothing_behind(desk: Desk, host: str) -> None:
     assert desk.tree() == {}
     assert host in WITH_FILES or desk.registered(host) is None
     again = desk.install(host, "--remove")
+    assert f"Nothing was installed for {HOSTS[host].title} in {desk.project}" in again.err
     assert again.code == 0, again
     assert changes(again) == set()
 

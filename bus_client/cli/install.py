@@ -233,6 +233,8 @@ def _show(
     if not removed:
         document |= {"agent": setup.agent, "thread": setup.thread, "to_do": said}
         lines.append(f"agent: {setup.agent}")
+    elif all(step.changes is False for step in done):
+        said = [f"Nothing was installed for {host.title} in {setup.folder}, or for all folders."]
     out.show(document, [safe(line) for line in lines])
     for each in said:
         out.note(f"- {each}")
