@@ -34,6 +34,8 @@ _VERBS = {
     "requests": (".requests", "requests", "List who is asked for a reply, and has not answered."),
     "withdraw": (".requests", "withdraw", "Withdraw the requests of your message."),
     "tail": (".tailing", "tail", "Watch threads: print messages as they are posted."),
+    "install": (".install", "install", "Give a coding agent the tools to post, read and wait."),
+    "mcp": (".mcp.command", "mcp", "Serve the bus to a coding agent, over MCP."),
     "hook": (".hook", "hook", "Run as a hook of a coding agent: tell it of unread messages."),
     "import": (".transfer.importing", "import_", "Post the messages in a file of JSON lines."),
     "export": (".transfer.exporting", "export", "Write threads as JSON lines or Markdown."),
@@ -43,9 +45,7 @@ _VERBS = {
         "Measure how fast a server takes posts and wakes clients.",
     ),
     "doctor": (".doctor.command", "doctor", "Check a server and this machine."),
-    "install": (".install", "install", "Give a coding agent the tools to post, read and wait."),
     "certs": (".certs", "certs", "Make certificates to try TLS with."),
-    "mcp": (".mcp.command", "mcp", "Serve the bus to a coding agent, over MCP."),
     "proto": (".proto", "proto", "Write the .proto files for other languages."),
 }
 
