@@ -254,6 +254,8 @@ async def test_a_question_is_answered_or_a_notice_says_that_it_will_not_be(
     await thread.post("yes", reply_to=1)
     assert await host.call("bus_wait") == f"{name} #3 {name}-peer re #1: yes"
     assert "ask needs mentions" in await host.refused("bus_post", text="ready?", ask=True)
+    misspelt = await host.refused("bus_post", text=f"@{name}-par, ready?", ask=True)
+    assert misspelt.startswith(f"@{name}-par is not a registered agent")
     assert "needs ask" in await host.refused("bus_post", text="ready?", within_s=3)
 
 
@@ -304,6 +306,12 @@ async def test_a_new_default_thread_is_compared_to_those_there_are(
     async with bridge_here(server.address, f"{name}-me", thread=other) as host:
         assert f"It is new; there is also {name}." in await host.call("bus_join", thread=other)
         assert "It is new" not in await host.call("bus_join", thread=other)
+
+
+@pytest.mark.own_server
+@pytest.mark.slow
+async def test_without_threads_it_says_how_to_begin(host: Host) -> None:
+    assert await host.call("bus_who") == "There is no thread yet: bus_join creates one."
 
 
 @pytest.fixture

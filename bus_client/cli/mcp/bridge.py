@@ -180,7 +180,8 @@ class Bridge:
         mentions += await mentioned_agents(bus, given["text"], mentions, note=notes.append)
         handoff_to, ask = given.get("handoff_to", ""), given.get("ask", False)
         if ask and not (mentions or handoff_to):
-            raise ArgumentError("ask needs mentions or handoff_to: the agents that shall answer.")
+            needs = "ask needs mentions or handoff_to: the agents that shall answer."
+            raise ArgumentError(" ".join([*map(safe, notes), needs]))
         if "within_s" in given and not ask:
             raise ArgumentError("within_s needs ask: it says how long an answer may take.")
         request_id, mentions = self._unsure.as_before(thread, given, mentions)
@@ -432,7 +433,7 @@ class Bridge:
         if threads := await _first(_MOST_THREADS, bus.list_threads()):
             lines.append("Threads, the latest first:")
             lines += [f"  {thread_text(each, most=_LISTED_TOPIC)}" for each in threads]
-        return bounded(lines)
+        return bounded(lines or ["There is no thread yet: bus_join creates one."])
 
     def _explained(self, error: bus_client.BusError) -> str:
         if isinstance(error, bus_client.CursorLost):

@@ -205,7 +205,7 @@ _NEXT = {
     "CredentialsError": "Tell your user.",
     "MessageTooLarge": "Post a shorter text, or say where the rest is.",
     "ContentBlocked": "Post it without the secret.",
-    "Unauthenticated": "Tell your user: threadbus mcp needs a token that is valid.",
+    "Unauthenticated": "Tell your user to store a valid token with threadbus login.",
     "AccessDenied": "Tell your user if you need this.",
     "ThreadNotFound": "bus_join creates it; bus_who lists the threads.",
     "MessageNotFound": "bus_read shows the newest messages and their numbers.",
