@@ -79,6 +79,7 @@ async def test_a_post_has_all_that_it_was_given(host: Host, peer: BusClient, nam
     assert message.priority == Priority.PRIORITY_URGENT
     assert list(message.mentions) == [f"{name}-peer"]
     refused = await host.refused("bus_post", text="again", expect_seq=1)
+    assert refused.startswith("expect_seq is 1, but the thread is at 2")
     assert "bus_wait or bus_read" in refused
     assert (await thread.refresh()).head_seq == 2
 

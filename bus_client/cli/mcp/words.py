@@ -240,9 +240,10 @@ def error_text(error: BusError) -> str:
     names = (kind.__name__ for kind in type(error).__mro__)
     next_step = next(_NEXT[name] for name in names if name in _NEXT)
     message = _cut(safe(error.message[:1_000]), _LONGEST_ERROR).rstrip(". ")
-    if isinstance(error, bus_client.InvalidArgument):  # begins with the name of a field
-        field, colon, rest = message.partition(":")
-        message = _ARGUMENTS.get(field, field) + colon + rest
-    elif message.partition(" ")[0].isalpha():  # not an address
+    invalid = isinstance(error, bus_client.InvalidArgument)  # begins with the name of a field
+    first, separator, rest = message.partition(":" if invalid else " ")
+    if invalid or first in _ARGUMENTS:
+        message = _ARGUMENTS.get(first, first) + separator + rest
+    elif first.isalpha():  # not an address
         message = message[:1].upper() + message[1:]
     return f"{message}. {next_step}".rstrip()
