@@ -76,7 +76,8 @@ def test_who_is_present_is_not_hidden_by_many_who_are_not() -> None:
     [
         ("no thread x", "No thread x."),
         ("unix:/run/bus.sock does not answer", "unix:/run/bus.sock does not answer."),
-        ("expected_last_seq is 9", "expected_last_seq is 9."),
+        ("expected_last_seq is 9", "expect_seq is 9."),
+        ("max_bytes is 9", "max_bytes is 9."),
     ],
 )
 def test_an_error_is_a_sentence_that_keeps_names_as_they_are(message: str, shown: str) -> None:
