@@ -20,12 +20,12 @@ SABOTAGES = [
                 _WIRE, '_ABORT_ANSWERED, _ABORTED = {"opencode"}', "_ABORT_ANSWERED, _ABORTED = {0}"
             )
         ],
-        ["tests/test_cli_mcp_aborts.py"],
+        ["tests/mcp/test_aborts.py"],
     ),
     Sabotage(
         "messages of a wait that took too long for OpenCode are lost",
         [Edit(_WIRE, " and isinstance(reason, str) and reason.startswith(_ABORTED)", "")],
-        ["tests/test_cli_mcp_aborts.py"],
+        ["tests/mcp/test_aborts.py"],
     ),
     Sabotage(
         "answers that a host does not read are kept without limit",

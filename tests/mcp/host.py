@@ -63,9 +63,9 @@ class Host:
         meta = {"progressToken": "here"}
         return self.start("tools/call", name=tool, arguments=arguments, _meta=meta)
 
-    def cancel(self, number: int) -> None:
+    def cancel(self, number: int, reason: str = "test") -> None:
         """Say that the answer to a request is not wanted any more."""
-        params = {"requestId": number, "reason": "test"}
+        params = {"requestId": number, "reason": reason}
         note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
         self.send(json.dumps(note).encode())
 

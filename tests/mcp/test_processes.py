@@ -65,7 +65,7 @@ def test_a_terminal_is_told_what_starts_it(command: Command) -> None:
     os.close(terminal)
 
 
-async def test_without_a_call_nobody_is_registered(
+async def test_who_only_looks_whether_it_starts_registers_nobody(
     server: ServerProcess, peer: BusClient, name: str
 ) -> None:
     async with bridge_process(server.address, f"{name}-me") as host:
@@ -76,6 +76,24 @@ async def test_without_a_call_nobody_is_registered(
         host.end_input()
         assert await host.exit_code() == 0
     assert f"{name}-me" not in [agent.name async for agent in peer.list_agents()]
+
+
+async def test_others_see_an_agent_before_its_first_call(
+    server: ServerProcess, peer: BusClient, name: str
+) -> None:
+    async with bridge_process(server.address, f"{name}-me", "--thread", name) as host:
+        await host.request("initialize", protocolVersion="2025-06-18")
+        host.send(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
+
+        async def takes_part() -> bool:
+            found = [each.name async for each in peer.list_threads(participant=f"{name}-me")]
+            return found == [name]
+
+        await until_known(takes_part)
+        assert await has(peer, f"{name}-me", Presence.PRESENCE_IDLE)
+        host.end_input()
+        assert await host.exit_code() == 0
+    assert await has(peer, f"{name}-me", Presence.PRESENCE_OFFLINE)
 
 
 @pytest.mark.parametrize("version", ["2024-11-05", "2025-11-25", "2026-07-28", "1", None, 3])

@@ -89,6 +89,21 @@ async def test_an_agent_whose_answer_was_not_taken_is_idle(
     await until_known(is_idle)
 
 
+async def test_an_agent_whose_wait_was_cancelled_is_idle(
+    host: Host, peer: BusClient, name: str
+) -> None:
+    async def is_idle() -> bool:
+        return (await peer.get_agent(f"{name}-me")).presence == Presence.PRESENCE_IDLE
+
+    await host.call("bus_join", thread=name)
+    waiting = host.start_call("bus_wait")
+    await until_waiting(peer, f"{name}-me")
+    await peer.thread(name).post("here")
+    host.cancel(waiting)  # in the moment of the answer, or after it
+    await until_known(is_idle)
+    assert await host.call("bus_wait") == f"{name} #1 {name}-peer: here"
+
+
 async def test_cancelling_other_calls_takes_nothing_back(
     host: Host, peer: BusClient, name: str
 ) -> None:

@@ -314,13 +314,14 @@ def shape(postgres: Cluster, table: str, schema: str) -> list[tuple[Any, ...]]:
     )
 
 
+@pytest.mark.parametrize("version", [3, 4])
 async def test_questions_can_be_asked_after_an_upgrade(
-    postgres: Cluster, postgres_url: str
+    postgres: Cluster, postgres_url: str, version: int
 ) -> None:
     schema = postgres_url.rsplit("%3D", 1)[1]
-    script = Path(__file__).with_name("schema-3.sql").read_text("utf-8")
+    script = Path(__file__).with_name(f"schema-{version}.sql").read_text("utf-8")
     postgres.execute(
-        f"SET search_path = {schema}; {script}; INSERT INTO meta VALUES (3, 3, 'e1', '', 0)"  # noqa: S608
+        f"SET search_path = {schema}; {script};INSERT INTO meta VALUES ({version}, 3, 'e1', '', 0)"
     )
     async with opened(postgres_url) as store:
         await commit(store, *map(register, ("ann", "ben")), create())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import bus_client
 from bus_client.cli.mcp import tools
 from bus_client.cli.mcp.connection import Connection, Options
+from bus_client.cli.mcp.reading import about_bus, about_thread, first, read
 from bus_client.cli.mcp.seen import Seen
 from bus_client.cli.mcp.tools import ArgumentError
 from bus_client.cli.mcp.unsure import UnsurePosts
@@ -22,12 +23,10 @@ from bus_client.cli.mcp.words import (
     error_text,
     message_text,
     newest_fitting,
-    oldest_fitting,
     people,
     thread_text,
 )
 from bus_client.cli.mentions import mentioned_agents
-from bus_client.cli.requests import request_lines, server_time
 from bus_client.cli.text import safe
 from bus_client.cli.transcript import describe_new_thread
 
@@ -37,19 +36,18 @@ if TYPE_CHECKING:
 _MOST_MESSAGES = 50  # that one wait returns
 _WAIT_BYTES = 6_000  # of the messages that one wait returns: with few exceptions, they fit
 _JOIN_BYTES = 5_000  # of the messages that bus_join shows
-_LISTED_TOPIC = 200  # bytes of each topic in a list
-_MOST_THREADS, _MOST_REQUESTS, _MOST_PEOPLE = 10, 20, 1_000  # that bus_who reads
+# Seconds after the start of a host until its agent appears: one that only looks whether the server
+# starts has ended it by then. And seconds after an attempt that failed.
+_SETTLED, _RETRY = 1.0, 10.0
 _FIRST_PROGRESS, _PROGRESS = 1.0, 5.0  # seconds until the first report, and between two
-
-T = TypeVar("T")
 
 
 class Bridge:
     """One agent on the bus, for the model on the other side of a Wire.
 
-    Connects with the first call. What bus_wait returned counts as read when the model posts to its
-    thread or waits again, and not before: if the host says that it did not take the result, or if
-    it ends, the messages are delivered again.
+    Connects once its host has started, or with the first call. What bus_wait returned counts as
+    read when the model posts to its thread or waits again, and not before: if the host says that it
+    did not take the result, or if it ends, the messages are delivered again.
     """
 
     def __init__(self, options: Options) -> None:
@@ -68,7 +66,7 @@ class Bridge:
         #: The thread to use if a call names none.
         self._thread = options.thread
         self._seen = Seen()
-        #: What bus_wait waits for. None = no call of it is running.
+        #: The thread that bus_wait waits on; "" = all. None = no call of it is running.
         self._awaited: str | None = None
         #: The bus_wait whose messages do not count as read yet, and what was seen before it.
         self._last_wait: tuple[Id, Seen] | None = None
@@ -89,6 +87,10 @@ class Bridge:
         except bus_client.BusError as error:
             return Result(self._explained(error), failed=True)
 
+    def start(self) -> None:
+        """Connect soon: others see then that the agent is there, and can mention it."""
+        self._run(self._appear())
+
     def discard(self, call: Id) -> None:
         """Take back what a bus_wait returned, as the host did not take the result."""
         bus = self._connection.bus
@@ -96,13 +98,37 @@ class Bridge:
             return
         bus.unread()
         self._seen, self._last_wait = self._last_wait[1], None
-        idle = asyncio.create_task(_report_idle(bus))
-        self._tasks.add(idle)
-        idle.add_done_callback(self._tasks.discard)
+        self._run(self._report_idle(bus))
 
     async def close(self) -> None:
         """End the agent's session: others see at once that it has gone."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._connection.close()
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        """Run something in the background, until close()."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _appear(self) -> None:
+        await asyncio.sleep(_SETTLED)
+        while True:
+            try:
+                await self._connection.client()
+            except bus_client.Unavailable:
+                await asyncio.sleep(_RETRY)
+            except bus_client.BusError:
+                return  # the first call says why
+            else:
+                return
+
+    async def _report_idle(self, bus: BusClient) -> None:
+        if self._awaited is None:  # else the agent is waiting
+            with suppress(bus_client.BusError, RuntimeError):
+                await bus.heartbeat(state=bus_client.Presence.PRESENCE_IDLE)
 
     def _named(self, given: Mapping[str, Any]) -> str:
         """Returns the thread of a call. Raises ArgumentError if it names none, nor did another."""
@@ -146,19 +172,19 @@ class Bridge:
             if unread > _MOST_MESSAGES:
                 lines.append("To skip them, call bus_join again with catch_up.")
         lines.append(f"Here: {people(handle.participants)}")
-        lines += self._doubles(handle.participants)
+        lines += self._doubles(thread, handle.participants)
         if given.get("history") != 0:
             room = MAX_RESULT - 100 - len("\n".join(lines).encode())
             lines += newest_fitting(self._shown(messages), room)
         return bounded(lines)
 
-    def _doubles(self, participants: Sequence[Participant]) -> Iterator[str]:
+    def _doubles(self, thread: str, participants: Sequence[Participant]) -> Iterator[str]:
         """Yields a warning if another process waits as this agent."""
         own = [found for found in participants if found.agent == self._options.agent]
-        if own and own[0].wait_count > (self._awaited is not None):
+        if own and own[0].wait_count > (self._awaited in ("", thread)):
             yield (
-                f"Another process waits as {self._options.agent}, too: each message goes to one of "
-                "you. Tell your user to give one another name (--as)."
+                f"Another process waits as {self._options.agent}, too: what one of you has read, "
+                "the other may not get. Tell your user to give one another name (--as)."
             )
 
     def _shown(self, messages: list[Message], *, with_thread: bool = False) -> list[str]:
@@ -254,8 +280,10 @@ class Bridge:
         thread = given.get("thread")
         seconds = min(given.get("timeout_s", self._options.wait), self._options.wait_max)
         if self._awaited is not None:
-            raise ArgumentError(f"You are already waiting on {self._awaited}.")
-        self._awaited = thread or "all your threads"
+            raise ArgumentError(
+                f"You are already waiting on {self._awaited or 'all your threads'}."
+            )
+        self._awaited = thread or ""
         try:
             with self._report(progress, seconds):
                 bus = await self._connection.client()
@@ -335,8 +363,10 @@ class Bridge:
                     return messages, lines
                 bus.unread()
                 seconds, most = 0.0, len(messages) // 2
-        except BaseException:
+        except BaseException as error:
             bus.unread()
+            if isinstance(error, asyncio.CancelledError):  # the server may have delivered some
+                self._run(self._report_idle(bus))
             raise
 
     async def _why_nothing_comes(self, bus: BusClient) -> str:
@@ -349,7 +379,7 @@ class Bridge:
                 f"You are no longer in {', '.join(map(safe, gone))}: deleted, or the bus has a new "
                 "store. Call bus_join if you need it."
             )
-        if self._connection.joined or await _first(1, bus.list_threads(participant=bus.agent)):
+        if self._connection.joined or await first(1, bus.list_threads(participant=bus.agent)):
             return ""
         return "You take part in no thread, and nobody mentioned you: call bus_join."
 
@@ -373,87 +403,22 @@ class Bridge:
     async def _read(self, given: dict[str, Any]) -> str:
         thread = self._named(given)
         bus = await self._connection.client()
-        handle = bus.thread(thread)
-        if "seq" in given:
-            message = await handle.message(given["seq"], omit_attachment_data=True)
-            self._thread = thread
-            size, offset = message.content_size, given.get("offset", 0)
-            if offset >= size > 0:
-                raise ArgumentError(f"offset must be below the size of #{message.seq}, {size:,}.")
-            return message_text(
-                message, reader=self._options.agent, offset=offset, most=MAX_RESULT - 3_000
-            )
-        if "offset" in given:
-            raise ArgumentError("offset needs seq: the message to read on.")
-        after = given.get("after_seq")
-        messages = await handle.messages(
-            after_seq=after or 0,
-            newest=after is None,
-            limit=min(given.get("limit", 20), 100) or 1,
-            max_bytes=_WAIT_BYTES,
-            omit_attachment_data=True,
-            max_content_bytes=MAX_TEXT,
-        )
+        text = await read(bus.thread(thread), given, reader=self._options.agent)
         self._thread = thread
-        if not messages:
-            return f"No messages in {thread} after #{after or 0}."
-        return self._page(messages, oldest_first=after is not None)
-
-    def _page(self, messages: list[Message], *, oldest_first: bool) -> str:
-        """Returns as many of the messages as fit, the first or the last ones, in order."""
-        texts = self._shown(messages)
-        if not oldest_first:
-            return "\n".join(newest_fitting(texts, MAX_RESULT - 100))
-        lines = oldest_fitting(texts, MAX_RESULT - 100)
-        newest = messages[len(lines) - 1].seq
-        return "\n".join([*lines, f"Continue with after_seq={newest}."])
+        return text
 
     async def _who(self, given: dict[str, Any]) -> str:
         bus = await self._connection.client()
         thread = given.get("thread") or self._thread
         lines: list[str] = []
         if thread:
-            handle = bus.thread(thread)
-            lines.append(thread_text(await handle.refresh()))
-            participants = await _first(_MOST_PEOPLE, handle.list_participants())
-            lines += [f"Here: {people(participants)}", *self._doubles(participants)]
+            about, participants = await about_thread(bus.thread(thread))
+            lines += [*about, *self._doubles(thread, participants)]
             self._thread = thread
-            owed = bus.list_requests(thread=thread)
-        else:
-            owed = bus.list_requests(agent=self._options.agent)
-        if requests := await _first(_MOST_REQUESTS, owed):
-            lines.append("Questions without an answer:")
-            lines += [f"  {line}" for line in request_lines(requests, await server_time(bus))]
-        unread = await self._connection.unread()
-        lines += [
-            f"Unread in {safe(each.thread)}: {_span(each.read_seq + 1, each.head_seq)}, "
-            f"{each.addressed_count:,} for you"
-            for each in unread[:_MOST_THREADS]
-        ]
-        if threads := await _first(_MOST_THREADS, bus.list_threads()):
-            lines.append("Threads, the latest first:")
-            lines += [f"  {thread_text(each, most=_LISTED_TOPIC)}" for each in threads]
+        lines += await about_bus(bus, thread, await self._connection.unread())
         return bounded(lines or ["There is no thread yet: bus_join creates one."])
 
     def _explained(self, error: bus_client.BusError) -> str:
         if isinstance(error, bus_client.CursorLost):
             self._seen.show(error.position.thread, error.position.after_seq)
         return error_text(error)
-
-
-def _span(first: int, last: int) -> str:
-    return f"#{first}" if first == last else f"#{first} to #{last}"
-
-
-async def _report_idle(bus: BusClient) -> None:
-    with suppress(bus_client.BusError, RuntimeError):
-        await bus.heartbeat(state=bus_client.Presence.PRESENCE_IDLE)
-
-
-async def _first(most: int, items: AsyncIterator[T]) -> list[T]:
-    found: list[T] = []
-    async for item in items:
-        found.append(item)
-        if len(found) == most:
-            break
-    return found

@@ -72,6 +72,9 @@ class Tools(Protocol):
             progress: Reports that the call goes on.
         """
 
+    def start(self) -> None:
+        """Called when the client says that it is about to use the tools."""
+
     def discard(self, call: Id) -> None:
         """Called when the client has not looked at the result of a call that has returned."""
 
@@ -140,6 +143,8 @@ class Wire:
         if message.get("jsonrpc") != "2.0" or not isinstance(method, str):
             raise Invalid(_INVALID_REQUEST, 'jsonrpc must be "2.0", and method a string.', call)
         if call is None:
+            if method == "notifications/initialized":
+                self._tools.start()
             if method == "notifications/cancelled" and isinstance(params, dict):
                 self._cancel(params.get("requestId"), params.get("reason"))
             return

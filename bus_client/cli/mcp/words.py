@@ -209,7 +209,7 @@ _NEXT = {
     "AccessDenied": "Tell your user if you need this.",
     "ThreadNotFound": "bus_join creates it; bus_who lists the threads.",
     "MessageNotFound": "bus_read shows the newest messages and their numbers.",
-    "AgentNotFound": "bus_who shows who is there; an agent is known from its first call on.",
+    "AgentNotFound": "bus_who shows who is there; an agent is known once its host has started.",
     "AgentExists": "Tell your user to configure another name (threadbus mcp --as NAME).",
     "SeqConflict": "Call bus_wait or bus_read for what is new, then decide again.",
     "ExpectedSeqRequired": "Call bus_read for the newest number, and pass it as expect_seq.",
