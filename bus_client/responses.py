@@ -18,6 +18,7 @@ from threadbus.v1.bus_service_pb2 import (
     ListMessagesRequest,
     ListMessagesResponse,
     MessageBatch,
+    ParticipantUpdate,
     PostMessageResponse,
     PostMessagesRequest,
     PostMessagesResponse,
@@ -33,6 +34,8 @@ from threadbus.v1.thread_service_pb2 import JoinThreadResponse
 
 #: The largest seq that the contract allows.
 _MAX_SEQ = SEQ_LIMIT - 1
+#: The number of participants in an update that another one may continue.
+_FULL_UPDATE = 1_000
 #: The longest pause that a server can ask for, in seconds.
 _MAX_RETRY_DELAY = 60.0
 
@@ -180,7 +183,7 @@ class WaitPosition:
     """The position of one wait on one thread, over all streams of the wait.
 
     It checks each frame, and removes messages that were delivered before, whatever a server sends
-    after a reconnect.
+    after a reconnect. Participants then come again: it adds the names of those that have left.
 
     Attributes:
         cursor: Where to resume the wait. It comes from the server, but only a resync moves it back.
@@ -192,6 +195,9 @@ class WaitPosition:
         self.cursor.CopyFrom(cursor)
         self._filtered = filtered
         self._first_seq = 0  # the oldest seq that the server keeps; 0 if it has not reported it
+        self._participants: set[str] = set()
+        #: Those that the current stream has not sent again, until it has sent all.
+        self._unconfirmed: set[str] = set()
 
     def resume(self, request: WaitMessagesRequest) -> None:
         """Set the cursor of the request with which the wait is resumed."""
@@ -210,6 +216,7 @@ class WaitPosition:
             case "started":
                 for position in frame.started.threads:  # its cursor may be invalid: see `resync`
                     self._learn_first_seq(position)
+                self._unconfirmed = self._participants.copy()
             case "messages":
                 self._advance_past(frame.messages)
             case "caught_up":
@@ -221,10 +228,8 @@ class WaitPosition:
             case "resync":
                 self._resync(frame.resync)
                 return False
-            case "participants" if (thread := frame.participants.thread) != self.cursor.thread:
-                raise ProtocolError(
-                    f"The server sent participants of {thread!r} for {self.cursor.thread!r}."
-                )
+            case "participants":
+                self._update_participants(frame.participants)
         return self.cursor.after_seq > before.after_seq
 
     def _advance_past(self, batch: MessageBatch) -> None:
@@ -265,6 +270,20 @@ class WaitPosition:
         self.cursor.CopyFrom(cursor)
         self._first_seq = 0
         self._learn_first_seq(resync.position)
+
+    def _update_participants(self, update: ParticipantUpdate) -> None:
+        if update.thread != self.cursor.thread:
+            raise ProtocolError(
+                f"The server sent participants of {update.thread!r} for {self.cursor.thread!r}."
+            )
+        sent = {participant.agent for participant in update.participants}
+        self._unconfirmed -= sent
+        self._unconfirmed.difference_update(update.left)
+        if len(update.participants) < _FULL_UPDATE and self._unconfirmed:
+            update.left.extend(sorted(self._unconfirmed))
+            self._unconfirmed.clear()
+        self._participants |= sent
+        self._participants.difference_update(update.left)
 
     def _check(self, cursor: Cursor) -> None:
         _check_cursor(cursor, self.cursor.thread)
@@ -330,6 +349,8 @@ class WaitPositions:
                 return self._of(frame.messages.cursor).advance(frame)
             case "resync":
                 return self._of(frame.resync.position.cursor).advance(frame)
+            case "participants" if not self._all:
+                return self._of(Cursor(thread=frame.participants.thread)).advance(frame)
             case "caught_up" if not frame.caught_up.HasField("cursor"):
                 return False
             case "caught_up":

@@ -215,9 +215,9 @@ class ThreadCalls:
         """Yields all participants, then those that changed, in updates at most once a second.
 
         An update has what changed since the last one, and may skip intermediate states. The first
-        update after a reconnect has all participants again; more than 1,000 come in several
-        updates. Ends when the thread is closed or archived, or the agent's session was ended. This
-        is an open wait: others see the agent as waiting.
+        update after a reconnect has all participants again, and names those that have left; more
+        than 1,000 come in several updates. Ends when the thread is closed or archived, or the
+        agent's session was ended. This is an open wait: others see the agent as waiting.
 
         Raises the errors of follow() except CursorLost.
         """

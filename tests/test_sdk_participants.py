@@ -130,6 +130,16 @@ async def test_participants_are_watched_from_the_head_across_disconnects() -> No
             assert list(request.filter.senders) == ["none"]
 
 
+async def test_those_that_left_during_a_disconnect_are_named() -> None:
+    closed = ending(WaitEnding.REASON_THREADS_CLOSED, upto=7)
+    async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
+        script.answer("GetThread", GetThreadResponse(thread=Thread(name=THREAD, epoch=EPOCH)))
+        script.answer("WaitMessages", started(), update(CODER, REVIEWER), BROKEN)
+        script.answer("WaitMessages", started(), update(REVIEWER), update(CODER), closed)
+        updates = [told async for told in bus.thread(THREAD).watch_participants()]
+        assert [list(told.left) for told in updates] == [[], ["coder"], []]
+
+
 async def test_a_missing_thread_cannot_be_watched() -> None:
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer("GetThread", Failure(grpc.StatusCode.NOT_FOUND, "THREAD_NOT_FOUND"))
