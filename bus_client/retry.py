@@ -21,7 +21,8 @@ _CONNECT_TIMEOUT = 2.0  # seconds for a finite wait to reach the server, however
 _MIN_PAUSE, _MAX_PAUSE = 0.05, 2.0  # seconds between two streams of a wait
 _MIN_ATTEMPT = 0.02  # seconds: a shorter attempt would only hide why earlier ones failed
 _STABLE_AFTER = 1.0  # seconds: a stream that caught up and lasted this long restarts the backoff
-_MAX_IDLE_FRAMES = 50  # maximum number of frames without progress that are read in a second
+#: The maximum number of frames without progress that are read in a second, and one per thread.
+_MAX_IDLE_FRAMES = 50
 _MAX_FAILING = 60.0  # seconds that a wait without a deadline may fail without progress
 #: Failures for want of a server that can answer: they do not count towards _MAX_FAILING.
 _DISCONNECTIONS = {Unreachable, Draining, StoreBusy}
@@ -106,13 +107,17 @@ class WaitRetry:
             raise never_ended()
         return True
 
-    async def throttle(self) -> None:
-        """Record an idle frame. After more than 50 in a second, sleep until the second is over."""
+    async def throttle(self, threads: int) -> None:
+        """Record an idle frame of a wait on so many threads.
+
+        After more than 50 in a second, and one per thread, sleep until the second is over. A server
+        may send the participants of each thread once a second.
+        """
         now = self._clock()
         if now - self._idle_since >= 1.0:
             self._idle, self._idle_since = 0, now
         self._idle += 1
-        if self._idle > _MAX_IDLE_FRAMES:
+        if self._idle > _MAX_IDLE_FRAMES + threads:
             end = min(self._idle_since + 1.0, max(self.retry_until, now))
             await asyncio.sleep(end - now)
 

@@ -156,7 +156,7 @@ async def wait_frames(
                     retry.stream_failed(_ended_early(frame.ending))
                     break
                 if idle:
-                    await retry.throttle()
+                    await retry.throttle(len(request.threads))
         except BusError as error:
             if refused is None and token_refused(error):
                 refused = error
