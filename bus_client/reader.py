@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from weakref import WeakSet
 
 from bus_client.batches import LastingItems
@@ -18,9 +18,16 @@ from bus_client.read_position import ReadPosition
 from bus_client.requests import build, choice, integer, refuse
 from bus_client.responses import checked_join, hides, joined_position
 from bus_client.stream import cursor_lost, cursors_of, given, wait_frames
-from threadbus.v1.bus_service_pb2 import MessageBatch, WaitEnding, WaitMessagesRequest
+from threadbus.v1.bus_service_pb2 import (
+    MessageBatch,
+    ParticipantUpdate,
+    WaitEnding,
+    WaitMessagesRequest,
+)
 from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
 from threadbus.v1.thread_service_pb2 import JoinThreadRequest, JoinThreadResponse
+
+T = TypeVar("T")
 
 
 class Reader:
@@ -56,7 +63,7 @@ class Reader:
         self._hidden = 0
         self._reading = False
         #: Those of follow() that are still referred to.
-        self._iterators = WeakSet[LastingItems[Message]]()
+        self._iterators = WeakSet[LastingItems[Any]]()
         self.closed = False
 
     @property
@@ -94,19 +101,19 @@ class Reader:
         on_resync: Literal["raise", "continue"],
         until_closed: bool,
         all_notices: bool,
-        **shortened: Any,
-    ) -> AsyncGenerator[Iterator[Message]]:
-        """Yields the messages of ThreadHandle.follow(), in batches as they arrive.
+        **fields: Any,
+    ) -> AsyncGenerator[Iterator[Message | ParticipantUpdate]]:
+        """Yields the items of ThreadHandle.follow(), in batches as they arrive.
 
         Each message counts as read when the next one of its batch is requested, which any thread
         may do. Request the next batch after the end of the one before.
 
-        `shortened`: omit_attachment_data and max_content_bytes.
+        `fields`: include_participants, omit_attachment_data and max_content_bytes.
         """
         choice("on_resync", on_resync, ("raise", "continue"))
         await self._begin_reading()
         try:
-            request = await self._wait_request(filter, include_own, shortened)
+            request = await self._wait_request(filter, include_own, fields)
             reading = wait_frames(self._calls, request, until_closed=until_closed)
             async with aclosing(reading) as frames:
                 async for frame in frames:
@@ -128,14 +135,16 @@ class Reader:
                             report=acknowledge,
                             all_notices=all_notices,
                         )
+                    elif request.include_participants and frame.HasField("participants"):
+                        yield iter([frame.participants])
                     for cursor in cursors_of(frame):
                         self._hidden = cursor.hidden_seq
                         self._mark_read(ReadPosition.of(cursor), report=acknowledge)
         finally:
             self._reading = False
 
-    def lasting(self, batches: AsyncGenerator[Iterator[Message]]) -> LastingItems[Message]:
-        """Returns the messages of follow(), one by one.
+    def lasting(self, batches: AsyncGenerator[Iterator[T]]) -> LastingItems[T]:
+        """Returns the items of follow(), one by one.
 
         A later follow() or wait() closes the iterator if its last anext() was cancelled.
         """
@@ -172,7 +181,7 @@ class Reader:
         max_bytes: int,
         **shortened: Any,
     ) -> list[Message]:
-        """See ThreadHandle.wait(). `shortened`: as in `follow`."""
+        """See ThreadHandle.wait(). `shortened`: omit_attachment_data and max_content_bytes."""
         poll = LongPoll(
             timeout=timeout,
             min_messages=min_messages,
@@ -245,14 +254,14 @@ class Reader:
         self.closed = False
 
     async def _wait_request(
-        self, filter: MessageFilter | None, include_own: bool, shortened: Mapping[str, Any]
+        self, filter: MessageFilter | None, include_own: bool, fields: Mapping[str, Any]
     ) -> WaitMessagesRequest:
         """Returns a request for the messages after the read position.
 
         Joins the thread if the position is not known, resumes heartbeats, and marks what the last
         wait() returned as read.
         """
-        request = build(WaitMessagesRequest, filter=filter, **shortened)
+        request = build(WaitMessagesRequest, filter=filter, **fields)
         filtered = hides(request.filter)
         if not include_own:
             request.filter.exclude_own = True

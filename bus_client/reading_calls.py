@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
-from typing import Literal
+from typing import Literal, overload
 
 from bus_client.batches import LastingItems
 from bus_client.threads_reader import ThreadsReader
+from threadbus.v1.bus_service_pb2 import ParticipantUpdate
 from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
 
 
@@ -16,6 +17,38 @@ class ReadingCalls:
     @property
     def _reader(self) -> ThreadsReader:
         raise NotImplementedError
+
+    @overload
+    def follow(
+        self,
+        threads: Iterable[str],
+        *,
+        filter: MessageFilter | None = None,
+        include_own: bool = False,
+        acknowledge: bool = True,
+        on_resync: Literal["raise", "continue"] = "raise",
+        all_notices: bool = False,
+        omit_attachment_data: bool = False,
+        max_content_bytes: int = 0,
+        until_closed: bool = True,
+        include_participants: Literal[False] = False,
+    ) -> AsyncGenerator[Message]: ...
+
+    @overload
+    def follow(
+        self,
+        threads: Iterable[str],
+        *,
+        filter: MessageFilter | None = None,
+        include_own: bool = False,
+        acknowledge: bool = True,
+        on_resync: Literal["raise", "continue"] = "raise",
+        all_notices: bool = False,
+        omit_attachment_data: bool = False,
+        max_content_bytes: int = 0,
+        until_closed: bool = True,
+        include_participants: Literal[True],
+    ) -> AsyncGenerator[Message | ParticipantUpdate]: ...
 
     def follow(
         self,
@@ -29,7 +62,8 @@ class ReadingCalls:
         omit_attachment_data: bool = False,
         max_content_bytes: int = 0,
         until_closed: bool = True,
-    ) -> AsyncGenerator[Message]:
+        include_participants: bool = False,
+    ) -> AsyncGenerator[Message | ParticipantUpdate]:
         """Yields the unread messages of several threads, then new ones as they are posted.
 
         As ThreadHandle.follow(), with one wait for all threads: messages of each thread come in
@@ -42,6 +76,8 @@ class ReadingCalls:
             on_resync: As in ThreadHandle.follow(). After CursorLost, a new follow() continues.
             all_notices, omit_attachment_data, max_content_bytes: As in ThreadHandle.follow().
             until_closed: As in ThreadHandle.follow(), when all threads are closed.
+            include_participants: As in ThreadHandle.follow(). An update's `thread` says which it is
+                about.
 
         Raises:
             CursorLost: See on_resync.
@@ -58,6 +94,7 @@ class ReadingCalls:
             omit_attachment_data=omit_attachment_data,
             max_content_bytes=max_content_bytes,
             until_closed=until_closed,
+            include_participants=include_participants,
         )
         return LastingItems(batches)
 

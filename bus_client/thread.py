@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
-from typing import Literal
+from typing import Literal, overload
 
 from bus_client.asking import Question, asked
 from bus_client.batches import items_of
@@ -102,6 +102,7 @@ class ThreadHandle(ThreadCalls):
         """
         return self._reader.closed
 
+    @overload
     def follow(
         self,
         *,
@@ -113,7 +114,37 @@ class ThreadHandle(ThreadCalls):
         all_notices: bool = False,
         omit_attachment_data: bool = False,
         max_content_bytes: int = 0,
-    ) -> AsyncGenerator[Message]:
+        include_participants: Literal[False] = False,
+    ) -> AsyncGenerator[Message]: ...
+
+    @overload
+    def follow(
+        self,
+        *,
+        filter: MessageFilter | None = None,
+        include_own: bool = False,
+        acknowledge: bool = True,
+        on_resync: Literal["raise", "continue"] = "raise",
+        until_closed: bool = True,
+        all_notices: bool = False,
+        omit_attachment_data: bool = False,
+        max_content_bytes: int = 0,
+        include_participants: Literal[True],
+    ) -> AsyncGenerator[Message | bus_service_pb2.ParticipantUpdate]: ...
+
+    def follow(
+        self,
+        *,
+        filter: MessageFilter | None = None,
+        include_own: bool = False,
+        acknowledge: bool = True,
+        on_resync: Literal["raise", "continue"] = "raise",
+        until_closed: bool = True,
+        all_notices: bool = False,
+        omit_attachment_data: bool = False,
+        max_content_bytes: int = 0,
+        include_participants: bool = False,
+    ) -> AsyncGenerator[Message | bus_service_pb2.ParticipantUpdate]:
         """Yields the unread messages, then new ones as they are posted.
 
         Each message comes once and in order, across reconnects and restarts of the server: while no
@@ -148,6 +179,10 @@ class ThreadHandle(ThreadCalls):
             all_notices: Deliver all notices, also those for other agents that asked for a reply.
             omit_attachment_data: Leave out the bytes of attachments, but not their sizes.
             max_content_bytes: Cut off longer texts; content_size is their whole size. 0 = no limit.
+            include_participants: Yield the updates of watch_participants(), too, between messages.
+                A message counts as read when the next item is requested, whether that is a message
+                or an update. While a closed thread is followed, all participants come again each
+                time that the client looks whether it is open.
 
         Raises:
             CursorLost: See on_resync. `position` is where the next follow() continues.
@@ -169,6 +204,7 @@ class ThreadHandle(ThreadCalls):
             all_notices=all_notices,
             omit_attachment_data=omit_attachment_data,
             max_content_bytes=max_content_bytes,
+            include_participants=include_participants,
         )
         return self._reader.lasting(batches)
 

@@ -17,7 +17,12 @@ from bus_client.requests import build, choice, refuse, text
 from bus_client.responses import checked_join, hides, joined_position
 from bus_client.stream import cursor_lost, cursors_of, given, wait_frames
 from threadbus.limits import MAX_WAIT_THREADS
-from threadbus.v1.bus_service_pb2 import MessageBatch, WaitMessagesRequest
+from threadbus.v1.bus_service_pb2 import (
+    MessageBatch,
+    ParticipantUpdate,
+    WaitMessagesRequest,
+    WaitMessagesResponse,
+)
 from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
 from threadbus.v1.thread_service_pb2 import JoinThreadRequest
 
@@ -43,28 +48,35 @@ class ThreadsReader:
         on_resync: Literal["raise", "continue"],
         until_closed: bool,
         all_notices: bool,
-        **shortened: Any,
-    ) -> AsyncGenerator[Iterator[Message]]:
-        """Yields the messages of BusClient.follow(), in batches as they arrive.
+        **fields: Any,
+    ) -> AsyncGenerator[Iterator[Message | ParticipantUpdate]]:
+        """Yields the items of BusClient.follow(), in batches as they arrive.
 
         Each message counts as read when the next one of its batch is requested, which any thread
         may do. Request the next batch after the end of the one before.
 
-        `shortened`: omit_attachment_data and max_content_bytes.
+        `fields`: include_participants, omit_attachment_data and max_content_bytes.
         """
-        request = build(WaitMessagesRequest, filter=filter, **shortened)
+        request = build(WaitMessagesRequest, filter=filter, **fields)
         request.threads.extend(await self._positions(threads, filtered=hides(request.filter)))
-        batches = self._batches(
+        reading = self._frames(
             request,
             include_own=include_own,
             acknowledge=acknowledge,
             on_resync=on_resync,
             until_closed=until_closed,
-            all_notices=all_notices,
         )
-        async with aclosing(batches):
-            async for batch in batches:
-                yield batch
+        async with aclosing(reading) as frames:
+            async for frame in frames:
+                if frame.HasField("messages"):
+                    yield self._batch(
+                        frame.messages,
+                        include_own=include_own,
+                        report=acknowledge,
+                        all_notices=all_notices,
+                    )
+                elif request.include_participants and frame.HasField("participants"):
+                    yield iter([frame.participants])
 
     async def inbox(
         self,
@@ -82,16 +94,18 @@ class ThreadsReader:
         await self._heartbeats.flush()  # the wait starts where the server knows that it was read
         request = build(WaitMessagesRequest, threads=positions, all_my_threads=True, **shortened)
         request.filter.addressed_to_me = addressed
-        batches = self._batches(
-            request,
-            include_own=include_own,
-            acknowledge=acknowledge,
-            on_resync=on_resync,
-            all_notices=all_notices,
+        reading = self._frames(
+            request, include_own=include_own, acknowledge=acknowledge, on_resync=on_resync
         )
-        async with aclosing(batches):
-            async for batch in batches:
-                yield batch
+        async with aclosing(reading) as frames:
+            async for frame in frames:
+                if frame.HasField("messages"):
+                    yield self._batch(
+                        frame.messages,
+                        include_own=include_own,
+                        report=acknowledge,
+                        all_notices=all_notices,
+                    )
 
     async def wait(
         self,
@@ -107,7 +121,7 @@ class ThreadsReader:
         max_bytes: int,
         **shortened: Any,
     ) -> list[Message]:
-        """See BusClient.wait(). `shortened`: as in `follow`."""
+        """See BusClient.wait(). `shortened`: omit_attachment_data and max_content_bytes."""
         poll = LongPoll(
             timeout=timeout,
             min_messages=min_messages,
@@ -155,7 +169,7 @@ class ThreadsReader:
             self._heartbeats.report(*self._returned_to.popitem())
         await self._heartbeats.flush()
 
-    async def _batches(
+    async def _frames(
         self,
         request: WaitMessagesRequest,
         *,
@@ -163,8 +177,12 @@ class ThreadsReader:
         acknowledge: bool,
         on_resync: Literal["raise", "continue"],
         until_closed: bool = True,
-        all_notices: bool,
-    ) -> AsyncGenerator[Iterator[Message]]:
+    ) -> AsyncGenerator[WaitMessagesResponse]:
+        """Yields the frames of the wait but resyncs.
+
+        With `acknowledge`, everything up to the cursors of a frame is reported as read when the
+        next frame is requested.
+        """
         choice("on_resync", on_resync, ("raise", "continue"))
         if not include_own:
             request.filter.exclude_own = True
@@ -180,13 +198,7 @@ class ThreadsReader:
                         self._heartbeats.report_read(here.thread, ReadPosition.of(here))
                     continue
                 self._heartbeats.update_from_frame(frame)
-                if frame.HasField("messages"):
-                    yield self._batch(
-                        frame.messages,
-                        include_own=include_own,
-                        report=acknowledge,
-                        all_notices=all_notices,
-                    )
+                yield frame
                 if acknowledge:
                     for cursor in cursors_of(frame):
                         self._heartbeats.report_read(cursor.thread, ReadPosition.of(cursor))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from typing import Literal, Self
+from typing import Literal, Self, overload
 
 from bus_client.client import BusClient as AsyncBusClient
 from bus_client.sync.background import finish, iterate, iterate_batches, run
@@ -20,7 +20,7 @@ from threadbus.v1.agent_pb2 import (
     AgentKind,
     Presence,
 )
-from threadbus.v1.bus_service_pb2 import GetServerInfoResponse, HeartbeatResponse
+from threadbus.v1.bus_service_pb2 import GetServerInfoResponse, HeartbeatResponse, ParticipantUpdate
 from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
 from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN, Request, RequestState
 from threadbus.v1.thread_pb2 import SYNC_MODE_UNSPECIFIED, SyncMode, Thread, ThreadState
@@ -345,6 +345,7 @@ class BusClient:
             self._client.list_requests, asker=asker, agent=agent, thread=thread, states=states
         )
 
+    @overload
     def follow(
         self,
         threads: Iterable[str],
@@ -357,7 +358,39 @@ class BusClient:
         omit_attachment_data: bool = False,
         max_content_bytes: int = 0,
         until_closed: bool = True,
-    ) -> Generator[Message]:
+        include_participants: Literal[False] = False,
+    ) -> Generator[Message]: ...
+
+    @overload
+    def follow(
+        self,
+        threads: Iterable[str],
+        *,
+        filter: MessageFilter | None = None,
+        include_own: bool = False,
+        acknowledge: bool = True,
+        on_resync: Literal["raise", "continue"] = "raise",
+        all_notices: bool = False,
+        omit_attachment_data: bool = False,
+        max_content_bytes: int = 0,
+        until_closed: bool = True,
+        include_participants: Literal[True],
+    ) -> Generator[Message | ParticipantUpdate]: ...
+
+    def follow(
+        self,
+        threads: Iterable[str],
+        *,
+        filter: MessageFilter | None = None,
+        include_own: bool = False,
+        acknowledge: bool = True,
+        on_resync: Literal["raise", "continue"] = "raise",
+        all_notices: bool = False,
+        omit_attachment_data: bool = False,
+        max_content_bytes: int = 0,
+        until_closed: bool = True,
+        include_participants: bool = False,
+    ) -> Generator[Message | ParticipantUpdate]:
         """Yields the unread messages of several threads, then new ones as they are posted.
 
         The generator is closed once nothing refers to it, such as after its `for` loop.
@@ -376,6 +409,7 @@ class BusClient:
             omit_attachment_data=omit_attachment_data,
             max_content_bytes=max_content_bytes,
             until_closed=until_closed,
+            include_participants=include_participants,
         )
 
     def inbox(

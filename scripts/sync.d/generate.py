@@ -73,6 +73,8 @@ def method(owner: str, node: Function) -> str:
     if rest:
         doc = f"{doc}\n\n{NOTES.get(node.name, '')}See bus_client.{owner}.{node.name}."
     decorator = "".join(f"@{ast.unparse(part)}" for part in node.decorator_list)
+    if decorator == "@overload":
+        return f"{decorator}\ndef {head}: ...\n"
     if decorator == "@property":
         return function(head, doc, f"return {target}", decorator)
     if decorator:  # a setter
