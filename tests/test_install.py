@@ -321,7 +321,7 @@ def test_claude_code_is_given_a_rule(desk: Desk) -> None:
     ("arguments", "said"),
     [
         ("claude-code", "--allow permits them all"),
-        ("codex --hooks", "start codex, enter /hooks, and trust those of threadbus"),
+        ("codex --hooks", "start codex, which asks you"),
         ("codex", "share the name codex-my-app"),
         ("copilot", "copilot --allow-tool threadbus"),
         ("copilot --allow", "--allow writes nothing for GitHub Copilot CLI: start it with"),

@@ -255,8 +255,8 @@ _HOSTS = (
         by_hand="Restart {title} in this folder; there, `claude mcp list` shows threadbus.",
     ),
     Host(
-        # It runs no hook that the user has not trusted, and does not say so. Its command for MCP
-        # servers drops keys of a server that it replaces, such as tool_timeout_sec.
+        # It runs no hook that the user has not trusted; `codex exec` does not say so. Its command
+        # for MCP servers drops keys of a server that it replaces, such as tool_timeout_sec.
         name="codex",
         title="Codex",
         tested="0.171",
@@ -280,8 +280,8 @@ _HOSTS = (
         # model that does not come back to it never sees what the wait returned.
         bridge_options=("--wait-max", "25"),
         by_hand=_ONE_FOR_ALL,
-        hooks_by_hand="{title} silently skips hooks that you have not trusted: start codex, enter "
-        "/hooks, and trust those of threadbus.",
+        hooks_by_hand="{title} runs only hooks that you have trusted: start codex, which asks you; "
+        "/hooks shows them. `codex exec` skips others silently.",
     ),
     Host(
         # Its own `gemini mcp add` in a folder that is not trusted deletes all else in the project's
