@@ -15,7 +15,6 @@ from bus_server.relay import Relay
 from bus_server.store.interface import AGENTS
 from bus_server.tokens import Tokens
 from bus_server.waits import Waits
-from threadbus.v1.bus_service_pb2 import WaitEnding
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +92,7 @@ class Fallback:
         await self._tokens.refresh()
         began, since = store.clock.now(), self._looked_time - round(CHECKPOINT_DELAY * 1e6)
         for agent in self._presence.merge(await store.presence_rows(since)):
-            await self._waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent)
+            await self._waits.end_session(agent)
         await self._servers.look()
         self._looked_time = began
         self._resources.cache.changed()

@@ -39,6 +39,7 @@ class WaitRequest:
     #: When the token expires, in microseconds on the store's clock; 0: never.
     expire_time: int = 0
     include_participants: bool = False
+    observe: bool = False  # whether it tells nothing of its agent
     #: Wait on all threads of the agent whose names begin with one of the prefixes (empty: on all).
     #: `starts` then has only those that do not start at its read_seq.
     all_my_threads: bool = False
@@ -61,6 +62,7 @@ class OpenWait:
             "expire_time",
             "filter",
             "number",
+            "observe",
             "peer",
             "start_time",
         ),
@@ -77,6 +79,8 @@ class OpenWait:
         #: Without those of `all_my_threads`.
         self.threads = () if request.all_my_threads else tuple(start[0] for start in request.starts)
         self.all_my_threads = request.all_my_threads
+        #: Whether it tells nothing of its agent.
+        self.observe = request.observe
         self.filter = request.filter
         self.peer = request.peer
         #: When it was opened, in microseconds since the Unix epoch, and its number. Set by
@@ -96,6 +100,7 @@ class OpenWait:
             threads=self.cursors(),
             peer=self.peer,
             all_my_threads=self.all_my_threads,
+            observe=self.observe,
         )
         found.start_time.FromMicroseconds(self.start_time)
         return found
@@ -177,7 +182,7 @@ class Waits:
         self._counts[wait.agent] += 1
         for thread in wait.threads:
             self._on.setdefault(thread, set()).add(wait)
-        if wait.all_my_threads:
+        if wait.all_my_threads and not wait.observe:
             self._on_all.setdefault(wait.agent, set()).add(wait)
 
     def remove(self, wait: OpenWait) -> None:
@@ -190,7 +195,7 @@ class Waits:
             self._on[thread].discard(wait)
             if not self._on[thread]:
                 del self._on[thread]
-        if wait.all_my_threads:
+        if wait.all_my_threads and not wait.observe:
             self._on_all[wait.agent].discard(wait)
             if not self._on_all[wait.agent]:
                 del self._on_all[wait.agent]
@@ -198,12 +203,12 @@ class Waits:
     def on(self, thread: str) -> Iterator[OpenWait]:
         """Yields the open waits on a thread, except those of anonymous callers.
 
-        Without those on all threads of an agent: see `on_all`.
+        Without those that observe, and those on all threads of an agent: see `on_all`.
         """
-        return (wait for wait in self._on.get(thread, ()) if wait.agent)
+        return (wait for wait in self._on.get(thread, ()) if wait.agent and not wait.observe)
 
     def on_all(self, agent: str) -> Collection[OpenWait]:
-        """Returns the open waits on all threads of an agent."""
+        """Returns the open waits on all threads of an agent, without those that observe."""
         return self._on_all.get(agent, ())
 
     def find(self, agent: str, thread: str, after: int) -> list[tuple[int, OpenWait]]:
@@ -222,22 +227,27 @@ class Waits:
             and (not thread or thread in wait.threads)
         ]
 
-    async def end(
-        self, how: WaitEnding.Reason.ValueType | BusError, *, agent: str, only: bytes = b""
-    ) -> None:
-        """End the waits of an agent.
-
-        Args:
-            how: as in `OpenWait.ended`.
-            only: only those that were opened with this token; empty: all.
-        """
+    async def end(self, error: BusError, *, agent: str) -> None:
+        """End the waits of an agent with an error."""
         for wait in list(self._open.values()):
-            if wait.agent == agent and only in (b"", wait.token):
-                await wait.end(how)
+            if wait.agent == agent:
+                await wait.end(error)
+
+    async def end_session(self, agent: str, only: bytes = b"") -> None:
+        """End the waits of an agent's session: those that do not observe.
+
+        `only`: only those that were opened with this token; empty: all.
+        """
+        for wait in self._of_session(agent):
+            if only in (b"", wait.token):
+                await wait.end(WaitEnding.REASON_SESSION_ENDED)
 
     def count(self, agent: str, token: bytes) -> int:
-        """Returns how many waits an agent has opened with a token."""
-        return sum(each.agent == agent and each.token == token for each in self._open.values())
+        """Returns how many waits of an agent's session were opened with a token."""
+        return sum(wait.token == token for wait in self._of_session(agent))
+
+    def _of_session(self, agent: str) -> list[OpenWait]:
+        return [each for each in self._open.values() if each.agent == agent and not each.observe]
 
     async def end_all(self, error: Callable[[], BusError]) -> None:
         """End every wait with an error. `error` creates one for each."""

@@ -206,6 +206,32 @@ async def test_waits_of_anonymous_callers_are_listed_at_both(
             await until_known(lambda count=count: has_waits(there, servers[1], count, thread=name))  # type: ignore[misc]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("everywhere", [False, True])
+async def test_an_agent_that_observes_at_one_server_is_not_waiting_for_the_other(
+    servers: Servers, both: tuple[Connection, Connection], name: str, everywhere: bool
+) -> None:
+    here, there = both
+    agent = await registered(here.agents, here.bus, "coder")
+    await join(here.threads, name, agent)
+    threads = () if everywhere else (name,)
+    async with agent.wait(*threads, observe=True, all_my_threads=everywhere) as frames:
+        await frames.until("caught_up")
+
+        async def is_listed() -> bool:
+            found = await waits(there, servers[1], agent=agent.name)
+            return [wait.observe for wait in found] == [True]
+
+        await until_known(is_listed)
+        assert not (await participants(there.threads, name))[agent.name].waiting
+        await until_state(there.agents, agent.name, "LAPSED", never="WAITING")
+        await there.agents.EndSession(EndSessionRequest(), metadata=agent.metadata)
+        await until_state(here.agents, agent.name, "OFFLINE")
+        await Peer(there.bus).post(name)
+        await frames.messages(1)
+        assert await state(here.agents, agent.name) == "OFFLINE"
+
+
 async def test_the_end_of_a_session_ends_the_waits_at_the_other_server(
     both: tuple[Connection, Connection], name: str
 ) -> None:

@@ -369,7 +369,8 @@ class WaitLoop:
         # Set before it is sent: the agent may report it as read before the send returns.
         p.sent_after = p.after
         resources, request = self._resources, self._request
-        resources.participants.delivered(request.agent, p.name, p.head, upto, work)
+        if not request.observe:
+            resources.participants.delivered(request.agent, p.name, p.head, upto, work)
         cursor = p.name, p.after, p.epoch, p.hidden
         return resources.encoder.encode(*cursor, bodies, request.trim)
 

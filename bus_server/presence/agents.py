@@ -12,7 +12,6 @@ from bus_server.tokens import Tokens
 from bus_server.waits import Waits
 from bus_server.writer import Writer
 from threadbus.v1.agent_pb2 import Agent
-from threadbus.v1.bus_service_pb2 import WaitEnding
 
 #: Minimum number of agents to read from the store at a time when they are filtered by presence.
 PAGE = 1_000
@@ -107,7 +106,7 @@ class Agents:
         """End an agent's session on behalf of an operator. Raises AgentNotFound."""
         await self.get(agent)
         self._presence.kick(agent)
-        await self._waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent)
+        await self._waits.end_session(agent)
 
     async def end_session(self, agent: str, only: bytes = b"") -> None:
         """End an agent's session: the agent is OFFLINE until its next call, and its waits end.
@@ -117,7 +116,7 @@ class Agents:
         """
         if not only or self._presence.waits_of(agent) == self._waits.count(agent, only):
             self._presence.end_session(agent)
-        await self._waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent, only=only)
+        await self._waits.end_session(agent, only)
 
     def refresh(self, agent: Agent) -> Agent:
         """Update the presence, status text and last seen time of `agent`, and return it."""

@@ -58,13 +58,13 @@ class Participants:
     # ── Recording ───────────────────────────────────────────────────────────────────────────────
 
     def wait_opened(self, wait: OpenWait) -> None:
-        """Record an open wait, which is a sign of life of its agent.
+        """Record an open wait, which is a sign of life of its agent unless it observes.
 
         Raises QuotaExceeded when there are too many; then nothing is recorded.
         """
         self._waits.add(wait)
         self._changes.add_wait()
-        if wait.agent:
+        if wait.agent and not wait.observe:
             self._presence.wait_opened(wait.agent, None if wait.all_my_threads else wait.threads)
             self._waits_changed(wait)
 
@@ -72,7 +72,7 @@ class Participants:
         """Record the end of a wait. Call it once for each `wait_opened` that did not raise."""
         self._waits.remove(wait)
         self._changes.add_wait()
-        if wait.agent:
+        if wait.agent and not wait.observe:
             self._presence.wait_closed(wait.agent)
             self._waits_changed(wait)
 
@@ -162,9 +162,10 @@ class Participants:
     def waiting_on(self, thread: str) -> dict[str, agent_pb2.Presence.ValueType]:
         """Returns the presence of each agent that has an open wait on a thread, by name.
 
-        Without those that wait on all their threads at another server.
+        Without those that wait on all their threads at another server, or only observe.
         """
-        agents = {*self._wait_counts(thread), *self._memberships.waiting_on(thread)}
+        on_all = filter(self._waits.on_all, self._memberships.waiting_on(thread))
+        agents = {*self._wait_counts(thread), *on_all}
         return {agent: self._presence.get(agent, PRESENCE_WAITING) for agent in agents}
 
     async def recipients(

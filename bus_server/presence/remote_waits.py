@@ -58,12 +58,13 @@ class RemoteWaits:
     def on(self, thread: str) -> Mapping[str, int]:
         """Returns the number of waits of each agent that has any on a thread.
 
-        Those of anonymous callers are left out, and those on all threads of an agent.
+        Those of anonymous callers are left out, those that observe, and those on all threads of an
+        agent.
         """
         return self._on.get(thread, {})
 
     def on_all(self, agent: str) -> int:
-        """Returns the number of waits on all threads of an agent."""
+        """Returns the number of waits on all threads of an agent, without those that observe."""
         return self._on_all.get(agent, 0)
 
     def find(self, agent: str, thread: str) -> Iterator[tuple[str, int, Wait]]:
@@ -77,7 +78,7 @@ class RemoteWaits:
 
     def _count(self, wait: Wait, change: int) -> None:
         """Record that a wait was opened (1) or has ended (-1)."""
-        if wait.agent == ANONYMOUS:
+        if wait.agent == ANONYMOUS or wait.observe:
             return
         if wait.all_my_threads:
             self._on_all[wait.agent] += change

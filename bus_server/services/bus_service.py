@@ -108,6 +108,7 @@ class BusService:
             token=caller.token,
             expire_time=caller.expire_time,
             include_participants=request.include_participants,
+            observe=request.observe,
             all_my_threads=request.all_my_threads,
             prefixes=caller.prefixes,
             peer=peer,

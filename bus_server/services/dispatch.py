@@ -101,7 +101,7 @@ class Dispatcher(grpc.GenericRpcHandler):
         """
         Args:
             record_activity: called with the caller's name on each call, and on each request of a
-                client stream, unless the caller is anonymous.
+                client stream, unless the caller is anonymous, or the call a wait that observes.
             pending_reads: tracks requests that are being read.
             unread: budget of responses and frames that callers have not read.
             audit: gets the events of the calls.
@@ -287,12 +287,14 @@ class Dispatcher(grpc.GenericRpcHandler):
         parse, names = _parser(method), _thread_names(method)
 
         async def serve(call: Call) -> None:
-            caller, context = await self._admit(call, rule), call.context
+            caller, context = await self._admit(call, rule, active=False), call.context
             frames = call.frames(caller.fairness_key)
             request = parse(await call.reader(caller.fairness_key).receive())
             if not self._auth.is_current(caller):
-                caller = await self._admit(call, rule)
+                caller = await self._admit(call, rule, active=False)
             call.release_request()
+            if caller.own_name and not getattr(request, "observe", False):
+                self._record_activity(caller.own_name)
             if caller.prefixes:
                 rule.check_threads(caller.prefixes, names(request))
             stream = servicer_method(
@@ -364,8 +366,12 @@ class Dispatcher(grpc.GenericRpcHandler):
         """Release the bytes of a large response: it was read, or the call was cancelled."""
         self._unread.give(caller, size)
 
-    async def _admit(self, call: Call, rule: Rule, token_needed: bool = True) -> Caller:
+    async def _admit(
+        self, call: Call, rule: Rule, token_needed: bool = True, *, active: bool = True
+    ) -> Caller:
         """Authenticate a call, record its caller's activity, and set the task's fairness key.
+
+        `active`: whether the call is known to be a sign of life. If not, nothing is recorded.
 
         Returns the caller. Raises `refusal` if that is set, what `Auth.authenticate` raises, or
         AccessDenied if the caller lacks the scope.
@@ -375,7 +381,8 @@ class Dispatcher(grpc.GenericRpcHandler):
             raise self.refusal()
         caller = await self._auth.authenticate(_authorization.get(), token_needed=token_needed)
         if caller.own_name:
-            self._record_activity(caller.own_name)
+            if active:
+                self._record_activity(caller.own_name)
         else:
             caller = self._by_connection(caller, call.context.peer())
         fair_queue.fairness_key.set(caller.fairness_key)

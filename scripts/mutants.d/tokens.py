@@ -150,7 +150,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/presence/agents.py",
-                "await self._waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent, only=only)",
+                "await self._waits.end_session(agent, only)",
                 "pass",
             )
         ],

@@ -332,6 +332,7 @@ class Wait(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     PEER_FIELD_NUMBER: _builtins.int
     ALL_MY_THREADS_FIELD_NUMBER: _builtins.int
+    OBSERVE_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """The agent that waits; `anonymous` for a call without a token."""
     peer: _builtins.str
@@ -342,6 +343,8 @@ class Wait(_message.Message):
     """Whether it waits on all threads of the agent (WaitMessagesRequest.all_my_threads). `threads`
     then has those of which something was delivered.
     """
+    observe: _builtins.bool
+    """Whether it only observes (WaitMessagesRequest.observe): it tells nothing of the agent."""
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Cursor]:
         """Its position in each of its threads; of a wait on another server, its position when it started.
@@ -360,10 +363,11 @@ class Wait(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         peer: _builtins.str = ...,
         all_my_threads: _builtins.bool = ...,
+        observe: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "all_my_threads", b"all_my_threads", "peer", b"peer", "start_time", b"start_time", "threads", b"threads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "all_my_threads", b"all_my_threads", "observe", b"observe", "peer", b"peer", "start_time", b"start_time", "threads", b"threads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -90,6 +90,7 @@ class Presence(_Presence, metaclass=_PresenceEnumTypeWrapper):
       * When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open, or
         it is WORKING and has sent no heartbeat since it was last LAPSED or OFFLINE.
       * EndSession sets OFFLINE.
+    A wait that only observes (WaitMessagesRequest.observe) is no evidence, and counts as none open.
     """
 
 PRESENCE_UNSPECIFIED: Presence.ValueType  # 0

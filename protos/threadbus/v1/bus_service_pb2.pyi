@@ -337,6 +337,7 @@ class WaitMessagesRequest(_message.Message):
     MAX_BYTES_FIELD_NUMBER: _builtins.int
     ALL_MY_THREADS_FIELD_NUMBER: _builtins.int
     COUNT_ALL_FIELD_NUMBER: _builtins.int
+    OBSERVE_FIELD_NUMBER: _builtins.int
     max_messages: _builtins.int
     """End when this many messages were delivered, not counting those filtered out. 0 = no limit."""
     min_messages: _builtins.int
@@ -371,6 +372,13 @@ class WaitMessagesRequest(_message.Message):
     """
     count_all: _builtins.bool
     """Whether min_messages counts every message delivered, also those that do not wake the caller."""
+    observe: _builtins.bool
+    """Whether the caller only watches, for example beside the agent whose token it has. Such a wait is
+    no sign of life: others do not see the agent WAITING or WORKING because of it, its lease and its
+    work stay as they are, delivered_seq does not rise, and `waiting` and wait_count do not count it.
+    EndSession does not end it. It counts in max_open_waits, and ListWaits lists it. No effect for
+    anonymous callers, which have no presence.
+    """
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Cursor]:
         """1–1,000 threads, each once, with the position to continue from. None is INVALID_ARGUMENT, except
@@ -408,10 +416,11 @@ class WaitMessagesRequest(_message.Message):
         max_bytes: _builtins.int = ...,
         all_my_threads: _builtins.bool = ...,
         count_all: _builtins.bool = ...,
+        observe: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "keepalive_interval", b"keepalive_interval", "max_wait", b"max_wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_my_threads", b"all_my_threads", "count_all", b"count_all", "filter", b"filter", "include_participants", b"include_participants", "keepalive_interval", b"keepalive_interval", "max_bytes", b"max_bytes", "max_content_bytes", b"max_content_bytes", "max_messages", b"max_messages", "max_wait", b"max_wait", "min_messages", b"min_messages", "omit_attachment_data", b"omit_attachment_data", "threads", b"threads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_my_threads", b"all_my_threads", "count_all", b"count_all", "filter", b"filter", "include_participants", b"include_participants", "keepalive_interval", b"keepalive_interval", "max_bytes", b"max_bytes", "max_content_bytes", b"max_content_bytes", "max_messages", b"max_messages", "max_wait", b"max_wait", "min_messages", b"min_messages", "observe", b"observe", "omit_attachment_data", b"omit_attachment_data", "threads", b"threads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -681,7 +690,7 @@ class WaitEnding(_message.Message):
         wait again.
         """
         REASON_SESSION_ENDED: WaitEnding._Reason.ValueType  # 8
-        """The agent ended its session (EndSession). Do not wait again."""
+        """The agent ended its session (EndSession). Do not wait again. Never sent with `observe`."""
         REASON_MAX_BYTES: WaitEnding._Reason.ValueType  # 9
         """max_bytes were delivered. The cursors are past the last message delivered."""
 
@@ -705,7 +714,7 @@ class WaitEnding(_message.Message):
     wait again.
     """
     REASON_SESSION_ENDED: WaitEnding.Reason.ValueType  # 8
-    """The agent ended its session (EndSession). Do not wait again."""
+    """The agent ended its session (EndSession). Do not wait again. Never sent with `observe`."""
     REASON_MAX_BYTES: WaitEnding.Reason.ValueType  # 9
     """max_bytes were delivered. The cursors are past the last message delivered."""
 

@@ -607,7 +607,9 @@ type Wait struct {
 	Peer string `protobuf:"bytes,4,opt,name=peer,proto3" json:"peer,omitempty"`
 	// Whether it waits on all threads of the agent (WaitMessagesRequest.all_my_threads). `threads`
 	// then has those of which something was delivered.
-	AllMyThreads  bool `protobuf:"varint,5,opt,name=all_my_threads,json=allMyThreads,proto3" json:"all_my_threads,omitempty"`
+	AllMyThreads bool `protobuf:"varint,5,opt,name=all_my_threads,json=allMyThreads,proto3" json:"all_my_threads,omitempty"`
+	// Whether it only observes (WaitMessagesRequest.observe): it tells nothing of the agent.
+	Observe       bool `protobuf:"varint,6,opt,name=observe,proto3" json:"observe,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -677,6 +679,13 @@ func (x *Wait) GetAllMyThreads() bool {
 	return false
 }
 
+func (x *Wait) GetObserve() bool {
+	if x != nil {
+		return x.Observe
+	}
+	return false
+}
+
 var File_threadbus_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_threadbus_v1_admin_service_proto_rawDesc = "" +
@@ -719,14 +728,15 @@ const file_threadbus_v1_admin_service_proto_rawDesc = "" +
 	"page_token\x18\x04 \x01(\tR\tpageToken\"e\n" +
 	"\x11ListWaitsResponse\x12(\n" +
 	"\x05waits\x18\x01 \x03(\v2\x12.threadbus.v1.WaitR\x05waits\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc1\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xdb\x01\n" +
 	"\x04Wait\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12.\n" +
 	"\athreads\x18\x02 \x03(\v2\x14.threadbus.v1.CursorR\athreads\x129\n" +
 	"\n" +
 	"start_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12\x12\n" +
 	"\x04peer\x18\x04 \x01(\tR\x04peer\x12$\n" +
-	"\x0eall_my_threads\x18\x05 \x01(\bR\fallMyThreads2\xdf\x02\n" +
+	"\x0eall_my_threads\x18\x05 \x01(\bR\fallMyThreads\x12\x18\n" +
+	"\aobserve\x18\x06 \x01(\bR\aobserve2\xdf\x02\n" +
 	"\fAdminService\x12R\n" +
 	"\vCreateToken\x12 .threadbus.v1.CreateTokenRequest\x1a!.threadbus.v1.CreateTokenResponse\x12T\n" +
 	"\n" +

@@ -62,11 +62,12 @@ type AgentServiceClient interface {
 	// change.
 	UpdateAgent(ctx context.Context, in *UpdateAgentRequest, opts ...grpc.CallOption) (*UpdateAgentResponse, error)
 	// Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
-	// SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-	// callers. With a token that is limited to some threads, only the waits that were opened with it
-	// end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
-	// the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
-	// ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
+	// SESSION_ENDED, except those that only observe. Any later call of the agent starts a new session.
+	// Does nothing for anonymous callers. With a token that is limited to some threads, only the waits
+	// that were opened with it end, and the agent is OFFLINE if it has no others. Operators may end the
+	// session of any agent; one that makes calls at another server of the store meanwhile goes on
+	// there. Other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns
+	// NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
 	//
 	// Idempotent: the agent is OFFLINE either way.
 	EndSession(ctx context.Context, in *EndSessionRequest, opts ...grpc.CallOption) (*EndSessionResponse, error)
@@ -203,11 +204,12 @@ type AgentServiceServer interface {
 	// change.
 	UpdateAgent(context.Context, *UpdateAgentRequest) (*UpdateAgentResponse, error)
 	// Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
-	// SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-	// callers. With a token that is limited to some threads, only the waits that were opened with it
-	// end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
-	// the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
-	// ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
+	// SESSION_ENDED, except those that only observe. Any later call of the agent starts a new session.
+	// Does nothing for anonymous callers. With a token that is limited to some threads, only the waits
+	// that were opened with it end, and the agent is OFFLINE if it has no others. Operators may end the
+	// session of any agent; one that makes calls at another server of the store meanwhile goes on
+	// there. Other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns
+	// NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
 	//
 	// Idempotent: the agent is OFFLINE either way.
 	EndSession(context.Context, *EndSessionRequest) (*EndSessionResponse, error)

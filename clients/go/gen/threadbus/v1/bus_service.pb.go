@@ -99,7 +99,7 @@ const (
 	// Every thread is closed or archived, and all entries were delivered or filtered out. Do not
 	// wait again.
 	WaitEnding_REASON_THREADS_CLOSED WaitEnding_Reason = 7
-	// The agent ended its session (EndSession). Do not wait again.
+	// The agent ended its session (EndSession). Do not wait again. Never sent with `observe`.
 	WaitEnding_REASON_SESSION_ENDED WaitEnding_Reason = 8
 	// max_bytes were delivered. The cursors are past the last message delivered.
 	WaitEnding_REASON_MAX_BYTES WaitEnding_Reason = 9
@@ -696,7 +696,13 @@ type WaitMessagesRequest struct {
 	// INVALID_ARGUMENT. A token with thread_prefixes waits on its own threads.
 	AllMyThreads bool `protobuf:"varint,11,opt,name=all_my_threads,json=allMyThreads,proto3" json:"all_my_threads,omitempty"`
 	// Whether min_messages counts every message delivered, also those that do not wake the caller.
-	CountAll      bool `protobuf:"varint,12,opt,name=count_all,json=countAll,proto3" json:"count_all,omitempty"`
+	CountAll bool `protobuf:"varint,12,opt,name=count_all,json=countAll,proto3" json:"count_all,omitempty"`
+	// Whether the caller only watches, for example beside the agent whose token it has. Such a wait is
+	// no sign of life: others do not see the agent WAITING or WORKING because of it, its lease and its
+	// work stay as they are, delivered_seq does not rise, and `waiting` and wait_count do not count it.
+	// EndSession does not end it. It counts in max_open_waits, and ListWaits lists it. No effect for
+	// anonymous callers, which have no presence.
+	Observe       bool `protobuf:"varint,13,opt,name=observe,proto3" json:"observe,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -811,6 +817,13 @@ func (x *WaitMessagesRequest) GetAllMyThreads() bool {
 func (x *WaitMessagesRequest) GetCountAll() bool {
 	if x != nil {
 		return x.CountAll
+	}
+	return false
+}
+
+func (x *WaitMessagesRequest) GetObserve() bool {
+	if x != nil {
+		return x.Observe
 	}
 	return false
 }
@@ -2716,7 +2729,7 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"PostResult\x12?\n" +
 	"\bresponse\x18\x01 \x01(\v2!.threadbus.v1.PostMessageResponseH\x00R\bresponse\x12,\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusH\x00R\x06statusB\b\n" +
-	"\x06result\"\xb1\x04\n" +
+	"\x06result\"\xcb\x04\n" +
 	"\x13WaitMessagesRequest\x12.\n" +
 	"\athreads\x18\x01 \x03(\v2\x14.threadbus.v1.CursorR\athreads\x123\n" +
 	"\x06filter\x18\x02 \x01(\v2\x1b.threadbus.v1.MessageFilterR\x06filter\x12!\n" +
@@ -2730,7 +2743,8 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\tmax_bytes\x18\n" +
 	" \x01(\x03R\bmaxBytes\x12$\n" +
 	"\x0eall_my_threads\x18\v \x01(\bR\fallMyThreads\x12\x1b\n" +
-	"\tcount_all\x18\f \x01(\bR\bcountAll\"\xc2\x04\n" +
+	"\tcount_all\x18\f \x01(\bR\bcountAll\x12\x18\n" +
+	"\aobserve\x18\r \x01(\bR\aobserve\"\xc2\x04\n" +
 	"\x14WaitMessagesResponse\x125\n" +
 	"\astarted\x18\x01 \x01(\v2\x19.threadbus.v1.WaitStartedH\x00R\astarted\x128\n" +
 	"\bmessages\x18\x02 \x01(\v2\x1a.threadbus.v1.MessageBatchH\x00R\bmessages\x12;\n" +

@@ -151,6 +151,7 @@ impl AgentKind {
 ///    * When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open, or
 ///      it is WORKING and has sent no heartbeat since it was last LAPSED or OFFLINE.
 ///    * EndSession sets OFFLINE.
+/// A wait that only observes (WaitMessagesRequest.observe) is no evidence, and counts as none open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Presence {
@@ -860,6 +861,9 @@ pub struct Wait {
     /// then has those of which something was delivered.
     #[prost(bool, tag = "5")]
     pub all_my_threads: bool,
+    /// Whether it only observes (WaitMessagesRequest.observe): it tells nothing of the agent.
+    #[prost(bool, tag = "6")]
+    pub observe: bool,
 }
 impl ::prost::Name for Wait {
     const NAME: &'static str = "Wait";
@@ -1576,11 +1580,12 @@ pub mod agent_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
-        /// SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-        /// callers. With a token that is limited to some threads, only the waits that were opened with it
-        /// end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
-        /// the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
-        /// ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
+        /// SESSION_ENDED, except those that only observe. Any later call of the agent starts a new session.
+        /// Does nothing for anonymous callers. With a token that is limited to some threads, only the waits
+        /// that were opened with it end, and the agent is OFFLINE if it has no others. Operators may end the
+        /// session of any agent; one that makes calls at another server of the store meanwhile goes on
+        /// there. Other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns
+        /// NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
         ///
         /// Idempotent: the agent is OFFLINE either way.
         pub async fn end_session(
@@ -2165,6 +2170,13 @@ pub struct WaitMessagesRequest {
     /// Whether min_messages counts every message delivered, also those that do not wake the caller.
     #[prost(bool, tag = "12")]
     pub count_all: bool,
+    /// Whether the caller only watches, for example beside the agent whose token it has. Such a wait is
+    /// no sign of life: others do not see the agent WAITING or WORKING because of it, its lease and its
+    /// work stay as they are, delivered_seq does not rise, and `waiting` and wait_count do not count it.
+    /// EndSession does not end it. It counts in max_open_waits, and ListWaits lists it. No effect for
+    /// anonymous callers, which have no presence.
+    #[prost(bool, tag = "13")]
+    pub observe: bool,
 }
 impl ::prost::Name for WaitMessagesRequest {
     const NAME: &'static str = "WaitMessagesRequest";
@@ -2412,7 +2424,7 @@ pub mod wait_ending {
         /// Every thread is closed or archived, and all entries were delivered or filtered out. Do not
         /// wait again.
         ThreadsClosed = 7,
-        /// The agent ended its session (EndSession). Do not wait again.
+        /// The agent ended its session (EndSession). Do not wait again. Never sent with `observe`.
         SessionEnded = 8,
         /// max_bytes were delivered. The cursors are past the last message delivered.
         MaxBytes = 9,

@@ -168,6 +168,8 @@ export interface Wait {
    * then has those of which something was delivered.
    */
   allMyThreads: boolean;
+  /** Whether it only observes (WaitMessagesRequest.observe): it tells nothing of the agent. */
+  observe: boolean;
 }
 
 function createBaseToken(): Token {
@@ -1115,7 +1117,7 @@ export const ListWaitsResponse: MessageFns<ListWaitsResponse> = {
 };
 
 function createBaseWait(): Wait {
-  return { agent: "", threads: [], startTime: undefined, peer: "", allMyThreads: false };
+  return { agent: "", threads: [], startTime: undefined, peer: "", allMyThreads: false, observe: false };
 }
 
 export const Wait: MessageFns<Wait> = {
@@ -1134,6 +1136,9 @@ export const Wait: MessageFns<Wait> = {
     }
     if (message.allMyThreads !== false) {
       writer.uint32(40).bool(message.allMyThreads);
+    }
+    if (message.observe !== false) {
+      writer.uint32(48).bool(message.observe);
     }
     return writer;
   },
@@ -1191,6 +1196,14 @@ export const Wait: MessageFns<Wait> = {
             message.allMyThreads = reader.bool();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.observe = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1218,6 +1231,7 @@ export const Wait: MessageFns<Wait> = {
         : isSet(object.all_my_threads)
         ? globalThis.Boolean(object.all_my_threads)
         : false,
+      observe: isSet(object.observe) ? globalThis.Boolean(object.observe) : false,
     };
   },
 
@@ -1238,6 +1252,9 @@ export const Wait: MessageFns<Wait> = {
     if (message.allMyThreads !== false) {
       obj.allMyThreads = message.allMyThreads;
     }
+    if (message.observe !== false) {
+      obj.observe = message.observe;
+    }
     return obj;
   },
 
@@ -1253,6 +1270,7 @@ export const Wait: MessageFns<Wait> = {
       : undefined;
     message.peer = object.peer ?? "";
     message.allMyThreads = object.allMyThreads ?? false;
+    message.observe = object.observe ?? false;
     return message;
   },
 };

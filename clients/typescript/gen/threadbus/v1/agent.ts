@@ -84,6 +84,7 @@ export function agentKindToJSON(object: AgentKind): string {
  *   * When the lease ends, so does a reported state: the agent is LAPSED, unless a wait is open, or
  *     it is WORKING and has sent no heartbeat since it was last LAPSED or OFFLINE.
  *   * EndSession sets OFFLINE.
+ * A wait that only observes (WaitMessagesRequest.observe) is no evidence, and counts as none open.
  */
 export enum Presence {
   /** PRESENCE_UNSPECIFIED - In a heartbeat: leave it unchanged. Elsewhere: the agent has never been seen. */

@@ -1685,11 +1685,12 @@ export const AgentServiceDefinition = {
     },
     /**
      * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
-     * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-     * callers. With a token that is limited to some threads, only the waits that were opened with it
-     * end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
-     * the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
-     * ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
+     * SESSION_ENDED, except those that only observe. Any later call of the agent starts a new session.
+     * Does nothing for anonymous callers. With a token that is limited to some threads, only the waits
+     * that were opened with it end, and the agent is OFFLINE if it has no others. Operators may end the
+     * session of any agent; one that makes calls at another server of the store meanwhile goes on
+     * there. Other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns
+     * NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
      *
      * Idempotent: the agent is OFFLINE either way.
      */
@@ -1810,11 +1811,12 @@ export const AgentServiceService = {
   },
   /**
    * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
-   * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-   * callers. With a token that is limited to some threads, only the waits that were opened with it
-   * end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
-   * the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
-   * ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
+   * SESSION_ENDED, except those that only observe. Any later call of the agent starts a new session.
+   * Does nothing for anonymous callers. With a token that is limited to some threads, only the waits
+   * that were opened with it end, and the agent is OFFLINE if it has no others. Operators may end the
+   * session of any agent; one that makes calls at another server of the store meanwhile goes on
+   * there. Other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns
+   * NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
    *
    * Idempotent: the agent is OFFLINE either way.
    */
@@ -1904,11 +1906,12 @@ export interface AgentServiceServer extends UntypedServiceImplementation {
   updateAgent: handleUnaryCall<UpdateAgentRequest, UpdateAgentResponse>;
   /**
    * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
-   * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-   * callers. With a token that is limited to some threads, only the waits that were opened with it
-   * end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
-   * the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
-   * ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
+   * SESSION_ENDED, except those that only observe. Any later call of the agent starts a new session.
+   * Does nothing for anonymous callers. With a token that is limited to some threads, only the waits
+   * that were opened with it end, and the agent is OFFLINE if it has no others. Operators may end the
+   * session of any agent; one that makes calls at another server of the store meanwhile goes on
+   * there. Other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns
+   * NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
    *
    * Idempotent: the agent is OFFLINE either way.
    */
@@ -2028,11 +2031,12 @@ export interface AgentServiceClient extends Client {
   ): ClientUnaryCall;
   /**
    * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
-   * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-   * callers. With a token that is limited to some threads, only the waits that were opened with it
-   * end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
-   * the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
-   * ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
+   * SESSION_ENDED, except those that only observe. Any later call of the agent starts a new session.
+   * Does nothing for anonymous callers. With a token that is limited to some threads, only the waits
+   * that were opened with it end, and the agent is OFFLINE if it has no others. Operators may end the
+   * session of any agent; one that makes calls at another server of the store meanwhile goes on
+   * there. Other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns
+   * NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
    *
    * Idempotent: the agent is OFFLINE either way.
    */

@@ -258,6 +258,14 @@ export interface WaitMessagesRequest {
   allMyThreads: boolean;
   /** Whether min_messages counts every message delivered, also those that do not wake the caller. */
   countAll: boolean;
+  /**
+   * Whether the caller only watches, for example beside the agent whose token it has. Such a wait is
+   * no sign of life: others do not see the agent WAITING or WORKING because of it, its lease and its
+   * work stay as they are, delivered_seq does not rise, and `waiting` and wait_count do not count it.
+   * EndSession does not end it. It counts in max_open_waits, and ListWaits lists it. No effect for
+   * anonymous callers, which have no presence.
+   */
+  observe: boolean;
 }
 
 /** One frame of a wait. Clients skip frames that they do not know. */
@@ -441,7 +449,7 @@ export enum WaitEnding_Reason {
    * wait again.
    */
   REASON_THREADS_CLOSED = 7,
-  /** REASON_SESSION_ENDED - The agent ended its session (EndSession). Do not wait again. */
+  /** REASON_SESSION_ENDED - The agent ended its session (EndSession). Do not wait again. Never sent with `observe`. */
   REASON_SESSION_ENDED = 8,
   /** REASON_MAX_BYTES - max_bytes were delivered. The cursors are past the last message delivered. */
   REASON_MAX_BYTES = 9,
@@ -1780,6 +1788,7 @@ function createBaseWaitMessagesRequest(): WaitMessagesRequest {
     maxBytes: 0,
     allMyThreads: false,
     countAll: false,
+    observe: false,
   };
 }
 
@@ -1820,6 +1829,9 @@ export const WaitMessagesRequest: MessageFns<WaitMessagesRequest> = {
     }
     if (message.countAll !== false) {
       writer.uint32(96).bool(message.countAll);
+    }
+    if (message.observe !== false) {
+      writer.uint32(104).bool(message.observe);
     }
     return writer;
   },
@@ -1933,6 +1945,14 @@ export const WaitMessagesRequest: MessageFns<WaitMessagesRequest> = {
             message.countAll = reader.bool();
             continue;
           }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.observe = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1999,6 +2019,7 @@ export const WaitMessagesRequest: MessageFns<WaitMessagesRequest> = {
         : isSet(object.count_all)
         ? globalThis.Boolean(object.count_all)
         : false,
+      observe: isSet(object.observe) ? globalThis.Boolean(object.observe) : false,
     };
   },
 
@@ -2040,6 +2061,9 @@ export const WaitMessagesRequest: MessageFns<WaitMessagesRequest> = {
     if (message.countAll !== false) {
       obj.countAll = message.countAll;
     }
+    if (message.observe !== false) {
+      obj.observe = message.observe;
+    }
     return obj;
   },
 
@@ -2066,6 +2090,7 @@ export const WaitMessagesRequest: MessageFns<WaitMessagesRequest> = {
     message.maxBytes = object.maxBytes ?? 0;
     message.allMyThreads = object.allMyThreads ?? false;
     message.countAll = object.countAll ?? false;
+    message.observe = object.observe ?? false;
     return message;
   },
 };

@@ -109,22 +109,22 @@ public final class AdminServiceProto {
       "\002 \001(\t\022\021\n\tpage_size\030\003 \001(\005\022\022\n\npage_token\030\004" +
       " \001(\t\"O\n\021ListWaitsResponse\022!\n\005waits\030\001 \003(\013" +
       "2\022.threadbus.v1.Wait\022\027\n\017next_page_token\030" +
-      "\002 \001(\t\"\222\001\n\004Wait\022\r\n\005agent\030\001 \001(\t\022%\n\007threads" +
+      "\002 \001(\t\"\243\001\n\004Wait\022\r\n\005agent\030\001 \001(\t\022%\n\007threads" +
       "\030\002 \003(\0132\024.threadbus.v1.Cursor\022.\n\nstart_ti" +
       "me\030\003 \001(\0132\032.google.protobuf.Timestamp\022\014\n\004" +
-      "peer\030\004 \001(\t\022\026\n\016all_my_threads\030\005 \001(\0102\337\002\n\014A" +
-      "dminService\022R\n\013CreateToken\022 .threadbus.v" +
-      "1.CreateTokenRequest\032!.threadbus.v1.Crea" +
-      "teTokenResponse\022T\n\nListTokens\022\037.threadbu" +
-      "s.v1.ListTokensRequest\032 .threadbus.v1.Li" +
-      "stTokensResponse\"\003\220\002\001\022R\n\013RevokeToken\022 .t" +
-      "hreadbus.v1.RevokeTokenRequest\032!.threadb" +
-      "us.v1.RevokeTokenResponse\022Q\n\tListWaits\022\036" +
-      ".threadbus.v1.ListWaitsRequest\032\037.threadb" +
-      "us.v1.ListWaitsResponse\"\003\220\002\001Be\n\020dev.thre" +
-      "adbus.v1B\021AdminServiceProtoP\001Z-threadbus" +
-      ".dev/gen/go/threadbus/v1;threadbusv1\252\002\014T" +
-      "hreadBus.V1b\006proto3"
+      "peer\030\004 \001(\t\022\026\n\016all_my_threads\030\005 \001(\010\022\017\n\007ob" +
+      "serve\030\006 \001(\0102\337\002\n\014AdminService\022R\n\013CreateTo" +
+      "ken\022 .threadbus.v1.CreateTokenRequest\032!." +
+      "threadbus.v1.CreateTokenResponse\022T\n\nList" +
+      "Tokens\022\037.threadbus.v1.ListTokensRequest\032" +
+      " .threadbus.v1.ListTokensResponse\"\003\220\002\001\022R" +
+      "\n\013RevokeToken\022 .threadbus.v1.RevokeToken" +
+      "Request\032!.threadbus.v1.RevokeTokenRespon" +
+      "se\022Q\n\tListWaits\022\036.threadbus.v1.ListWaits" +
+      "Request\032\037.threadbus.v1.ListWaitsResponse" +
+      "\"\003\220\002\001Be\n\020dev.threadbus.v1B\021AdminServiceP" +
+      "rotoP\001Z-threadbus.dev/gen/go/threadbus/v" +
+      "1;threadbusv1\252\002\014ThreadBus.V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -192,7 +192,7 @@ public final class AdminServiceProto {
     internal_static_threadbus_v1_Wait_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_Wait_descriptor,
-        new java.lang.String[] { "Agent", "Threads", "StartTime", "Peer", "AllMyThreads", });
+        new java.lang.String[] { "Agent", "Threads", "StartTime", "Peer", "AllMyThreads", "Observe", });
     descriptor.resolveAllFeaturesImmutable();
     com.google.protobuf.DurationProto.getDescriptor();
     com.google.protobuf.TimestampProto.getDescriptor();

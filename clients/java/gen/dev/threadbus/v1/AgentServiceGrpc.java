@@ -361,11 +361,12 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
-     * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-     * callers. With a token that is limited to some threads, only the waits that were opened with it
-     * end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
-     * the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
-     * ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
+     * SESSION_ENDED, except those that only observe. Any later call of the agent starts a new session.
+     * Does nothing for anonymous callers. With a token that is limited to some threads, only the waits
+     * that were opened with it end, and the agent is OFFLINE if it has no others. Operators may end the
+     * session of any agent; one that makes calls at another server of the store meanwhile goes on
+     * there. Other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns
+     * NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
@@ -504,11 +505,12 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
-     * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-     * callers. With a token that is limited to some threads, only the waits that were opened with it
-     * end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
-     * the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
-     * ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
+     * SESSION_ENDED, except those that only observe. Any later call of the agent starts a new session.
+     * Does nothing for anonymous callers. With a token that is limited to some threads, only the waits
+     * that were opened with it end, and the agent is OFFLINE if it has no others. Operators may end the
+     * session of any agent; one that makes calls at another server of the store meanwhile goes on
+     * there. Other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns
+     * NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
@@ -632,11 +634,12 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
-     * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-     * callers. With a token that is limited to some threads, only the waits that were opened with it
-     * end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
-     * the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
-     * ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
+     * SESSION_ENDED, except those that only observe. Any later call of the agent starts a new session.
+     * Does nothing for anonymous callers. With a token that is limited to some threads, only the waits
+     * that were opened with it end, and the agent is OFFLINE if it has no others. Operators may end the
+     * session of any agent; one that makes calls at another server of the store meanwhile goes on
+     * there. Other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns
+     * NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
@@ -757,11 +760,12 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
-     * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-     * callers. With a token that is limited to some threads, only the waits that were opened with it
-     * end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
-     * the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
-     * ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
+     * SESSION_ENDED, except those that only observe. Any later call of the agent starts a new session.
+     * Does nothing for anonymous callers. With a token that is limited to some threads, only the waits
+     * that were opened with it end, and the agent is OFFLINE if it has no others. Operators may end the
+     * session of any agent; one that makes calls at another server of the store meanwhile goes on
+     * there. Other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns
+     * NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
@@ -886,11 +890,12 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Ends the caller's session: the agent is OFFLINE at once, and its open waits end with
-     * SESSION_ENDED. Any later call of the agent starts a new session. Does nothing for anonymous
-     * callers. With a token that is limited to some threads, only the waits that were opened with it
-     * end, and the agent is OFFLINE if it has no others. Operators may end the session of any agent; one that makes calls at another server of
-     * the store meanwhile goes on there. Other callers that name another agent get PERMISSION_DENIED /
-     * ACCESS_DENIED. Returns NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
+     * SESSION_ENDED, except those that only observe. Any later call of the agent starts a new session.
+     * Does nothing for anonymous callers. With a token that is limited to some threads, only the waits
+     * that were opened with it end, and the agent is OFFLINE if it has no others. Operators may end the
+     * session of any agent; one that makes calls at another server of the store meanwhile goes on
+     * there. Other callers that name another agent get PERMISSION_DENIED / ACCESS_DENIED. Returns
+     * NOT_FOUND / AGENT_NOT_FOUND if the agent that is named is not registered.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */

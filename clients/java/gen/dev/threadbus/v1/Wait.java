@@ -267,6 +267,21 @@ private static final long serialVersionUID = 0L;
     return allMyThreads_;
   }
 
+  public static final int OBSERVE_FIELD_NUMBER = 6;
+  private boolean observe_ = false;
+  /**
+   * <pre>
+   * Whether it only observes (WaitMessagesRequest.observe): it tells nothing of the agent.
+   * </pre>
+   *
+   * <code>bool observe = 6;</code>
+   * @return The observe.
+   */
+  @java.lang.Override
+  public boolean getObserve() {
+    return observe_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -296,6 +311,9 @@ private static final long serialVersionUID = 0L;
     if (allMyThreads_ != false) {
       output.writeBool(5, allMyThreads_);
     }
+    if (observe_ != false) {
+      output.writeBool(6, observe_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -322,6 +340,10 @@ private static final long serialVersionUID = 0L;
     if (allMyThreads_ != false) {
       size += com.google.protobuf.CodedOutputStream
         .computeBoolSize(5, allMyThreads_);
+    }
+    if (observe_ != false) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeBoolSize(6, observe_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -351,6 +373,8 @@ private static final long serialVersionUID = 0L;
         .equals(other.getPeer())) return false;
     if (getAllMyThreads()
         != other.getAllMyThreads()) return false;
+    if (getObserve()
+        != other.getObserve()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -377,6 +401,9 @@ private static final long serialVersionUID = 0L;
     hash = (37 * hash) + ALL_MY_THREADS_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
         getAllMyThreads());
+    hash = (37 * hash) + OBSERVE_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
+        getObserve());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -534,6 +561,7 @@ private static final long serialVersionUID = 0L;
       }
       peer_ = "";
       allMyThreads_ = false;
+      observe_ = false;
       return this;
     }
 
@@ -596,6 +624,9 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000010) != 0)) {
         result.allMyThreads_ = allMyThreads_;
       }
+      if (((from_bitField0_ & 0x00000020) != 0)) {
+        result.observe_ = observe_;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -652,6 +683,9 @@ private static final long serialVersionUID = 0L;
       }
       if (other.getAllMyThreads() != false) {
         setAllMyThreads(other.getAllMyThreads());
+      }
+      if (other.getObserve() != false) {
+        setObserve(other.getObserve());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -714,6 +748,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000010;
               break;
             } // case 40
+            case 48: {
+              observe_ = input.readBool();
+              bitField0_ |= 0x00000020;
+              break;
+            } // case 48
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1450,6 +1489,50 @@ private static final long serialVersionUID = 0L;
     public Builder clearAllMyThreads() {
       bitField0_ = (bitField0_ & ~0x00000010);
       allMyThreads_ = false;
+      onChanged();
+      return this;
+    }
+
+    private boolean observe_ ;
+    /**
+     * <pre>
+     * Whether it only observes (WaitMessagesRequest.observe): it tells nothing of the agent.
+     * </pre>
+     *
+     * <code>bool observe = 6;</code>
+     * @return The observe.
+     */
+    @java.lang.Override
+    public boolean getObserve() {
+      return observe_;
+    }
+    /**
+     * <pre>
+     * Whether it only observes (WaitMessagesRequest.observe): it tells nothing of the agent.
+     * </pre>
+     *
+     * <code>bool observe = 6;</code>
+     * @param value The observe to set.
+     * @return This builder for chaining.
+     */
+    public Builder setObserve(boolean value) {
+
+      observe_ = value;
+      bitField0_ |= 0x00000020;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Whether it only observes (WaitMessagesRequest.observe): it tells nothing of the agent.
+     * </pre>
+     *
+     * <code>bool observe = 6;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearObserve() {
+      bitField0_ = (bitField0_ & ~0x00000020);
+      observe_ = false;
       onChanged();
       return this;
     }

@@ -117,7 +117,7 @@ private static final long serialVersionUID = 0L;
     REASON_THREADS_CLOSED(7),
     /**
      * <pre>
-     * The agent ended its session (EndSession). Do not wait again.
+     * The agent ended its session (EndSession). Do not wait again. Never sent with `observe`.
      * </pre>
      *
      * <code>REASON_SESSION_ENDED = 8;</code>
@@ -202,7 +202,7 @@ private static final long serialVersionUID = 0L;
     public static final int REASON_THREADS_CLOSED_VALUE = 7;
     /**
      * <pre>
-     * The agent ended its session (EndSession). Do not wait again.
+     * The agent ended its session (EndSession). Do not wait again. Never sent with `observe`.
      * </pre>
      *
      * <code>REASON_SESSION_ENDED = 8;</code>

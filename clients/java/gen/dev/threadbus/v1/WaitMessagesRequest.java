@@ -368,6 +368,25 @@ private static final long serialVersionUID = 0L;
     return countAll_;
   }
 
+  public static final int OBSERVE_FIELD_NUMBER = 13;
+  private boolean observe_ = false;
+  /**
+   * <pre>
+   * Whether the caller only watches, for example beside the agent whose token it has. Such a wait is
+   * no sign of life: others do not see the agent WAITING or WORKING because of it, its lease and its
+   * work stay as they are, delivered_seq does not rise, and `waiting` and wait_count do not count it.
+   * EndSession does not end it. It counts in max_open_waits, and ListWaits lists it. No effect for
+   * anonymous callers, which have no presence.
+   * </pre>
+   *
+   * <code>bool observe = 13;</code>
+   * @return The observe.
+   */
+  @java.lang.Override
+  public boolean getObserve() {
+    return observe_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -417,6 +436,9 @@ private static final long serialVersionUID = 0L;
     }
     if (countAll_ != false) {
       output.writeBool(12, countAll_);
+    }
+    if (observe_ != false) {
+      output.writeBool(13, observe_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -475,6 +497,10 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeBoolSize(12, countAll_);
     }
+    if (observe_ != false) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeBoolSize(13, observe_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -523,6 +549,8 @@ private static final long serialVersionUID = 0L;
         != other.getAllMyThreads()) return false;
     if (getCountAll()
         != other.getCountAll()) return false;
+    if (getObserve()
+        != other.getObserve()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -572,6 +600,9 @@ private static final long serialVersionUID = 0L;
     hash = (37 * hash) + COUNT_ALL_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
         getCountAll());
+    hash = (37 * hash) + OBSERVE_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
+        getObserve());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -746,6 +777,7 @@ private static final long serialVersionUID = 0L;
       maxBytes_ = 0L;
       allMyThreads_ = false;
       countAll_ = false;
+      observe_ = false;
       return this;
     }
 
@@ -835,6 +867,9 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000800) != 0)) {
         result.countAll_ = countAll_;
       }
+      if (((from_bitField0_ & 0x00001000) != 0)) {
+        result.observe_ = observe_;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -908,6 +943,9 @@ private static final long serialVersionUID = 0L;
       }
       if (other.getCountAll() != false) {
         setCountAll(other.getCountAll());
+      }
+      if (other.getObserve() != false) {
+        setObserve(other.getObserve());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -1009,6 +1047,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000800;
               break;
             } // case 96
+            case 104: {
+              observe_ = input.readBool();
+              bitField0_ |= 0x00001000;
+              break;
+            } // case 104
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -2232,6 +2275,62 @@ private static final long serialVersionUID = 0L;
     public Builder clearCountAll() {
       bitField0_ = (bitField0_ & ~0x00000800);
       countAll_ = false;
+      onChanged();
+      return this;
+    }
+
+    private boolean observe_ ;
+    /**
+     * <pre>
+     * Whether the caller only watches, for example beside the agent whose token it has. Such a wait is
+     * no sign of life: others do not see the agent WAITING or WORKING because of it, its lease and its
+     * work stay as they are, delivered_seq does not rise, and `waiting` and wait_count do not count it.
+     * EndSession does not end it. It counts in max_open_waits, and ListWaits lists it. No effect for
+     * anonymous callers, which have no presence.
+     * </pre>
+     *
+     * <code>bool observe = 13;</code>
+     * @return The observe.
+     */
+    @java.lang.Override
+    public boolean getObserve() {
+      return observe_;
+    }
+    /**
+     * <pre>
+     * Whether the caller only watches, for example beside the agent whose token it has. Such a wait is
+     * no sign of life: others do not see the agent WAITING or WORKING because of it, its lease and its
+     * work stay as they are, delivered_seq does not rise, and `waiting` and wait_count do not count it.
+     * EndSession does not end it. It counts in max_open_waits, and ListWaits lists it. No effect for
+     * anonymous callers, which have no presence.
+     * </pre>
+     *
+     * <code>bool observe = 13;</code>
+     * @param value The observe to set.
+     * @return This builder for chaining.
+     */
+    public Builder setObserve(boolean value) {
+
+      observe_ = value;
+      bitField0_ |= 0x00001000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Whether the caller only watches, for example beside the agent whose token it has. Such a wait is
+     * no sign of life: others do not see the agent WAITING or WORKING because of it, its lease and its
+     * work stay as they are, delivered_seq does not rise, and `waiting` and wait_count do not count it.
+     * EndSession does not end it. It counts in max_open_waits, and ListWaits lists it. No effect for
+     * anonymous callers, which have no presence.
+     * </pre>
+     *
+     * <code>bool observe = 13;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearObserve() {
+      bitField0_ = (bitField0_ & ~0x00001000);
+      observe_ = false;
       onChanged();
       return this;
     }

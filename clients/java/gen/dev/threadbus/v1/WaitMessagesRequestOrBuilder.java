@@ -238,4 +238,18 @@ public interface WaitMessagesRequestOrBuilder extends
    * @return The countAll.
    */
   boolean getCountAll();
+
+  /**
+   * <pre>
+   * Whether the caller only watches, for example beside the agent whose token it has. Such a wait is
+   * no sign of life: others do not see the agent WAITING or WORKING because of it, its lease and its
+   * work stay as they are, delivered_seq does not rise, and `waiting` and wait_count do not count it.
+   * EndSession does not end it. It counts in max_open_waits, and ListWaits lists it. No effect for
+   * anonymous callers, which have no presence.
+   * </pre>
+   *
+   * <code>bool observe = 13;</code>
+   * @return The observe.
+   */
+  boolean getObserve();
 }

@@ -138,4 +138,14 @@ public interface WaitOrBuilder extends
    * @return The allMyThreads.
    */
   boolean getAllMyThreads();
+
+  /**
+   * <pre>
+   * Whether it only observes (WaitMessagesRequest.observe): it tells nothing of the agent.
+   * </pre>
+   *
+   * <code>bool observe = 6;</code>
+   * @return The observe.
+   */
+  boolean getObserve();
 }
