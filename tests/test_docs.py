@@ -3,6 +3,9 @@
 import ast
 import re
 
+import click
+
+from bus_client.cli import _threadbus
 from tests.doc_examples import ROOT, page
 
 README = page("README.md")
@@ -24,6 +27,33 @@ def test_every_link_has_a_target() -> None:
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *clients, suite]:
         for link in re.findall(r"\]\((?!http)([^)#]+)", path.read_text("utf-8")):
             assert (path.parent / link).exists(), f"{path.name} links to {link}"
+
+
+def test_the_verbs_and_options_named_in_the_docs_exist() -> None:
+    """Of commands in backticks and in blocks, up to the first word that is no verb or option."""
+    group, pages = click.Context(_threadbus), [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    named = 0
+    for path in pages:
+        text = path.read_text("utf-8").replace("\\\n", " ")
+        for command in re.findall(
+            r"(?:^\$ |`|^|&& )threadbus ([a-z][^`\n|;&<>]*)", text, re.MULTILINE
+        ):
+            verb, *words = command.split()
+            found = _threadbus.get_command(group, verb)
+            assert found is not None, f"{path.name}: threadbus {command}"
+            if verb in ("hook", "serve"):  # have parsers of their own
+                continue
+            if (
+                isinstance(found, click.Group)
+                and words
+                and (inner := found.get_command(group, words[0]))
+            ):
+                found = inner
+            known = {name for each in found.params for name in (*each.opts, *each.secondary_opts)}
+            options = {word.partition("=")[0] for word in words if re.match("--[a-z]", word)}
+            assert options <= known | {"--help"}, f"{path.name}: threadbus {command}"
+            named += len(options)
+    assert named > 50
 
 
 def test_the_files_named_by_the_pages_about_the_code_exist() -> None:

@@ -321,7 +321,8 @@ async def test_questions_can_be_asked_after_an_upgrade(
     schema = postgres_url.rsplit("%3D", 1)[1]
     script = Path(__file__).with_name(f"schema-{version}.sql").read_text("utf-8")
     postgres.execute(
-        f"SET search_path = {schema}; {script};INSERT INTO meta VALUES ({version}, 3, 'e1', '', 0)"
+        f"SET search_path = {schema}; {script};"  # noqa: S608
+        f" INSERT INTO meta VALUES ({version}, 3, 'e1', '', 0)"
     )
     async with opened(postgres_url) as store:
         await commit(store, *map(register, ("ann", "ben")), create())
