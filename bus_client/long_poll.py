@@ -85,7 +85,8 @@ class LongPoll:
                         self.resynced.append(here)
                     continue
                 self.closed = frame.ending.reason == WaitEnding.REASON_THREADS_CLOSED
-                heartbeats.update_from_frame(frame)
+                if not request.observe:
+                    heartbeats.update_from_frame(frame)
                 if frame.HasField("thread_removed"):
                     self.ends.pop(frame.thread_removed.thread, None)
                 if not self._take(frame):

@@ -108,12 +108,13 @@ class Reader:
         Each message counts as read when the next one of its batch is requested, which any thread
         may do. Request the next batch after the end of the one before.
 
-        `fields`: include_participants, omit_attachment_data and max_content_bytes.
+        `fields`: include_participants, observe, omit_attachment_data and max_content_bytes.
         """
         choice("on_resync", on_resync, ("raise", "continue"))
         await self._begin_reading()
         try:
             request = await self._wait_request(filter, include_own, fields)
+            acknowledge = acknowledge and not request.observe
             reading = wait_frames(self._calls, request, until_closed=until_closed)
             async with aclosing(reading) as frames:
                 async for frame in frames:
@@ -125,7 +126,8 @@ class Reader:
                         elif on_resync == "raise":
                             raise lost
                         continue
-                    self._heartbeats.update_from_frame(frame)
+                    if not request.observe:
+                        self._heartbeats.update_from_frame(frame)
                     closed = frame.ending.reason == WaitEnding.REASON_THREADS_CLOSED
                     self.closed = closed and until_closed
                     if frame.HasField("messages"):
@@ -179,9 +181,12 @@ class Reader:
         acknowledge: bool,
         count_all: bool,
         max_bytes: int,
-        **shortened: Any,
+        **fields: Any,
     ) -> list[Message]:
-        """See ThreadHandle.wait(). `shortened`: omit_attachment_data and max_content_bytes."""
+        """See ThreadHandle.wait().
+
+        `fields`: observe, omit_attachment_data and max_content_bytes.
+        """
         poll = LongPoll(
             timeout=timeout,
             min_messages=min_messages,
@@ -192,7 +197,8 @@ class Reader:
         )
         await self._begin_reading()
         try:
-            request = await self._wait_request(filter, include_own, shortened)
+            request = await self._wait_request(filter, include_own, fields)
+            acknowledge = acknowledge and not request.observe
             try:
                 await poll.run(self._calls, self._heartbeats, request)
             except CursorLost as lost:
@@ -258,8 +264,8 @@ class Reader:
     ) -> WaitMessagesRequest:
         """Returns a request for the messages after the read position.
 
-        Joins the thread if the position is not known, resumes heartbeats, and marks what the last
-        wait() returned as read.
+        Joins the thread if the position is not known, resumes heartbeats unless it observes, and
+        marks what the last wait() returned as read.
         """
         request = build(WaitMessagesRequest, filter=filter, **fields)
         filtered = hides(request.filter)
@@ -270,7 +276,8 @@ class Reader:
             joined = await self._calls.call(self._calls.threads.JoinThread, join)
             checked_join(joined, self._thread)
             self._position = joined_position(joined, self._calls.agent)
-        self._heartbeats.resume()
+        if not request.observe:
+            self._heartbeats.resume()
         self._mark_returned_read()
         self._position = self._here()
         request.threads.append(self._position.cursor(self._thread, filtered=filtered))

@@ -26,6 +26,7 @@ class ReadingCalls:
         filter: MessageFilter | None = None,
         include_own: bool = False,
         acknowledge: bool = True,
+        observe: bool = False,
         on_resync: Literal["raise", "continue"] = "raise",
         all_notices: bool = False,
         omit_attachment_data: bool = False,
@@ -42,6 +43,7 @@ class ReadingCalls:
         filter: MessageFilter | None = None,
         include_own: bool = False,
         acknowledge: bool = True,
+        observe: bool = False,
         on_resync: Literal["raise", "continue"] = "raise",
         all_notices: bool = False,
         omit_attachment_data: bool = False,
@@ -57,6 +59,7 @@ class ReadingCalls:
         filter: MessageFilter | None = None,
         include_own: bool = False,
         acknowledge: bool = True,
+        observe: bool = False,
         on_resync: Literal["raise", "continue"] = "raise",
         all_notices: bool = False,
         omit_attachment_data: bool = False,
@@ -72,7 +75,7 @@ class ReadingCalls:
 
         Args:
             threads: The names of 1 to 1,000 threads.
-            filter, include_own, acknowledge: As in ThreadHandle.follow().
+            filter, include_own, acknowledge, observe: As in ThreadHandle.follow().
             on_resync: As in ThreadHandle.follow(). After CursorLost, a new follow() continues.
             all_notices, omit_attachment_data, max_content_bytes: As in ThreadHandle.follow().
             until_closed: As in ThreadHandle.follow(), when all threads are closed.
@@ -89,6 +92,7 @@ class ReadingCalls:
             filter=filter,
             include_own=include_own,
             acknowledge=acknowledge,
+            observe=observe,
             on_resync=on_resync,
             all_notices=all_notices,
             omit_attachment_data=omit_attachment_data,
@@ -105,6 +109,7 @@ class ReadingCalls:
         positions: Iterable[Cursor] = (),
         include_own: bool = False,
         acknowledge: bool = True,
+        observe: bool = False,
         on_resync: Literal["raise", "continue"] = "raise",
         all_notices: bool = False,
         omit_attachment_data: bool = False,
@@ -121,7 +126,7 @@ class ReadingCalls:
             addressed: False = all messages of these threads.
             positions: Where to start, in at most 1,000 of the threads. The others start where the
                 agent stopped reading.
-            include_own, acknowledge: As in ThreadHandle.follow().
+            include_own, acknowledge, observe: As in ThreadHandle.follow().
             on_resync: As in ThreadHandle.follow(). After CursorLost, a new inbox() continues.
             all_notices, omit_attachment_data, max_content_bytes: As in ThreadHandle.follow().
 
@@ -134,6 +139,7 @@ class ReadingCalls:
             positions=positions,
             include_own=include_own,
             acknowledge=acknowledge,
+            observe=observe,
             on_resync=on_resync,
             all_notices=all_notices,
             omit_attachment_data=omit_attachment_data,
@@ -154,6 +160,7 @@ class ReadingCalls:
         max_content_bytes: int = 0,
         max_bytes: int = 0,
         acknowledge: bool = True,
+        observe: bool = False,
         count_all: bool = False,
     ) -> list[Message]:
         """Returns the unread messages of several threads, or those posted within `timeout`.
@@ -172,6 +179,8 @@ class ReadingCalls:
             filter, include_own, omit_attachment_data, max_content_bytes, count_all: As in
                 ThreadHandle.wait().
             acknowledge: False = the messages stay unread, and the next wait() returns them again.
+            observe: As in ThreadHandle.follow(). The messages stay unread, also those that the last
+                wait() returned.
 
         Raises:
             ThreadClosed: All `threads` are closed or archived, and have no messages left to return.
@@ -189,6 +198,7 @@ class ReadingCalls:
             filter=filter,
             include_own=include_own,
             acknowledge=acknowledge,
+            observe=observe,
             count_all=count_all,
             max_bytes=max_bytes,
             omit_attachment_data=omit_attachment_data,

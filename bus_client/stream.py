@@ -73,7 +73,8 @@ async def wait_frames(
     """Yields the checked frames of a wait, across reconnects.
 
     Ends after an `ending` frame that completes the request, when `timeout` is over, or when this
-    client has ended the agent's session. Each message comes once and in order; see WaitPosition.
+    client has ended the agent's session, unless it observes. Each message comes once and in order;
+    see WaitPosition.
 
     Args:
         calls: The client's calls.
@@ -177,7 +178,8 @@ async def wait_frames(
         await asyncio.sleep(retry.next_pause(delay))
         with suppress(TimeoutError):
             until = retry.retry_until if timeout is not None else None
-            if generation != await calls.session_generation.current(until):
+            current = await calls.session_generation.current(until)
+            if generation != current and not request.observe:
                 return  # the session was ended: another stream would start a new one
         if retry.expired():
             retry.raise_if_unread()

@@ -109,6 +109,7 @@ class ThreadHandle(ThreadCalls):
         filter: MessageFilter | None = None,
         include_own: bool = False,
         acknowledge: bool = True,
+        observe: bool = False,
         on_resync: Literal["raise", "continue"] = "raise",
         until_closed: bool = True,
         all_notices: bool = False,
@@ -124,6 +125,7 @@ class ThreadHandle(ThreadCalls):
         filter: MessageFilter | None = None,
         include_own: bool = False,
         acknowledge: bool = True,
+        observe: bool = False,
         on_resync: Literal["raise", "continue"] = "raise",
         until_closed: bool = True,
         all_notices: bool = False,
@@ -138,6 +140,7 @@ class ThreadHandle(ThreadCalls):
         filter: MessageFilter | None = None,
         include_own: bool = False,
         acknowledge: bool = True,
+        observe: bool = False,
         on_resync: Literal["raise", "continue"] = "raise",
         until_closed: bool = True,
         all_notices: bool = False,
@@ -170,6 +173,9 @@ class ThreadHandle(ThreadCalls):
             filter: Which messages to deliver. None = all.
             include_own: Deliver the agent's own messages too.
             acknowledge: Report to the server what was read. False = do not report it.
+            observe: Watch beside the agent, in a client without `heartbeats`: because of this,
+                nobody sees the agent wait or work, nothing is reported as read or delivered, and
+                the end of its session ends nothing here.
             on_resync: What to do if the position is not in the thread's history, for example
                 because the thread was deleted and created again: "raise" CursorLost, or "continue"
                 from the position that the server sends. If the thread has a new history that begins
@@ -199,6 +205,7 @@ class ThreadHandle(ThreadCalls):
             filter=filter,
             include_own=include_own,
             acknowledge=acknowledge,
+            observe=observe,
             on_resync=on_resync,
             until_closed=until_closed,
             all_notices=all_notices,
@@ -220,6 +227,7 @@ class ThreadHandle(ThreadCalls):
         max_content_bytes: int = 0,
         max_bytes: int = 0,
         acknowledge: bool = True,
+        observe: bool = False,
         count_all: bool = False,
     ) -> list[Message]:
         """Returns the unread messages, or those posted within `timeout`; empty if there are none.
@@ -242,6 +250,7 @@ class ThreadHandle(ThreadCalls):
             omit_attachment_data, max_content_bytes: As in follow().
             max_bytes: Return at most this many bytes of messages, or one message. 0 = no limit.
             acknowledge: As in follow(). With False, the handle's position moves at once.
+            observe: As in follow(). The handle's position moves at once.
             count_all: Count in min_messages also what does not wake the agent, such as changes of
                 the thread.
 
@@ -266,6 +275,7 @@ class ThreadHandle(ThreadCalls):
             max_content_bytes=max_content_bytes,
             max_bytes=max_bytes,
             acknowledge=acknowledge,
+            observe=observe,
             count_all=count_all,
         )
 

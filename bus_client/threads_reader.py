@@ -55,9 +55,10 @@ class ThreadsReader:
         Each message counts as read when the next one of its batch is requested, which any thread
         may do. Request the next batch after the end of the one before.
 
-        `fields`: include_participants, omit_attachment_data and max_content_bytes.
+        `fields`: include_participants, observe, omit_attachment_data and max_content_bytes.
         """
         request = build(WaitMessagesRequest, filter=filter, **fields)
+        acknowledge = acknowledge and not request.observe
         request.threads.extend(await self._positions(threads, filtered=hides(request.filter)))
         reading = self._frames(
             request,
@@ -87,12 +88,14 @@ class ThreadsReader:
         acknowledge: bool,
         on_resync: Literal["raise", "continue"],
         all_notices: bool,
-        **shortened: Any,
+        **fields: Any,
     ) -> AsyncGenerator[Iterator[Message]]:
         """Yields the messages of BusClient.inbox(), in batches as follow() does."""
-        self._heartbeats.resume()
-        await self._heartbeats.flush()  # the wait starts where the server knows that it was read
-        request = build(WaitMessagesRequest, threads=positions, all_my_threads=True, **shortened)
+        request = build(WaitMessagesRequest, threads=positions, all_my_threads=True, **fields)
+        acknowledge = acknowledge and not request.observe
+        if not request.observe:
+            self._heartbeats.resume()
+            await self._heartbeats.flush()  # it starts where the server knows that it was read
         request.filter.addressed_to_me = addressed
         reading = self._frames(
             request, include_own=include_own, acknowledge=acknowledge, on_resync=on_resync
@@ -119,9 +122,12 @@ class ThreadsReader:
         acknowledge: bool,
         count_all: bool,
         max_bytes: int,
-        **shortened: Any,
+        **fields: Any,
     ) -> list[Message]:
-        """See BusClient.wait(). `shortened`: omit_attachment_data and max_content_bytes."""
+        """See BusClient.wait().
+
+        `fields`: observe, omit_attachment_data and max_content_bytes.
+        """
         poll = LongPoll(
             timeout=timeout,
             min_messages=min_messages,
@@ -130,7 +136,7 @@ class ThreadsReader:
             count_all=count_all,
             include_own=include_own,
         )
-        request = build(WaitMessagesRequest, filter=filter, **shortened)
+        request = build(WaitMessagesRequest, filter=filter, **fields)
         filtered = hides(request.filter)
         if not include_own:
             request.filter.exclude_own = True
@@ -140,7 +146,8 @@ class ThreadsReader:
             raise RuntimeError("Another wait() of this client is running.")
         self._waiting = True
         try:
-            await self.acknowledge()  # the wait starts where the server knows that it was read
+            if not request.observe:
+                await self.acknowledge()  # it starts where the server knows that it was read
             if threads is None:
                 request.all_my_threads = True
             else:
@@ -154,7 +161,7 @@ class ThreadsReader:
                 code="FAILED_PRECONDITION",
                 reason="THREAD_CLOSED",
             )
-        if acknowledge:
+        if acknowledge and not request.observe:
             self._returned_to = {thread: ReadPosition.of(end) for thread, end in poll.ends.items()}
         return poll.found
 
@@ -186,7 +193,8 @@ class ThreadsReader:
         choice("on_resync", on_resync, ("raise", "continue"))
         if not include_own:
             request.filter.exclude_own = True
-        self._heartbeats.resume()
+        if not request.observe:
+            self._heartbeats.resume()
         async with aclosing(wait_frames(self._calls, request, until_closed=until_closed)) as frames:
             async for frame in frames:
                 if frame.HasField("resync"):
@@ -197,7 +205,8 @@ class ThreadsReader:
                     if lost is None and acknowledge:  # what was reported was of the epoch before
                         self._heartbeats.report_read(here.thread, ReadPosition.of(here))
                     continue
-                self._heartbeats.update_from_frame(frame)
+                if not request.observe:
+                    self._heartbeats.update_from_frame(frame)
                 yield frame
                 if acknowledge:
                     for cursor in cursors_of(frame):

@@ -353,6 +353,7 @@ class BusClient:
         filter: MessageFilter | None = None,
         include_own: bool = False,
         acknowledge: bool = True,
+        observe: bool = False,
         on_resync: Literal["raise", "continue"] = "raise",
         all_notices: bool = False,
         omit_attachment_data: bool = False,
@@ -369,6 +370,7 @@ class BusClient:
         filter: MessageFilter | None = None,
         include_own: bool = False,
         acknowledge: bool = True,
+        observe: bool = False,
         on_resync: Literal["raise", "continue"] = "raise",
         all_notices: bool = False,
         omit_attachment_data: bool = False,
@@ -384,6 +386,7 @@ class BusClient:
         filter: MessageFilter | None = None,
         include_own: bool = False,
         acknowledge: bool = True,
+        observe: bool = False,
         on_resync: Literal["raise", "continue"] = "raise",
         all_notices: bool = False,
         omit_attachment_data: bool = False,
@@ -404,6 +407,7 @@ class BusClient:
             filter=filter,
             include_own=include_own,
             acknowledge=acknowledge,
+            observe=observe,
             on_resync=on_resync,
             all_notices=all_notices,
             omit_attachment_data=omit_attachment_data,
@@ -419,6 +423,7 @@ class BusClient:
         positions: Iterable[Cursor] = (),
         include_own: bool = False,
         acknowledge: bool = True,
+        observe: bool = False,
         on_resync: Literal["raise", "continue"] = "raise",
         all_notices: bool = False,
         omit_attachment_data: bool = False,
@@ -434,6 +439,7 @@ class BusClient:
             positions=positions,
             include_own=include_own,
             acknowledge=acknowledge,
+            observe=observe,
             on_resync=on_resync,
             all_notices=all_notices,
             omit_attachment_data=omit_attachment_data,
@@ -453,6 +459,7 @@ class BusClient:
         max_content_bytes: int = 0,
         max_bytes: int = 0,
         acknowledge: bool = True,
+        observe: bool = False,
         count_all: bool = False,
     ) -> list[Message]:
         """Returns the unread messages of several threads, or those posted within `timeout`.
@@ -471,6 +478,7 @@ class BusClient:
             max_content_bytes=max_content_bytes,
             max_bytes=max_bytes,
             acknowledge=acknowledge,
+            observe=observe,
             count_all=count_all,
         )
 

@@ -106,6 +106,7 @@ class ThreadHandle:
         filter: MessageFilter | None = None,
         include_own: bool = False,
         acknowledge: bool = True,
+        observe: bool = False,
         on_resync: Literal["raise", "continue"] = "raise",
         until_closed: bool = True,
         all_notices: bool = False,
@@ -121,6 +122,7 @@ class ThreadHandle:
         filter: MessageFilter | None = None,
         include_own: bool = False,
         acknowledge: bool = True,
+        observe: bool = False,
         on_resync: Literal["raise", "continue"] = "raise",
         until_closed: bool = True,
         all_notices: bool = False,
@@ -135,6 +137,7 @@ class ThreadHandle:
         filter: MessageFilter | None = None,
         include_own: bool = False,
         acknowledge: bool = True,
+        observe: bool = False,
         on_resync: Literal["raise", "continue"] = "raise",
         until_closed: bool = True,
         all_notices: bool = False,
@@ -154,6 +157,7 @@ class ThreadHandle:
             filter=filter,
             include_own=include_own,
             acknowledge=acknowledge,
+            observe=observe,
             on_resync=on_resync,
             until_closed=until_closed,
             all_notices=all_notices,
@@ -174,6 +178,7 @@ class ThreadHandle:
         max_content_bytes: int = 0,
         max_bytes: int = 0,
         acknowledge: bool = True,
+        observe: bool = False,
         count_all: bool = False,
     ) -> list[Message]:
         """Returns the unread messages, or those posted within `timeout`; empty if there are none.
@@ -191,6 +196,7 @@ class ThreadHandle:
             max_content_bytes=max_content_bytes,
             max_bytes=max_bytes,
             acknowledge=acknowledge,
+            observe=observe,
             count_all=count_all,
         )
 
