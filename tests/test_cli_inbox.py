@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.callers import operator_token_file
 from tests.serving import ServerProcess
 from tests.shell import Shell
 
@@ -164,21 +165,20 @@ def test_tail_prints_what_comes_in_any_thread_of_the_agent(
 
 
 def test_tail_of_all_threads_starts_with_the_next_message_and_shows_its_thread(
-    shell: Shell, me: str, name: str
+    shell: Shell, server: ServerProcess, me: str, name: str
 ) -> None:
     shell.ok("post", name, f"1 @{me}")
+    token = str(operator_token_file(server.db))
     with shell.start("tail", "--all", "--as", me) as tail:
-        while me not in shell.ok("agents", "--presence", "waiting").out.split():
+        while "observing" not in shell.ok("agents", "waits", "--of", me, "--token-file", token).out:
             pass
+        shell.ok("agents", "goodbye", "--as", me)
         shell.ok("post", name, "2")
         assert tail.stdout is not None
         assert tail.stdout.readline().split()[:2] == [name, "#2"]
-        shell.ok("agents", "goodbye", "--as", me)
-        _, err = tail.communicate(timeout=20)
-    assert (tail.returncode, err) == (
-        0,
-        "No thread is watched any longer: your session was ended.\n",
-    )
+        assert me in shell.ok("agents", "--presence", "offline").out.split()
+        tail.send_signal(signal.SIGINT)
+        assert tail.wait(20) == 130
 
 
 def test_tail_needs_threads_or_all(shell: Shell, me: str) -> None:

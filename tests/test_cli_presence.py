@@ -70,6 +70,22 @@ def test_thread_show_prints_participants_and_their_positions(shell: Shell, name:
     assert document["participants"][1]["read_seq"] == 3
 
 
+@pytest.mark.parametrize(
+    "watch", [["THREAD", "--peek"], ["THREAD", "--cursor", "mine"], ["--mine", "--peek"]], ids=str
+)
+def test_a_script_beside_an_agent_changes_nothing_that_others_see(
+    shell: Shell, name: str, watch: list[str]
+) -> None:
+    me = f"{name}-a"
+    shell.ok("join", name, "--as", me)
+    shell.ok("post", name, f"hello @{me}")
+    before = line(shell, me, "thread", "show", name)
+    arguments = [name if each == "THREAD" else each for each in watch]
+    assert "hello" in shell.ok("wait", *arguments, "--as", me, "--timeout", "20").out
+    assert line(shell, me, "thread", "show", name) == before
+    assert agent(shell, me)["presence"] == "PRESENCE_IDLE"
+
+
 def test_post_prints_who_will_see_it(shell: Shell, name: str) -> None:
     a, b, c = (f"{name}-{role}" for role in "abc")
     for who in (a, b, c):

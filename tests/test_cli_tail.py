@@ -101,19 +101,16 @@ def test_tail_ends_when_every_thread_is_closed(shell: Shell, log: str) -> None:
     assert sorted(err.splitlines()) == sorted([f"{log} is closed.", f"{other} is closed."])
 
 
-def test_tail_ends_with_the_agents_session_and_does_not_call_the_thread_closed(
-    shell: Shell, log: str
-) -> None:
+def test_tail_outlasts_the_agents_session_and_begins_none(shell: Shell, log: str) -> None:
     me = f"{log}-me"
     with shell.start("tail", log, "--as", me, "--last", "1") as tail:
         assert _line(tail).endswith("m3")
         shell.ok("agents", "goodbye", "--as", me)
-        _, err = tail.communicate(timeout=20)
-    assert tail.returncode == 0
-    assert err.endswith(f"{log} is no longer watched: your session was ended.\n")
-    assert "closed" not in err
-    found = shell.ok("agents", "--presence", "offline").out.split()
-    assert me in found  # tail has not begun another session
+        shell.ok("post", log, "fresh")
+        assert _line(tail).endswith("fresh")
+        assert me in shell.ok("agents", "--presence", "offline").out.split()
+        tail.send_signal(signal.SIGINT)
+        assert tail.wait(20) == 130
 
 
 def test_tail_continues_with_the_others_when_a_thread_is_missing(shell: Shell, log: str) -> None:

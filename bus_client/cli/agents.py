@@ -186,9 +186,9 @@ async def waits(session: Session, agent_name: str, thread: str) -> None:
     """List the waits open on the server, longest first. Operators only.
 
     Shows who waits, since when, from which address, and on which threads. An agent with more waits
-    than expected may be running twice. Its processes then share one read position: messages that
-    one of them reads may never reach the other. On the machine that a wait comes from, `ss -tnp` or
-    `lsof -i` shows the process behind an address.
+    than expected, but for those observing, may be running twice. Its processes then share one read
+    position: messages that one of them reads may never reach the other. On the machine that a wait
+    comes from, `ss -tnp` or `lsof -i` shows the process behind an address.
 
     \b
     Example:
@@ -201,9 +201,8 @@ async def waits(session: Session, agent_name: str, thread: str) -> None:
             safe(wait.agent),
             local_time(wait.start_time),
             safe(wait.peer),
-            ", ".join(
-                f"{safe(cursor.thread)} after #{cursor.after_seq}" for cursor in wait.threads
-            ),
+            ", ".join(f"{safe(cursor.thread)} after #{cursor.after_seq}" for cursor in wait.threads)
+            + (" (observing)" if wait.observe else ""),
         )
         for wait in found
     ]

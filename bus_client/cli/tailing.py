@@ -54,12 +54,12 @@ async def tail(
 ) -> int:
     """Watch threads: print messages as they are posted, until Ctrl-C or until all are closed.
 
-    Ends, too, when your session is ended, for example by `threadbus agents goodbye`. Reconnects
-    after a restart of the server, and marks nothing as read. If a thread cannot be read, the others
-    are still watched. With --json each message is a line of JSON, with the bytes of its files.
+    Reconnects after a restart of the server, and marks nothing as read. If a thread cannot be read,
+    the others are still watched. With --json each message is a line of JSON, with the bytes of its
+    files.
 
-    With --as, others see you waiting, and working when messages were printed. An agent that asks
-    you is not told that you are idle, so watch under a name that is not an agent's.
+    You can watch with --as under the name of an agent that works. Others see neither a wait nor
+    work of the agent because of it, only that it was there when you began.
 
     With --all, threads are added when you come to take part in them, by a mention for example, and
     closed or deleted ones do not end it.
@@ -80,7 +80,8 @@ async def tail(
     async with session.connect() as bus, _connection_notes(session):
         with stop_when_stdout_closes():
             if everything:
-                return await _follow_all(bus, session.out, lines, start, max_chars)
+                await _follow_all(bus, session.out, lines, start, max_chars)
+                return 0
             views = [
                 _View(bus.thread(name), session.out, lines, start, max_chars) for name in names
             ]
@@ -89,8 +90,8 @@ async def tail(
 
 async def _follow_all(
     bus: BusClient, out: Output, lines: Transcript, last: int | None, max_chars: int
-) -> int:
-    """Print the messages of all threads of the agent until its session has been ended.
+) -> None:
+    """Print the messages of all threads of the agent until cancelled.
 
     Of more than 1,000 threads, the least recently active ones start at the agent's read position.
 
@@ -99,9 +100,6 @@ async def _follow_all(
         out: Prints them.
         lines: Formats them.
         last, max_chars: As in _View.
-
-    Returns:
-        The exit code.
     """
     any_state = bus_client.ThreadState.THREAD_STATE_UNSPECIFIED
     threads = [found async for found in bus.list_threads(participant=bus.agent, states=[any_state])]
@@ -109,7 +107,7 @@ async def _follow_all(
         addressed=False,
         positions=[_start(thread, last) for thread in threads[:MAX_WAIT_THREADS]],
         include_own=True,
-        acknowledge=False,
+        observe=True,
         on_resync="continue",
         all_notices=True,
         omit_attachment_data=not out.json,
@@ -118,8 +116,6 @@ async def _follow_all(
     async with aclosing(following) as messages:
         async for message in messages:
             out.show(message_document(message), lines.lines([message]))
-    out.note("No thread is watched any longer: your session was ended.")
-    return 0
 
 
 def _start(thread: Thread, last: int | None) -> Cursor:
@@ -169,7 +165,7 @@ class _View:
     max_chars: int
 
     async def follow(self) -> int:
-        """Print the thread's messages until it is closed or the agent's session has been ended.
+        """Print the thread's messages until it is closed.
 
         Returns the exit code. A BusError is reported, not raised.
         """
@@ -181,9 +177,8 @@ class _View:
                 await asyncio.sleep(_PAUSE)
         except bus_client.BusError as error:
             return failures.report(error, json=self.out.json)
-        name = self.thread.name
-        ended = f"{name} is no longer watched: your session was ended."
-        self.out.note(f"{name} is closed." if self.thread.closed else ended)
+        if self.thread.closed:
+            self.out.note(f"{self.thread.name} is closed.")
         return 0
 
     async def _go_to_start(self) -> None:
@@ -192,13 +187,12 @@ class _View:
     async def _print_to_end(self) -> bool:
         """Print messages as they come. Returns True once the thread is closed.
 
-        Also returns True once the agent's session has been ended. Returns False if the position was
-        lost, which is reported. Raises any other BusError.
+        Returns False if the position was lost, which is reported. Raises any other BusError.
         """
         try:
             following = self.thread.follow(
                 include_own=True,
-                acknowledge=False,
+                observe=True,
                 all_notices=True,
                 omit_attachment_data=not self.out.json,
                 max_content_bytes=self.max_chars,

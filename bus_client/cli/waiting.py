@@ -111,9 +111,9 @@ async def wait(
     others see you working until you wait again or the --lease expires.
 
     A script that watches beside an agent uses --peek, or a --cursor of its own: neither changes
-    what the agent itself has read. Others still see the agent waiting, and working when messages
-    were printed: where the server allows it, use --after without --as to show nothing of it. A
-    cursor starts at the read position, and is kept beside the credentials.
+    what the agent itself has read, and others see neither a wait nor work of the agent because of
+    it, only that it is there. A cursor starts at the read position, and is kept beside the
+    credentials.
 
     Exit code 3: no message came in time. 5: the thread is closed, and no more will come; or your
     session was ended; or --after is past its newest message. 1 or 4: the thread could not be read,
@@ -143,8 +143,8 @@ async def wait(
             )
         _check_inbox_options(session, after=after, include_own=include_own, cursor=cursor_name)
         return await _wait_for_mine(session, lease, folder, peek=peek, **how)
-    watches = peek or cursor_name is not None
-    acknowledge = after is None and not watches
+    observe = peek or cursor_name is not None
+    acknowledge = after is None and not observe
     async with session.connect() as bus:
         start = None if after is None else bus_client.Cursor(thread=thread, after_seq=after)
         own = NamedCursor(session.server, bus.agent, thread, cursor_name) if cursor_name else None
@@ -159,7 +159,9 @@ async def wait(
             handle = bus.thread(thread)
             handle.position = start
         with stop_when_stdout_closes(), _moved_if_lost(own):
-            messages = await handle.wait(include_own=include_own, acknowledge=acknowledge, **how)
+            messages = await handle.wait(
+                include_own=include_own, acknowledge=acknowledge, observe=observe, **how
+            )
         if bus.session_ended and not messages:
             return _session_ended(session, bus.agent)
         if acknowledge and not messages:
@@ -173,7 +175,7 @@ async def wait(
         if own and not peek:
             epoch = handle.position.epoch
             own.move(bus_client.Cursor(thread=thread, after_seq=handle.passed_over, epoch=epoch))
-        if messages and not watches:
+        if messages and not observe:
             await _work(bus, lease)
     if messages:
         return None
@@ -210,7 +212,7 @@ async def _wait_for_mine(
     """
     async with session.connect() as bus:
         with stop_when_stdout_closes():
-            messages = await bus.wait(acknowledge=not peek, **how)
+            messages = await bus.wait(observe=peek, **how)
         if bus.session_ended and not messages:
             return _session_ended(session, bus.agent)
         late = len(messages) < how["min_messages"] and not bus.session_ended
