@@ -41,10 +41,10 @@ def until(state: Callable[[], bool], within: float = 30.0) -> None:
         time.sleep(0.02)
 
 
-def until_waiting(hooks: Hooks, server: ServerProcess, thread: str) -> None:
-    """Return once an anonymous wait on the thread is open."""
+def until_waiting(hooks: Hooks, server: ServerProcess) -> None:
+    """Return once the hook waits."""
     token = str(operator_token_file(server.db))
-    listed = ("agents", "waits", "--thread", thread, "--token-file", token, "--json")
+    listed = ("agents", "waits", "--of", hooks.agent, "--token-file", token, "--json")
     until(lambda: bool(hooks.shell.ok(*listed).json["waits"]))
 
 
@@ -64,7 +64,7 @@ def positions(hooks: Hooks, thread: str) -> list[Any]:
 def test_a_message_wakes_the_agent(hooks: Hooks, server: ServerProcess, name: str) -> None:
     before = positions(hooks, name)
     with hooks.start("stop", "--wait", "10m") as process:
-        until_waiting(hooks, server, name)
+        until_waiting(hooks, server)
         assert agent(hooks)["presence"] == "PRESENCE_IDLE"
         post(hooks, name)
         assert "1 unread" in told(output(process))
@@ -88,7 +88,7 @@ def test_what_does_not_wake_the_agent_does_not_end_the_wait(
     hooks: Hooks, server: ServerProcess, name: str
 ) -> None:
     with hooks.start("stop", "--wait", "10m") as process:
-        until_waiting(hooks, server, name)
+        until_waiting(hooks, server)
         hooks.shell.ok("post", name, "mine", "--as", hooks.agent)
         post(hooks, name, "--no-wake")
         post(hooks, name, "--quiet")
@@ -105,8 +105,7 @@ def test_a_mention_in_another_thread_wakes_it(
     if takes_part:
         shell.ok("join", name, "--as", hooks.agent)
     with hooks.start("stop", "--wait", "10m") as process:
-        if takes_part:
-            until_waiting(hooks, server, name)
+        until_waiting(hooks, server)
         post(hooks, f"{name}-new", "--mention", hooks.agent)
         assert f"thread {name}-new " in told(output(process))
 
@@ -117,7 +116,7 @@ def test_a_thread_that_is_recreated_wakes_it(
     post(hooks, name)
     assert "1 unread" in hooks.reason("stop")
     with hooks.start("stop", "--wait", "10m") as process:
-        until_waiting(hooks, server, name)
+        until_waiting(hooks, server)
         hooks.shell.ok("thread", "delete", name, "--yes", "--as", hooks.agent)
         post(hooks, name, "--mention", hooks.agent)
         assert "1 unread" in told(output(process))
@@ -128,7 +127,7 @@ def test_a_signal_ends_it_with_an_empty_object(
     hooks: Hooks, server: ServerProcess, name: str, number: signal.Signals
 ) -> None:
     with hooks.start("stop", "--wait", "10m") as process:
-        until_waiting(hooks, server, name)
+        until_waiting(hooks, server)
         process.send_signal(number)
         assert output(process) == {}
 
@@ -138,7 +137,7 @@ def test_it_ends_when_nobody_reads_its_output(
 ) -> None:
     """Its host was killed: the agent must not look idle for ever."""
     with hooks.start("stop", "--wait", "10m") as process:
-        until_waiting(hooks, server, name)
+        until_waiting(hooks, server)
         assert process.stdout is not None
         process.stdout.close()
         assert process.wait(40) == 0
@@ -149,7 +148,7 @@ def test_it_goes_on_when_the_server_restarts(
     hooks: Hooks, server: ServerProcess, name: str
 ) -> None:
     with hooks.start("stop", "--wait", "10m") as process:
-        until_waiting(hooks, server, name)
+        until_waiting(hooks, server)
         server.kill()
         server.start()
         post(hooks, name)
@@ -170,8 +169,9 @@ def test_where_tokens_are_required_a_message_wakes_the_agent(
         file.chmod(0o600)
     shell.ok("join", name, "--token-file", str(mine))
     hooks = Hooks(shell, f"{name}-me", env={"THREADBUS_TOKEN": me})
+    shown = ("thread", "show", name, "--json", "--token-file", str(theirs))
     with hooks.start("stop", "--wait", "10m") as process:
-        shown = ("thread", "show", name, "--json", "--token-file", str(theirs))
+        until_waiting(hooks, server)
         participants = shell.ok(*shown).json["participants"]
         shell.ok("post", name, "hello", "--token-file", str(theirs))
         assert "1 unread" in told(output(process))

@@ -6,7 +6,7 @@ import asyncio
 import time
 from argparse import Namespace
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from bus_client.address import whole_address
 from bus_client.calls import Calls
 from bus_client.connections import Connections
 from bus_client.credentials import addresses, given_token
-from bus_client.errors import BusError, ThreadNotFound, Unavailable
+from bus_client.errors import BusError, Unavailable
 from bus_client.hosts.news import News, heads, unread_news
 from bus_client.hosts.state import folder_of
 from bus_client.hosts.table import HOSTS, Event, Host
@@ -32,18 +32,10 @@ from threadbus.v1.agent_pb2 import (
     Presence,
 )
 from threadbus.v1.agent_service_pb2 import EndSessionRequest
-from threadbus.v1.bus_service_pb2 import (
-    GetServerInfoRequest,
-    HeartbeatRequest,
-    WaitMessagesRequest,
-)
+from threadbus.v1.bus_service_pb2 import HeartbeatRequest, WaitMessagesRequest
 from threadbus.v1.message_pb2 import Cursor
 
-# Seconds between two heartbeats of a hook that waits, which also learn of new threads.
-_BEAT = 5.0
-# Seconds between two where tokens are required. Only anonymous waits leave the agent's presence and
-# positions as they are, so without them the heartbeats are all that there is.
-_BEAT_WITHOUT_WAIT = 1.0
+_BEAT = 5.0  # seconds between two heartbeats of a hook that waits
 _PAUSE = 1.0  # seconds after a failure while waiting
 # Seconds for which a model may think, after a tool or once it goes on. A bridge of the agent sends
 # heartbeats of its own, which set the usual lease again.
@@ -120,7 +112,7 @@ async def output(run: Run) -> dict[str, object]:
         return {}
     if event is Event.SESSION_END and run.cleared:
         return {}
-    async with _connected(run, anonymous=False) as calls:
+    async with _connected(run) as calls:
         if event is Event.SESSION_END:
             await calls.call(calls.agents.EndSession, EndSessionRequest())
             return {}
@@ -128,26 +120,26 @@ async def output(run: Run) -> dict[str, object]:
 
 
 @asynccontextmanager
-async def _connected(run: Run, *, anonymous: bool) -> AsyncIterator[Calls]:
-    """Yields the calls of the agent, registered if it is new; or anonymous calls."""
+async def _connected(run: Run) -> AsyncIterator[Calls]:
+    """Yields the calls of the agent, registered if it is new."""
     given = run.arguments
     identity = Identity(
         server=given.server,
-        agent=None if anonymous else given.agent,
-        token=None if anonymous else given_token(given.token_file),
+        agent=given.agent,
+        token=given_token(given.token_file),
         kind=AGENT_KIND_AGENT,
         display_name="",
         description="",
         credentials=None,
     )
-    if not anonymous and identity.agent is None and identity.token is None:
+    if identity.agent is None and identity.token is None:
         raise ValueError("it needs --as NAME, THREADBUS_AGENT, or a token")
     tls = tls_files(given.ca_file, given.client_cert, given.client_key)
     timeout = max(run.deadline - time.monotonic(), 0.1)
     calls = Calls(Connections(identity.server, tls), identity=identity, timeout=timeout)
     try:
         agent = await calls.authenticate()
-        if not anonymous and agent in RESERVED:
+        if agent in RESERVED:
             raise ValueError(f"the token is that of {agent}, not of an agent")
         yield calls
     finally:
@@ -229,45 +221,42 @@ class _Agent:
     async def _wait(self) -> dict[str, object]:
         """Returns the notice of the first message that wakes the agent; {} if none comes in time.
 
-        Waits anonymously, so that the agent's presence and positions do not change. The agent is
-        idle meanwhile, and does not lapse.
+        Only observes, so that the agent's presence and positions do not change. The agent is idle
+        meanwhile, and does not lapse.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + self._run.arguments.wait
-        info = await self._calls.call(self._calls.bus.GetServerInfo, GetServerInfoRequest())
-        async with _connected(self._run, anonymous=True) as anonymous:
-            while (left := end - loop.time()) > 0 and not self._run.abandoned():
-                try:
-                    # Read before the look: what comes after it ends the wait from there.
-                    before = await heads(self._calls, self._calls.agent)
-                    if found := await self._look(PRESENCE_IDLE, tell=True):
-                        return found
-                    if info.auth == "open":
-                        await _change(anonymous, before, min(_BEAT, left))
-                    else:
-                        await asyncio.sleep(min(_BEAT_WITHOUT_WAIT, left))
-                except Unavailable:
-                    await asyncio.sleep(min(_PAUSE, left))
+        while (left := end - loop.time()) > 0 and not self._run.abandoned():
+            try:
+                # Read before the look: what comes after it ends the wait from there.
+                before = await heads(self._calls, self._calls.agent)
+                if found := await self._look(PRESENCE_IDLE, tell=True):
+                    return found
+                await _change(self._calls, before, min(_BEAT, left))
+            except Unavailable:
+                await asyncio.sleep(min(_PAUSE, left))
         return {}
 
 
 async def _change(calls: Calls, before: Threads, timeout: float) -> None:
-    """Wait until something comes to one of the threads after `before`, or `timeout` is over.
+    """Wait until something comes to one of the agent's threads, or `timeout` is over.
 
-    Raises BusError, but none because a thread was deleted.
+    That is something after `before`, or a thread that is new to the agent. Raises BusError.
     """
-    if not before:
-        await asyncio.sleep(min(_BEAT_WITHOUT_WAIT, timeout))
-        return
     request = WaitMessagesRequest(
         threads=[
             Cursor(thread=thread, after_seq=seq, epoch=epoch)
             for thread, (epoch, seq) in before.items()
         ],
+        all_my_threads=True,
+        observe=True,
         omit_attachment_data=True,
         max_content_bytes=1,
     )
-    with suppress(ThreadNotFound):
-        async for frame in wait_frames(calls, request, timeout=timeout, until_closed=False):
-            if frame.HasField("messages") or frame.HasField("resync"):
+    async with aclosing(wait_frames(calls, request, timeout=timeout)) as frames:
+        async for frame in frames:
+            if frame.HasField("thread_added") or frame.HasField("resync"):
+                return
+            # What is unread in other threads is not new.
+            if frame.messages.cursor.thread in before:
                 return
