@@ -251,3 +251,12 @@ def test_an_import_asks_nobody_again_and_leaves_notices_out(
     assert listed(shell, f"{thread}.copy", "--all", "--state", "any") == []
     (copy, _) = shell.ok("read", f"{thread}.copy", "--json").json["messages"]
     assert (copy["mentions"], "expect_reply" in copy) == ([reviewer], False)
+
+
+def test_a_post_that_is_no_answer_says_that_one_is_owed(
+    shell: Shell, thread: str, coder: str, reviewer: str
+) -> None:
+    said = f"{coder} still waits for your answer to #1: it takes --reply-to 1.\n"
+    assert shell.run("post", thread, "yes", "--as", reviewer).err == said
+    shell.ok("post", thread, "yes", "--as", reviewer, "--reply-to", "1")
+    shell.ok("post", thread, "and more", "--as", reviewer)

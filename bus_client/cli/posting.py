@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import mimetypes
 import os
@@ -28,6 +29,7 @@ from bus_client.cli.people import describe_recipients, is_gone
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.transcript import describe_new_thread
 from threadbus.limits import MAX_WITHIN
+from threadbus.names import RESERVED
 
 if TYPE_CHECKING:
     from bus_client import Attachment, BusClient, ThreadHandle
@@ -205,10 +207,16 @@ async def post(
             handle = await bus.join(thread, create=True)
             posted = await send()
         who = [] if session.out.json else await describe_recipients(bus, posted.recipients)
+        owed = None if session.out.json or reply_to or ask else await _owed(bus, thread)
     if handle.created:
         session.out.note(describe_new_thread(handle, seen=bool(posted.recipients)))
     if ask and within is None:
         _note_gone(session, posted, {*named, handoff.removeprefix("@")})
+    if owed:
+        session.out.note(
+            f"{owed.asker} still waits for your answer to #{owed.seq}: it takes "
+            f"--reply-to {owed.seq}."
+        )
     if posted.deduplicated:
         session.out.note("The message had been posted before with this --request-id.")
     shown = document(posted, whole=True)
@@ -232,6 +240,16 @@ def _note_gone(session: Session, posted: PostMessageResponse, asked: Collection[
             f"{', '.join(gone)} {was} gone already: if {they} back, you are not notified. "
             "With --within TIME, you are."
         )
+
+
+async def _owed(bus: BusClient, thread: str) -> bus_client.Request | None:
+    """Returns the newest open request to the poster in the thread. None if there is none."""
+    if bus.agent in RESERVED:
+        return None
+    with contextlib.suppress(bus_client.BusError):  # what was posted stays so
+        async for request in bus.list_requests(agent=bus.agent, thread=thread):
+            return request
+    return None
 
 
 async def _send(

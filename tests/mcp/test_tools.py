@@ -260,6 +260,18 @@ async def test_a_question_is_answered_or_a_notice_says_that_it_will_not_be(
     assert "needs ask" in await host.refused("bus_post", text="ready?", within_s=3)
 
 
+async def test_a_post_that_is_no_answer_says_that_one_is_owed(
+    host: Host, peer: BusClient, name: str
+) -> None:
+    await host.call("bus_join", thread=name)
+    await peer.thread(name).post("ready?", ask=[f"{name}-me"])
+    await host.call("bus_wait")
+    owed = f"{name}-peer still waits for your answer to #1: post it with reply_to=1."
+    assert owed in await host.call("bus_post", text="yes")
+    assert owed not in await host.call("bus_post", text="yes", reply_to=1)
+    assert owed not in await host.call("bus_post", text="and more")
+
+
 @pytest.mark.slow
 async def test_two_waits_at_once_are_refused_and_harm_nothing(host: Host, name: str) -> None:
     await host.call("bus_join", thread=name)

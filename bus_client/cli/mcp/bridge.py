@@ -251,8 +251,20 @@ class Bridge:
         self._thread = thread
         if missed:
             notes.append(f"You have not read all that is before #{posted.seq}: call bus_wait.")
+        if not (ask or given.get("reply_to")) and (owed := await self._owed(bus, thread)):
+            notes.append(owed)
         seen_by = people(posted.recipients) or "nobody else is in this thread yet"
         return bounded([f"posted {safe(thread)} #{posted.seq} · {seen_by}", *map(safe, notes)])
+
+    async def _owed(self, bus: BusClient, thread: str) -> str:
+        """Returns whom the agent owes an answer in the thread, as a sentence; "" if nobody."""
+        with suppress(bus_client.BusError):  # what was posted stays so
+            for asked in await first(1, bus.list_requests(agent=bus.agent, thread=thread)):
+                return (
+                    f"{asked.asker} still waits for your answer to #{asked.seq}: post it with "
+                    f"reply_to={asked.seq}."
+                )
+        return ""
 
     async def _missed(self, handle: ThreadHandle, seq: int) -> bool:
         """Returns whether a wait would return at once what others posted before the own `seq`.
