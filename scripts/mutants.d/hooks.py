@@ -112,7 +112,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a hook waits as the agent",
-        [Edit(_EVENTS, "_change(anonymous,", "_change(self._calls,")],
+        [Edit(_EVENTS, "        observe=True,\n", "")],
         [f"{_WAIT}::test_a_message_wakes_the_agent"],
     ),
     Sabotage(

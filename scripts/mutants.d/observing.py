@@ -6,6 +6,7 @@ _DISPATCH = "bus_server/services/dispatch.py"
 _LOOP = "bus_server/follow/loop.py"
 _PARTICIPANTS = "bus_server/presence/participants.py"
 _WAITS = "bus_server/waits.py"
+_SDK = "tests/test_sdk_observing.py"
 _TESTS = "tests/test_observing.py"
 
 SABOTAGES = [
@@ -91,6 +92,43 @@ SABOTAGES = [
         [
             f"{_TESTS}::test_it_goes_on_when_the_session_is_ended_and_begins_none",
             f"{_TESTS}::test_a_limited_token_ends_the_session_of_an_agent_that_only_observes",
+        ],
+    ),
+    Sabotage(
+        "an SDK that observes reports what was read",
+        [
+            Edit(
+                "bus_client/threads_reader.py",
+                "        acknowledge = acknowledge and not request.observe\n",
+                "",
+            )
+        ],
+        [f"{_SDK}::test_others_see_nothing_of_it"],
+    ),
+    Sabotage(
+        "an SDK that observes begins a session",
+        [
+            Edit(
+                "bus_client/threads_reader.py",
+                "            if not request.observe:\n                await self.acknowledge()",
+                "            if True:\n                await self.acknowledge()",
+            )
+        ],
+        [f"{_SDK}::test_it_begins_no_session"],
+    ),
+    Sabotage(
+        "an SDK that observes stops with the session",
+        [Edit("bus_client/stream.py", " and not request.observe:", ":")],
+        [f"{_SDK}::test_it_outlasts_the_session_and_reconnects"],
+    ),
+    Sabotage(
+        "wait --peek and wait --cursor are seen as waits of the agent",
+        [
+            Edit("bus_client/cli/waiting.py", "observe=observe, **how", "**how"),
+            Edit("bus_client/cli/waiting.py", "observe=peek, **how", "acknowledge=not peek, **how"),
+        ],
+        [
+            "tests/test_cli_presence.py::test_a_script_beside_an_agent_changes_nothing_that_others_see"
         ],
     ),
 ]
