@@ -177,8 +177,7 @@ class _View:
                 await asyncio.sleep(_PAUSE)
         except bus_client.BusError as error:
             return failures.report(error, json=self.out.json)
-        if self.thread.closed:
-            self.out.note(f"{self.thread.name} is closed.")
+        self.out.note(f"{self.thread.name} is closed.")
         return 0
 
     async def _go_to_start(self) -> None:

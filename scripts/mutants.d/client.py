@@ -115,7 +115,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a follow that pauses reconnects after EndSession",
-        [Edit("bus_client/stream.py", "if generation != await", "if 0 * await")],
+        [Edit("bus_client/stream.py", "if generation != current", "if False")],
         [
             "tests/test_sdk_agents.py::test_a_follow_in_a_retry_pause_does_not_resume_an_ended_session"
         ],
@@ -209,26 +209,17 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/cli/waiting.py",
-                "        if messages and not watches:\n",
-                "        if messages and after is None and not watches:\n",
+                "        if messages and not observe:\n",
+                "        if messages and after is None and not observe:\n",
             )
         ],
         ["tests/test_cli_presence.py::test_wait_takes_a_lease_of_the_given_duration[after]"],
         timeout=60,  # it gives up by itself
     ),
     Sabotage(
-        "tail calls every thread closed that it no longer watches",
-        [
-            Edit(
-                "bus_client/cli/tailing.py",
-                ' is closed." if self.thread.closed else ended',
-                ' is closed." if True else ended',
-            )
-        ],
-        [
-            "tests/test_cli_tail.py"
-            "::test_tail_ends_with_the_agents_session_and_does_not_call_the_thread_closed"
-        ],
+        "tail ends with the session of its agent",
+        [Edit("bus_client/cli/tailing.py", "                observe=True,\n", "")],
+        ["tests/test_cli_tail.py::test_tail_outlasts_the_agents_session_and_begins_none"],
         timeout=60,
     ),
     Sabotage(

@@ -196,7 +196,7 @@ SABOTAGES = [
             Edit(
                 _DISPATCH,
                 "            if not self._auth.is_current(caller):\n"
-                "                caller = await self._admit(call, rule)\n",
+                "                caller = await self._admit(call, rule, active=False)\n",
                 "",
             )
         ],

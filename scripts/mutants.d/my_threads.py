@@ -85,8 +85,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/threads_reader.py",
-                "        await self._heartbeats.flush()  # the wait",
-                "        # the wait",
+                "            await self._heartbeats.flush()  # it starts",
+                "            # it starts",
             )
         ],
         ["tests/test_sdk_inbox.py::test_what_was_read_is_not_delivered_again"],

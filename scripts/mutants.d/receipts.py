@@ -144,7 +144,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a peek marks messages as read",
-        [Edit("bus_client/cli/waiting.py", "after is None and not watches", "after is None")],
+        [Edit("bus_client/cli/waiting.py", "after is None and not observe", "after is None")],
         ["tests/test_cli_waiting.py::test_a_peek_marks_nothing_as_read"],
     ),
     Sabotage(
