@@ -16,9 +16,9 @@ from bus_client.connections import Connections
 from bus_client.credentials import addresses, given_token
 from bus_client.errors import BusError, Unavailable
 from bus_client.hosts.news import News, heads, unread_news
+from bus_client.hosts.notified import Notified, Positions
 from bus_client.hosts.state import folder_of
 from bus_client.hosts.table import HOSTS, Event, Host
-from bus_client.hosts.told import Threads, Told
 from bus_client.hosts.words import notice
 from bus_client.identity import Identity
 from bus_client.stream import wait_frames
@@ -155,7 +155,7 @@ class _Agent:
         self._event = event
         self._calls = calls
         server = min(addresses(whole_address(run.arguments.server)))
-        self._told = Told(Path(folder_of(server)), calls.agent)
+        self._notified = Notified(Path(folder_of(server)), calls.agent)
 
     async def notice(self) -> dict[str, object]:
         """Report what the agent does. Returns the notice for its model; {} if nothing is new."""
@@ -179,8 +179,10 @@ class _Agent:
         if not tell:
             return {}
         # A new session knows nothing of what the one before was told.
-        told = {} if self._event is Event.SESSION_START else self._told.read()
-        news = await unread_news(self._calls, response.unread, told, self._run.arguments.threads)
+        notified = {} if self._event is Event.SESSION_START else self._notified.read()
+        news = await unread_news(
+            self._calls, response.unread, notified, self._run.arguments.threads
+        )
         if not news:
             return {}
         if self._event is Event.STOP and not all(each.empty for each in news):
@@ -206,8 +208,8 @@ class _Agent:
         """
         left: list[News] = []
 
-        def change(told: Threads) -> Threads:
-            later = [each for each in (item.after(told) for item in news) if each is not None]
+        def change(notified: Positions) -> Positions:
+            later = [each for each in (item.after(notified) for item in news) if each is not None]
             new = news if self._event is Event.SESSION_START else later
             left.extend(each for each in new if not each.empty)
             if left and not self._run.claim():
@@ -215,7 +217,7 @@ class _Agent:
                 return {}
             return {each.thread: (each.epoch, each.head) for each in later}
 
-        self._told.update(change, until=self._run.deadline + self._run.arguments.wait)
+        self._notified.update(change, until=self._run.deadline + self._run.arguments.wait)
         return left
 
     async def _wait(self) -> dict[str, object]:
@@ -238,7 +240,7 @@ class _Agent:
         return {}
 
 
-async def _change(calls: Calls, before: Threads, timeout: float) -> None:
+async def _change(calls: Calls, before: Positions, timeout: float) -> None:
     """Wait until something comes to one of the agent's threads, or `timeout` is over.
 
     That is something after `before`, or a thread that is new to the agent. Raises BusError.

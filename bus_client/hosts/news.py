@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from bus_client.calls import Calls
 from bus_client.errors import MessageNotFound, ThreadNotFound
-from bus_client.hosts.told import Threads
+from bus_client.hosts.notified import Positions
 from bus_client.responses import checked_message
 from threadbus.limits import SEQ_LIMIT
 from threadbus.names import AGENT, THREAD
@@ -63,9 +63,9 @@ class News:
     entries: Sequence[Entry]
     complete: bool
 
-    def after(self, told: Threads) -> News | None:
-        """Returns what is left of it once the agent was told about `told`; None if nothing is."""
-        epoch, seq = told.get(self.thread, ("", 0))
+    def after(self, notified: Positions) -> News | None:
+        """Returns what is left of it after what the agent was notified of; None if nothing is."""
+        epoch, seq = notified.get(self.thread, ("", 0))
         if epoch != self.epoch:
             return self
         if seq >= self.head:
@@ -97,7 +97,7 @@ async def heads(calls: Calls, agent: str) -> dict[str, tuple[str, int]]:
 
 
 async def unread_news(
-    calls: Calls, unread: Iterable[ThreadUnread], told: Threads, wanted: Collection[str]
+    calls: Calls, unread: Iterable[ThreadUnread], notified: Positions, wanted: Collection[str]
 ) -> list[News]:
     """Returns what the agent is to be told about, the threads in the order of `unread`.
 
@@ -106,7 +106,7 @@ async def unread_news(
 
     Args:
         unread: Of the agent's heartbeat.
-        told: What it was told about before.
+        notified: What it was told about before.
         wanted: Only these threads. Empty = all.
 
     Raises:
@@ -119,8 +119,8 @@ async def unread_news(
     starts: list[tuple[ThreadUnread, str, int]] = []
     for each in unread[:_MOST_UNREAD]:
         epoch, _ = current.get(each.thread, ("", 0))
-        told_epoch, seq = told.get(each.thread, ("", 0))
-        start = max(each.read_seq, seq) if told_epoch == epoch else each.read_seq
+        notified_epoch, seq = notified.get(each.thread, ("", 0))
+        start = max(each.read_seq, seq) if notified_epoch == epoch else each.read_seq
         if epoch and start < each.head_seq:
             starts.append((each, epoch, start))
     most = _MOST_MESSAGES // max(len(starts), 1)

@@ -5,7 +5,7 @@ from sabotage import Edit, Sabotage
 _EVENTS = "bus_client/hosts/events.py"
 _NEWS = "bus_client/hosts/news.py"
 _PROGRAM = "bus_client/hosts/program.py"
-_TOLD = "bus_client/hosts/told.py"
+_NOTIFIED = "bus_client/hosts/notified.py"
 _WORDS = "bus_client/hosts/words.py"
 _INPUT = "tests/test_hook_input.py"
 _NOTICES = "tests/test_hook_notices.py"
@@ -34,7 +34,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "what was told about a thread counts for the next one of its name",
-        [Edit(_NEWS, "if told_epoch == epoch else each.read_seq", "")],
+        [Edit(_NEWS, "if notified_epoch == epoch else each.read_seq", "")],
         ["tests/test_hooks.py::test_a_deleted_and_recreated_thread_is_told_again"],
     ),
     Sabotage(
@@ -66,12 +66,18 @@ SABOTAGES = [
     ),
     Sabotage(
         "what another hook has told meanwhile is told again",
-        [Edit(_EVENTS, "item.after(told) for item in news", "item for item in news")],
+        [Edit(_EVENTS, "item.after(notified) for item in news", "item for item in news")],
         ["tests/test_hook_faults.py::test_of_hooks_that_run_at_once_one_tells"],
     ),
     Sabotage(
         "a new session is not told about what the one before was told",
-        [Edit(_EVENTS, "{} if self._event is Event.SESSION_START else self._told", "self._told")],
+        [
+            Edit(
+                _EVENTS,
+                "{} if self._event is Event.SESSION_START else self._notified",
+                "self._notified",
+            )
+        ],
         ["tests/test_hooks.py::test_a_new_session_is_told_about_all_that_is_unread"],
     ),
     Sabotage(
@@ -79,8 +85,8 @@ SABOTAGES = [
         [
             Edit(
                 _EVENTS,
-                "        self._told.update(change,",
-                "        with suppress(OSError):\n            self._told.update(change,",
+                "        self._notified.update(change,",
+                "        with suppress(OSError):\n            self._notified.update(change,",
             )
         ],
         [f"{_INPUT}::test_a_state_file_that_cannot_be_replaced_tells_nothing"],
@@ -154,14 +160,14 @@ SABOTAGES = [
     ),
     Sabotage(
         "a state file that is not JSON ends the hook",
-        [Edit(_TOLD, "except (OSError, ValueError, RecursionError):", "except OSError:")],
+        [Edit(_NOTIFIED, "except (OSError, ValueError, RecursionError):", "except OSError:")],
         [f"{_INPUT}::test_a_damaged_state_file_is_replaced"],
     ),
     Sabotage(
         "the state file is not locked",
         [
             Edit(
-                _TOLD,
+                _NOTIFIED,
                 "                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
                 "",
             )

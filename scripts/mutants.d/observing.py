@@ -99,8 +99,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/threads_reader.py",
-                "        acknowledge = acknowledge and not request.observe\n        request.threads",
-                "        request.threads",
+                "= acknowledge and not request.observe\n        request.threads",
+                "= acknowledge\n        request.threads",
             )
         ],
         [f"{_SDK}::test_others_see_nothing_of_it"],

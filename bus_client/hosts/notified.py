@@ -1,4 +1,4 @@
-"""The file that says of which messages an agent was told, in which thread up to which seq."""
+"""The file that says up to which seq of which threads an agent was notified of messages."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from threadbus.limits import SEQ_LIMIT
 from threadbus.names import THREAD
 
 #: By thread: its epoch, and the seq up to which the agent was told about its messages.
-Threads: TypeAlias = Mapping[str, tuple[str, int]]
+Positions: TypeAlias = Mapping[str, tuple[str, int]]
 
 _MOST_THREADS = 1_000  # those told about longest ago are dropped
 _MOST_BYTES = 1_000_000  # more than that many threads take
 _POLL = 0.01  # seconds between two attempts to lock
 
 
-class Told:
+class Notified:
     """The file of one agent at one server.
 
     A missing or damaged file counts as empty, and is replaced.
@@ -34,7 +34,7 @@ class Told:
     def __init__(self, folder: Path, agent: str) -> None:
         self._path = folder / f"{agent}.json"
 
-    def read(self) -> Threads:
+    def read(self) -> Positions:
         """Returns what the agent was told about. Empty if the file cannot be read."""
         try:
             # O_NONBLOCK: opening a FIFO must not block.
@@ -47,7 +47,7 @@ class Told:
         except (OSError, ValueError, RecursionError):
             return {}
 
-    def update(self, change: Callable[[Threads], Threads], *, until: float) -> None:
+    def update(self, change: Callable[[Positions], Positions], *, until: float) -> None:
         """Replace what is in the file by what `change` returns for it, atomically.
 
         No other update of an agent of this server runs at the same time.
@@ -88,9 +88,9 @@ def _entries(content: object) -> Iterator[tuple[str, tuple[str, int]]]:
     for name, place in threads.items() if isinstance(threads, dict) else ():
         if not isinstance(place, dict) or not THREAD.fullmatch(name):
             continue
-        epoch, told = place.get("epoch"), place.get("told")
-        if isinstance(epoch, str) and type(told) is int and 0 <= told < SEQ_LIMIT:
-            yield name, (epoch, told)
+        epoch, notified = place.get("epoch"), place.get("told")
+        if isinstance(epoch, str) and type(notified) is int and 0 <= notified < SEQ_LIMIT:
+            yield name, (epoch, notified)
 
 
 @contextmanager
