@@ -1,7 +1,7 @@
 """What an agent has not read, and was not told about: looked up without changing what others see.
 
-A wait, or ListMessages, would count as a delivery to the agent. So messages are looked at one by
-one, with GetMessage, which has no effect.
+ListMessages would count as a delivery to the agent, and a wait that observes delivers in its own
+order, oldest first. So the newest messages are looked at one by one, with GetMessage.
 """
 
 from __future__ import annotations
