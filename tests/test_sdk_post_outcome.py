@@ -102,7 +102,7 @@ async def test_a_post_to_a_busy_store_is_retried_until_it_is_stored(
         handle = await client.join(name)
         with locked(server.db):
             with pytest.raises(StoreBusy) as busy:
-                await handle.post("given up", timeout=0.5)
+                await handle.post("given up", timeout=2.0)
             assert busy.value.retry_delay
             posting = asyncio.create_task(handle.post("kept on"))
             with pytest.raises(StoreBusy):

@@ -111,7 +111,7 @@ async def test_a_wait_that_ends_while_the_database_is_away_does_not_say_nothing_
     server = serve(database.url(), *QUIET)
     address = server.address
     async with connected(address, "t") as client, member(address, "t", tmp_path) as thread:
-        waiting = asyncio.ensure_future(thread.wait(timeout=2))
+        waiting = asyncio.ensure_future(thread.wait(timeout=5))
         await until_waiting(client, "t", "t-reader")
         await asyncio.to_thread(database.stop)
         with pytest.raises(StoreBusy, match="there may be new messages"):

@@ -229,6 +229,7 @@ class Bridge:
             )
             self._seen.post(thread, posted.seq)
             missed = await self._missed(handle, posted.seq)
+            owed = "" if ask or given.get("reply_to") else await self._owed(bus, thread)
         except (bus_client.OutcomeUnknown, asyncio.CancelledError):
             self._unsure.add(thread, given, request_id, mentions)
             raise
@@ -251,7 +252,7 @@ class Bridge:
         self._thread = thread
         if missed:
             notes.append(f"You have not read all that is before #{posted.seq}: call bus_wait.")
-        if not (ask or given.get("reply_to")) and (owed := await self._owed(bus, thread)):
+        if owed:
             notes.append(owed)
         seen_by = people(posted.recipients) or "nobody else is in this thread yet"
         return bounded([f"posted {safe(thread)} #{posted.seq} · {seen_by}", *map(safe, notes)])
