@@ -181,7 +181,7 @@ SABOTAGES = [
         "an export has the old content of edited messages",
         [
             Edit(
-                "bus_client/cli/transfer/exporting.py",
+                "bus_client/cli/transfer/format.py",
                 "            if message.edit_seq:\n",
                 "            if False:\n",
             )
@@ -192,7 +192,7 @@ SABOTAGES = [
         "an export mixes two threads that had the same name",
         [
             Edit(
-                "bus_client/cli/transfer/exporting.py",
+                "bus_client/cli/transfer/format.py",
                 "if now.epoch != thread.epoch:",
                 "if False:",
             )

@@ -188,7 +188,7 @@ SABOTAGES = [
         "an export is not escaped on a terminal",
         [
             Edit(
-                "bus_client/cli/transfer/exporting.py",
+                "bus_client/cli/transfer/format.py",
                 "dumps if on_terminal else functools",
                 "functools",
             )

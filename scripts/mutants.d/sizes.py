@@ -149,7 +149,7 @@ SABOTAGES = [
         "an edited message is exported with the size of its first text",
         [
             Edit(
-                "bus_client/cli/transfer/exporting.py",
+                "bus_client/cli/transfer/format.py",
                 "message.content, message.content_size = edit.content, edit.content_size",
                 "message.content = edit.content",
             )

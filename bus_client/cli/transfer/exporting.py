@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import os
 import secrets
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import click
 
 import bus_client
-from bus_client.cli.documents import document
 from bus_client.cli.failures import NOTHING_NEW
-from bus_client.cli.files import take_files
 from bus_client.cli.options import as_option, names_or_all, timeout_option
 from bus_client.cli.progress import progress
 from bus_client.cli.session import Session, on_server
-from bus_client.cli.text import count, dumps, safe
-from bus_client.cli.transfer import markdown
+from bus_client.cli.text import count, safe
+from bus_client.cli.transfer.format import Format
 
 if TYPE_CHECKING:
-    from bus_client import BusClient, Message, MessageKind, Request, Thread, ThreadHandle
+    from bus_client import BusClient, Thread
 
-    #: (message, its requests) → lines
-    _Body: TypeAlias = Callable[[Message, Sequence[Request]], Iterable[str]]
-
-_PAGE = 100  # messages in memory at a time
 _MAX_LISTINGS = 10  # attempts to list all threads while entries change their order
 
 
@@ -106,11 +98,7 @@ async def export(
     if file is not None and not file.parent.is_dir():
         raise click.UsageError(f"{file.parent} is not a folder: create it, or choose another FILE.")
     on_terminal = file is None and sys.stdout.isatty()
-    head, body = _format(form, fields, folder, on_terminal=on_terminal)
-    omit = no_files or (form == "markdown" and folder is None)
-    kinds = {bus_client.MessageKind.MESSAGE_KIND_CHAT}
-    if form == "markdown":
-        kinds.add(bus_client.MessageKind.MESSAGE_KIND_NOTICE)
+    written = Format(form, fields=fields, folder=folder, no_files=no_files, on_terminal=on_terminal)
     counts = {"messages": 0, "threads": 0}
     async with session.connect() as bus:
         found = await _find(bus, names)
@@ -122,10 +110,8 @@ async def export(
             for thread in found:
                 first = True
                 try:
-                    asked = await _requests(bus, thread) if form == "markdown" else {}
-                    async for message in _messages(bus, thread, kinds, step, omit):
-                        lines = body(message, asked.get(message.seq, ()))
-                        for line in (*(head(thread) if first else ()), *lines):
+                    async for lines in written.lines(bus, thread, step):
+                        for line in lines:
                             write(f"{line}\n")
                         counts["messages"] += 1
                         counts["threads"] += first
@@ -176,122 +162,6 @@ def _end(thread: Thread) -> tuple[str, int]:
 def _creation(thread: Thread) -> tuple[int, int, str]:
     # Not ToNanoseconds(), which raises ValueError for invalid times from a server.
     return thread.create_time.seconds, thread.create_time.nanos, thread.name
-
-
-async def _requests(bus: BusClient, thread: Thread) -> dict[int, list[Request]]:
-    """Returns the requests of a thread in any state, by the seq of the message that asks.
-
-    Those of a message are in the order of their agents' names.
-    """
-    found: dict[int, list[Request]] = {}
-    async for request in bus.thread(thread.name).list_requests(states=()):
-        if request.epoch == thread.epoch:
-            found.setdefault(request.seq, []).append(request)
-    for requests in found.values():
-        requests.sort(key=lambda request: request.agent)
-    return found
-
-
-async def _messages(
-    bus: BusClient,
-    thread: Thread,
-    kinds: Container[MessageKind.ValueType],
-    step: Callable[[int], object],
-    omit_attachment_data: bool,
-) -> AsyncIterator[Message]:
-    """Yields the messages of some kinds up to `thread.head_seq`, with their current content.
-
-    Calls `step` with the number of seqs read since its last call.
-
-    Raises:
-        click.ClickException: The thread was replaced by a new one, or the server has fewer
-            messages than it reported.
-        BusError: As ThreadHandle.messages().
-    """
-    handle = bus.thread(thread.name)
-    after = max(thread.first_seq - 1, 0)
-    while after < thread.head_seq:
-        page = await handle.messages(
-            after_seq=after,
-            before_seq=thread.head_seq + 1,
-            limit=_PAGE,
-            omit_attachment_data=omit_attachment_data,
-        )
-        for message in page:
-            if message.kind not in kinds:
-                continue
-            if message.edit_seq:
-                edit = await handle.message(message.edit_seq, omit_attachment_data=True)
-                message.content, message.content_size = edit.content, edit.content_size
-            yield message
-        if not page and not await _is_there(handle, after + 1):
-            break
-        # Perhaps past the page's last message: the client drops messages of unknown kinds.
-        upto = min(max(after + _PAGE, page[-1].seq if page else 0), thread.head_seq)
-        step(upto - after)
-        after = upto
-    now = await handle.refresh()
-    if now.epoch != thread.epoch:
-        raise click.ClickException(
-            f"Thread {thread.name} was deleted and created again during the export: run it again."
-        )
-    if after < thread.head_seq:
-        raise click.ClickException(
-            f"The server has no messages of {thread.name} after #{after}, but said that its newest "
-            f"is #{thread.head_seq}."
-        )
-
-
-async def _is_there(handle: ThreadHandle, seq: int) -> bool:
-    """Returns whether the thread has a message `seq` of any kind."""
-    try:
-        await handle.message(seq, omit_attachment_data=True)
-    except bus_client.MessageNotFound:
-        return False
-    return True
-
-
-def _format(
-    form: str, fields: str | None, folder: Path | None, *, on_terminal: bool
-) -> tuple[Callable[[Thread], Iterable[str]], _Body]:
-    """Returns two functions: one formats a thread's heading, the other a message, as lines.
-
-    The latter takes a message and its requests, and saves its files in `folder`, unless that is
-    None.
-
-    Raises:
-        click.UsageError: `fields` does not fit the format, or names an unknown field.
-    """
-    if form == "jsonl":
-        return (lambda _: ()), _json_lines(fields, on_terminal=on_terminal)
-    if fields is not None:
-        raise click.UsageError("--fields cannot be used with --format markdown.")
-
-    def section(message: Message, requests: Sequence[Request]) -> Iterator[str]:
-        paths = take_files([message], folder)
-        return markdown.section(message, requests, paths.get((message.thread, message.seq), ()))
-
-    return markdown.heading, section
-
-
-def _json_lines(fields: str | None, *, on_terminal: bool) -> _Body:
-    # A file must be exact: unsafe characters are escaped on terminals only.
-    encode = dumps if on_terminal else functools.partial(json.dumps, ensure_ascii=False)
-    if fields is None:
-        return lambda message, _: [encode(document(message))]
-    names = [name.strip() for name in fields.split(",")]
-    known = list(bus_client.Message.DESCRIPTOR.fields_by_name)
-    for name in names:
-        if name not in known:
-            raise click.UsageError(
-                f"There is no field {name!r}; the fields are {', '.join(known)}."
-            )
-
-    def line(message: Message, _: Sequence[Request]) -> list[str]:
-        whole = document(message, whole=True)
-        return [encode({name: whole.get(name) for name in names})]
-
-    return line
 
 
 @contextmanager
