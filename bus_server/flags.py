@@ -69,6 +69,7 @@ def settings_flags(command: F) -> F:
 
 
 def _flag(setting: Setting) -> Callable[[F], F]:
+    bare = {} if setting.bare is None else {"flag_value": setting.bare}
     return click.option(
         setting.flag,
         type=_type(setting),
@@ -79,6 +80,7 @@ def _flag(setting: Setting) -> Callable[[F], F]:
         show_default=True,
         show_envvar=True,
         help=setting.help,
+        **bare,
     )
 
 

@@ -49,7 +49,7 @@ def resolve(settings: Settings) -> tuple[Settings, str]:
                 f"--listen {settings.listen}: there is no TLS on a Unix socket, which only this "
                 "machine can reach; leave out --tls-cert and --tls-key"
             )
-    elif _is_loopback(settings.listen):
+    elif is_loopback(settings.listen):
         reach, auth = "loopback", settings.auth or "open"
     else:
         auth = settings.auth or "required"
@@ -58,6 +58,8 @@ def resolve(settings: Settings) -> tuple[Settings, str]:
             raise ServeError(_unsafe(settings, tls=tls))
     if tls and reach != "tls":
         reach += ", tls"
+    if error := _console_error(settings, tls=tls):
+        raise ServeError(error)
     if settings.heartbeat_interval > settings.agent_timeout * 2 / 3:
         raise ServeError(
             f"--heartbeat-interval {settings.heartbeat_interval:g} is more than two thirds of "
@@ -79,6 +81,18 @@ def _has_tls(settings: Settings) -> bool:
     raise ServeError(f"{present} is given without {' and '.join(missing)}: TLS needs both files")
 
 
+def _console_error(settings: Settings, *, tls: bool) -> str:
+    """Returns why the settings of the console cannot be used; "" if they can."""
+    if bool(settings.console) != bool(settings.console_as):
+        return "--console and --console-as go together: say for whom the console acts"
+    if settings.console and tls:
+        return (
+            "--console: the server speaks TLS; run threadbus console beside it instead, with a "
+            "--server that its certificate names"
+        )
+    return ""
+
+
 def _unsafe(settings: Settings, *, tls: bool) -> str:
     """Returns why the server does not listen beyond this machine, and what to do."""
     reach = f"{settings.listen} can be reached from other machines"
@@ -93,7 +107,7 @@ def _unsafe(settings: Settings, *, tls: bool) -> str:
     )
 
 
-def _is_loopback(listen: str) -> bool:
+def is_loopback(listen: str) -> bool:
     """Returns whether only this machine can reach an address.
 
     Raises ServeError if it is not HOST:PORT.

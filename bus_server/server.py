@@ -18,6 +18,7 @@ from bus_server import fd_limit, listening, memory, tls
 from bus_server.audit import Audit, log_to
 from bus_server.auth import Auth, token_hash
 from bus_server.budget import Budget
+from bus_server.console import console
 from bus_server.errors import (
     BusError,
     Draining,
@@ -134,12 +135,13 @@ async def serve(settings: Settings) -> None:
         )
     with listening.listen(settings, add_port) as port:
         announce = functools.partial(_announce, settings, port, reach)
-        await _serve(settings, server, certificates, announce)
+        await _serve(settings, port, server, certificates, announce)
     logger.info("stopped")
 
 
 async def _serve(
     settings: Settings,
+    port: int,
     server: grpc.aio.Server,
     certificates: tls.Certificates | None,
     started: Callable[[ServedStore], None],
@@ -152,7 +154,7 @@ async def _serve(
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, _stop, stop, number)
     try:
-        await _run(settings, server, certificates, store, lambda: started(store), stop)
+        await _run(settings, port, server, certificates, store, lambda: started(store), stop)
     finally:
         await store.close()
 
@@ -165,6 +167,7 @@ def _stop(stop: asyncio.Event, number: signal.Signals) -> None:
 
 async def _run(
     settings: Settings,
+    port: int,
     server: grpc.aio.Server,
     certificates: tls.Certificates | None,
     store: ServedStore,
@@ -212,8 +215,9 @@ async def _run(
     _tune_gc()
     started()
 
-    stopping = asyncio.create_task(stop.wait())
-    ended, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    async with console(settings, port, token_file):
+        stopping = asyncio.create_task(stop.wait())
+        ended, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
     failed = ended - {stopping}
     if inspecting in failed and not inspecting.exception():
         failed.remove(inspecting)  # it returns when the store is lost

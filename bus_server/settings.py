@@ -53,11 +53,16 @@ class FileMode(int):
         return f"{self:04o}"
 
 
-def _setting(default: T, help_text: str, *, metavar: str = "", variable: bool = True) -> T:
-    """Returns a field of Settings. `variable`: whether an environment variable can set it."""
-    return field(
-        default=default, metadata={"help": help_text, "metavar": metavar, "variable": variable}
-    )
+def _setting(
+    default: T, help_text: str, *, metavar: str = "", variable: bool = True, bare: T | None = None
+) -> T:
+    """Returns a field of Settings.
+
+    `variable`: whether an environment variable can set it. `bare`: the value if its flag is given
+    without one; None: it needs one.
+    """
+    metadata = {"help": help_text, "metavar": metavar, "variable": variable, "bare": bare}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +231,18 @@ class Settings:
         "Refuse posts, topics, stages and labels that contain a key or a token of a well-known "
         "format, such as a private key or a token of GitHub.",
     )
+    console: str = _setting(
+        "",
+        "Also run a console, in a process of its own: a page on which --console-as follows threads "
+        "and posts. HOST:PORT is where browsers reach it, by default 127.0.0.1:7480.",
+        metavar="[HOST:PORT]",
+        bare="127.0.0.1:7480",
+    )
+    console_as: str = _setting(
+        "",
+        "The person for whom the console acts; registered if the name is new.",
+        metavar="NAME",
+    )
     json: bool = _setting(
         False, "Announce the start as one JSON object on standard output.", variable=False
     )
@@ -253,6 +270,7 @@ class Setting:
         default: The default value. "" or None: the server chooses one, or does without.
         help: The help text, in whole sentences.
         metavar: The value's placeholder in the help. Empty: derived from its type.
+        bare: The value if its flag is given without one. None: it needs one.
         variable: The environment variable. None: it has none.
     """
 
@@ -263,6 +281,7 @@ class Setting:
     default: Any
     help: str
     metavar: str
+    bare: Any
     variable: str | None
 
     @property
@@ -294,6 +313,7 @@ def _declared(setting: Field[Any], kind: Any) -> Setting:
         default=setting.default,
         help=setting.metadata["help"],
         metavar=setting.metadata["metavar"],
+        bare=setting.metadata["bare"],
         variable=f"THREADBUS_{setting.name.upper()}" if setting.metadata["variable"] else None,
     )
 

@@ -43,9 +43,22 @@ def nginx(server: str, folder: Path, changes: Mapping[str, str] | None = None) -
 
     Skips the test where there is no nginx.
     """
-    path, port = program("nginx"), free_port()
+    port = free_port()
+    with (
+        run_nginx(_changed(snippet("nginx"), server, port, changes), folder, port) as address,
+        _ready(address, folder),
+    ):
+        yield address
+
+
+@contextlib.contextmanager
+def run_nginx(text: str, folder: Path, port: int) -> Iterator[str]:
+    """Yields the address of an nginx with these servers, of which one has the port.
+
+    Skips the test where there is no nginx.
+    """
+    path = program("nginx")
     config = folder / "nginx.conf"
-    text = _changed(snippet("nginx"), server, port, changes)
     config.write_text(_NGINX.format(folder=folder, snippet=text), "utf-8")
     command = [str(path), "-e", "stderr", "-p", str(folder), "-c", str(config)]
     with _running(command, folder, port) as address:
@@ -61,7 +74,10 @@ def envoy(server: str, folder: Path, changes: Mapping[str, str] | None = None) -
     changes = {"protos/descriptor_set.binpb": str(shipped)} | dict(changes or {})
     config.write_text(_changed(snippet("yaml"), server, port, changes), "utf-8")
     command = [str(path), "-c", str(config), "--concurrency", "1", "--disable-hot-restart"]
-    with _running([*command, "--log-level", "warn"], folder, port) as address:
+    with (
+        _running([*command, "--log-level", "warn"], folder, port) as address,
+        _ready(address, folder),
+    ):
         yield address
 
 
@@ -75,14 +91,20 @@ def _changed(text: str, server: str, port: int, changes: Mapping[str, str] | Non
 
 @contextlib.contextmanager
 def _running(command: list[str], folder: Path, port: int) -> Iterator[str]:
-    address, log = f"127.0.0.1:{port}", folder / "log"
+    log = folder / "log"
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as proxy:
         try:
-            with grpc.insecure_channel(address) as channel:
-                try:
-                    grpc.channel_ready_future(channel).result(timeout=20)
-                except grpc.FutureTimeoutError:
-                    raise AssertionError(log.read_text("utf-8")) from None
-            yield address
+            yield f"127.0.0.1:{port}"
         finally:
             proxy.terminate()
+
+
+@contextlib.contextmanager
+def _ready(address: str, folder: Path) -> Iterator[None]:
+    """Wait until the proxy passes calls on."""
+    with grpc.insecure_channel(address) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=20)
+        except grpc.FutureTimeoutError:
+            raise AssertionError((folder / "log").read_text("utf-8")) from None
+    yield

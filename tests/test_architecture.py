@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     ["bus_server.__main__"],
     ["bus_server.server"],
-    ["bus_server.tls"],
+    ["bus_server.tls", "bus_server.console"],
     ["bus_server.flags", "bus_server.listening", "bus_server.operator_token"],
     ["bus_server.services", "bus_server.parts"],
     ["bus_server.audit"],

@@ -54,7 +54,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "wait": ("wait T --as ME --timeout 5", "messages"),
 }
 #: Verbs that call no server, never end, or have no --json. They have tests of their own.
-ELSEWHERE = {"serve", "demo", "mcp", "hook"}
+ELSEWHERE = {"serve", "demo", "mcp", "hook", "console"}
 #: Verbs that need no server.
 LOCAL = {"certs", "install", "proto"}
 

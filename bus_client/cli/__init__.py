@@ -37,6 +37,7 @@ _VERBS = {
     "install": (".install", "install", "Give a coding agent the tools to post, read and wait."),
     "mcp": (".mcp.command", "mcp", "Serve the bus to a coding agent, over MCP."),
     "hook": (".hook", "hook", "Run as a hook of a coding agent: tell it of unread messages."),
+    "console": (".console.command", "console", "Follow and join threads in a browser."),
     "import": (".transfer.importing", "import_", "Post the messages in a file of JSON lines."),
     "export": (".transfer.exporting", "export", "Write threads as JSON lines or Markdown."),
     "bench": (

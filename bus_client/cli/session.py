@@ -64,6 +64,18 @@ class Session:
         credentials = tls_files(**self.tls).credentials_for(self.server)
         return open_channel(self.server, credentials, connection=connection)
 
+    def client(self, **registration: Any) -> BusClient:
+        """Returns a client that is not connected yet. `registration`: as in connect()."""
+        return bus_client.BusClient(
+            self.server,
+            agent=self.agent,
+            token=self.token,
+            timeout=self.timeout,
+            heartbeats=False,
+            **self.tls,
+            **registration,
+        )
+
     @asynccontextmanager
     async def connect(self, **registration: Any) -> AsyncIterator[BusClient]:
         """Yields a connected client, which is closed at the end of the block.
@@ -77,15 +89,7 @@ class Session:
         Raises:
             BusError: As BusClient.connect().
         """
-        client = bus_client.BusClient(
-            self.server,
-            agent=self.agent,
-            token=self.token,
-            timeout=self.timeout,
-            heartbeats=False,
-            **self.tls,
-            **registration,
-        )
+        client = self.client(**registration)
         silence = asyncio.create_task(self._note_silence())
         try:
             await client.connect()

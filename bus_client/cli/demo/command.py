@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from contextlib import aclosing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,6 +120,7 @@ class _Play:
         server = await self._processes.start("server", "bus_client.cli", *serve)
         self._address = (await server.read_line()).split()[2]
         self._narrator.say(f"a server on {self._address} (process {server.pid})")
+        await self._show_console(database.with_name(f"{database.name}.operator-token"))
         async with bus_client.BusClient(self._address, timeout=_PATIENCE, heartbeats=False) as bus:
             await bus.create_thread(THREAD, sync_mode=bus_client.SyncMode.SYNC_MODE_STRICT)
             thread = bus.thread(THREAD)
@@ -132,6 +134,16 @@ class _Play:
             )
             stored = await thread.messages()
         return [*outcome(self.received, stored, self._agents, first_life), self._asked]
+
+    async def _show_console(self, token: Path) -> None:
+        """Start a console, if what it needs is installed, and say where it is."""
+        if find_spec("starlette") is None or find_spec("uvicorn") is None:
+            return
+        who = ("--server", self._address, "--as", "you", "--token-file", token)
+        where = ("--listen", "127.0.0.1:0", "--no-open")
+        console = await self._processes.start("console", "bus_client.cli", "console", *who, *where)
+        address = (await console.read_line()).split()[1]
+        self._narrator.say(f"a console for people, to watch in a browser: {address}")
 
     async def _start(self, name: str) -> DemoProcess:
         """Start an agent. Returns its process once the agent has joined the thread."""

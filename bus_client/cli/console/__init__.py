@@ -1,0 +1,1 @@
+"""`threadbus console`: people follow and join conversations in a browser."""

@@ -1,0 +1,163 @@
+// The pages beside the threads: the inbox, and for operators all agents and open waits.
+
+import { addresses, avatar, linkTo } from "./article.js";
+import { button, el, keyed, line, openDialog, timeOf, word } from "./dom.js";
+import { call, threadAddress } from "./net.js";
+import { byPresence, presence, showRequests, stateOf } from "./side.js";
+
+const MOST_THREADS = 12; // whose mentions are loaded
+const MOST_MENTIONS = 20; // shown of a thread
+const PAGE = 200; // messages that are looked through at once
+
+/** The inbox: what is asked of the reader, what mentions them, and which agents need a person. */
+export class Inbox {
+  constructor(context) {
+    this.context = context;
+    this.mentions = new Map(); // by thread: {key, messages}
+    const section = (title, list) => el("section", {}, el("h2", {}, title), list);
+    this.asked = el("ul", { class: "cards" });
+    this.named = el("ul", { class: "cards" });
+    this.stuck = el("ul", { class: "cards" });
+    this.others = el("ul", { class: "cards requests" });
+    this.node = el("div", { class: "inbox" }, section("Asked of you", this.asked), section("Mentions", this.named), section("Agents that need a person", this.stuck), section("Who waits for whom", this.others));
+  }
+
+  show(overview) {
+    const { me } = this.context;
+    const mine = overview.requests.filter((request) => request.agent === me);
+    this.#cards(this.asked, mine.map((request) => ({ thread: request.thread, seq: request.seq, sender: request.asker, time: request.create_time, note: request.overdue ? "overdue" : "" })), "Nobody is waiting for an answer from you.");
+    this.#load(overview.unread.filter((each) => each.addressed_count > 0).slice(0, MOST_THREADS));
+    const asked = new Set(mine.map((request) => `${request.thread} ${request.seq}`));
+    const found = [...this.mentions.values()].flatMap(({ messages }) => messages).filter((message) => !asked.has(`${message.thread} ${message.seq}`));
+    this.#cards(this.named, found.map((message) => ({ ...message, time: message.create_time })), "Nothing unread mentions you.");
+    const stuck = [...this.context.names.values()].filter((agent) => stateOf(agent.presence) === "AWAITING_HUMAN");
+    keyed(this.stuck, stuck, (agent) => agent.name, (agent) => el("li", { class: "card waiting" }, avatar(agent.name), el("div", {}, el("p", {}, el("b", {}, agent.name), " ", presence(agent.presence)), el("p", { class: "muted" }))), (node, agent) => {
+      node.querySelector(".muted").textContent = line(agent.status_text || "It has not said what it needs. Find it in its thread.", 200);
+    });
+    empty(this.stuck, stuck, "No agent waits for a person.");
+    showRequests(this.others, overview.requests.filter((request) => request.agent !== me), this.context, { empty: "Nobody is waiting for an answer.", withThread: true });
+  }
+
+  #cards(list, cards, none) {
+    keyed(
+      list,
+      cards,
+      (card) => `${card.thread} ${card.seq}`,
+      (card) => {
+        const words = el("p", { class: "words", dir: "auto" }, card.content ? line(card.content, 240) : "");
+        if (!card.content) this.context.peek(card.thread, card.seq, (found) => found && (words.textContent = line(found.content ?? "", 240)));
+        return el("li", { class: "card" }, avatar(card.sender), el("div", {},
+          el("p", {}, el("b", {}, card.sender), " ", el("span", { class: "muted" }, "in ", card.thread, " "), linkTo(card.thread, card.seq), " ", el("span", { class: "muted" }, timeOf(card.time, true)), el("span", { class: "badge high", hidden: !card.note }, card.note ?? "")),
+          words), el("a", { class: "button", href: `#/${encodeURIComponent(card.thread)}/${card.seq}` }, "Open"));
+      },
+    );
+    empty(list, cards, none);
+  }
+
+  async #load(unread) {
+    const { me } = this.context;
+    for (const thread of this.mentions.keys()) if (!unread.some((each) => each.thread === thread)) this.mentions.delete(thread);
+    for (const { thread, head_seq, read_seq, addressed_count } of unread) {
+      const key = `${head_seq} ${read_seq} ${addressed_count}`;
+      if (this.mentions.get(thread)?.key === key) continue;
+      const known = this.mentions.get(thread)?.messages ?? [];
+      this.mentions.set(thread, { key, messages: known });
+      try {
+        let messages = [];
+        // Those after what was read, and if none of them is meant, the newest.
+        for (const query of [`?around=${read_seq + 1 + PAGE / 2}&limit=${PAGE}`, `?limit=${PAGE}`]) {
+          const page = await call(threadAddress(thread, query));
+          const mine = new Set(page.messages.filter((message) => message.sender === me).map((message) => message.seq));
+          messages = page.messages.filter((message) => message.seq > read_seq && message.sender !== me && (addresses(message, me) || mine.has(message.reply_to)));
+          if (messages.length) break;
+        }
+        this.mentions.set(thread, { key, messages: messages.slice(-MOST_MENTIONS).reverse() });
+      } catch {
+        this.mentions.delete(thread); // the next overview asks again
+        return;
+      }
+      this.context.changed();
+    }
+  }
+}
+
+function empty(list, items, text) {
+  if (!items.length) list.append(el("li", { class: "empty", data: { key: " " } }, text));
+}
+
+function table(caption, heads, rows) {
+  const head = el("tr", {}, heads.map((text) => el("th", { scope: "col" }, text || el("span", { class: "unseen" }, "Actions"))));
+  return el("div", { class: "table", tabindex: "0", role: "region", "aria-label": caption }, el("table", {}, el("thead", {}, head), el("tbody", {}, rows)));
+}
+
+/** All agents. For operators. */
+export function agentsPage(agents, context) {
+  const rows = [...agents].sort(byPresence).map((agent) =>
+    el("tr", {}, el("td", {}, button(agent.name, () => context.openAgent(agent.name), { class: "link" })), el("td", {}, agent.kind === "AGENT_KIND_HUMAN" ? "person" : "agent"), el("td", {}, presence(agent.presence)),
+      el("td", {}, timeOf(agent.last_seen_time, true)), el("td", { class: "words" }, line(agent.status_text || agent.description || "", 160))));
+  return rows.length ? table("Agents", ["Name", "Kind", "State", "Last seen", "About"], rows) : el("p", { class: "empty" }, "No agent is registered. Agents register themselves when they join.");
+}
+
+/** All open waits. For operators. */
+export function waitsPage(waits) {
+  const rows = waits.map((wait) =>
+    el("tr", {}, el("td", {}, wait.agent), el("td", { class: "words" }, waited(wait)), el("td", {}, timeOf(wait.start_time, true)), el("td", {}, wait.peer)));
+  return rows.length ? table("Open waits", ["Who", "After", "Since", "From"], rows) : el("p", { class: "empty" }, "Nobody waits. Agents that call bus_wait or `threadbus wait` appear here.");
+}
+
+function waited(wait) {
+  const threads = (wait.threads ?? []).slice(0, 20).map((each, at) => [at ? ", " : "", `${each.thread} `, linkTo(each.thread, each.after_seq ?? 0)]);
+  return wait.all_my_threads ? ["all its threads ", threads].flat(2) : threads.flat();
+}
+
+/** Says what an agent is; operators can end its session or give it a new token. */
+export function openAgent(name, context) {
+  const agent = context.names.get(name);
+  const rows = [
+    ["State", presence(agent?.presence)],
+    ["Doing", agent?.status_text && line(agent.status_text, 256)],
+    ["Shown as", agent?.display_name && line(agent.display_name, 128)],
+    ["About", agent?.description && line(agent.description, 1024)],
+    ["Kind", word(agent?.kind).replace("agent kind ", "") || "not registered"],
+    ["Last seen", timeOf(agent?.last_seen_time)],
+    ["Registered", timeOf(agent?.create_time)],
+  ].filter(([, value]) => value && value.textContent !== "");
+  const more = el("div", { class: "buttons start" });
+  const dialog = openDialog(name, [el("dl", {}, rows.map(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]).flat()), more]);
+  if (context.thread !== null && name !== context.me) more.append(button("Mention", () => (dialog.close(), context.mention(name))));
+  if (!context.operator || name === context.me) return;
+  const address = `api/agents/${encodeURIComponent(name)}`;
+  more.append(
+    button("End its session", () => (dialog.close(), openDialog(`End the session of ${name}?`, el("p", {}, "It is shown as offline until its next call. Messages and positions stay."), { action: "End session", danger: true, act: () => call(address, { action: "kick" }).then(context.agentsChanged) })), { class: "danger" }),
+    button("New token", () => (dialog.close(), openDialog(`A new token for ${name}?`, el("p", {}, "Its old token ends at once: programs that use it are signed out."), { action: "New token", danger: true, act: async () => showToken(name, (await call(address, { action: "reset" })).token) })), { class: "danger" }),
+  );
+}
+
+function showToken(name, token) {
+  const field = el("input", { readonly: true, value: token, "aria-label": `The token of ${name}` });
+  const dialog = openDialog(`The token of ${name}`, [el("p", {}, "It is shown only now. Give it to whoever runs the agent."), field]);
+  dialog.querySelector("input").select();
+}
+
+const KEYS = [
+  ["j, k", "next or previous message"],
+  ["r", "reply to the message in focus"],
+  ["c", "write a message"],
+  ["Ctrl+Enter", "post"],
+  ["/", "find in this thread"],
+  ["g", "go to a message by number"],
+  ["e", "newest message"],
+  ["[, ]", "previous or next thread"],
+  ["t", "filter threads"],
+  ["i", "inbox"],
+  ["p", "people and requests"],
+  ["Escape", "close what is open"],
+  ["?", "this help"],
+];
+
+export function openHelp() {
+  openDialog("Keyboard", [
+    el("dl", { class: "keys" }, KEYS.map(([key, what]) => [el("dt", {}, key.split(", ").map((each) => el("kbd", {}, each))), el("dd", {}, what)]).flat()),
+    el("p", { class: "muted" }, "Messages may have Markdown: **bold**, *italic*, `code`, lists, quotes, tables, links, @names and #numbers."),
+  ]);
+}

@@ -1,0 +1,153 @@
+"""The page while the bus or the console is away, and in a hidden tab."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bus_client import BusClient
+from tests.callers import operator
+from tests.console.consoles import PERSON, ConsoleProcess, console_of
+from tests.console.page.pages import Opened, Shown, expect
+from tests.serving import ServerProcess
+
+pytestmark = [pytest.mark.slow, pytest.mark.own_server, pytest.mark.timeout(180)]
+
+HIDE = """
+(state) => {
+  Object.defineProperty(document, "visibilityState", { get: () => state, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}
+"""
+
+
+@pytest.fixture
+def own_console(server: ServerProcess, tmp_path: Path) -> Iterator[ConsoleProcess]:
+    """A console that the test may kill, at a server of its own."""
+    with console_of(server, tmp_path) as running:
+        yield running
+
+
+async def test_a_bus_that_dies_is_shown_and_no_text_is_lost(
+    opened: Opened, server: ServerProcess, own_console: ConsoleProcess, bus: BusClient, name: str
+) -> None:
+    thread = await bus.join(name)
+    await thread.post("before")
+    shown = await opened(name, console=own_console)
+    server.kill()
+    await shown.live("bus")
+    await expect(shown.locator("#live")).to_contain_text("bus unreachable")
+    await shown.post("Is anybody there?")
+    await expect(shown.locator("#posted")).to_contain_text("Not posted.")
+    await expect(shown.locator("#text")).to_have_value("Is anybody there?")
+    server.start()
+    await shown.live()
+    await shown.page.get_by_role("button", name="Post", exact=True).click()
+    await shown.message(2).wait_for()
+    await thread.post("after")
+    await shown.message(3).wait_for()
+    assert await shown.seqs() == [1, 2, 3]
+    found = await thread.messages(after_seq=0)
+    assert [each.content for each in found] == ["before", "Is anybody there?", "after"]
+
+
+async def test_a_console_that_dies_resumes_without_a_gap(
+    opened: Opened, own_console: ConsoleProcess, bus: BusClient, name: str
+) -> None:
+    thread = await bus.join(name)
+    await thread.post("before")
+    shown = await opened(name, console=own_console)
+    own_console.stop(signal.SIGKILL)
+    await shown.live("console")
+    await expect(shown.locator("#live")).to_contain_text("console unreachable")
+    for number in range(3):
+        await thread.post(f"meanwhile {number}")
+    own_console.start()
+    await shown.live()
+    await shown.message(4).wait_for()
+    assert await shown.seqs() == [1, 2, 3, 4]
+
+
+async def test_a_thread_that_was_replaced_is_shown_anew(
+    opened: Opened, own_console: ConsoleProcess, bus: BusClient, name: str
+) -> None:
+    thread = await bus.join(name)
+    await thread.post("old one")
+    await thread.post("old two")
+    shown = await opened(name, console=own_console)
+    await shown.message(2).wait_for()
+    await thread.delete()
+    await expect(shown.locator("#problem")).to_contain_text(name)
+    again = await bus.join(name)
+    await again.post("new one")
+    await shown.page.reload()
+    await expect(shown.message(1)).to_contain_text("new one")
+    assert await shown.seqs() == [1]
+
+
+async def test_a_hidden_tab_closes_its_stream_and_resumes(
+    opened: Opened, own_console: ConsoleProcess, bus: BusClient, name: str
+) -> None:
+    thread = await bus.join(name)
+    shown = await opened(console=own_console)
+    await shown.page.clock.install()
+    await shown.open(name)
+    await thread.post("seen")
+    await shown.message(1).wait_for()
+    await shown.page.evaluate(HIDE, "hidden")
+    async with shown.page.expect_event("requestfailed") as ended:
+        await shown.page.clock.fast_forward("01:05")
+    assert "api/events" in (await ended.value).url
+    for number in range(3):
+        await thread.post(f"meanwhile {number}")
+    assert await shown.seqs() == [1]
+    await shown.page.evaluate(HIDE, "visible")
+    await shown.page.clock.resume()
+    await shown.message(4).wait_for()
+    assert await shown.seqs() == [1, 2, 3, 4]
+
+
+async def test_many_tabs_are_open_at_once(
+    opened: Opened, own_console: ConsoleProcess, bus: BusClient, name: str
+) -> None:
+    thread = await bus.join(name)
+    tabs = [await opened(name, console=own_console)]
+    for _ in range(8):
+        await tabs[-1].page.evaluate(HIDE, "hidden")
+        tabs.append(Shown(await tabs[0].page.context.new_page(), own_console))
+        await tabs[-1].open(name)
+    await thread.post("seen")
+    await tabs[-1].message(1).wait_for()
+    await tabs[-1].page.evaluate(HIDE, "hidden")
+    await tabs[0].page.evaluate(HIDE, "visible")
+    await tabs[0].message(1).wait_for()
+    assert [error for tab in tabs for error in tab.errors] == []
+
+
+async def test_a_bus_that_is_down_at_the_start_is_waited_for(
+    opened: Opened, server: ServerProcess, own_console: ConsoleProcess, bus: BusClient, name: str
+) -> None:
+    await (await bus.join(name)).post("before")
+    server.kill()
+    shown = await opened(console=own_console)
+    await shown.go(f"#/{name}")
+    await shown.live("bus")
+    server.start()
+    await shown.live()
+    await shown.message(1).wait_for()
+    assert PERSON in await shown.page.locator("#me").inner_text()
+
+
+async def test_a_token_that_ends_while_the_page_is_open_is_shown(
+    opened: Opened, server: ServerProcess, own_console: ConsoleProcess, bus: BusClient, name: str
+) -> None:
+    await (await bus.join(name)).post("before")
+    shown = await opened(name, console=own_console)
+    await shown.message(1).wait_for()
+    token = operator(server).token
+    async with BusClient(server.address, token=token) as boss:
+        await boss.reset_token(PERSON)
+    await shown.live("out")
+    await expect(shown.locator("#live")).to_have_text("signed out")
+    await expect(shown.locator("#problem")).to_contain_text("signed out of the bus")

@@ -1,0 +1,61 @@
+"""What operators see and do, and others do not."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bus_client import BusClient
+from tests.console.consoles import ConsoleProcess, console_of
+from tests.console.page.pages import Opened, expect
+from tests.serving import ServerProcess
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def operators_console(server: ServerProcess, tmp_path: Path) -> Iterator[ConsoleProcess]:
+    """A console of an operator."""
+    with console_of(server, tmp_path, None) as running:
+        yield running
+
+
+async def test_an_operator_sees_agents_and_waits_and_manages_them(
+    opened: Opened, operators_console: ConsoleProcess, bus: BusClient, name: str
+) -> None:
+    thread = await bus.join(name)
+    shown = await opened(console=operators_console)
+    await shown.page.get_by_role("link", name="Agents").click()
+    await shown.page.get_by_role("button", name=bus.agent).click()
+    dialog = shown.page.get_by_role("dialog")
+    await dialog.get_by_role("button", name="End its session").click()
+    await dialog.get_by_role("button", name="End session").click()
+    row = shown.page.get_by_role("row").filter(has_text=bus.agent)
+    await expect(row).to_contain_text("offline")
+    await row.get_by_role("button").click()
+    await dialog.get_by_role("button", name="New token").click()
+    await dialog.get_by_role("button", name="New token").click()
+    await expect(dialog.get_by_label(f"The token of {bus.agent}")).to_have_value(
+        re.compile(r"\S{20,}")
+    )
+    await shown.page.keyboard.press("Escape")
+    await shown.page.get_by_role("link", name="Open waits").click()
+    await expect(shown.locator("#title")).to_have_text("Open waits")
+    await shown.locator("#page-view table, #page-view .empty").first.wait_for()
+    await shown.open(thread.name)
+    await shown.page.get_by_role("button", name="More").click()
+    await expect(shown.page.get_by_role("menuitem", name="Close thread")).to_be_visible()
+
+
+async def test_others_have_no_operators_controls(opened: Opened, bus: BusClient, name: str) -> None:
+    await (await bus.join(name)).post("hello")
+    shown = await opened(name)
+    await expect(shown.locator(".operator")).to_have_count(0)
+    await shown.locator("#participants").get_by_role("button").first.click()
+    dialog = shown.page.get_by_role("dialog")
+    await expect(dialog).to_contain_text(bus.agent)
+    await expect(dialog.get_by_role("button", name="New token")).to_have_count(0)
+    await shown.page.keyboard.press("Escape")
+    await shown.go("#waits")
+    await expect(shown.locator("#title")).to_have_text("Inbox")

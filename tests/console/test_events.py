@@ -1,0 +1,209 @@
+"""The stream of events of a page: live, whole, and resumed where it was left."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import httpx
+import pytest
+
+from bus_client import BusClient, Presence
+from tests.callers import operator_token_file
+from tests.console.consoles import PERSON, ConsoleProcess, browser, events
+from tests.polling import until_known
+from tests.serving import ServerProcess
+
+pytestmark = pytest.mark.slow
+
+
+async def test_a_page_follows_from_the_head(
+    client: httpx.AsyncClient, bus: BusClient, name: str
+) -> None:
+    thread = await bus.join(name, topic="plans")
+    await thread.post("before")
+    async with events(client, name) as stream:
+        overview = await stream.next(
+            "overview", lambda data: name in [each["name"] for each in data["threads"]]
+        )
+        assert overview.data.keys() == {"threads", "requests", "unread", "live", "signed_out"}
+        assert overview.data["live"]
+        shown = (await stream.next("thread")).data
+        assert (shown["thread"]["topic"], shown["thread"]["head_seq"]) == ("plans", 1)
+        posted = await thread.post("live", mentions=[PERSON])
+        event = await stream.next("messages")
+        assert [message["content"] for message in event.data] == ["live"]
+        assert event.id == f"{posted.epoch}:2"
+
+
+async def test_a_page_resumes_at_its_last_event(
+    client: httpx.AsyncClient, bus: BusClient, name: str
+) -> None:
+    thread = await bus.join(name)
+    for seq in range(1, 6):
+        posted = await thread.post(str(seq))
+    # What the browser remembers is newer than the address.
+    last, after = f"{posted.epoch}:3", f"{posted.epoch}:1"
+    async with events(client, name, after=after, last=last) as stream:
+        assert [each["seq"] for each in await stream.messages(5)] == [4, 5]
+    async with events(client, name, after=after) as stream:
+        assert [each["seq"] for each in await stream.messages(5)] == [2, 3, 4, 5]
+    async with events(client, name, after=f"{posted.epoch}:0") as stream:
+        assert [each["seq"] for each in await stream.messages(5)] == [1, 2, 3, 4, 5]
+
+
+async def test_a_burst_comes_in_batches_whole_and_in_order(
+    client: httpx.AsyncClient, bus: BusClient, name: str
+) -> None:
+    thread = await bus.join(name)
+    async with events(client, name) as stream:
+        await stream.next("thread")
+
+        async def post() -> None:
+            async for _ in thread.post_many(str(seq) for seq in range(5_000)):
+                pass
+
+        posting = asyncio.create_task(post())
+        batches, seqs = 0, list[int]()
+        while len(seqs) < 5_000:
+            batch = (await stream.next("messages")).data
+            assert len(batch) <= 200
+            seqs += [message["seq"] for message in batch]
+            batches += 1
+        await posting
+    assert seqs == list(range(1, 5_001))
+    assert batches < 1_000
+
+
+async def test_large_messages_come_few_at_a_time(
+    client: httpx.AsyncClient, bus: BusClient, name: str
+) -> None:
+    thread = await bus.join(name)
+    async for _ in thread.post_many("x" * 100_000 for _ in range(50)):
+        pass
+    epoch = (await bus.get_thread(name)).epoch
+    async with events(client, name, after=f"{epoch}:0") as stream:
+        seen = 0
+        while seen < 50:
+            batch = (await stream.next("messages")).data
+            assert sum(len(message["content"]) for message in batch) <= 256 * 1024
+            seen += len(batch)
+
+
+async def test_a_page_far_behind_starts_anew(
+    client: httpx.AsyncClient, bus: BusClient, name: str
+) -> None:
+    thread = await bus.join(name)
+    async for _ in thread.post_many("x" for _ in range(10_001)):
+        pass
+    epoch = (await bus.get_thread(name)).epoch
+    async with events(client, name, after=f"{epoch}:0") as stream:
+        assert (await stream.rest())[-1].data == {"epoch": epoch, "head": 10_001}
+
+
+@pytest.mark.parametrize("after", ["other:1", "EPOCH:7"])
+async def test_a_page_with_another_history_starts_anew(
+    client: httpx.AsyncClient, bus: BusClient, name: str, after: str
+) -> None:
+    thread = await bus.join(name)
+    epoch = (await thread.post("x")).epoch
+    async with events(client, name, after=after.replace("EPOCH", epoch)) as stream:
+        last = (await stream.rest())[-1]
+        assert (last.kind, last.data) == ("resync", {"epoch": epoch, "head": 1})
+
+
+async def test_changes_of_a_thread_and_its_people_are_shown(
+    client: httpx.AsyncClient, bus: BusClient, name: str
+) -> None:
+    thread = await bus.join(name)
+    async with events(client, name) as stream:
+        await stream.next("thread", lambda data: len(data["participants"]) == 1)
+        await bus.heartbeat(state=Presence.PRESENCE_WORKING)
+        working = "PRESENCE_WORKING"
+        shown = await stream.next(
+            "thread", lambda data: data["participants"][0]["presence"] == working
+        )
+        assert shown.data["participants"][0]["agent"] == bus.agent
+        await thread.update(topic="new")
+        await stream.next("thread", lambda data: data["thread"]["topic"] == "new")
+        await client.post(f"api/threads/{name}", json={"state": "closed"})
+        closed = "THREAD_STATE_CLOSED"
+        await stream.next("thread", lambda data: data["thread"]["state"] == closed)
+        await client.post(f"api/threads/{name}", json={"state": "open"})
+        await stream.next("thread", lambda data: data["thread"]["state"] != closed)
+        await thread.post("again")
+        assert (await stream.next("messages", lambda data: "content" in data[-1])).data
+        await thread.leave()
+        await stream.next("thread", lambda data: not data["participants"])
+
+
+async def test_a_thread_that_is_not_there_is_shown_once_it_is(
+    client: httpx.AsyncClient, bus: BusClient, name: str
+) -> None:
+    async with events(client, name) as stream:
+        refused = (await stream.next("refused")).data
+        assert refused["reason"] == "THREAD_NOT_FOUND"
+        assert refused["message"]
+        thread = await bus.join(name)
+        await stream.next("thread")
+        await thread.post("first")
+        await stream.messages(1)
+
+
+async def test_a_thread_that_is_deleted_and_created_again_starts_anew(
+    client: httpx.AsyncClient, bus: BusClient, name: str
+) -> None:
+    thread = await bus.join(name)
+    async with events(client, name) as stream:
+        await stream.next("thread")
+        await thread.post("old")
+        await stream.messages(1)
+        await thread.delete()
+        assert (await stream.next("refused")).data["reason"] == "THREAD_NOT_FOUND"
+        await bus.join(name)
+        assert (await stream.next("resync")).data["head"] == 0
+    bad = "/etc/passwd"
+    async with events(client, bad) as stream:
+        assert (await stream.next("refused")).data["message"]
+
+
+async def test_the_overview_shows_what_asks_for_the_person(
+    client: httpx.AsyncClient, bus: BusClient, name: str
+) -> None:
+    thread = await bus.join(name)
+    async with events(client) as stream:
+        await stream.next("overview")
+        await thread.post("?", mentions=[PERSON], ask=True)
+
+        def asked(data: dict[str, list[dict[str, object]]]) -> bool:
+            unread = {each["thread"] for each in data["unread"]}
+            return name in unread and name in {each["thread"] for each in data["requests"]}
+
+        await stream.next("overview", asked)
+        await client.post("api/post", json={"thread": name, "text": "!", "reply_to": 1})
+        await stream.next("overview", lambda data: not asked(data))
+
+
+async def test_pages_share_one_wait_and_closed_pages_cost_nothing(
+    console: ConsoleProcess, server: ServerProcess, bus: BusClient, name: str
+) -> None:
+    await bus.join(name)
+    token = operator_token_file(server.db).read_text("ascii").strip()
+    async with BusClient(server.address, token=token) as boss, AsyncExitStack() as pages:
+        for _ in range(20):
+            client = await pages.enter_async_context(browser(console))
+            stream = await pages.enter_async_context(events(client, name))
+            await stream.next("thread")
+        waits = [wait async for wait in boss.list_waits(thread=name)]
+        assert [wait.agent for wait in waits] == [PERSON]
+        await pages.aclose()
+
+        async def ended() -> bool:
+            return not [wait async for wait in boss.list_waits(thread=name)]
+
+        await until_known(ended, within=50)
+
+        async def silent() -> bool:  # nor does the console ask for anything
+            before = (await bus.get_agent(PERSON)).last_seen_time
+            await asyncio.sleep(2)
+            return (await bus.get_agent(PERSON)).last_seen_time == before
+
+        await until_known(silent, within=50)
