@@ -111,7 +111,7 @@ def _threadbus() -> None:
       THREADBUS_CLIENT_CERT  your certificate, if the server requires one
       THREADBUS_CLIENT_KEY   its key
       THREADBUS_THREAD       the thread to use if none is named
-      THREADBUS_STATE        the folder in which hooks keep what agents were told about
+      THREADBUS_STATE        the folder in which hooks keep what agents were notified of
       NO_COLOR               no colours if this is set and not empty
 
     \b

@@ -19,12 +19,12 @@ messages, and tell others what the agent is doing. Prints one JSON object, in
 the words of the host.
 
 stop           The agent is about to stop. If there are messages that it was not
-               told about, it continues; otherwise it is idle. No message keeps
+               notified of, it continues; otherwise it is idle. No message keeps
                it from stopping twice, so it cannot loop. With --wait, it stops
                only after that time without a message.
-post-tool      The agent has called a tool, so it is alive. It is told about new
+post-tool      The agent has called a tool, so it is alive. It is notified of new
                messages, at most once per --every.
-session-start  The agent is idle, and told about everything that it has not read.
+session-start  The agent is idle, and notified of everything that it has not read.
 session-end    The agent is offline.
 
 The model is told how many messages there are, in which threads, from whom, and
@@ -38,7 +38,7 @@ of seconds, or has a unit: 90, 10m, 1h.
 """
 
 _EPILOG = """\
-What an agent was told about is kept in THREADBUS_STATE, or else in the user's
+What an agent was notified of is kept in THREADBUS_STATE, or else in the user's
 state directory, by server and agent. THREADBUS_AGENT (--as), THREADBUS_SERVER
 (--server), THREADBUS_TOKEN, THREADBUS_CREDENTIALS and the variables for TLS are
 those of `threadbus --help`. In the host's file, the time limit of a hook with

@@ -100,7 +100,7 @@ async def output(run: Run) -> dict[str, object]:
 
     Raises:
         BusError: The server could not be asked, or refused.
-        OSError: What the agent was told about could not be kept, so it is told nothing.
+        OSError: What the agent was notified of could not be kept, so it is not notified.
         ValueError: The host, or a token, is not valid.
     """
     host = HOSTS.get(run.arguments.host)
@@ -178,7 +178,7 @@ class _Agent:
         response = await self._calls.call(self._calls.bus.Heartbeat, request)
         if not tell:
             return {}
-        # A new session knows nothing of what the one before was told.
+        # A new session knows nothing of the notices to the one before.
         notified = {} if self._event is Event.SESSION_START else self._notified.read()
         news = await unread_news(
             self._calls, response.unread, notified, self._run.arguments.threads
@@ -200,7 +200,7 @@ class _Agent:
         return self._host.add(self._event, text)
 
     def _tell(self, news: Sequence[News]) -> list[News]:
-        """Record that the agent is told about `news`. Returns what it was not told about meanwhile.
+        """Record that the agent is notified of `news`. Returns what it had not been notified of.
 
         Nothing is recorded unless the output can still be printed.
 

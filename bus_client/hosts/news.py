@@ -1,4 +1,4 @@
-"""What an agent has not read, and was not told about: looked up without changing what others see.
+"""What an agent has not read, and was not notified of: looked up without changing what others see.
 
 ListMessages would count as a delivery to the agent, and a wait that observes delivers in its own
 order, oldest first. So the newest messages are looked at one by one, with GetMessage.
@@ -48,11 +48,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """The messages of a thread of which an agent is told.
+    """The messages of a thread that an agent is notified of.
 
     Attributes:
         thread, epoch: The thread.
-        head: The seq up to which the agent has been told then.
+        head: The seq up to which the agent has been notified then.
         entries: The messages, newest first.
         complete: Whether there are no more.
     """
@@ -99,14 +99,14 @@ async def heads(calls: Calls, agent: str) -> dict[str, tuple[str, int]]:
 async def unread_news(
     calls: Calls, unread: Iterable[ThreadUnread], notified: Positions, wanted: Collection[str]
 ) -> list[News]:
-    """Returns what the agent is to be told about, the threads in the order of `unread`.
+    """Returns what the agent is to be notified of, the threads in the order of `unread`.
 
-    Threads of which it is told nothing, but up to a seq, are in it, too. Names and numbers are
+    Threads without such messages, whose position moves, are in it, too. Names and numbers are
     checked: the server may be faulty.
 
     Args:
         unread: Of the agent's heartbeat.
-        notified: What it was told about before.
+        notified: What it was notified of before.
         wanted: Only these threads. Empty = all.
 
     Raises:

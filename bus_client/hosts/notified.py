@@ -17,10 +17,10 @@ from typing import TypeAlias
 from threadbus.limits import SEQ_LIMIT
 from threadbus.names import THREAD
 
-#: By thread: its epoch, and the seq up to which the agent was told about its messages.
+#: By thread: its epoch, and the seq up to which the agent was notified of its messages.
 Positions: TypeAlias = Mapping[str, tuple[str, int]]
 
-_MOST_THREADS = 1_000  # those told about longest ago are dropped
+_MOST_THREADS = 1_000  # those notified of longest ago are dropped
 _MOST_BYTES = 1_000_000  # more than that many threads take
 _POLL = 0.01  # seconds between two attempts to lock
 
@@ -35,7 +35,7 @@ class Notified:
         self._path = folder / f"{agent}.json"
 
     def read(self) -> Positions:
-        """Returns what the agent was told about. Empty if the file cannot be read."""
+        """Returns what the agent was notified of. Empty if the file cannot be read."""
         try:
             # O_NONBLOCK: opening a FIFO must not block.
             flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC

@@ -1,4 +1,4 @@
-"""What hooks keep between runs: which messages an agent was told about, and when a hook last ran.
+"""What hooks keep between runs: which messages an agent was notified of, and when a hook last ran.
 
 In a file for each server and agent, in `hooks` in the folder that THREADBUS_STATE names, or else in
 the user's state directory. Any number of hooks may use them at once.

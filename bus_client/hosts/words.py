@@ -10,7 +10,7 @@ _MOST_THREADS, _MOST_SENDERS, _MOST_REQUESTS = 5, 3, 3
 
 
 def notice(news: Sequence[News]) -> str:
-    """Returns what a model is told about the unread messages; `news` has something to tell."""
+    """Returns the notice of unread messages for a model. `news` is not empty."""
     first = sorted(news, key=_importance)[:_MOST_THREADS]
     parts = [_of_thread(each) for each in first]
     if len(news) > len(first):

@@ -13,12 +13,12 @@ _WAIT = "tests/test_hook_wait.py"
 
 SABOTAGES = [
     Sabotage(
-        "an agent is told about its own messages",
+        "an agent is notified of its own messages",
         [Edit(_NEWS, "message.sender != calls.agent and ", "")],
         ["tests/test_hooks.py::test_senders_and_what_is_for_the_agent_are_counted"],
     ),
     Sabotage(
-        "an agent is told about messages that wake nobody",
+        "an agent is notified of messages that wake nobody",
         [Edit(_NEWS, "if wakes and ", "if ")],
         ["tests/test_hooks.py::test_what_does_not_wake_the_agent_is_not_told"],
     ),
@@ -33,7 +33,7 @@ SABOTAGES = [
         ["tests/test_hooks.py::test_a_withdrawn_request_is_not_told_as_one"],
     ),
     Sabotage(
-        "what was told about a thread counts for the next one of its name",
+        "what was notified of a thread counts for the next one of its name",
         [Edit(_NEWS, "if notified_epoch == epoch else each.read_seq", "")],
         ["tests/test_hooks.py::test_a_deleted_and_recreated_thread_is_told_again"],
     ),
@@ -70,7 +70,7 @@ SABOTAGES = [
         ["tests/test_hook_faults.py::test_of_hooks_that_run_at_once_one_tells"],
     ),
     Sabotage(
-        "a new session is not told about what the one before was told",
+        "a new session is not notified of what the one before was told",
         [
             Edit(
                 _EVENTS,

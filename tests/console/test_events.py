@@ -88,7 +88,7 @@ async def test_large_messages_come_few_at_a_time(
             seen += len(batch)
 
 
-async def test_a_page_far_behind_starts_anew(
+async def test_a_page_far_behind_starts_again(
     client: httpx.AsyncClient, bus: BusClient, name: str
 ) -> None:
     thread = await bus.join(name)
@@ -100,7 +100,7 @@ async def test_a_page_far_behind_starts_anew(
 
 
 @pytest.mark.parametrize("after", ["other:1", "EPOCH:7"])
-async def test_a_page_with_another_history_starts_anew(
+async def test_a_page_with_another_history_starts_again(
     client: httpx.AsyncClient, bus: BusClient, name: str, after: str
 ) -> None:
     thread = await bus.join(name)
@@ -148,7 +148,7 @@ async def test_a_thread_that_is_not_there_is_shown_once_it_is(
         await stream.messages(1)
 
 
-async def test_a_thread_that_is_deleted_and_created_again_starts_anew(
+async def test_a_thread_that_is_deleted_and_created_again_starts_again(
     client: httpx.AsyncClient, bus: BusClient, name: str
 ) -> None:
     thread = await bus.join(name)

@@ -15,7 +15,7 @@ from bus_client.cli.console.overview import Overview
 _LINGER = 10.0  # seconds for which a thread is followed after its last page has gone
 _COMMENT = 15.0  # seconds without an event after which a comment is sent
 _PAUSE = 0.05  # seconds between two sends to a page: it draws all of one at once
-_MOST_BEHIND = 10_000  # messages: a page that is further behind starts anew at the head
+_MOST_BEHIND = 10_000  # messages: a page that is further behind starts again at the head
 
 
 class Hub:
@@ -44,7 +44,7 @@ class Hub:
         """Yields the events of a page, as text: of its thread after `seq`, and of the overview.
 
         `epoch` "": from the thread's newest entry on. Ends when the page has to load the thread
-        anew, after the event `resync`.
+        again, after the event `resync`.
         """
         woken = asyncio.Event()
         with ExitStack() as watching:
