@@ -35,7 +35,8 @@ async def test_a_server_out_of_descriptors_logs_that_once_and_its_recovery_once(
     async with connected(server.address) as client:
         await client.bus.GetServerInfo(GetServerInfoRequest(), timeout=10)
     assert server.stop() == 0
-    assert len(server.problems) == 2
+    # A database on PostgreSQL cannot be reached meanwhile, either.
+    assert len([line for line in server.problems if "faults: the database" not in line]) == 2
 
 
 @pytest.mark.slow

@@ -123,7 +123,8 @@ async def test_a_wait_ended_by_a_stop_is_the_last_activity(
     server.start()
     async with connected(server.address) as client:
         found = await seen(client.agents, name)
-        assert found.last_seen_time.ToMicroseconds() >= while_it_waited
+        # A store on PostgreSQL has a clock of its own, which may be a moment behind.
+        assert found.last_seen_time.ToMicroseconds() >= while_it_waited - 100_000
 
 
 async def until_written(server: ServerProcess, client: Connection, agent: Caller) -> None:
