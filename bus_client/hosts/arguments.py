@@ -27,7 +27,7 @@ post-tool      The agent has called a tool, so it is alive. It is notified of ne
 session-start  The agent is idle, and notified of everything that it has not read.
 session-end    The agent is offline.
 
-The model is told how many messages there are, in which threads, from whom, and
+The notice says how many messages there are, in which threads, from whom, and
 who asks for a reply, and nothing that a peer wrote: hosts give a hook's text to
 the model as if they or their user had written it. Nothing is marked as read: the
 agent reads with bus_wait, or threadbus wait.

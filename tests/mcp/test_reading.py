@@ -1,5 +1,6 @@
 """What a model has read: nothing is lost or skipped, whatever becomes of a call."""
 
+import asyncio
 import random
 from functools import partial
 
@@ -89,19 +90,26 @@ async def test_an_agent_whose_answer_was_not_taken_is_idle(
     await until_known(is_idle)
 
 
+@pytest.mark.slow
 async def test_an_agent_whose_wait_was_cancelled_is_idle(
     host: Host, peer: BusClient, name: str
 ) -> None:
+    """Whether the cancellation comes before, during or after the delivery."""
+
     async def is_idle() -> bool:
         return (await peer.get_agent(f"{name}-me")).presence == Presence.PRESENCE_IDLE
 
+    chance = random.Random(3)  # noqa: S311
     await host.call("bus_join", thread=name)
-    waiting = host.start_call("bus_wait")
-    await until_waiting(peer, f"{name}-me")
-    await peer.thread(name).post("here")
-    host.cancel(waiting)  # in the moment of the answer, or after it
-    await until_known(is_idle)
-    assert await host.call("bus_wait") == f"{name} #1 {name}-peer: here"
+    for number in range(1, 41):
+        waiting = host.start_call("bus_wait")
+        await until_waiting(peer, f"{name}-me")
+        posting = asyncio.create_task(peer.thread(name).post(f"{number}"))
+        await asyncio.sleep(chance.random() * 0.006)
+        host.cancel(waiting)
+        await posting
+        await until_known(is_idle)
+        assert await host.call("bus_wait") == f"{name} #{number} {name}-peer: {number}"
 
 
 async def test_cancelling_other_calls_takes_nothing_back(

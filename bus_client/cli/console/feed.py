@@ -1,6 +1,6 @@
 """A thread that pages of a console show, read once for all of them.
 
-As in the server, each page has a position of its own and is told only that there is more. Nothing
+As in the server, each page has a position of its own and is woken when there is more. Nothing
 is queued for a page, so a slow one costs nothing, and any number may look at one thread.
 """
 

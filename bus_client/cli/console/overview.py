@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import bus_client
 from bus_client.cli.console.change import Change
 from bus_client.cli.console.connection import Connection
 from bus_client.cli.documents import document
+from bus_client.cli.listings import first
 from bus_client.cli.requests import request_documents, server_time
 
 _POLL = 1.0  # seconds between two looks, while a page is open
 _ANSWER = 3.0  # seconds without an answer after which the bus counts as unreachable
 _MOST_THREADS, _MOST_REQUESTS = 200, 100
-
-T = TypeVar("T")
 
 
 class Overview:
@@ -83,8 +82,8 @@ class Overview:
 
     async def _look(self) -> None:
         bus = self._connection.bus
-        threads = await _first(_MOST_THREADS, bus.list_threads())
-        requests = await _first(_MOST_REQUESTS, bus.list_requests())
+        threads = await first(_MOST_THREADS, bus.list_threads())
+        requests = await first(_MOST_REQUESTS, bus.list_requests())
         person = self._connection.kind != "operator"
         unread = list((await bus.heartbeat()).unread) if person else []
         now = await server_time(bus) if requests else None
@@ -93,13 +92,3 @@ class Overview:
             self._shown["threads"] = [document(each, whole=True) for each in threads]
             self._shown["unread"] = [document(each, whole=True) for each in unread]
         self._shown["requests"] = request_documents(requests, now)
-
-
-async def _first(most: int, items: AsyncIterator[T]) -> list[T]:
-    """Returns the first items, at most so many."""
-    found = list[T]()
-    async for item in items:
-        found.append(item)
-        if len(found) == most:
-            break
-    return found

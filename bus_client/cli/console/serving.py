@@ -1,4 +1,4 @@
-"""Serves a console over HTTP, until the process is told to stop."""
+"""Serves a console over HTTP, until the process is stopped."""
 
 from __future__ import annotations
 

@@ -9,9 +9,10 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import bus_client
+from bus_client.cli.listings import first
 from bus_client.cli.mcp import tools
 from bus_client.cli.mcp.connection import Connection, Options
-from bus_client.cli.mcp.reading import about_bus, about_thread, first, read
+from bus_client.cli.mcp.reading import about_bus, about_thread, read
 from bus_client.cli.mcp.seen import Seen
 from bus_client.cli.mcp.tools import ArgumentError
 from bus_client.cli.mcp.unsure import UnsurePosts

@@ -47,9 +47,9 @@ async def mcp(session: Session, thread: str | None, wait: float, wait_max: float
     model can then join threads, post, wait, read, and see who is there, as the agent NAME. Two
     hosts with one name would take messages from each other.
 
-    Starts without a server, and connects with the first call. Messages count as read when the model
-    posts or waits again. At the end of stdin, and at SIGINT, SIGTERM and SIGHUP, others see that
-    the agent has gone.
+    Starts without a server, and connects a second after its host has started, so that others see
+    the agent. Messages count as read when the model posts or waits again. At the end of stdin, and
+    at SIGINT, SIGTERM and SIGHUP, others see that the agent has gone.
 
     Hosts end calls after their own limits, of 60 s and more: --wait is shorter than all of them,
     and --wait-max than those that progress reports extend.

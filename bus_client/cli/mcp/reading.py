@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from bus_client.cli.listings import first
 from bus_client.cli.mcp.tools import ArgumentError
 from bus_client.cli.mcp.words import (
     MAX_RESULT,
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 _READ_BYTES = 6_000  # of the messages that are read at once: with few exceptions, they fit
 _LISTED_TOPIC = 200  # bytes of each topic in a list
 _MOST_THREADS, _MOST_REQUESTS, _MOST_PEOPLE = 10, 20, 1_000
-
-T = TypeVar("T")
 
 
 async def read(thread: ThreadHandle, given: Mapping[str, Any], *, reader: str) -> str:
@@ -108,16 +107,6 @@ async def about_bus(
         lines.append("Threads, the latest first:")
         lines += [f"  {thread_text(each, most=_LISTED_TOPIC)}" for each in threads]
     return lines
-
-
-async def first(most: int, items: AsyncIterator[T]) -> list[T]:
-    """Returns the first items, at most `most`."""
-    found: list[T] = []
-    async for item in items:
-        found.append(item)
-        if len(found) == most:
-            break
-    return found
 
 
 def _span(first: int, last: int) -> str:
