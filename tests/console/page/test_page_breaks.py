@@ -108,20 +108,24 @@ async def test_a_hidden_tab_closes_its_stream_and_resumes(
     assert await shown.seqs() == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("in_sight", [False, True])
 async def test_many_tabs_are_open_at_once(
-    opened: Opened, own_console: ConsoleProcess, bus: BusClient, name: str
+    opened: Opened, own_console: ConsoleProcess, bus: BusClient, name: str, in_sight: bool
 ) -> None:
     thread = await bus.join(name)
     tabs = [await opened(name, console=own_console)]
     for _ in range(8):
-        await tabs[-1].page.evaluate(HIDE, "hidden")
+        if not in_sight:
+            await tabs[-1].page.evaluate(HIDE, "hidden")
         tabs.append(Shown(await tabs[0].page.context.new_page(), own_console))
         await tabs[-1].open(name)
     await thread.post("seen")
     await tabs[-1].message(1).wait_for()
-    await tabs[-1].page.evaluate(HIDE, "hidden")
-    await tabs[0].page.evaluate(HIDE, "visible")
-    await tabs[0].message(1).wait_for()
+    if not in_sight:
+        await tabs[-1].page.evaluate(HIDE, "hidden")
+        await tabs[0].page.evaluate(HIDE, "visible")
+    for tab in tabs if in_sight else tabs[:1]:
+        await tab.message(1).wait_for()
     assert [error for tab in tabs for error in tab.errors] == []
 
 

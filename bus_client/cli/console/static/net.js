@@ -2,6 +2,8 @@
 
 const HIDDEN = 60_000; // ms after which a hidden tab closes its stream
 const SLOWEST = 15_000; // ms between two attempts to connect
+const MOST_STREAMS = 4; // of all tabs: browsers have six connections to a host
+const TURN = 3000; // ms for which a tab in sight leaves its place to others
 
 /** A call failed. `status` 0: the console cannot be reached. */
 export class Failure extends Error {
@@ -81,7 +83,8 @@ export class Peeks {
  * after the last message that came.
  *
  * Browsers have six connections for all tabs, and with six streams the next tab would not even load.
- * So a hidden tab closes its stream when another tab opens one.
+ * So a hidden tab closes its stream when another tab opens one. Of more tabs in sight than may have a
+ * stream, the one that has had it for the longest time closes it for a moment: they take turns.
  *
  * `on`: functions by event: overview, thread, messages, resync and refused get its data;
  * lost() and found() tell of the connection; out(failure) that the browser has to log in.
@@ -96,10 +99,12 @@ export class Stream {
   #hide = null;
   #wanted = false;
   #tabs = new BroadcastChannel("threadbus");
+  #tab = crypto.getRandomValues(new Uint32Array(2)).join();
+  #since = new Set(); // the tabs that have opened a stream since this one has, and have it
 
   constructor(on) {
     this.#on = on;
-    this.#tabs.onmessage = () => document.visibilityState === "hidden" && this.#shut();
+    this.#tabs.onmessage = ({ data }) => this.#heard(data);
     document.addEventListener("visibilitychange", () => this.#look());
     addEventListener("pagehide", () => this.#shut());
     addEventListener("pageshow", (event) => event.persisted && this.#open());
@@ -120,8 +125,21 @@ export class Stream {
 
   #shut() {
     clearTimeout(this.#retry);
-    this.#source?.close();
+    if (this.#source === null) return;
+    this.#source.close();
     this.#source = null;
+    this.#tabs.postMessage({ tab: this.#tab, opens: false });
+  }
+
+  #heard({ tab, opens }) {
+    if (!opens) return this.#since.delete(tab);
+    this.#since.add(tab);
+    if (this.#source === null) return;
+    if (document.visibilityState === "hidden") this.#shut();
+    else if (this.#since.size >= MOST_STREAMS) {
+      this.#shut();
+      this.#retry = setTimeout(() => document.visibilityState === "visible" && this.#open(), TURN);
+    }
   }
 
   #look() {
@@ -133,7 +151,8 @@ export class Stream {
   #open() {
     this.#shut();
     if (!this.#wanted) return;
-    this.#tabs.postMessage("opens");
+    this.#since.clear();
+    this.#tabs.postMessage({ tab: this.#tab, opens: true });
     const query = new URLSearchParams();
     if (this.#thread !== null) query.set("thread", this.#thread);
     if (this.#thread !== null && this.#cursor) query.set("after", this.#cursor);
