@@ -1,5 +1,6 @@
 """What operators see and do, and others do not."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,12 +41,36 @@ async def test_an_operator_sees_agents_and_waits_and_manages_them(
         re.compile(r"\S{20,}")
     )
     await shown.page.keyboard.press("Escape")
-    await shown.page.get_by_role("link", name="Open waits").click()
-    await expect(shown.locator("#title")).to_have_text("Open waits")
-    await shown.locator("#page-view table, #page-view .empty").first.wait_for()
     await shown.open(thread.name)
     await shown.page.get_by_role("button", name="More").click()
-    await expect(shown.page.get_by_role("menuitem", name="Close thread")).to_be_visible()
+    await shown.page.get_by_role("menuitem", name="Close thread").click()
+    await dialog.get_by_role("button", name="Close thread").click()
+    await expect(shown.page.get_by_label("Message", exact=True)).to_be_disabled()
+    await shown.page.get_by_role("button", name="More").click()
+    await expect(shown.page.get_by_role("menuitem", name="Reopen thread")).to_be_visible()
+
+
+async def test_open_waits_are_shown_as_they_begin_and_end(
+    opened: Opened, operators_console: ConsoleProcess, bus: BusClient, name: str
+) -> None:
+    thread = await bus.join(name)
+    await thread.post("before")
+    shown = await opened(console=operators_console)
+    await shown.page.get_by_role("link", name="Open waits").click()
+    table = shown.page.get_by_role("table")
+    row = table.get_by_role("row").filter(has_text=bus.agent)
+    await expect(shown.page.get_by_role("heading", name="Open waits")).to_be_visible()
+    await expect(row).to_have_count(0)
+    waiting = asyncio.create_task(thread.wait(timeout=60))
+    await expect(row).to_contain_text(f"{name} #1")
+    await row.get_by_role("link", name="#1").focus()
+    other = asyncio.create_task(bus.thread(name).wait(timeout=60))
+    await expect(row).to_have_count(2)  # the others stay as they are, with the focus
+    await expect(row.get_by_role("link", name="#1").first).to_be_focused()
+    for each in (waiting, other):
+        each.cancel()
+        await asyncio.wait([each])
+    await expect(row).to_have_count(0)
 
 
 async def test_others_have_no_operators_controls(opened: Opened, bus: BusClient, name: str) -> None:

@@ -7,11 +7,12 @@ import { Find } from "./find.js";
 import { Log } from "./log.js";
 import { Menu } from "./menu.js";
 import { Failure, Peeks, Stream, call, decoded, threadAddress } from "./net.js";
-import { Inbox, agentsPage, openAgent, openHelp, waitsPage } from "./pages.js";
+import { Inbox, openAgent, openHelp, showAgents, showWaits } from "./pages.js";
 import { showPeople, showRequests, showThreads } from "./side.js";
 
 const PAGE = 100; // messages that are loaded at once
 const AGENTS_AGE = 10_000; // ms after which the agents are read again, if they are needed
+const PAGE_AGE = 3000; // ms between two readings of a page that no event tells of
 const PEOPLE_PAUSE = 300; // ms between two drawings of the people
 const LIVE = {
   connecting: "connecting",
@@ -291,7 +292,7 @@ class Page {
     setText($("inbox-count"), String(waiting));
     document.title = `${waiting ? `(${waiting}) ` : ""}${this.thread ?? $("title").textContent} · ThreadBus`;
     if (this.view === "inbox") this.inbox.show(this.overview);
-    if (this.view === "agents") $("page-view").replaceChildren(agentsPage(this.names.values(), this));
+    if (this.view === "agents") showAgents($("page-view"), this.names.values(), this);
     if (this.view === "thread") {
       this.log.showAsked();
       this.composer.suggest();
@@ -390,13 +391,14 @@ class Page {
 
   /** Reads again what no event tells of, if it is shown. */
   async #refresh() {
+    if (this.lost) return;
     if (this.view === "inbox" || this.view === "agents" || this.view === "thread") this.agentsWanted();
     if (this.view !== "waits") return;
     try {
       const waits = await call("api/waits");
-      if (this.view === "waits") $("page-view").replaceChildren(waitsPage(waits));
+      if (this.view === "waits") showWaits($("page-view"), waits);
     } catch (failure) {
-      this.problem(failure);
+      if (!failure.passing) this.problem(failure);
     }
   }
 
@@ -490,9 +492,8 @@ class Page {
       const wanted = $("filter").value.trim();
       if (event.key === "Enter" && wanted) location.hash = `#/${encodeURIComponent(wanted)}`;
     });
-    setInterval(() => {
-      for (const node of document.querySelectorAll("time[data-past]")) setText(node, ago(node.dateTime));
-    }, 30_000);
+    setInterval(() => document.querySelectorAll("time[data-past]").forEach((node) => setText(node, ago(node.dateTime))), 30_000);
+    setInterval(() => ["agents", "waits"].includes(this.view) && document.visibilityState === "visible" && this.#refresh(), PAGE_AGE);
   }
 }
 

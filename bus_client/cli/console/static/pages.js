@@ -85,24 +85,37 @@ function empty(list, items, text) {
   if (!items.length) list.append(el("li", { class: "empty", data: { key: " " } }, text));
 }
 
-function table(caption, heads, rows) {
-  const head = el("tr", {}, heads.map((text) => el("th", { scope: "col" }, text || el("span", { class: "unseen" }, "Actions"))));
-  return el("div", { class: "table", tabindex: "0", role: "region", "aria-label": caption }, el("table", {}, el("thead", {}, head), el("tbody", {}, rows)));
+/**
+ * Shows items as the rows of a table, which becomes the content of `page` if it is not. What stays
+ * as it is keeps its nodes, and so the focus. `cells(item)`: the contents of a row's cells.
+ */
+function showTable(page, caption, heads, items, key, cells, none) {
+  if (!items.length) return page.replaceChildren(el("p", { class: "empty" }, none));
+  let body = page.querySelector("tbody");
+  if (body === null) {
+    body = el("tbody");
+    const head = el("tr", {}, heads.map((text) => el("th", { scope: "col" }, text)));
+    page.replaceChildren(el("div", { class: "table", tabindex: "0", role: "region", "aria-label": caption }, el("table", {}, el("thead", {}, head), body)));
+  }
+  keyed(body, items, key, () => el("tr"), (row, item) => {
+    cells(item).forEach((content, at) => {
+      const cell = el("td", { class: heads[at] === "About" || heads[at] === "After" ? "words" : null }, content);
+      if (!row.cells[at]) row.append(cell);
+      else if (!row.cells[at].isEqualNode(cell)) row.cells[at].replaceWith(cell);
+    });
+  });
 }
 
-/** All agents. For operators. */
-export function agentsPage(agents, context) {
-  const rows = [...agents].sort(byPresence).map((agent) =>
-    el("tr", {}, el("td", {}, button(agent.name, () => context.openAgent(agent.name), { class: "link" })), el("td", {}, agent.kind === "AGENT_KIND_HUMAN" ? "person" : "agent"), el("td", {}, presence(agent.presence)),
-      el("td", {}, timeOf(agent.last_seen_time, true)), el("td", { class: "words" }, line(agent.status_text || agent.description || "", 160))));
-  return rows.length ? table("Agents", ["Name", "Kind", "State", "Last seen", "About"], rows) : el("p", { class: "empty" }, "No agent is registered. Agents register themselves when they join.");
+/** Shows all agents. For operators. */
+export function showAgents(page, agents, context) {
+  const cells = (agent) => [button(agent.name, () => context.openAgent(agent.name), { class: "link" }), agent.kind === "AGENT_KIND_HUMAN" ? "person" : "agent", presence(agent.presence), timeOf(agent.last_seen_time, true), line(agent.status_text || agent.description || "", 160)];
+  showTable(page, "Agents", ["Name", "Kind", "State", "Last seen", "About"], [...agents].sort(byPresence), (agent) => agent.name, cells, "No agent is registered. Agents register themselves when they join.");
 }
 
-/** All open waits. For operators. */
-export function waitsPage(waits) {
-  const rows = waits.map((wait) =>
-    el("tr", {}, el("td", {}, wait.agent), el("td", { class: "words" }, waited(wait)), el("td", {}, timeOf(wait.start_time, true)), el("td", {}, wait.peer)));
-  return rows.length ? table("Open waits", ["Who", "After", "Since", "From"], rows) : el("p", { class: "empty" }, "Nobody waits. Agents that call bus_wait or `threadbus wait` appear here.");
+/** Shows all open waits. For operators. */
+export function showWaits(page, waits) {
+  const cells = (wait) => [wait.agent, waited(wait), timeOf(wait.start_time, true), wait.peer];
+  showTable(page, "Open waits", ["Who", "After", "Since", "From"], waits, (wait) => `${wait.agent} ${wait.start_time} ${wait.peer}`, cells, "Nobody waits. Agents that call bus_wait or `threadbus wait` appear here.");
 }
 
 function waited(wait) {
