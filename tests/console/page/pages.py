@@ -13,11 +13,23 @@ from playwright.async_api import Locator, Page, expect
 from tests.console.consoles import ConsoleProcess
 from tests.programs import program
 
-__all__ = ["PATIENCE", "Opened", "Shown", "expect", "needed"]
+__all__ = ["FRAMES", "PATIENCE", "Opened", "Shown", "expect", "is_whole", "needed"]
 
 #: ms for which an expectation waits: the machine may be slow.
 PATIENCE = 30_000
 expect.set_options(timeout=PATIENCE)
+
+#: Records the longest time between two frames in `longest`.
+FRAMES = """
+globalThis.longest = 0;
+let last = performance.now();
+const frame = (now) => {
+  globalThis.longest = Math.max(globalThis.longest, now - last);
+  last = now;
+  requestAnimationFrame(frame);
+};
+requestAnimationFrame((now) => { last = now; requestAnimationFrame(frame); });
+"""
 
 #: Opens the page of a console, logged in. `thread`: what is after `#/`; others: of the context.
 Opened = Callable[..., Awaitable["Shown"]]
@@ -90,3 +102,11 @@ class Shown:
         """Type a message, and post it."""
         await self.page.locator("#text").fill(text)
         await self.page.get_by_role("button", name="Post", exact=True).click()
+
+
+async def is_whole(shown: Shown) -> list[int]:
+    """Returns the seqs in the page. There may be no gap, and no more than 600."""
+    seqs = await shown.seqs()
+    assert seqs == list(range(seqs[0], seqs[-1] + 1))
+    assert len(seqs) <= 600
+    return seqs

@@ -7,22 +7,10 @@ import pytest
 
 from bus_client import Attachment, BusClient, Post, Presence, Priority
 from tests.console.consoles import PERSON, ConsoleProcess, console_of
-from tests.console.page.pages import Opened, expect
+from tests.console.page.pages import FRAMES, Opened, expect
 from tests.serving import ServerProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
-
-#: Records the longest time between two frames in `longest`.
-FRAMES = """
-globalThis.longest = 0;
-let last = performance.now();
-const frame = (now) => {
-  globalThis.longest = Math.max(globalThis.longest, now - last);
-  last = now;
-  requestAnimationFrame(frame);
-};
-requestAnimationFrame((now) => { last = now; requestAnimationFrame(frame); });
-"""
 
 
 @pytest.fixture

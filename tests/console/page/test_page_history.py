@@ -3,7 +3,7 @@
 import pytest
 
 from bus_client import BusClient, Post
-from tests.console.page.pages import Opened, Shown, expect
+from tests.console.page.pages import Opened, expect, is_whole
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -16,14 +16,6 @@ async def long_thread(bus: BusClient, name: str) -> str:
     async for _ in thread.post_many([Post(text) for text in texts]):
         pass
     return name
-
-
-async def is_whole(shown: Shown) -> list[int]:
-    """Returns the seqs in the page. There may be no gap, and no more than 600."""
-    seqs = await shown.seqs()
-    assert seqs == list(range(seqs[0], seqs[-1] + 1))
-    assert len(seqs) <= 600
-    return seqs
 
 
 async def test_earlier_messages_come_on_scrolling_up(opened: Opened, long_thread: str) -> None:
