@@ -114,3 +114,29 @@ async def test_a_long_text_is_loaded_on_request(opened: Opened, bus: BusClient, 
     await shown.page.get_by_role("button", name="Show all (1.0 MB)").click()
     await expect(shown.message(1).locator(".chunk").last).to_have_text("end")
     await expect(shown.message(1).locator(".chunk")).to_have_count(251)
+
+
+async def test_few_long_texts_are_drawn_at_once(opened: Opened, bus: BusClient, name: str) -> None:
+    thread = await bus.join(name)
+    text = "word " * 3_800
+    async for _ in thread.post_many([Post(text)] * 150):
+        pass
+    shown = await opened(name)
+    await expect(shown.message(150)).to_be_in_viewport()
+    seqs = await is_whole(shown)
+    while seqs[0] > 80:
+        await shown.page.locator("#scroller").evaluate("node => node.scrollTo(0, 0)")
+        await shown.message(seqs[0] - 1).wait_for(state="attached")
+        before, seqs = seqs, await is_whole(shown)
+        assert before[0] - seqs[0] <= 10, (before, seqs)  # a page of them takes seconds
+        assert len(seqs) <= 60
+    await shown.go(f"#/{name}/40")
+    await expect(shown.message(40)).to_be_focused()
+    seqs = await is_whole(shown)
+    assert seqs[0] < 40 <= seqs[-1]
+    while seqs[-1] < 60:
+        bottom = "node => node.scrollTo(0, node.scrollHeight)"
+        await shown.page.locator("#scroller").evaluate(bottom)
+        await shown.message(seqs[-1] + 1).wait_for(state="attached")
+        seqs = await is_whole(shown)
+    assert len(seqs) <= 60

@@ -45,8 +45,8 @@ class Page {
 
   constructor() {
     this.log = new Log($("scroller"), $("log"), this, {
-      earlier: (first) => this.#page(`?before=${first}&limit=${PAGE}`),
-      later: (last) => this.#page(`?around=${last + 1 + PAGE / 2}&limit=${PAGE}`),
+      earlier: (first, number) => this.#page(`?before=${first}&limit=${number}`),
+      later: (last, number) => this.#page(`?around=${last + 1 + Math.floor(number / 2)}&limit=${number}`),
       moved: () => this.#moved(),
     });
     this.composer = new Composer(this);

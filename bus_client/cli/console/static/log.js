@@ -1,9 +1,11 @@
-// The messages of a thread that are in the page: at most 600, drawn once a frame.
+// The messages of a thread that are in the page: at most 600, and fewer long ones, drawn once a frame.
 
 import { article, isEdit, isMessage, showAsked, showEdit } from "./article.js";
 import { day, el } from "./dom.js";
 
 export const MOST = 600;
+const MOST_WEIGHT = 1_000_000; // of those in the page: what has a weight of 20,000 takes 40 ms to draw
+const PAGE_WEIGHT = 60_000; // of those that are drawn at once
 const DRAWING = 12; // ms of a frame
 const NEAR = 900; // pixels from an end at which more is loaded
 const AT_END = 48; // pixels from the end that count as the end
@@ -12,8 +14,8 @@ const AT_END = 48; // pixels from the end that count as the end
  * A window of a thread. It knows the entries from `first` to `last`, one after the other, and the
  * seq of the thread's `head`. What comes is drawn only if the window reaches the head.
  *
- * `on`: earlier(first) and later(last) load more entries, and return a promise of them; moved()
- * tells that the position, or what is beyond the window, has changed.
+ * `on`: earlier(first, number) and later(last, number) load more entries, and return a promise of them;
+ * moved() tells that the position, or what is beyond the window, has changed.
  */
 export class Log {
   constructor(scroller, list, context, on) {
@@ -26,6 +28,7 @@ export class Log {
 
   clear() {
     this.items = new Map(); // seq → {message, node, edit}
+    this.weight = 0;
     this.pending = [];
     this.first = 1;
     this.last = this.head = this.oldest = 0;
@@ -52,6 +55,8 @@ export class Log {
     this.clear();
     this.head = head;
     this.oldest = oldest;
+    const at = messages.findIndex((message) => message.seq === target);
+    messages = at < 0 ? lightest(messages, -1) : [...lightest(messages.slice(0, at), -1, PAGE_WEIGHT / 2), ...lightest(messages.slice(at), 1, PAGE_WEIGHT / 2)];
     this.first = messages.length ? messages[0].seq : head + 1;
     this.last = messages.length ? messages.at(-1).seq : head;
     this.newAfter = read && read < head ? read : 0;
@@ -69,7 +74,7 @@ export class Log {
     const reached = (this.pending.at(-1)?.seq ?? this.last) >= this.head;
     this.head = fresh.at(-1).seq;
     if (!this.pinned || !reached) this.behind += fresh.filter(isMessage).length;
-    if (!reached || (!this.pinned && this.items.size + this.pending.length + fresh.length > MOST)) {
+    if (!reached || (!this.pinned && this.#isFull([...this.pending, ...fresh]))) {
       this.pending = this.pinned ? this.pending : [];
       for (const message of fresh) if (isEdit(message)) this.#edited(message);
       this.on.moved();
@@ -96,6 +101,7 @@ export class Log {
     if (this.pending.length > MOST) this.pending = this.pending.slice(-MOST);
     if (this.pending[0].seq > this.last + 1) {
       this.items.clear();
+      this.weight = 0;
       this.list.replaceChildren(this.top);
       this.first = this.pending[0].seq;
       this.last = this.first - 1;
@@ -130,6 +136,7 @@ export class Log {
       const node = article(message, this.context, { before: previous });
       const item = { message, node, edit: undefined };
       this.items.set(message.seq, item);
+      this.weight += weigh(message);
       if (isEdit(message)) this.#edited(message);
       else if (message.edit_seq) this.#loadEdit(item);
       showAsked(node, message, this.context);
@@ -154,9 +161,26 @@ export class Log {
     else this.context.peek(thread, edit_seq, (found) => found && this.items.get(item.message.seq) === item && this.#edited(found));
   }
 
+  /** Whether the page has, with some more, too many messages: more than one, of course. */
+  #isFull(more = []) {
+    const weight = more.reduce((sum, message) => sum + weigh(message), this.weight);
+    return this.items.size + more.length > MOST || (weight > MOST_WEIGHT && this.items.size > 1);
+  }
+
+  /** How many messages fit into what is drawn at once, if they are as those in the page. */
+  get #fitting() {
+    return Math.min(100, Math.ceil((2 * PAGE_WEIGHT * this.items.size) / this.weight));
+  }
+
+  #drop(seq) {
+    const item = this.items.get(seq);
+    if (item) this.weight -= weigh(item.message);
+    this.items.delete(seq);
+  }
+
   #trimTop() {
-    while (this.items.size > MOST) {
-      this.items.delete(this.first);
+    while (this.#isFull()) {
+      this.#drop(this.first);
       this.first += 1;
       let node = this.top.nextSibling;
       while (node && !(Number(node.dataset.seq) >= this.first)) {
@@ -174,8 +198,8 @@ export class Log {
   }
 
   #trimBottom() {
-    while (this.items.size > MOST) {
-      this.items.delete(this.last);
+    while (this.#isFull()) {
+      this.#drop(this.last);
       this.last -= 1;
       while (this.last > this.first && !this.items.has(this.last)) this.last -= 1;
     }
@@ -192,9 +216,9 @@ export class Log {
     this.pinned = scrollHeight - scrollTop - clientHeight < AT_END;
     if (this.seesEnd) this.behind = 0;
     if (!this.loading && this.items.size && !this.pending.length) {
-      if (scrollTop < NEAR && this.first > Math.max(1, this.oldest)) this.#load(this.on.earlier(this.first), (found) => this.#prepend(found));
+      if (scrollTop < NEAR && this.first > Math.max(1, this.oldest)) this.#load(this.on.earlier(this.first, this.#fitting), (found) => this.#prepend(found));
       else if (scrollHeight - scrollTop - clientHeight < NEAR && !this.reachesHead)
-        this.#load(this.on.later(this.last), (found) => this.#extend(found));
+        this.#load(this.on.later(this.last, this.#fitting), (found) => this.#extend(found));
     }
     this.on.moved();
   }
@@ -210,7 +234,7 @@ export class Log {
   }
 
   #prepend(messages) {
-    const older = messages.filter((message) => message.seq < this.first);
+    const older = lightest(messages.filter((message) => message.seq < this.first), -1);
     if (!older.length) return;
     const { scrollHeight, scrollTop } = this.scroller;
     const wasDay = this.top.nextSibling;
@@ -221,12 +245,12 @@ export class Log {
     // A page that is at the end, as it has little to show, stays there.
     if (this.pinned && this.reachesHead) return this.toEnd();
     this.scroller.scrollTop = scrollTop + this.scroller.scrollHeight - scrollHeight;
-    if (this.items.size > MOST) this.pending = [];
+    if (this.#isFull()) this.pending = [];
     this.#trimBottom();
   }
 
   #extend(messages) {
-    const newer = messages.filter((message) => message.seq > this.last);
+    const newer = lightest(messages.filter((message) => message.seq > this.last), 1);
     if (!newer.length) return;
     this.list.append(...this.#nodes(newer, this.items.get(this.last)?.message));
     this.last = newer.at(-1).seq;
@@ -289,4 +313,15 @@ export class Log {
   showAsked() {
     for (const { node, message } of this.items.values()) if (message.expect_reply) showAsked(node, message, this.context);
   }
+}
+
+/** How long a message takes to draw, about. */
+const weigh = (message) => 300 + (message.content ?? "").length;
+
+/** Returns the first messages (1), or the last ones (-1), of at most a weight; at least one. */
+function lightest(messages, from, most = PAGE_WEIGHT) {
+  let [number, weight] = [0, 0];
+  while (number < messages.length && (weight += weigh(messages.at(from > 0 ? number : -1 - number))) <= most) number += 1;
+  number = Math.max(number, 1);
+  return from > 0 ? messages.slice(0, number) : messages.slice(-number);
 }
