@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import httpx
 
+from bus_client.cli.console.gate import Gate
 from tests.callers import operator_token_file
 from tests.ports import free_port
 from tests.serving import ServerProcess
@@ -110,6 +111,21 @@ async def browser(console: ConsoleProcess, **options: Any) -> AsyncIterator[http
         response = await client.post("login", json={"token": console.token})
         assert response.status_code == 200, response.text
         yield client
+
+
+def cookie_until(
+    end: float, console: ConsoleProcess, home: Path, server: ServerProcess
+) -> tuple[str, str]:
+    """Returns the name and the value of a person's cookie that expires at a time."""
+    gate = Gate(
+        urls=[console.url],
+        any_address=False,
+        port=httpx.URL(console.url).port or 0,
+        key=(home / "threadbus/console-key").read_bytes(),
+        identity=f"{PERSON} {server.address}",
+    )
+    expires = str(int(end))
+    return gate.cookie, f"{expires}.{gate._signature(expires)}"
 
 
 @dataclass(frozen=True, slots=True)

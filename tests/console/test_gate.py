@@ -133,6 +133,19 @@ async def test_a_forged_cookie_is_refused(client: httpx.AsyncClient) -> None:
         assert (await client.get("api/me", headers=headers)).status_code == 401, cookie
 
 
+async def test_cookies_of_other_paths_of_the_host_do_no_harm(client: httpx.AsyncClient) -> None:
+    ((name, value),) = client.cookies.items()
+    client.cookies.clear()
+    for cookie in (
+        f"{name}=1.2; {name}={value}",
+        f"{name}={value};{name}=;other",
+        f"{name}={value}",
+    ):
+        assert (await client.get("api/me", headers={"cookie": cookie})).status_code == 200, cookie
+    many = f"{name}=x;" * 1_000
+    assert (await client.get("api/me", headers={"cookie": many})).status_code == 401
+
+
 def test_a_cookie_is_for_one_key_one_identity_and_a_month(monkeypatch: pytest.MonkeyPatch) -> None:
     def gate(key: bytes = b"k", identity: str = "ann at 127.0.0.1:1") -> Gate:
         urls = ["http://127.0.0.1:80/"]
@@ -140,14 +153,19 @@ def test_a_cookie_is_for_one_key_one_identity_and_a_month(monkeypatch: pytest.Mo
 
     one = gate()
     value, lifetime = one.log_in(one.secret)
-    gate().check_cookie(value)
+    gate().check_cookies([f"threadbus-80={value}"])
     for other in (gate(key=b"other"), gate(identity="bob at 127.0.0.1:1")):
         with pytest.raises(Refused):
-            other.check_cookie(value)
+            other.check_cookies([f"threadbus-80={value}"])
     later = time.time() + lifetime + 1
     monkeypatch.setattr(time, "time", lambda: later)
     with pytest.raises(Refused):
-        one.check_cookie(value)
+        one.check_cookies([f"threadbus-80={value}"])
+
+
+def test_a_public_address_is_as_browsers_send_it() -> None:
+    site = Site.of(("127.0.0.1", 0), None, None, "HTTPS://Bücher.Example:8443/a", insecure=False)
+    assert site.urls(1) == ["https://xn--bcher-kva.example:8443/a/"]
 
 
 def test_the_standard_port_may_be_left_out() -> None:

@@ -6,11 +6,12 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 _LIFETIME = 30 * 86_400  # seconds for which a login lasts
+_MOST_COOKIES = 20  # of one name that are looked at
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -87,12 +88,24 @@ class Gate:
             if kind != "application/json":  # what forms of other sites cannot send
                 raise Refused(403, "The content type must be application/json.")
 
-    def check_cookie(self, value: str | None) -> None:
-        """Raises Refused unless the cookie's value is one of log_in()."""
-        expires, _, signature = (value or "").partition(".")
-        valid = hmac.compare_digest(_encode(signature), _encode(self._signature(expires)))
-        if not valid or int(expires) < time.time():
+    def check_cookies(self, headers: Sequence[str]) -> int:
+        """Returns when the login ends that a request's Cookie headers show.
+
+        In seconds since the epoch. Browsers send several cookies of one name if other paths of the
+        host have set some, such as another console. Raises Refused if none is of log_in().
+        """
+        cookies = [each.strip().partition("=") for line in headers for each in line.split(";")]
+        values = [value for name, _, value in cookies if name == self.cookie]
+        end = max((self._end(value) for value in values[:_MOST_COOKIES]), default=0)
+        if end <= time.time():
             raise Refused(401, "Open the address that threadbus console has printed.")
+        return end
+
+    def _end(self, value: str) -> int:
+        """Returns when a cookie expires; 0 if it is not of log_in()."""
+        expires, _, signature = value.partition(".")
+        valid = hmac.compare_digest(_encode(signature), _encode(self._signature(expires)))
+        return int(expires) if valid else 0
 
     def log_in(self, secret: str) -> tuple[str, int]:
         """Returns the value of the cookie, and its lifetime in seconds.

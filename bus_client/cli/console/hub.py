@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 
@@ -40,11 +41,14 @@ class Hub:
         if stopped := [feed.stop() for feed in self._feeds.values()]:
             await asyncio.wait(stopped)
 
-    async def events(self, thread: str | None, epoch: str, seq: int) -> AsyncGenerator[str | bytes]:
+    async def events(
+        self, thread: str | None, epoch: str, seq: int, until: float
+    ) -> AsyncGenerator[str | bytes]:
         """Yields the events of a page, as text: of its thread after `seq`, and of the overview.
 
         `epoch` "": from the thread's newest entry on. Ends when the page has to load the thread
-        again, after the event `resync`.
+        again, after the event `resync`; and when the browser has to log in again, after the event
+        `logged_out`: at `until`, in seconds since the epoch.
         """
         woken = asyncio.Event()
         with ExitStack() as watching:
@@ -54,12 +58,12 @@ class Hub:
             watching.enter_context(self.overview.change.watched(woken))
             yield "retry: 1000\n\n"
             if thread is None:
-                async for text in self._stream(woken, None, epoch, seq):
+                async for text in self._stream(woken, None, epoch, seq, until):
                     yield text
                 return
             async with self._feed(thread) as feed:
                 watching.enter_context(feed.change.watched(woken))
-                async for text in self._stream(woken, feed, epoch, seq):
+                async for text in self._stream(woken, feed, epoch, seq, until):
                     yield text
 
     @asynccontextmanager
@@ -81,12 +85,16 @@ class Hub:
             feed.stop()
 
     async def _stream(
-        self, woken: asyncio.Event, feed: ThreadFeed | None, epoch: str, seq: int
+        self, woken: asyncio.Event, feed: ThreadFeed | None, epoch: str, seq: int, until: float
     ) -> AsyncGenerator[str | bytes]:
         overview = version = 0
         refused: dict[str, str] | None = None
         checked = False
         while not self._closed:
+            left = until - time.time()
+            if left <= 0:
+                yield event("logged_out", "{}")
+                return
             woken.clear()
             sent = False
             if self.overview.text and overview != self.overview.version:
@@ -115,7 +123,7 @@ class Hub:
                 await asyncio.sleep(_PAUSE)
                 continue
             try:
-                async with asyncio.timeout(_COMMENT):
+                async with asyncio.timeout(min(_COMMENT, left)):
                     await woken.wait()
             except TimeoutError:
                 yield ": \n\n"

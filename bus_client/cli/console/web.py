@@ -93,7 +93,8 @@ def application(
     async def events(request: Request) -> Response:
         given = request.headers.get("last-event-id") or request.query_params.get("after")
         epoch, seq = cursor(given) if given else ("", 0)
-        return _EventStream(hub.events(request.query_params.get("thread"), epoch, seq))
+        until = gate.check_cookies(request.headers.getlist("cookie"))
+        return _EventStream(hub.events(request.query_params.get("thread"), epoch, seq, until))
 
     routes = [
         Route("/login", log_in, methods=["POST"]),
@@ -172,7 +173,7 @@ class _Guard:
         if path.startswith("/api/") or method not in ("GET", "HEAD"):
             self._gate.check_origin(method, headers)
         if path.startswith("/api/"):
-            self._gate.check_cookie(Request(scope).cookies.get(self._gate.cookie))
+            self._gate.check_cookies(headers.getlist("cookie"))
 
 
 async def _static(request: Request) -> Response:

@@ -165,7 +165,11 @@ export class Stream {
         if (event.lastEventId) this.#cursor = event.lastEventId;
         handle(JSON.parse(event.data));
       });
-    for (const name of ["overview", "thread", "messages", "resync"]) listen(name, this.#on[name]);
+    const show = (overview) => this.#on.overview((this.#overview = overview));
+    listen("overview", show);
+    listen("changes", (changes) => show(merged(this.#overview, changes)));
+    for (const name of ["thread", "messages", "resync"]) listen(name, this.#on[name]);
+    listen("logged_out", () => this.#on.out(new Failure(401)));
     listen("refused", (given) => this.#on.refused(new Failure(REFUSED[given.reason] ?? 503, given)));
     source.onopen = () => source === this.#source && this.#on.found();
     source.onerror = () => {
