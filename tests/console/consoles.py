@@ -138,11 +138,19 @@ class Event:
 
 
 class Stream:
-    """The events of one page. Each method waits for 30 s at most."""
+    """The events of one page. Each method waits for 30 s at most.
+
+    An event `changes` is given as `overview`, with all of it.
+
+    Attributes:
+        raw: The events as they came.
+    """
 
     def __init__(self, response: httpx.Response) -> None:
+        self.raw: list[Event] = []
         self._lines = response.aiter_lines()
         self._others: list[Event] = []
+        self._overview: dict[str, Any] = {}
 
     async def next(self, kind: str, fits: Callable[[Any], bool] = lambda _: True) -> Event:
         """Returns the next event of a kind whose data fits. Drops those of its kind before it."""
@@ -179,10 +187,26 @@ class Stream:
                 name, _, value = line.partition(": ")
                 fields[name] = value
             elif "data" in fields:
-                return Event(fields["event"], json.loads(fields["data"]), fields.get("id", ""))
+                event = Event(fields["event"], json.loads(fields["data"]), fields.get("id", ""))
+                self.raw.append(event)
+                return self._whole(event)
             else:
                 fields = {}
         return None
+
+    def _whole(self, event: Event) -> Event:
+        if event.kind == "overview":
+            self._overview = event.data
+        elif event.kind == "changes":
+            before, self._overview = self._overview, self._overview | event.data
+            for name in ("threads", "requests", "unread"):
+                change = event.data.get(name, {"drop": [], "put": []})
+                left = [each for at, each in enumerate(before[name]) if at not in change["drop"]]
+                for at, each in change["put"]:
+                    left.insert(at, each)
+                self._overview[name] = left
+            return Event("overview", self._overview, "")
+        return event
 
 
 @contextlib.asynccontextmanager

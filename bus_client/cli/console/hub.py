@@ -97,9 +97,10 @@ class Hub:
                 return
             woken.clear()
             sent = False
-            if self.overview.text and overview != self.overview.version:
+            if self.overview.known and overview != self.overview.version:
+                text = event(*self.overview.after(overview))
                 overview, sent = self.overview.version, True
-                yield event("overview", self.overview.text)
+                yield text
             if feed is not None and refused != feed.refused:
                 refused, sent = feed.refused, True
                 if refused is not None:

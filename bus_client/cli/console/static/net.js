@@ -86,7 +86,7 @@ export class Peeks {
  * So a hidden tab closes its stream when another tab opens one. Of more tabs in sight than may have a
  * stream, the one that has had it for the longest time closes it for a moment: they take turns.
  *
- * `on`: functions by event: overview, thread, messages, resync and refused get its data;
+ * `on`: functions by event: overview (whole), thread, messages, resync and refused get its data;
  * lost() and found() tell of the connection; out(failure) that the browser has to log in.
  */
 export class Stream {
@@ -101,6 +101,7 @@ export class Stream {
   #tabs = new BroadcastChannel("threadbus");
   #tab = crypto.getRandomValues(new Uint32Array(2)).join();
   #since = new Set(); // the tabs that have opened a stream since this one has, and have it
+  #overview = null; // as it came last, with its changes
 
   constructor(on) {
     this.#on = on;
@@ -194,6 +195,18 @@ export class Stream {
     }, this.#backoff);
     this.#backoff = Math.min(this.#backoff * 2, SLOWEST);
   }
+}
+
+/** Returns an overview with its changes: `drop` has indexes of entries that go, `put` [index, entry] of those that come. */
+function merged(overview, changes) {
+  const all = { ...overview, ...changes };
+  for (const name of ["threads", "requests", "unread"]) {
+    const { drop = [], put = [] } = changes[name] ?? {};
+    const gone = new Set(drop);
+    all[name] = overview[name].filter((_, at) => !gone.has(at));
+    for (const [at, entry] of put) all[name].splice(at, 0, entry);
+  }
+  return all;
 }
 
 const REFUSED = { THREAD_NOT_FOUND: 404, ACCESS_DENIED: 403, VALIDATION_FAILED: 400, TOKEN_INVALID: 401, TOKEN_EXPIRED: 401 };
