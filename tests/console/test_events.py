@@ -1,14 +1,17 @@
 """The stream of events of a page: live, whole, and resumed where it was left."""
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from bus_client import BusClient, Presence
 from tests.callers import operator_token_file
-from tests.console.consoles import PERSON, ConsoleProcess, browser, events
+from tests.console.consoles import PERSON, ConsoleProcess, browser, cookie_until, events
 from tests.polling import until_known
 from tests.serving import ServerProcess
 
@@ -180,6 +183,78 @@ async def test_the_overview_shows_what_asks_for_the_person(
         await stream.next("overview", asked)
         await client.post("api/post", json={"thread": name, "text": "!", "reply_to": 1})
         await stream.next("overview", lambda data: not asked(data))
+
+
+async def test_of_the_overview_only_changes_are_sent(
+    client: httpx.AsyncClient, bus: BusClient, name: str
+) -> None:
+    names = [f"{name}-{number}" for number in range(4)]
+    threads = [await bus.join(each) for each in names]
+
+    def posted(data: dict[str, Any]) -> set[str]:
+        return {*names} & {each["name"] for each in data["threads"] if each["head_seq"]}
+
+    async with events(client) as stream:
+        await stream.next(
+            "overview", lambda data: {*names} <= {each["name"] for each in data["threads"]}
+        )
+        first = len(stream.raw)
+        for number, thread in enumerate((threads[2], threads[0]), 1):
+            await thread.post("x")
+            while len(posted((shown := await stream.next("overview")).data)) < number:
+                pass
+            changes = stream.raw[-1]
+            assert changes.kind == "changes"
+            assert [each["name"] for _, each in changes.data["threads"]["put"]] == [thread.name]
+        assert "overview" not in [event.kind for event in stream.raw[first:]]
+        await threads[1].delete()
+        shown = await stream.next(
+            "overview", lambda data: names[1] not in [each["name"] for each in data["threads"]]
+        )
+    async with events(client) as stream:
+        whole = (await stream.next("overview")).data
+        assert stream.raw[-1].kind == "overview"
+    assert [each["name"] for each in whole["threads"]] == [
+        each["name"] for each in shown.data["threads"]
+    ]
+    assert whole.keys() == shown.data.keys()
+
+
+async def test_a_stream_ends_with_the_login(
+    console: ConsoleProcess, server: ServerProcess, home: Path, bus: BusClient, name: str
+) -> None:
+    await bus.join(name)
+    cookies = dict([cookie_until(time.time() + 3, console, home, server)])
+    async with httpx.AsyncClient(base_url=console.url, cookies=cookies, timeout=30) as client:
+        async with events(client, name) as stream:
+            await stream.next("thread")
+            assert (await stream.rest())[-1].kind == "logged_out"
+        assert (await client.get("api/me")).status_code == 401
+
+
+async def test_a_console_of_an_agent_only_watches(
+    server: ServerProcess, tmp_path: Path, bus: BusClient, name: str
+) -> None:
+    agent, credentials = f"{name}-b", tmp_path / "threadbus/credentials.json"
+    working = Presence.PRESENCE_WORKING
+    async with BusClient(server.address, agent=agent, credentials=credentials) as itself:
+        await itself.join(name)
+        await itself.heartbeat(state=working, lease=3_600)
+    thread = await bus.join(name)
+    with ConsoleProcess(server.address, tmp_path, "--as", agent) as console:
+        async with browser(console) as client, events(client, name) as stream:
+            assert (await client.get("api/me")).json()["kind"] == "agent"
+            await stream.next("thread", lambda data: len(data["participants"]) == 2)
+            posted = await thread.post("x", mentions=[agent], include_recipients=True)
+            assert [each.presence for each in posted.recipients] == [working]
+            await stream.messages(1)
+            cursor = {"thread": name, "cursor": f"{posted.epoch}:1"}
+            assert (await client.post("api/read", json=cursor)).json() == {}
+            found = (await bus.join(name)).participants
+            (shown,) = [each for each in found if each.agent == agent]
+            assert (shown.presence, shown.read_seq, shown.waiting) == (working, 0, False)
+        console.stop()
+    assert (await bus.get_agent(agent)).presence == working
 
 
 async def test_pages_share_one_wait_and_closed_pages_cost_nothing(

@@ -165,9 +165,11 @@ class Api:
         return JSONResponse(document(posted, whole=True))
 
     async def read(self, request: Request) -> Response:
-        """Count everything up to a position as read."""
+        """Count everything up to a position as read, unless the console only watches an agent."""
         given = await fields(request, {"thread": TEXT, "cursor": TEXT})
         epoch, seq = cursor(given.get("cursor"))
+        if self._connection.kind == "agent":
+            return JSONResponse({})
         thread = self._bus.thread(given.get("thread", ""))
         thread.position = bus_client.Cursor(thread=thread.name, epoch=epoch, after_seq=seq)
         await thread.acknowledge()

@@ -176,6 +176,7 @@ class ThreadFeed:
             acknowledge=False,
             all_notices=True,
             until_closed=False,
+            observe=self._connection.kind == "agent",
             include_participants=True,
             omit_attachment_data=True,
             max_content_bytes=MAX_TEXT,

@@ -104,7 +104,8 @@ class Overview:
         bus = self._connection.bus
         threads = await first(_MOST_THREADS, bus.list_threads())
         requests = await first(_MOST_REQUESTS, bus.list_requests())
-        person = self._connection.kind != "operator"
+        # A heartbeat of an agent's console would replace the lease that the agent has asked for.
+        person = self._connection.kind == "human"
         unread = list((await bus.heartbeat()).unread) if person else []
         now = await server_time(bus) if requests else None
         if self._seen != (threads, unread):
