@@ -86,6 +86,27 @@ async def test_at_sigterm_streams_end_and_the_person_says_goodbye(
     assert person.presence == 6  # PRESENCE_OFFLINE
 
 
+async def test_an_export_that_breaks_midway_does_not_look_whole(
+    console: ConsoleProcess, bus: BusClient, name: str
+) -> None:
+    thread = await bus.join(name)
+    async for _ in thread.post_many("x" * 100_000 for _ in range(300)):
+        pass
+    with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+        async with (
+            browser(console) as client,
+            client.stream("GET", f"api/threads/{name}/export") as response,
+        ):
+            parts = response.aiter_raw()
+            await anext(parts)
+            await thread.delete()
+            async for _ in parts:
+                pass
+    _, errors = await asyncio.to_thread(console.stop)
+    (line,) = errors.splitlines()
+    assert line.startswith(f"the export of {name} broke off: ")
+
+
 async def test_a_token_that_ends_signs_the_pages_out(
     console: ConsoleProcess, server: ServerProcess, bus: BusClient, name: str
 ) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import click
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Send
 
 import bus_client
 from bus_client.cli.console.connection import Connection
@@ -16,10 +19,13 @@ from bus_client.cli.console.gate import Refused
 from bus_client.cli.console.parameters import ASKED, NAMES, NUMBER, TEXT, cursor, fields, number
 from bus_client.cli.documents import document, message_document
 from bus_client.cli.requests import request_documents, server_time
+from bus_client.cli.text import safe
 from bus_client.cli.transfer.format import Format
 
 if TYPE_CHECKING:
     from bus_client import BusClient, Thread, ThreadHandle
+
+logger = logging.getLogger(__name__)
 
 _MAX_MESSAGES = 200  # of a page of history
 _PRIORITIES = ("low", "normal", "high", "urgent")
@@ -124,7 +130,7 @@ class Api:
         if form not in _EXPORTS:
             raise Refused(400, f"format must be {' or '.join(_EXPORTS)}.")
         info = await self._bus.get_thread(request.path_params["thread"])
-        response = StreamingResponse(self._exported(info, form), media_type=_EXPORTS[form])
+        response = _Export(info, self._exported(info, form), media_type=_EXPORTS[form])
         name = f"{info.name}.{'md' if form == 'markdown' else form}"
         response.headers["Content-Disposition"] = _saved_as(name)
         return response
@@ -216,6 +222,22 @@ class Api:
         raise Refused(400, "action must be kick or reset.")
 
 
+class _Export(StreamingResponse):
+    """A response with a thread. If it breaks midway, its end is missing: the download fails."""
+
+    def __init__(self, info: Thread, content: AsyncIterator[str], *, media_type: str) -> None:
+        super().__init__(content, media_type=media_type)
+        self._thread = info.name
+
+    async def stream_response(self, send: Send) -> None:
+        """See StreamingResponse."""
+        try:
+            await super().stream_response(send)
+        except (bus_client.BusError, click.ClickException) as error:
+            logger.warning("the export of %s broke off: %s", self._thread, safe(error.message))
+
+
 def _saved_as(name: str) -> str:
     """Returns the header that has a browser save a file, under a name of any characters."""
-    return f"attachment; filename*=UTF-8''{quote(name.encode(errors='replace')[:200], safe='')}"
+    name = name.encode(errors="replace")[:200].decode(errors="ignore")
+    return f"attachment; filename*=UTF-8''{quote(name, safe='')}"

@@ -152,12 +152,18 @@ def _config(app: object, site: Site) -> uvicorn.Config:
         lifespan="off",
         ws="none",
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_worth_logging)
     try:
         config.load()
     except (OSError, ssl.SSLError) as error:
         why = error.strerror or str(error)
         raise click.ClickException(f"--tls-cert and --tls-key cannot be used: {why}.") from None
     return config
+
+
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+    """Returns False for responses that were broken off on purpose, which have said why."""
+    return not record.getMessage().startswith("ASGI callable returned without completing")
 
 
 def _read_stdin() -> None:
