@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import resource
 import secrets
 import socket
 import ssl
@@ -21,6 +22,7 @@ import uvicorn
 
 from bus_client.cli.console.connection import Connection
 from bus_client.cli.console.gate import Gate
+from bus_client.cli.console.http import Http
 from bus_client.cli.console.hub import Hub
 from bus_client.cli.console.site import Site
 from bus_client.cli.console.web import application
@@ -55,6 +57,7 @@ async def serve(session: Session, site: Site, *, open_page: bool, until_eof: boo
         BusError: The server has refused the agent or the token.
         click.ClickException: The console cannot listen at the address, or not use a file.
     """
+    _raise_file_limit()
     with _listening(site) as listener:
         port = listener.getsockname()[1]
         urls = site.urls(port)
@@ -141,7 +144,8 @@ def _config(app: object, site: Site) -> uvicorn.Config:
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
         log_config=None,
-        log_level="warning",
+        log_level="error",  # below, whoever sends what is not HTTP could fill the log
+        http=Http,
         access_log=False,
         server_header=False,
         proxy_headers=False,
@@ -159,6 +163,16 @@ def _config(app: object, site: Site) -> uvicorn.Config:
         why = error.strerror or str(error)
         raise click.ClickException(f"--tls-cert and --tls-key cannot be used: {why}.") from None
     return config
+
+
+def _raise_file_limit() -> None:
+    """Allow this process as many open files as it may need, if the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_CONNECTIONS + 200
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _is_worth_logging(record: logging.LogRecord) -> bool:

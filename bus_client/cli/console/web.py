@@ -10,7 +10,7 @@ from typing import cast
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,6 +30,8 @@ _TYPES = {
     ".css": "text/css",
     ".svg": "image/svg+xml",
 }
+#: The headers that the checks rely on. (uvicorn refuses a second Host.)
+_SINGLE = ("origin", "sec-fetch-site", "content-type", "transfer-encoding")
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
@@ -120,6 +122,7 @@ def application(
         Refused: _refused,
         bus_client.BusError: _failed,
         HTTPException: _not_found,
+        ClientDisconnect: _gone,
         Exception: _broken,
     }
     app = Starlette(routes=routes, exception_handlers=handlers)
@@ -168,6 +171,10 @@ class _Guard:
 
     def _check(self, scope: Scope) -> None:
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
+        if any(len(headers.getlist(name)) > 1 for name in _SINGLE):
+            raise Refused(400, "A header is given twice.")
+        if "transfer-encoding" in headers and "content-length" in headers:
+            raise Refused(400, "Transfer-Encoding and Content-Length exclude each other.")
         self._gate.check_host(headers)
         # The page itself carries nothing, and other sites may have links to it.
         if path.startswith("/api/") or method not in ("GET", "HEAD"):
@@ -187,7 +194,10 @@ async def _static(request: Request) -> Response:
 
 
 def _refusal(error: Refused) -> Response:
-    return JSONResponse({"message": error.message, "reason": "", "hint": ""}, error.status)
+    content = {"message": error.message, "reason": "", "hint": ""}
+    # After 400, what follows may not be a request.
+    headers = {"Connection": "close"} if error.status == 400 else None
+    return JSONResponse(content, error.status, headers)
 
 
 async def _refused(_: Request, error: Exception) -> Response:
@@ -205,6 +215,10 @@ async def _failed(_: Request, error: Exception) -> Response:
 
 async def _not_found(_: Request, error: Exception) -> Response:
     return _refusal(Refused(cast(HTTPException, error).status_code, "There is nothing here."))
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    return Response()  # which nobody gets: the body broke off
 
 
 async def _broken(_: Request, __: Exception) -> Response:
