@@ -20,6 +20,7 @@ import click
 import platformdirs
 import uvicorn
 
+from bus_client.cli.console import certificate
 from bus_client.cli.console.connection import Connection
 from bus_client.cli.console.gate import Gate
 from bus_client.cli.console.http import Http
@@ -44,7 +45,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(session: Session, site: Site, *, open_page: bool, until_eof: bool) -> None:
+async def serve(
+    session: Session, known_as: str, site: Site, *, open_page: bool, until_eof: bool
+) -> None:
     """Serve a console until the task is cancelled. Prints its address first.
 
     Args:
@@ -72,10 +75,14 @@ async def serve(session: Session, site: Site, *, open_page: bool, until_eof: boo
         )
         secure, path = urls[0].startswith("https:"), urlsplit(urls[0]).path
         app = application(connection, hub, gate, secure=secure, path=path)
-        server = _Server(_config(app, site))
+        config = _config(app, site)
+        server = _Server(config)
         connecting = asyncio.create_task(connection.run())
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         tasks = [connecting, serving, asyncio.create_task(hub.overview.run())]
+        if config.ssl and site.certificate and site.key:
+            watch = certificate.follow(config.ssl, site.certificate, site.key)
+            tasks.append(asyncio.create_task(watch))
         if until_eof:
             tasks.append(asyncio.create_task(in_daemon_thread(_read_stdin)))
         try:
