@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from bus_client.cli.console.gate import Gate, Refused
+from bus_client.cli.console.site import Site
 from tests.console.consoles import ConsoleProcess, browser
 
 pytestmark = pytest.mark.slow

@@ -76,6 +76,9 @@ def test_options_that_cannot_be_used_are_refused(shell: Shell, tmp_path: Path) -
         (("--as", "x", "--public-url", "https://u@bus.example.org"), "is not the address"),
         (("--as", "x", "--public-url", "https://bus.example.org:x/"), "is not the address"),
         (("--as", "x", "--public-url", "javascript://x/"), "is not the address of a page"),
+        (("--as", "x", "--public-url", "https://x/a;domain=y"), "is not the address of a page"),
+        (("--as", "x", "--public-url", "https://x/a b"), "is not the address of a page"),
+        (("--as", "x", "--public-url", "https://x/é"), "is not the address of a page"),
     ]:
         assert said in refused(shell, *arguments).err.replace("\n", " "), arguments
 

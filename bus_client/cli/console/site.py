@@ -101,11 +101,14 @@ def _checked(url: str) -> str:
     """Returns an address of a web page, with a slash at its end. Raises click.UsageError."""
     try:
         parts = urlsplit(url)
+        site = parts.netloc.lower().encode("idna").decode()  # as browsers send it
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        # The path is one of a cookie, too.
+        valid = valid and re.fullmatch("[!-:<-~]*", parts.path) is not None
     except ValueError:
         valid = False
     if not valid or parts.query or parts.fragment or "@" in parts.netloc:
         raise click.UsageError(
             f"--public-url {url} is not the address of a page, such as https://bus.example.org/."
         )
-    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}/"
+    return f"{parts.scheme}://{site}{parts.path.rstrip('/')}/"
