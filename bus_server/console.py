@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
-from bus_server.listening import is_loopback
+from bus_server.listening import ServeError, is_loopback
 from bus_server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -16,8 +17,45 @@ logger = logging.getLogger(__name__)
 END_TIMEOUT = 3.0
 
 
+@contextlib.contextmanager
+def address(
+    settings: Settings, port: int, add_port: Callable[[str], int]
+) -> Iterator[tuple[str, ...]]:
+    """Yields the options with which a console finds the server.
+
+    With TLS, the server also listens on a Unix socket for it until the end of the block, in a
+    folder that only the server's user can enter: its certificate need not name this machine, may be
+    renewed, and clients may need certificates of their own.
+
+    Args:
+        settings: The server's settings.
+        port: The port at which it listens.
+        add_port: gRPC's `add_insecure_port`.
+
+    Raises:
+        ServeError: The socket cannot be created.
+    """
+    known = _address(settings.listen, port, tls=settings.tls_cert is not None)
+    if not settings.console or settings.tls_cert is None:
+        yield "--server", known
+        return
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="threadbus-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise ServeError(f"--console: cannot create a folder for a socket: {error}") from error
+    with folder:
+        socket = f"unix:{Path(folder.name).absolute()}/console"
+        try:
+            add_port(socket)
+        except RuntimeError as error:
+            raise ServeError(f"--console: cannot listen on {socket}: set TMPDIR") from error
+        yield "--server", socket, "--known-as", known
+
+
 @contextlib.asynccontextmanager
-async def console(settings: Settings, port: int, token_file: Path | None) -> AsyncIterator[None]:
+async def console(
+    settings: Settings, server: Sequence[str], token_file: Path | None
+) -> AsyncIterator[None]:
     """Run a console until the end of the block, if the settings ask for one.
 
     It prints its address on standard output, and its errors on standard error. If it ends early,
@@ -26,7 +64,7 @@ async def console(settings: Settings, port: int, token_file: Path | None) -> Asy
 
     Args:
         settings: The server's settings.
-        port: The port at which the server listens.
+        server: What address() has yielded.
         token_file: The file of the operator's token, with which the console registers the person
             if needed. None: they are registered.
     """
@@ -36,7 +74,7 @@ async def console(settings: Settings, port: int, token_file: Path | None) -> Asy
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bus_client.cli", "console", "--no-open", "--while-stdin-is-open"),
         *("--listen", settings.console, "--as", settings.console_as),
-        *("--server", _address(settings.listen, port)),
+        *server,
         *(("--token-file", str(token_file)) if token_file else ()),
         *(("--json",) if settings.json else ()),
         stdin=asyncio.subprocess.PIPE,
@@ -60,10 +98,12 @@ async def _watch(process: asyncio.subprocess.Process) -> None:
     logger.error("the console ended with exit code %d: the server goes on without it", code)
 
 
-def _address(listen: str, port: int) -> str:
+def _address(listen: str, port: int, *, tls: bool) -> str:
     """Returns the address at which a process on this machine reaches the server."""
     if listen.startswith("unix:"):
         return listen
     host = listen.rpartition(":")[0]
     host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 - compared
+    if tls:
+        return f"tls://{host}:{port}"
     return f"{'' if is_loopback(f'{host}:{port}') else 'plaintext://'}{host}:{port}"

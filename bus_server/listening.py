@@ -58,8 +58,8 @@ def resolve(settings: Settings) -> tuple[Settings, str]:
             raise ServeError(_unsafe(settings, tls=tls))
     if tls and reach != "tls":
         reach += ", tls"
-    if error := _console_error(settings, tls=tls):
-        raise ServeError(error)
+    if bool(settings.console) != bool(settings.console_as):
+        raise ServeError("--console and --console-as go together: say for whom the console acts")
     if settings.heartbeat_interval > settings.agent_timeout * 2 / 3:
         raise ServeError(
             f"--heartbeat-interval {settings.heartbeat_interval:g} is more than two thirds of "
@@ -79,18 +79,6 @@ def _has_tls(settings: Settings) -> bool:
     missing = [flag for flag, path in zip(_PAIR, given, strict=True) if path is None]
     present = next((flag for flag in _PAIR if flag not in missing), "--tls-client-ca")
     raise ServeError(f"{present} is given without {' and '.join(missing)}: TLS needs both files")
-
-
-def _console_error(settings: Settings, *, tls: bool) -> str:
-    """Returns why the settings of the console cannot be used; "" if they can."""
-    if bool(settings.console) != bool(settings.console_as):
-        return "--console and --console-as go together: say for whom the console acts"
-    if settings.console and tls:
-        return (
-            "--console: the server speaks TLS; run threadbus console beside it instead, with a "
-            "--server that its certificate names"
-        )
-    return ""
 
 
 def _unsafe(settings: Settings, *, tls: bool) -> str:

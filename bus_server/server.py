@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import grpc
@@ -18,7 +18,7 @@ from bus_server import fd_limit, listening, memory, tls
 from bus_server.audit import Audit, log_to
 from bus_server.auth import Auth, token_hash
 from bus_server.budget import Budget
-from bus_server.console import console
+from bus_server.console import address, console
 from bus_server.errors import (
     BusError,
     Draining,
@@ -133,15 +133,18 @@ async def serve(settings: Settings) -> None:
         add_port = functools.partial(
             server.add_secure_port, server_credentials=certificates.credentials()
         )
-    with listening.listen(settings, add_port) as port:
+    with (
+        listening.listen(settings, add_port) as port,
+        address(settings, port, server.add_insecure_port) as for_console,
+    ):
         announce = functools.partial(_announce, settings, port, reach)
-        await _serve(settings, port, server, certificates, announce)
+        await _serve(settings, for_console, server, certificates, announce)
     logger.info("stopped")
 
 
 async def _serve(
     settings: Settings,
-    port: int,
+    for_console: Sequence[str],
     server: grpc.aio.Server,
     certificates: tls.Certificates | None,
     started: Callable[[ServedStore], None],
@@ -154,7 +157,7 @@ async def _serve(
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, _stop, stop, number)
     try:
-        await _run(settings, port, server, certificates, store, lambda: started(store), stop)
+        await _run(settings, for_console, server, certificates, store, lambda: started(store), stop)
     finally:
         await store.close()
 
@@ -167,7 +170,7 @@ def _stop(stop: asyncio.Event, number: signal.Signals) -> None:
 
 async def _run(
     settings: Settings,
-    port: int,
+    for_console: Sequence[str],
     server: grpc.aio.Server,
     certificates: tls.Certificates | None,
     store: ServedStore,
@@ -215,7 +218,7 @@ async def _run(
     _tune_gc()
     started()
 
-    async with console(settings, port, token_file):
+    async with console(settings, for_console, token_file):
         stopping = asyncio.create_task(stop.wait())
         ended, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
     failed = ended - {stopping}

@@ -96,7 +96,9 @@ async def register(
     session.out.show(shown, [name, safe(token)] if show_token else [name])
 
 
-async def register_with_token(bus: BusClient, name: str, what: dict[str, Any]) -> tuple[Agent, str]:
+async def register_with_token(
+    bus: BusClient, name: str, what: dict[str, Any], *, server: str | None = None
+) -> tuple[Agent, str]:
     """Register an agent as an operator. Returns the agent and its token.
 
     Uses the token that the credentials file has for the agent, or else stores a new one there. A
@@ -106,6 +108,7 @@ async def register_with_token(bus: BusClient, name: str, what: dict[str, Any]) -
         bus: The operator's client.
         name: The agent.
         what: Further arguments of BusClient.register_agent().
+        server: The address under which the token is kept. None = that of `bus`.
 
     Raises:
         AgentExists: The name is registered with another token or none.
@@ -116,7 +119,7 @@ async def register_with_token(bus: BusClient, name: str, what: dict[str, Any]) -
     from bus_client.identity import name_refused  # imported only when needed: --help must be fast
 
     path = credentials.default_path()
-    kept = path, bus.server, name
+    kept = path, server or bus.server, name
     token, made = await asyncio.to_thread(credentials.obtain_token, *kept)
     try:
         return await bus.register_agent(name, token=token, **what)

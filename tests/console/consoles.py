@@ -18,7 +18,7 @@ import httpx
 from bus_client.cli.console.gate import Gate
 from tests.callers import operator_token_file
 from tests.ports import free_port
-from tests.serving import ServerProcess
+from tests.serving import ServerProcess, store_flags
 
 #: For whom consoles act.
 PERSON = "console-ann"
@@ -102,6 +102,26 @@ def console_of(
     who = ("--as", agent) if agent else ()
     with ConsoleProcess(server.address, home, *token, *who, *flags) as console:
         yield console
+
+
+@contextlib.contextmanager
+def serving(
+    tmp_path: Path, *flags: str, listen: str = "127.0.0.1:0"
+) -> Iterator[tuple[subprocess.Popen[str], ConsoleProcess]]:
+    """Yields a server with a console, and the console."""
+    where = ["--listen", listen, *store_flags(tmp_path / "bus.db")]
+    command = [sys.executable, "-m", "bus_server", *where, "--console-as", PERSON, *flags]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment(tmp_path)
+    ) as process:
+        assert process.stdout is not None
+        try:
+            address = process.stdout.readline().split()[2]
+            console = ConsoleProcess(address, tmp_path)
+            console.read_address(process.stdout.readline())
+            yield process, console
+        finally:
+            process.kill()
 
 
 @contextlib.asynccontextmanager

@@ -4,11 +4,8 @@ import json
 import re
 import signal
 import socket
-import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -16,12 +13,19 @@ import pytest
 
 from bus_client import BusClient
 from tests.callers import operator_token_file
-from tests.certificates import Pair, authority
-from tests.console.consoles import PERSON, ConsoleProcess, browser, console_of, environment, events
+from tests.console.consoles import (
+    PERSON,
+    ConsoleProcess,
+    browser,
+    console_of,
+    environment,
+    events,
+    serving,
+)
 from tests.polling import until
 from tests.ports import free_port
 from tests.proxies import run_nginx
-from tests.serving import ServerProcess, store_flags
+from tests.serving import ServerProcess
 from tests.shell import Done, Shell
 
 pytestmark = pytest.mark.slow
@@ -140,16 +144,6 @@ async def test_a_person_that_was_registered_once_needs_no_operator(
             assert (await client.get("api/me")).json()["kind"] == "human"
 
 
-async def test_the_console_speaks_https(server: ServerProcess, tmp_path: Path) -> None:
-    files = authority().issue().save(tmp_path)
-    verified = ssl.create_default_context(cadata=authority().pem.decode())
-    with console_of(server, tmp_path, PERSON + "-tls", *files.flags) as console:
-        assert console.url.startswith("https://127.0.0.1:")
-        async with browser(console, verify=verified) as client, events(client) as stream:
-            assert [cookie.secure for cookie in client.cookies.jar] == [True]
-            await stream.next("overview")
-
-
 async def test_a_reverse_proxy_may_serve_it_under_a_path(
     server: ServerProcess, tmp_path: Path, bus: BusClient, name: str
 ) -> None:
@@ -173,24 +167,6 @@ async def test_a_reverse_proxy_may_serve_it_under_a_path(
                 assert (await client.get("api/me", headers=headers)).status_code == 403
         async with httpx.AsyncClient() as direct:  # its own address is not the public one
             assert (await direct.get(f"http://{own}/")).status_code == 403
-
-
-@contextmanager
-def serving(tmp_path: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], ConsoleProcess]]:
-    """Yields a server with a console, and the console."""
-    where = ["--listen", "127.0.0.1:0", *store_flags(tmp_path / "bus.db")]
-    command = [sys.executable, "-m", "bus_server", *where, "--console-as", PERSON, *flags]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=environment(tmp_path)
-    ) as process:
-        assert process.stdout is not None
-        try:
-            address = process.stdout.readline().split()[2]
-            console = ConsoleProcess(address, tmp_path)
-            console.read_address(process.stdout.readline())
-            yield process, console
-        finally:
-            process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -230,14 +206,11 @@ async def test_a_server_goes_on_without_its_console(tmp_path: Path) -> None:
     [
         (["--console"], "--console and --console-as go together"),
         (["--console-as", "ann"], "--console and --console-as go together"),
-        (["--console", "--console-as", "ann", "TLS"], "--console: the server speaks TLS"),
     ],
 )
 def test_settings_of_a_console_that_do_not_go_together_are_refused(
     tmp_path: Path, flags: list[str], said: str
 ) -> None:
-    if "TLS" in flags:
-        flags = [*flags[:-1], *Pair(b"", b"").save(tmp_path).flags]
     server = ServerProcess(tmp_path / "bus.db", *flags)
     done = server.spawn()
     assert done.wait(30) == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bus_client.address import whole_address
 from bus_client.cli.console.site import Listen, Site
 from bus_client.cli.options import as_option, timeout_option
 from bus_client.cli.session import Session, on_server
@@ -43,6 +44,7 @@ from bus_client.cli.session import Session, on_server
     "https://bus.example.org/console/.",
 )
 @click.option("--while-stdin-is-open", "child", is_flag=True, hidden=True)
+@click.option("--known-as", hidden=True)  # the server's address, if --server is a private one
 @as_option
 @timeout_option
 @on_server
@@ -55,6 +57,7 @@ async def console(
     insecure: bool,
     public_url: str | None,
     child: bool,
+    known_as: str | None,
 ) -> None:
     """Show threads in a browser: follow what is said, and join in.
 
@@ -83,4 +86,5 @@ async def console(
             "folder, run pip install '.[console]'."
         ) from None
     open_page = not no_open and sys.stdout.isatty()
-    await serving.serve(session, site, open_page=open_page, until_eof=child)
+    known_as = whole_address(known_as or session.server)
+    await serving.serve(session, known_as, site, open_page=open_page, until_eof=child)

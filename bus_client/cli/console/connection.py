@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import bus_client
+from bus_client import credentials
 from bus_client.cli.agents import register_with_token
 from bus_client.cli.resolving import resolution_error
 
@@ -25,14 +26,14 @@ class Connection:
     """The client of a console: it acts for one agent, or with an operator's token.
 
     Attributes:
-        server: The server's address.
+        server: The server's address for users, under which tokens are kept.
         agent: For whom it acts; until a server has answered, the name that was given, or "".
         kind: `human`, `agent` or `operator`; "" until a server has answered.
         ready: Set once a server has answered.
     """
 
-    def __init__(self, session: Session) -> None:
-        self.server = session.server
+    def __init__(self, session: Session, known_as: str) -> None:
+        self.server = known_as
         self.agent = session.agent or ""
         self.kind = ""
         self.ready = asyncio.Event()
@@ -73,13 +74,19 @@ class Connection:
     async def _as_person(self) -> Session:
         """Returns the session of the agent, which is registered if the token is an operator's."""
         session = self._session
-        if session.agent is None or session.token is None:
+        if session.agent is None:
             return session
+        if session.token is None:
+            kept = credentials.default_path(), self.server, session.agent
+            token = await asyncio.to_thread(credentials.kept_token, *kept)
+            return dataclasses.replace(session, token=token)
         async with self._client(dataclasses.replace(session, agent=None)) as bus:
             if "admin" not in (await bus.server_info()).scopes:
                 return session
-            await register_with_token(bus, session.agent, {"kind": _HUMAN})
-        return dataclasses.replace(session, token=None)
+            _, token = await register_with_token(
+                bus, session.agent, {"kind": _HUMAN}, server=self.server
+            )
+        return dataclasses.replace(session, token=token)
 
     @asynccontextmanager
     async def _client(self, session: Session) -> AsyncIterator[BusClient]:
@@ -92,7 +99,7 @@ class Connection:
             except bus_client.TlsFailed:
                 raise
             except bus_client.Unavailable as error:
-                if why := await resolution_error(self.server):
+                if why := await resolution_error(session.server):
                     raise bus_client.Unreachable(why, code=error.code) from error
             except bus_client.AccessDenied as error:
                 raise bus_client.AccessDenied(

@@ -51,7 +51,8 @@ async def serve(
     """Serve a console until the task is cancelled. Prints its address first.
 
     Args:
-        session: For whom it acts, and at which server.
+        session: For whom it acts, and where it reaches the server.
+        known_as: The server's address for users, under which tokens are kept.
         site: Where it listens.
         open_page: Whether to open the page in the user's browser.
         until_eof: Whether to stop when standard input ends: a parent process holds its other end.
@@ -64,14 +65,14 @@ async def serve(
     with _listening(site) as listener:
         port = listener.getsockname()[1]
         urls = site.urls(port)
-        connection = Connection(session)
+        connection = Connection(session, known_as)
         hub = Hub(connection)
         gate = Gate(
             urls=urls,
             any_address=site.any_address,
             port=port,
             key=_key(),
-            identity=f"{session.agent or _hash(session.token)} {session.server}",
+            identity=f"{session.agent or _hash(session.token)} {known_as}",
         )
         secure, path = urls[0].startswith("https:"), urlsplit(urls[0]).path
         app = application(connection, hub, gate, secure=secure, path=path)
