@@ -15,10 +15,11 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from threadbus.v1 import agent_pb2 as threadbus_dot_v1_dot_agent__pb2
 from threadbus.v1 import message_pb2 as threadbus_dot_v1_dot_message__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n threadbus/v1/admin_service.proto\x12\x0cthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1athreadbus/v1/message.proto\"\xe6\x01\n\x05Token\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x17\n\x0fthread_prefixes\x18\x04 \x03(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"y\n\x12\x43reateTokenRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0e\n\x06scopes\x18\x02 \x03(\t\x12\x17\n\x0fthread_prefixes\x18\x03 \x03(\t\x12+\n\x08lifetime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"I\n\x13\x43reateTokenResponse\x12\"\n\x05token\x18\x01 \x01(\x0b\x32\x13.threadbus.v1.Token\x12\x0e\n\x06secret\x18\x02 \x01(\t\"I\n\x11ListTokensRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"R\n\x12ListTokensResponse\x12#\n\x06tokens\x18\x01 \x03(\x0b\x32\x13.threadbus.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12RevokeTokenRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\"\x15\n\x13RevokeTokenResponse\"X\n\x10ListWaitsRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0e\n\x06thread\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"O\n\x11ListWaitsResponse\x12!\n\x05waits\x18\x01 \x03(\x0b\x32\x12.threadbus.v1.Wait\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa3\x01\n\x04Wait\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12%\n\x07threads\x18\x02 \x03(\x0b\x32\x14.threadbus.v1.Cursor\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04peer\x18\x04 \x01(\t\x12\x16\n\x0e\x61ll_my_threads\x18\x05 \x01(\x08\x12\x0f\n\x07observe\x18\x06 \x01(\x08\x32\xdf\x02\n\x0c\x41\x64minService\x12R\n\x0b\x43reateToken\x12 .threadbus.v1.CreateTokenRequest\x1a!.threadbus.v1.CreateTokenResponse\x12T\n\nListTokens\x12\x1f.threadbus.v1.ListTokensRequest\x1a .threadbus.v1.ListTokensResponse\"\x03\x90\x02\x01\x12R\n\x0bRevokeToken\x12 .threadbus.v1.RevokeTokenRequest\x1a!.threadbus.v1.RevokeTokenResponse\x12Q\n\tListWaits\x12\x1e.threadbus.v1.ListWaitsRequest\x1a\x1f.threadbus.v1.ListWaitsResponse\"\x03\x90\x02\x01\x42\x65\n\x10\x64\x65v.threadbus.v1B\x11\x41\x64minServiceProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n threadbus/v1/admin_service.proto\x12\x0cthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18threadbus/v1/agent.proto\x1a\x1athreadbus/v1/message.proto\"\xe6\x01\n\x05Token\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x17\n\x0fthread_prefixes\x18\x04 \x03(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"y\n\x12\x43reateTokenRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0e\n\x06scopes\x18\x02 \x03(\t\x12\x17\n\x0fthread_prefixes\x18\x03 \x03(\t\x12+\n\x08lifetime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"I\n\x13\x43reateTokenResponse\x12\"\n\x05token\x18\x01 \x01(\x0b\x32\x13.threadbus.v1.Token\x12\x0e\n\x06secret\x18\x02 \x01(\t\"I\n\x11ListTokensRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"R\n\x12ListTokensResponse\x12#\n\x06tokens\x18\x01 \x03(\x0b\x32\x13.threadbus.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12RevokeTokenRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\"\x15\n\x13RevokeTokenResponse\"X\n\x10ListWaitsRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0e\n\x06thread\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"O\n\x11ListWaitsResponse\x12!\n\x05waits\x18\x01 \x03(\x0b\x32\x12.threadbus.v1.Wait\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa3\x01\n\x04Wait\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12%\n\x07threads\x18\x02 \x03(\x0b\x32\x14.threadbus.v1.Cursor\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04peer\x18\x04 \x01(\t\x12\x16\n\x0e\x61ll_my_threads\x18\x05 \x01(\x08\x12\x0f\n\x07observe\x18\x06 \x01(\x08\"=\n\x10GetStatusRequest\x12)\n\x06window\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x99\x07\n\x11GetStatusResponse\x12\x0e\n\x06server\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06window\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11posted_per_second\x18\x06 \x01(\x01\x12\x1c\n\x14\x64\x65livered_per_second\x18\x07 \x01(\x01\x12\x18\n\x10\x63\x61lls_per_second\x18\x08 \x01(\x01\x12\x1f\n\x17\x66\x61iled_calls_per_second\x18\t \x01(\x01\x12#\n\x04wake\x18\n \x01(\x0b\x32\x15.threadbus.v1.Latency\x12%\n\x06\x63ommit\x18\x0b \x01(\x0b\x32\x15.threadbus.v1.Latency\x12\x12\n\nopen_waits\x18\x0c \x01(\x03\x12+\n\x06\x61gents\x18\r \x03(\x0b\x32\x1b.threadbus.v1.PresenceCount\x12\x35\n\x0f\x62usiest_threads\x18\x0e \x03(\x0b\x32\x1c.threadbus.v1.ThreadActivity\x12\x15\n\ropen_requests\x18\x0f \x01(\x03\x12\x18\n\x10overdue_requests\x18\x10 \x01(\x03\x12\x14\n\x0cqueued_posts\x18\x11 \x01(\x03\x12\x14\n\x0cqueued_bytes\x18\x12 \x01(\x03\x12\x14\n\x0cthread_count\x18\x13 \x01(\x03\x12\x13\n\x0bstore_bytes\x18\x14 \x01(\x03\x12\x12\n\nfree_bytes\x18\x15 \x01(\x03\x12\x11\n\tlog_bytes\x18\x16 \x01(\x03\x12\x1c\n\x0f\x64isk_free_bytes\x18\x17 \x01(\x03H\x00\x88\x01\x01\x12,\n\tstore_lag\x18\x18 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08hint_lag\x18\x19 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rstore_failing\x18\x1a \x01(\x08\x12\x15\n\rother_servers\x18\x1b \x01(\x03\x12\x14\n\x0cmemory_bytes\x18\x1c \x01(\x03\x12\x12\n\nopen_files\x18\x1d \x01(\x03\x12\x12\n\nstore_kind\x18\x1e \x01(\tB\x12\n\x10_disk_free_bytes\"\x90\x01\n\x07Latency\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\x12&\n\x03p50\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p99\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03max\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"H\n\rPresenceCount\x12(\n\x08presence\x18\x01 \x01(\x0e\x32\x16.threadbus.v1.Presence\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"a\n\x0eThreadActivity\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\x19\n\x11posted_per_second\x18\x02 \x01(\x01\x12\x10\n\x08last_seq\x18\x03 \x01(\x03\x12\x12\n\nopen_waits\x18\x04 \x01(\x03\x32\xb2\x03\n\x0c\x41\x64minService\x12R\n\x0b\x43reateToken\x12 .threadbus.v1.CreateTokenRequest\x1a!.threadbus.v1.CreateTokenResponse\x12T\n\nListTokens\x12\x1f.threadbus.v1.ListTokensRequest\x1a .threadbus.v1.ListTokensResponse\"\x03\x90\x02\x01\x12R\n\x0bRevokeToken\x12 .threadbus.v1.RevokeTokenRequest\x1a!.threadbus.v1.RevokeTokenResponse\x12Q\n\tListWaits\x12\x1e.threadbus.v1.ListWaitsRequest\x1a\x1f.threadbus.v1.ListWaitsResponse\"\x03\x90\x02\x01\x12Q\n\tGetStatus\x12\x1e.threadbus.v1.GetStatusRequest\x1a\x1f.threadbus.v1.GetStatusResponse\"\x03\x90\x02\x01\x42\x65\n\x10\x64\x65v.threadbus.v1B\x11\x41\x64minServiceProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -30,26 +31,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMINSERVICE'].methods_by_name['ListTokens']._serialized_options = b'\220\002\001'
   _globals['_ADMINSERVICE'].methods_by_name['ListWaits']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['ListWaits']._serialized_options = b'\220\002\001'
-  _globals['_TOKEN']._serialized_start=144
-  _globals['_TOKEN']._serialized_end=374
-  _globals['_CREATETOKENREQUEST']._serialized_start=376
-  _globals['_CREATETOKENREQUEST']._serialized_end=497
-  _globals['_CREATETOKENRESPONSE']._serialized_start=499
-  _globals['_CREATETOKENRESPONSE']._serialized_end=572
-  _globals['_LISTTOKENSREQUEST']._serialized_start=574
-  _globals['_LISTTOKENSREQUEST']._serialized_end=647
-  _globals['_LISTTOKENSRESPONSE']._serialized_start=649
-  _globals['_LISTTOKENSRESPONSE']._serialized_end=731
-  _globals['_REVOKETOKENREQUEST']._serialized_start=733
-  _globals['_REVOKETOKENREQUEST']._serialized_end=771
-  _globals['_REVOKETOKENRESPONSE']._serialized_start=773
-  _globals['_REVOKETOKENRESPONSE']._serialized_end=794
-  _globals['_LISTWAITSREQUEST']._serialized_start=796
-  _globals['_LISTWAITSREQUEST']._serialized_end=884
-  _globals['_LISTWAITSRESPONSE']._serialized_start=886
-  _globals['_LISTWAITSRESPONSE']._serialized_end=965
-  _globals['_WAIT']._serialized_start=968
-  _globals['_WAIT']._serialized_end=1131
-  _globals['_ADMINSERVICE']._serialized_start=1134
-  _globals['_ADMINSERVICE']._serialized_end=1485
+  _globals['_ADMINSERVICE'].methods_by_name['GetStatus']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['GetStatus']._serialized_options = b'\220\002\001'
+  _globals['_TOKEN']._serialized_start=170
+  _globals['_TOKEN']._serialized_end=400
+  _globals['_CREATETOKENREQUEST']._serialized_start=402
+  _globals['_CREATETOKENREQUEST']._serialized_end=523
+  _globals['_CREATETOKENRESPONSE']._serialized_start=525
+  _globals['_CREATETOKENRESPONSE']._serialized_end=598
+  _globals['_LISTTOKENSREQUEST']._serialized_start=600
+  _globals['_LISTTOKENSREQUEST']._serialized_end=673
+  _globals['_LISTTOKENSRESPONSE']._serialized_start=675
+  _globals['_LISTTOKENSRESPONSE']._serialized_end=757
+  _globals['_REVOKETOKENREQUEST']._serialized_start=759
+  _globals['_REVOKETOKENREQUEST']._serialized_end=797
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=799
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=820
+  _globals['_LISTWAITSREQUEST']._serialized_start=822
+  _globals['_LISTWAITSREQUEST']._serialized_end=910
+  _globals['_LISTWAITSRESPONSE']._serialized_start=912
+  _globals['_LISTWAITSRESPONSE']._serialized_end=991
+  _globals['_WAIT']._serialized_start=994
+  _globals['_WAIT']._serialized_end=1157
+  _globals['_GETSTATUSREQUEST']._serialized_start=1159
+  _globals['_GETSTATUSREQUEST']._serialized_end=1220
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1223
+  _globals['_GETSTATUSRESPONSE']._serialized_end=2144
+  _globals['_LATENCY']._serialized_start=2147
+  _globals['_LATENCY']._serialized_end=2291
+  _globals['_PRESENCECOUNT']._serialized_start=2293
+  _globals['_PRESENCECOUNT']._serialized_end=2365
+  _globals['_THREADACTIVITY']._serialized_start=2367
+  _globals['_THREADACTIVITY']._serialized_end=2464
+  _globals['_ADMINSERVICE']._serialized_start=2467
+  _globals['_ADMINSERVICE']._serialized_end=2901
 # @@protoc_insertion_point(module_scope)

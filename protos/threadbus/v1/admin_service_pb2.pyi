@@ -11,6 +11,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from threadbus.v1 import agent_pb2 as _agent_pb2
 from threadbus.v1 import message_pb2 as _message_pb2
 import builtins as _builtins
 import sys
@@ -372,3 +373,299 @@ class Wait(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Wait: _TypeAlias = Wait  # noqa: Y015
+
+@_typing.final
+class GetStatusRequest(_message.Message):
+    """Selects the time that the rates and latencies of a status are about."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WINDOW_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def window(self) -> _duration_pb2.Duration:
+        """The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min."""
+
+    def __init__(
+        self,
+        *,
+        window: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
+
+@_typing.final
+class GetStatusResponse(_message.Message):
+    """The status of a server. Counts, rates and latencies are of this server alone, unless they are said
+    to be of the store, which other servers may share.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVER_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    POSTED_PER_SECOND_FIELD_NUMBER: _builtins.int
+    DELIVERED_PER_SECOND_FIELD_NUMBER: _builtins.int
+    CALLS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    FAILED_CALLS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    WAKE_FIELD_NUMBER: _builtins.int
+    COMMIT_FIELD_NUMBER: _builtins.int
+    OPEN_WAITS_FIELD_NUMBER: _builtins.int
+    AGENTS_FIELD_NUMBER: _builtins.int
+    BUSIEST_THREADS_FIELD_NUMBER: _builtins.int
+    OPEN_REQUESTS_FIELD_NUMBER: _builtins.int
+    OVERDUE_REQUESTS_FIELD_NUMBER: _builtins.int
+    QUEUED_POSTS_FIELD_NUMBER: _builtins.int
+    QUEUED_BYTES_FIELD_NUMBER: _builtins.int
+    THREAD_COUNT_FIELD_NUMBER: _builtins.int
+    STORE_BYTES_FIELD_NUMBER: _builtins.int
+    FREE_BYTES_FIELD_NUMBER: _builtins.int
+    LOG_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_FREE_BYTES_FIELD_NUMBER: _builtins.int
+    STORE_LAG_FIELD_NUMBER: _builtins.int
+    HINT_LAG_FIELD_NUMBER: _builtins.int
+    STORE_FAILING_FIELD_NUMBER: _builtins.int
+    OTHER_SERVERS_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    OPEN_FILES_FIELD_NUMBER: _builtins.int
+    STORE_KIND_FIELD_NUMBER: _builtins.int
+    server: _builtins.str
+    """The server's name among the servers of its store."""
+    version: _builtins.str
+    """Its version, as in GetServerInfo."""
+    posted_per_second: _builtins.float
+    """Messages posted through this server, each second. Includes edits and what the server itself
+    posts: notices and changes of threads.
+    """
+    delivered_per_second: _builtins.float
+    """Messages delivered to waits, each second: one for each wait that it was sent to."""
+    calls_per_second: _builtins.float
+    """Calls that ended, each second; a wait counts as one."""
+    failed_calls_per_second: _builtins.float
+    """Those of them that ended with an error that says the server could not serve them: UNAVAILABLE,
+    RESOURCE_EXHAUSTED, INTERNAL, UNKNOWN or DATA_LOSS.
+    """
+    open_waits: _builtins.int
+    """Open waits at this server."""
+    open_requests: _builtins.int
+    """Requests of the store that are open: an agent was asked for a reply and has not given it."""
+    overdue_requests: _builtins.int
+    """Those of them whose time is over."""
+    queued_posts: _builtins.int
+    """Posts that wait for the store, or are being committed; a batch of PostMessages counts as one."""
+    queued_bytes: _builtins.int
+    """Their size."""
+    thread_count: _builtins.int
+    """Threads of the store."""
+    store_bytes: _builtins.int
+    """Bytes of the store: of the database file, or of the database in PostgreSQL."""
+    free_bytes: _builtins.int
+    """Those of them that are free to be reused. 0 in PostgreSQL, which does not say."""
+    log_bytes: _builtins.int
+    """Bytes of SQLite's write-ahead log. 0 in PostgreSQL, whose log is the database server's."""
+    disk_free_bytes: _builtins.int
+    """Bytes free in the file system of the store. Unset in PostgreSQL."""
+    store_failing: _builtins.bool
+    """Whether the store fails, as the health service reports it."""
+    other_servers: _builtins.int
+    """Other servers of the store whose leases are valid."""
+    memory_bytes: _builtins.int
+    """Bytes of memory that the server's process uses (resident set size)."""
+    open_files: _builtins.int
+    """File descriptors that it has open."""
+    store_kind: _builtins.str
+    """The kind of the store: `sqlite` or `postgresql`."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it started, on its clock."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """The time on its clock."""
+
+    @_builtins.property
+    def window(self) -> _duration_pb2.Duration:
+        """The time that rates and latencies are about, up to `time`. Shorter than requested if the server
+        started only then.
+        """
+
+    @_builtins.property
+    def wake(self) -> Global___Latency:
+        """From a commit to when the frame with its messages was written to a wait that had nothing older to
+        read.
+        """
+
+    @_builtins.property
+    def commit(self) -> Global___Latency:
+        """How long the store took to commit a batch."""
+
+    @_builtins.property
+    def agents(self) -> _containers.RepeatedCompositeFieldContainer[Global___PresenceCount]:
+        """Registered agents of the store by presence, in the order of the enum; those without agents
+        are left out.
+        """
+
+    @_builtins.property
+    def busiest_threads(self) -> _containers.RepeatedCompositeFieldContainer[Global___ThreadActivity]:
+        """The threads to which most messages were posted within the window, most first; at most 20."""
+
+    @_builtins.property
+    def store_lag(self) -> _duration_pb2.Duration:
+        """How long the oldest write has waited for its outcome. Zero = none waits."""
+
+    @_builtins.property
+    def hint_lag(self) -> _duration_pb2.Duration:
+        """How late this server learned of what other servers of the store committed, at most within the
+        window. Zero = there was nothing to learn.
+        """
+
+    def __init__(
+        self,
+        *,
+        server: _builtins.str = ...,
+        version: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        window: _duration_pb2.Duration | None = ...,
+        posted_per_second: _builtins.float = ...,
+        delivered_per_second: _builtins.float = ...,
+        calls_per_second: _builtins.float = ...,
+        failed_calls_per_second: _builtins.float = ...,
+        wake: Global___Latency | None = ...,
+        commit: Global___Latency | None = ...,
+        open_waits: _builtins.int = ...,
+        agents: _abc.Iterable[Global___PresenceCount] | None = ...,
+        busiest_threads: _abc.Iterable[Global___ThreadActivity] | None = ...,
+        open_requests: _builtins.int = ...,
+        overdue_requests: _builtins.int = ...,
+        queued_posts: _builtins.int = ...,
+        queued_bytes: _builtins.int = ...,
+        thread_count: _builtins.int = ...,
+        store_bytes: _builtins.int = ...,
+        free_bytes: _builtins.int = ...,
+        log_bytes: _builtins.int = ...,
+        disk_free_bytes: _builtins.int | None = ...,
+        store_lag: _duration_pb2.Duration | None = ...,
+        hint_lag: _duration_pb2.Duration | None = ...,
+        store_failing: _builtins.bool = ...,
+        other_servers: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        open_files: _builtins.int = ...,
+        store_kind: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_disk_free_bytes", b"_disk_free_bytes", "commit", b"commit", "disk_free_bytes", b"disk_free_bytes", "hint_lag", b"hint_lag", "start_time", b"start_time", "store_lag", b"store_lag", "time", b"time", "wake", b"wake", "window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_disk_free_bytes", b"_disk_free_bytes", "agents", b"agents", "busiest_threads", b"busiest_threads", "calls_per_second", b"calls_per_second", "commit", b"commit", "delivered_per_second", b"delivered_per_second", "disk_free_bytes", b"disk_free_bytes", "failed_calls_per_second", b"failed_calls_per_second", "free_bytes", b"free_bytes", "hint_lag", b"hint_lag", "log_bytes", b"log_bytes", "memory_bytes", b"memory_bytes", "open_files", b"open_files", "open_requests", b"open_requests", "open_waits", b"open_waits", "other_servers", b"other_servers", "overdue_requests", b"overdue_requests", "posted_per_second", b"posted_per_second", "queued_bytes", b"queued_bytes", "queued_posts", b"queued_posts", "server", b"server", "start_time", b"start_time", "store_bytes", b"store_bytes", "store_failing", b"store_failing", "store_kind", b"store_kind", "store_lag", b"store_lag", "thread_count", b"thread_count", "time", b"time", "version", b"version", "wake", b"wake", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__disk_free_bytes: _TypeAlias = _typing.Literal["disk_free_bytes"]  # noqa: Y015
+    _WhichOneofArgType__disk_free_bytes: _TypeAlias = _typing.Literal["_disk_free_bytes", b"_disk_free_bytes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__disk_free_bytes) -> _WhichOneofReturnType__disk_free_bytes | None: ...
+
+Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class Latency(_message.Message):
+    """How long something took within a window."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    P50_FIELD_NUMBER: _builtins.int
+    P99_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """How often it happened. With 0, the times are unset."""
+    @_builtins.property
+    def p50(self) -> _duration_pb2.Duration:
+        """Half of them took no longer; read from a histogram: at most 20 % more than it was."""
+
+    @_builtins.property
+    def p99(self) -> _duration_pb2.Duration:
+        """99 % of them took no longer; at most 20 % more than it was."""
+
+    @_builtins.property
+    def max(self) -> _duration_pb2.Duration:
+        """The longest; at most 20 % more than it was."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        p50: _duration_pb2.Duration | None = ...,
+        p99: _duration_pb2.Duration | None = ...,
+        max: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max", b"max", "p50", b"p50", "p99", b"p99"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "max", b"max", "p50", b"p50", "p99", b"p99"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Latency: _TypeAlias = Latency  # noqa: Y015
+
+@_typing.final
+class PresenceCount(_message.Message):
+    """How many agents have a presence."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRESENCE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    presence: _agent_pb2.Presence.ValueType
+    """Their presence."""
+    count: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        presence: _agent_pb2.Presence.ValueType = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "presence", b"presence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PresenceCount: _TypeAlias = PresenceCount  # noqa: Y015
+
+@_typing.final
+class ThreadActivity(_message.Message):
+    """How busy a thread is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THREAD_FIELD_NUMBER: _builtins.int
+    POSTED_PER_SECOND_FIELD_NUMBER: _builtins.int
+    LAST_SEQ_FIELD_NUMBER: _builtins.int
+    OPEN_WAITS_FIELD_NUMBER: _builtins.int
+    thread: _builtins.str
+    """Its name."""
+    posted_per_second: _builtins.float
+    """Messages posted to it through this server, each second."""
+    last_seq: _builtins.int
+    """Its last seq."""
+    open_waits: _builtins.int
+    """Open waits on it at this server."""
+    def __init__(
+        self,
+        *,
+        thread: _builtins.str = ...,
+        posted_per_second: _builtins.float = ...,
+        last_seq: _builtins.int = ...,
+        open_waits: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_seq", b"last_seq", "open_waits", b"open_waits", "posted_per_second", b"posted_per_second", "thread", b"thread"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ThreadActivity: _TypeAlias = ThreadActivity  # noqa: Y015

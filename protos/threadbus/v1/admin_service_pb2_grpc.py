@@ -55,6 +55,11 @@ class AdminServiceStub(object):
                 request_serializer=threadbus_dot_v1_dot_admin__service__pb2.ListWaitsRequest.SerializeToString,
                 response_deserializer=threadbus_dot_v1_dot_admin__service__pb2.ListWaitsResponse.FromString,
                 _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/threadbus.v1.AdminService/GetStatus',
+                request_serializer=threadbus_dot_v1_dot_admin__service__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=threadbus_dot_v1_dot_admin__service__pb2.GetStatusResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -101,6 +106,15 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStatus(self, request, context):
+        """Returns how this server does: how much it has posted and delivered lately, how fast, and how
+        large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
+        or a Unix socket.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -123,6 +137,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListWaits,
                     request_deserializer=threadbus_dot_v1_dot_admin__service__pb2.ListWaitsRequest.FromString,
                     response_serializer=threadbus_dot_v1_dot_admin__service__pb2.ListWaitsResponse.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=threadbus_dot_v1_dot_admin__service__pb2.GetStatusRequest.FromString,
+                    response_serializer=threadbus_dot_v1_dot_admin__service__pb2.GetStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -234,6 +253,33 @@ class AdminService(object):
             '/threadbus.v1.AdminService/ListWaits',
             threadbus_dot_v1_dot_admin__service__pb2.ListWaitsRequest.SerializeToString,
             threadbus_dot_v1_dot_admin__service__pb2.ListWaitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/threadbus.v1.AdminService/GetStatus',
+            threadbus_dot_v1_dot_admin__service__pb2.GetStatusRequest.SerializeToString,
+            threadbus_dot_v1_dot_admin__service__pb2.GetStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,6 +58,11 @@ class AdminServiceStub:
     """Returns a page of the open waits on this server and on others of the same store: which agents
     wait on which threads, and since when. Those on other servers are as of their last checkpoints.
     """
+    GetStatus: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetStatusRequest, _admin_service_pb2.GetStatusResponse]
+    """Returns how this server does: how much it has posted and delivered lately, how fast, and how
+    large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
+    or a Unix socket.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -86,6 +91,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListWaits: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListWaitsRequest, _admin_service_pb2.ListWaitsResponse]  # type: ignore[assignment]
     """Returns a page of the open waits on this server and on others of the same store: which agents
     wait on which threads, and since when. Those on other servers are as of their last checkpoints.
+    """
+    GetStatus: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetStatusRequest, _admin_service_pb2.GetStatusResponse]  # type: ignore[assignment]
+    """Returns how this server does: how much it has posted and delivered lately, how fast, and how
+    large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
+    or a Unix socket.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -136,6 +146,17 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_service_pb2.ListWaitsResponse, _abc.Awaitable[_admin_service_pb2.ListWaitsResponse]]:
         """Returns a page of the open waits on this server and on others of the same store: which agents
         wait on which threads, and since when. Those on other servers are as of their last checkpoints.
+        """
+
+    @_abc_1.abstractmethod
+    def GetStatus(
+        self,
+        request: _admin_service_pb2.GetStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.GetStatusResponse, _abc.Awaitable[_admin_service_pb2.GetStatusResponse]]:
+        """Returns how this server does: how much it has posted and delivered lately, how fast, and how
+        large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
+        or a Unix socket.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -18,7 +18,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from threadbus.v1 import agent_pb2 as threadbus_dot_v1_dot_agent__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1athreadbus/v1/message.proto\x12\x0cthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18threadbus/v1/agent.proto\"\xc8\x05\n\x07Message\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12\x0e\n\x06sender\x18\x03 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x0bsender_kind\x18\x06 \x01(\x0e\x32\x17.threadbus.v1.AgentKind\x12\'\n\x04kind\x18\x07 \x01(\x0e\x32\x19.threadbus.v1.MessageKind\x12\x10\n\x08reply_to\x18\x08 \x01(\x03\x12\x10\n\x08mentions\x18\t \x03(\t\x12\x12\n\nhandoff_to\x18\n \x01(\t\x12(\n\x08priority\x18\x0b \x01(\x0e\x32\x16.threadbus.v1.Priority\x12\x31\n\x06labels\x18\x0c \x03(\x0b\x32!.threadbus.v1.Message.LabelsEntry\x12-\n\x0b\x61ttachments\x18\r \x03(\x0b\x32\x18.threadbus.v1.Attachment\x12\x12\n\nrequest_id\x18\x0e \x01(\t\x12\x19\n\x0c\x62\x61sed_on_seq\x18\x0f \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07\x65\x64it_of\x18\x10 \x01(\x03\x12\x10\n\x08\x65\x64it_seq\x18\x11 \x01(\x03\x12\x11\n\tposted_by\x18\x12 \x01(\t\x12\x14\n\x0c\x63ontent_size\x18\x13 \x01(\x03\x12!\n\x05wakes\x18\x14 \x01(\x0e\x32\x12.threadbus.v1.Wake\x12/\n\x0c\x65xpect_reply\x18\x15 \x01(\x0b\x32\x19.threadbus.v1.ExpectReply\x12$\n\x06notice\x18\x16 \x01(\x0b\x32\x14.threadbus.v1.Notice\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0f\n\r_based_on_seq\"N\n\x0b\x45xpectReply\x12\x0e\n\x06\x61gents\x18\x01 \x03(\t\x12)\n\x06within\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationJ\x04\x08\x03\x10\n\"\x87\x02\n\x06Notice\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.threadbus.v1.Notice.Reason\x12\x13\n\x0brequest_seq\x18\x02 \x01(\x03\x12\r\n\x05\x61gent\x18\x03 \x01(\t\"\xab\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n\x11REASON_AGENT_IDLE\x10\x01\x12\x17\n\x13REASON_AGENT_LAPSED\x10\x02\x12\x18\n\x14REASON_AGENT_OFFLINE\x10\x03\x12\x15\n\x11REASON_AGENT_LEFT\x10\x04\x12\x12\n\x0eREASON_OVERDUE\x10\x05\x12\x14\n\x10REASON_WITHDRAWN\x10\x06\"i\n\nAttachment\x12\x10\n\x08\x66ilename\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\r\n\x03raw\x18\x03 \x01(\x0cH\x00\x12\r\n\x03url\x18\x04 \x01(\tH\x00\x12\x0c\n\x04size\x18\x05 \x01(\x03\x42\t\n\x07\x63ontent\"N\n\x06\x43ursor\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x12\n\nhidden_seq\x18\x04 \x01(\x03\"\xa6\x01\n\rMessageFilter\x12\x0f\n\x07senders\x18\x01 \x03(\t\x12\x17\n\x0f\x61\x64\x64ressed_to_me\x18\x02 \x01(\x08\x12\x13\n\x0b\x65xclude_own\x18\x03 \x01(\x08\x12,\n\x0cmin_priority\x18\x04 \x01(\x0e\x32\x16.threadbus.v1.Priority\x12(\n\x05kinds\x18\x05 \x03(\x0e\x32\x19.threadbus.v1.MessageKind*\x8b\x01\n\x0bMessageKind\x12\x1c\n\x18MESSAGE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_KIND_CHAT\x10\x01\x12\x15\n\x11MESSAGE_KIND_EDIT\x10\x02\x12\x17\n\x13MESSAGE_KIND_THREAD\x10\x03\x12\x17\n\x13MESSAGE_KIND_NOTICE\x10\x04*s\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cPRIORITY_LOW\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x11\n\rPRIORITY_HIGH\x10\x03\x12\x13\n\x0fPRIORITY_URGENT\x10\x04*`\n\x04Wake\x12\x14\n\x10WAKE_UNSPECIFIED\x10\x00\x12\x0c\n\x08WAKE_ALL\x10\x01\x12\x12\n\x0eWAKE_ADDRESSED\x10\x02\x12\x0f\n\x0bWAKE_PEOPLE\x10\x03\x12\x0f\n\x0bWAKE_NOBODY\x10\x04\x42`\n\x10\x64\x65v.threadbus.v1B\x0cMessageProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1athreadbus/v1/message.proto\x12\x0cthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18threadbus/v1/agent.proto\"\xdd\x05\n\x07Message\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12\x0e\n\x06sender\x18\x03 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x0bsender_kind\x18\x06 \x01(\x0e\x32\x17.threadbus.v1.AgentKind\x12\'\n\x04kind\x18\x07 \x01(\x0e\x32\x19.threadbus.v1.MessageKind\x12\x10\n\x08reply_to\x18\x08 \x01(\x03\x12\x10\n\x08mentions\x18\t \x03(\t\x12\x12\n\nhandoff_to\x18\n \x01(\t\x12(\n\x08priority\x18\x0b \x01(\x0e\x32\x16.threadbus.v1.Priority\x12\x31\n\x06labels\x18\x0c \x03(\x0b\x32!.threadbus.v1.Message.LabelsEntry\x12-\n\x0b\x61ttachments\x18\r \x03(\x0b\x32\x18.threadbus.v1.Attachment\x12\x12\n\nrequest_id\x18\x0e \x01(\t\x12\x19\n\x0c\x62\x61sed_on_seq\x18\x0f \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07\x65\x64it_of\x18\x10 \x01(\x03\x12\x10\n\x08\x65\x64it_seq\x18\x11 \x01(\x03\x12\x11\n\tposted_by\x18\x12 \x01(\t\x12\x14\n\x0c\x63ontent_size\x18\x13 \x01(\x03\x12!\n\x05wakes\x18\x14 \x01(\x0e\x32\x12.threadbus.v1.Wake\x12/\n\x0c\x65xpect_reply\x18\x15 \x01(\x0b\x32\x19.threadbus.v1.ExpectReply\x12$\n\x06notice\x18\x16 \x01(\x0b\x32\x14.threadbus.v1.Notice\x12\x13\n\x0btraceparent\x18\x17 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0f\n\r_based_on_seq\"N\n\x0b\x45xpectReply\x12\x0e\n\x06\x61gents\x18\x01 \x03(\t\x12)\n\x06within\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationJ\x04\x08\x03\x10\n\"\x87\x02\n\x06Notice\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.threadbus.v1.Notice.Reason\x12\x13\n\x0brequest_seq\x18\x02 \x01(\x03\x12\r\n\x05\x61gent\x18\x03 \x01(\t\"\xab\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n\x11REASON_AGENT_IDLE\x10\x01\x12\x17\n\x13REASON_AGENT_LAPSED\x10\x02\x12\x18\n\x14REASON_AGENT_OFFLINE\x10\x03\x12\x15\n\x11REASON_AGENT_LEFT\x10\x04\x12\x12\n\x0eREASON_OVERDUE\x10\x05\x12\x14\n\x10REASON_WITHDRAWN\x10\x06\"i\n\nAttachment\x12\x10\n\x08\x66ilename\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\r\n\x03raw\x18\x03 \x01(\x0cH\x00\x12\r\n\x03url\x18\x04 \x01(\tH\x00\x12\x0c\n\x04size\x18\x05 \x01(\x03\x42\t\n\x07\x63ontent\"N\n\x06\x43ursor\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x12\n\nhidden_seq\x18\x04 \x01(\x03\"\xa6\x01\n\rMessageFilter\x12\x0f\n\x07senders\x18\x01 \x03(\t\x12\x17\n\x0f\x61\x64\x64ressed_to_me\x18\x02 \x01(\x08\x12\x13\n\x0b\x65xclude_own\x18\x03 \x01(\x08\x12,\n\x0cmin_priority\x18\x04 \x01(\x0e\x32\x16.threadbus.v1.Priority\x12(\n\x05kinds\x18\x05 \x03(\x0e\x32\x19.threadbus.v1.MessageKind*\x8b\x01\n\x0bMessageKind\x12\x1c\n\x18MESSAGE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_KIND_CHAT\x10\x01\x12\x15\n\x11MESSAGE_KIND_EDIT\x10\x02\x12\x17\n\x13MESSAGE_KIND_THREAD\x10\x03\x12\x17\n\x13MESSAGE_KIND_NOTICE\x10\x04*s\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cPRIORITY_LOW\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x11\n\rPRIORITY_HIGH\x10\x03\x12\x13\n\x0fPRIORITY_URGENT\x10\x04*`\n\x04Wake\x12\x14\n\x10WAKE_UNSPECIFIED\x10\x00\x12\x0c\n\x08WAKE_ALL\x10\x01\x12\x12\n\x0eWAKE_ADDRESSED\x10\x02\x12\x0f\n\x0bWAKE_PEOPLE\x10\x03\x12\x0f\n\x0bWAKE_NOBODY\x10\x04\x42`\n\x10\x64\x65v.threadbus.v1B\x0cMessageProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -28,26 +28,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.threadbus.v1B\014MessageProtoP\001Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\252\002\014ThreadBus.V1'
   _globals['_MESSAGE_LABELSENTRY']._loaded_options = None
   _globals['_MESSAGE_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_MESSAGEKIND']._serialized_start=1553
-  _globals['_MESSAGEKIND']._serialized_end=1692
-  _globals['_PRIORITY']._serialized_start=1694
-  _globals['_PRIORITY']._serialized_end=1809
-  _globals['_WAKE']._serialized_start=1811
-  _globals['_WAKE']._serialized_end=1907
+  _globals['_MESSAGEKIND']._serialized_start=1574
+  _globals['_MESSAGEKIND']._serialized_end=1713
+  _globals['_PRIORITY']._serialized_start=1715
+  _globals['_PRIORITY']._serialized_end=1830
+  _globals['_WAKE']._serialized_start=1832
+  _globals['_WAKE']._serialized_end=1928
   _globals['_MESSAGE']._serialized_start=136
-  _globals['_MESSAGE']._serialized_end=848
-  _globals['_MESSAGE_LABELSENTRY']._serialized_start=786
-  _globals['_MESSAGE_LABELSENTRY']._serialized_end=831
-  _globals['_EXPECTREPLY']._serialized_start=850
-  _globals['_EXPECTREPLY']._serialized_end=928
-  _globals['_NOTICE']._serialized_start=931
-  _globals['_NOTICE']._serialized_end=1194
-  _globals['_NOTICE_REASON']._serialized_start=1023
-  _globals['_NOTICE_REASON']._serialized_end=1194
-  _globals['_ATTACHMENT']._serialized_start=1196
-  _globals['_ATTACHMENT']._serialized_end=1301
-  _globals['_CURSOR']._serialized_start=1303
-  _globals['_CURSOR']._serialized_end=1381
-  _globals['_MESSAGEFILTER']._serialized_start=1384
-  _globals['_MESSAGEFILTER']._serialized_end=1550
+  _globals['_MESSAGE']._serialized_end=869
+  _globals['_MESSAGE_LABELSENTRY']._serialized_start=807
+  _globals['_MESSAGE_LABELSENTRY']._serialized_end=852
+  _globals['_EXPECTREPLY']._serialized_start=871
+  _globals['_EXPECTREPLY']._serialized_end=949
+  _globals['_NOTICE']._serialized_start=952
+  _globals['_NOTICE']._serialized_end=1215
+  _globals['_NOTICE_REASON']._serialized_start=1044
+  _globals['_NOTICE_REASON']._serialized_end=1215
+  _globals['_ATTACHMENT']._serialized_start=1217
+  _globals['_ATTACHMENT']._serialized_end=1322
+  _globals['_CURSOR']._serialized_start=1324
+  _globals['_CURSOR']._serialized_end=1402
+  _globals['_MESSAGEFILTER']._serialized_start=1405
+  _globals['_MESSAGEFILTER']._serialized_end=1571
 # @@protoc_insertion_point(module_scope)

@@ -203,6 +203,7 @@ class Message(_message.Message):
     WAKES_FIELD_NUMBER: _builtins.int
     EXPECT_REPLY_FIELD_NUMBER: _builtins.int
     NOTICE_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     thread: _builtins.str
     """The thread."""
     seq: _builtins.int
@@ -241,6 +242,10 @@ class Message(_message.Message):
     """
     wakes: Global___Wake.ValueType
     """Whom it wakes. UNSPECIFIED = ALL: an older server stored it."""
+    traceparent: _builtins.str
+    """The trace context of the post, in the format of W3C's header `traceparent`, which its call had as
+    metadata of that name. Readers may continue the trace. Empty = it had none.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was committed. Order messages by seq, not by time."""
@@ -294,10 +299,11 @@ class Message(_message.Message):
         wakes: Global___Wake.ValueType = ...,
         expect_reply: Global___ExpectReply | None = ...,
         notice: Global___Notice | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "based_on_seq", b"based_on_seq", "create_time", b"create_time", "expect_reply", b"expect_reply", "notice", b"notice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "attachments", b"attachments", "based_on_seq", b"based_on_seq", "content", b"content", "content_size", b"content_size", "create_time", b"create_time", "edit_of", b"edit_of", "edit_seq", b"edit_seq", "expect_reply", b"expect_reply", "handoff_to", b"handoff_to", "kind", b"kind", "labels", b"labels", "mentions", b"mentions", "notice", b"notice", "posted_by", b"posted_by", "priority", b"priority", "reply_to", b"reply_to", "request_id", b"request_id", "sender", b"sender", "sender_kind", b"sender_kind", "seq", b"seq", "thread", b"thread", "wakes", b"wakes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "attachments", b"attachments", "based_on_seq", b"based_on_seq", "content", b"content", "content_size", b"content_size", "create_time", b"create_time", "edit_of", b"edit_of", "edit_seq", b"edit_seq", "expect_reply", b"expect_reply", "handoff_to", b"handoff_to", "kind", b"kind", "labels", b"labels", "mentions", b"mentions", "notice", b"notice", "posted_by", b"posted_by", "priority", b"priority", "reply_to", b"reply_to", "request_id", b"request_id", "sender", b"sender", "sender_kind", b"sender_kind", "seq", b"seq", "thread", b"thread", "traceparent", b"traceparent", "wakes", b"wakes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__based_on_seq: _TypeAlias = _typing.Literal["based_on_seq"]  # noqa: Y015
     _WhichOneofArgType__based_on_seq: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq"]  # noqa: Y015

@@ -686,11 +686,572 @@ func (x *Wait) GetObserve() bool {
 	return false
 }
 
+// Selects the time that the rates and latencies of a status are about.
+type GetStatusRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min.
+	Window        *durationpb.Duration `protobuf:"bytes,1,opt,name=window,proto3" json:"window,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStatusRequest) Reset() {
+	*x = GetStatusRequest{}
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatusRequest) ProtoMessage() {}
+
+func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
+func (*GetStatusRequest) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_admin_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GetStatusRequest) GetWindow() *durationpb.Duration {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+// The status of a server. Counts, rates and latencies are of this server alone, unless they are said
+// to be of the store, which other servers may share.
+type GetStatusResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The server's name among the servers of its store.
+	Server string `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// Its version, as in GetServerInfo.
+	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// When it started, on its clock.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// The time on its clock.
+	Time *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
+	// The time that rates and latencies are about, up to `time`. Shorter than requested if the server
+	// started only then.
+	Window *durationpb.Duration `protobuf:"bytes,5,opt,name=window,proto3" json:"window,omitempty"`
+	// Messages posted through this server, each second. Includes edits and what the server itself
+	// posts: notices and changes of threads.
+	PostedPerSecond float64 `protobuf:"fixed64,6,opt,name=posted_per_second,json=postedPerSecond,proto3" json:"posted_per_second,omitempty"`
+	// Messages delivered to waits, each second: one for each wait that it was sent to.
+	DeliveredPerSecond float64 `protobuf:"fixed64,7,opt,name=delivered_per_second,json=deliveredPerSecond,proto3" json:"delivered_per_second,omitempty"`
+	// Calls that ended, each second; a wait counts as one.
+	CallsPerSecond float64 `protobuf:"fixed64,8,opt,name=calls_per_second,json=callsPerSecond,proto3" json:"calls_per_second,omitempty"`
+	// Those of them that ended with an error that says the server could not serve them: UNAVAILABLE,
+	// RESOURCE_EXHAUSTED, INTERNAL, UNKNOWN or DATA_LOSS.
+	FailedCallsPerSecond float64 `protobuf:"fixed64,9,opt,name=failed_calls_per_second,json=failedCallsPerSecond,proto3" json:"failed_calls_per_second,omitempty"`
+	// From a commit to when the frame with its messages was written to a wait that had nothing older to
+	// read.
+	Wake *Latency `protobuf:"bytes,10,opt,name=wake,proto3" json:"wake,omitempty"`
+	// How long the store took to commit a batch.
+	Commit *Latency `protobuf:"bytes,11,opt,name=commit,proto3" json:"commit,omitempty"`
+	// Open waits at this server.
+	OpenWaits int64 `protobuf:"varint,12,opt,name=open_waits,json=openWaits,proto3" json:"open_waits,omitempty"`
+	// Registered agents of the store by presence, in the order of the enum; those without agents
+	// are left out.
+	Agents []*PresenceCount `protobuf:"bytes,13,rep,name=agents,proto3" json:"agents,omitempty"`
+	// The threads to which most messages were posted within the window, most first; at most 20.
+	BusiestThreads []*ThreadActivity `protobuf:"bytes,14,rep,name=busiest_threads,json=busiestThreads,proto3" json:"busiest_threads,omitempty"`
+	// Requests of the store that are open: an agent was asked for a reply and has not given it.
+	OpenRequests int64 `protobuf:"varint,15,opt,name=open_requests,json=openRequests,proto3" json:"open_requests,omitempty"`
+	// Those of them whose time is over.
+	OverdueRequests int64 `protobuf:"varint,16,opt,name=overdue_requests,json=overdueRequests,proto3" json:"overdue_requests,omitempty"`
+	// Posts that wait for the store, or are being committed; a batch of PostMessages counts as one.
+	QueuedPosts int64 `protobuf:"varint,17,opt,name=queued_posts,json=queuedPosts,proto3" json:"queued_posts,omitempty"`
+	// Their size.
+	QueuedBytes int64 `protobuf:"varint,18,opt,name=queued_bytes,json=queuedBytes,proto3" json:"queued_bytes,omitempty"`
+	// Threads of the store.
+	ThreadCount int64 `protobuf:"varint,19,opt,name=thread_count,json=threadCount,proto3" json:"thread_count,omitempty"`
+	// Bytes of the store: of the database file, or of the database in PostgreSQL.
+	StoreBytes int64 `protobuf:"varint,20,opt,name=store_bytes,json=storeBytes,proto3" json:"store_bytes,omitempty"`
+	// Those of them that are free to be reused. 0 in PostgreSQL, which does not say.
+	FreeBytes int64 `protobuf:"varint,21,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"`
+	// Bytes of SQLite's write-ahead log. 0 in PostgreSQL, whose log is the database server's.
+	LogBytes int64 `protobuf:"varint,22,opt,name=log_bytes,json=logBytes,proto3" json:"log_bytes,omitempty"`
+	// Bytes free in the file system of the store. Unset in PostgreSQL.
+	DiskFreeBytes *int64 `protobuf:"varint,23,opt,name=disk_free_bytes,json=diskFreeBytes,proto3,oneof" json:"disk_free_bytes,omitempty"`
+	// How long the oldest write has waited for its outcome. Zero = none waits.
+	StoreLag *durationpb.Duration `protobuf:"bytes,24,opt,name=store_lag,json=storeLag,proto3" json:"store_lag,omitempty"`
+	// How late this server learned of what other servers of the store committed, at most within the
+	// window. Zero = there was nothing to learn.
+	HintLag *durationpb.Duration `protobuf:"bytes,25,opt,name=hint_lag,json=hintLag,proto3" json:"hint_lag,omitempty"`
+	// Whether the store fails, as the health service reports it.
+	StoreFailing bool `protobuf:"varint,26,opt,name=store_failing,json=storeFailing,proto3" json:"store_failing,omitempty"`
+	// Other servers of the store whose leases are valid.
+	OtherServers int64 `protobuf:"varint,27,opt,name=other_servers,json=otherServers,proto3" json:"other_servers,omitempty"`
+	// Bytes of memory that the server's process uses (resident set size).
+	MemoryBytes int64 `protobuf:"varint,28,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	// File descriptors that it has open.
+	OpenFiles int64 `protobuf:"varint,29,opt,name=open_files,json=openFiles,proto3" json:"open_files,omitempty"`
+	// The kind of the store: `sqlite` or `postgresql`.
+	StoreKind     string `protobuf:"bytes,30,opt,name=store_kind,json=storeKind,proto3" json:"store_kind,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStatusResponse) Reset() {
+	*x = GetStatusResponse{}
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatusResponse) ProtoMessage() {}
+
+func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
+func (*GetStatusResponse) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_admin_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GetStatusResponse) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *GetStatusResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *GetStatusResponse) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetWindow() *durationpb.Duration {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetPostedPerSecond() float64 {
+	if x != nil {
+		return x.PostedPerSecond
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetDeliveredPerSecond() float64 {
+	if x != nil {
+		return x.DeliveredPerSecond
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetCallsPerSecond() float64 {
+	if x != nil {
+		return x.CallsPerSecond
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetFailedCallsPerSecond() float64 {
+	if x != nil {
+		return x.FailedCallsPerSecond
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetWake() *Latency {
+	if x != nil {
+		return x.Wake
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetCommit() *Latency {
+	if x != nil {
+		return x.Commit
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetOpenWaits() int64 {
+	if x != nil {
+		return x.OpenWaits
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetAgents() []*PresenceCount {
+	if x != nil {
+		return x.Agents
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetBusiestThreads() []*ThreadActivity {
+	if x != nil {
+		return x.BusiestThreads
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetOpenRequests() int64 {
+	if x != nil {
+		return x.OpenRequests
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetOverdueRequests() int64 {
+	if x != nil {
+		return x.OverdueRequests
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetQueuedPosts() int64 {
+	if x != nil {
+		return x.QueuedPosts
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetQueuedBytes() int64 {
+	if x != nil {
+		return x.QueuedBytes
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetThreadCount() int64 {
+	if x != nil {
+		return x.ThreadCount
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetStoreBytes() int64 {
+	if x != nil {
+		return x.StoreBytes
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetFreeBytes() int64 {
+	if x != nil {
+		return x.FreeBytes
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetLogBytes() int64 {
+	if x != nil {
+		return x.LogBytes
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetDiskFreeBytes() int64 {
+	if x != nil && x.DiskFreeBytes != nil {
+		return *x.DiskFreeBytes
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetStoreLag() *durationpb.Duration {
+	if x != nil {
+		return x.StoreLag
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetHintLag() *durationpb.Duration {
+	if x != nil {
+		return x.HintLag
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetStoreFailing() bool {
+	if x != nil {
+		return x.StoreFailing
+	}
+	return false
+}
+
+func (x *GetStatusResponse) GetOtherServers() int64 {
+	if x != nil {
+		return x.OtherServers
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetOpenFiles() int64 {
+	if x != nil {
+		return x.OpenFiles
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetStoreKind() string {
+	if x != nil {
+		return x.StoreKind
+	}
+	return ""
+}
+
+// How long something took within a window.
+type Latency struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How often it happened. With 0, the times are unset.
+	Count int64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// Half of them took no longer; read from a histogram: at most 20 % more than it was.
+	P50 *durationpb.Duration `protobuf:"bytes,2,opt,name=p50,proto3" json:"p50,omitempty"`
+	// 99 % of them took no longer; at most 20 % more than it was.
+	P99 *durationpb.Duration `protobuf:"bytes,3,opt,name=p99,proto3" json:"p99,omitempty"`
+	// The longest; at most 20 % more than it was.
+	Max           *durationpb.Duration `protobuf:"bytes,4,opt,name=max,proto3" json:"max,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Latency) Reset() {
+	*x = Latency{}
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Latency) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Latency) ProtoMessage() {}
+
+func (x *Latency) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Latency.ProtoReflect.Descriptor instead.
+func (*Latency) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_admin_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Latency) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Latency) GetP50() *durationpb.Duration {
+	if x != nil {
+		return x.P50
+	}
+	return nil
+}
+
+func (x *Latency) GetP99() *durationpb.Duration {
+	if x != nil {
+		return x.P99
+	}
+	return nil
+}
+
+func (x *Latency) GetMax() *durationpb.Duration {
+	if x != nil {
+		return x.Max
+	}
+	return nil
+}
+
+// How many agents have a presence.
+type PresenceCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Their presence.
+	Presence Presence `protobuf:"varint,1,opt,name=presence,proto3,enum=threadbus.v1.Presence" json:"presence,omitempty"`
+	// How many.
+	Count         int64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PresenceCount) Reset() {
+	*x = PresenceCount{}
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PresenceCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PresenceCount) ProtoMessage() {}
+
+func (x *PresenceCount) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PresenceCount.ProtoReflect.Descriptor instead.
+func (*PresenceCount) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_admin_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *PresenceCount) GetPresence() Presence {
+	if x != nil {
+		return x.Presence
+	}
+	return Presence_PRESENCE_UNSPECIFIED
+}
+
+func (x *PresenceCount) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// How busy a thread is.
+type ThreadActivity struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Thread string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
+	// Messages posted to it through this server, each second.
+	PostedPerSecond float64 `protobuf:"fixed64,2,opt,name=posted_per_second,json=postedPerSecond,proto3" json:"posted_per_second,omitempty"`
+	// Its last seq.
+	LastSeq int64 `protobuf:"varint,3,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
+	// Open waits on it at this server.
+	OpenWaits     int64 `protobuf:"varint,4,opt,name=open_waits,json=openWaits,proto3" json:"open_waits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ThreadActivity) Reset() {
+	*x = ThreadActivity{}
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ThreadActivity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ThreadActivity) ProtoMessage() {}
+
+func (x *ThreadActivity) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_admin_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ThreadActivity.ProtoReflect.Descriptor instead.
+func (*ThreadActivity) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_admin_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ThreadActivity) GetThread() string {
+	if x != nil {
+		return x.Thread
+	}
+	return ""
+}
+
+func (x *ThreadActivity) GetPostedPerSecond() float64 {
+	if x != nil {
+		return x.PostedPerSecond
+	}
+	return 0
+}
+
+func (x *ThreadActivity) GetLastSeq() int64 {
+	if x != nil {
+		return x.LastSeq
+	}
+	return 0
+}
+
+func (x *ThreadActivity) GetOpenWaits() int64 {
+	if x != nil {
+		return x.OpenWaits
+	}
+	return 0
+}
+
 var File_threadbus_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_threadbus_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	" threadbus/v1/admin_service.proto\x12\fthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1athreadbus/v1/message.proto\"\xb3\x02\n" +
+	" threadbus/v1/admin_service.proto\x12\fthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18threadbus/v1/agent.proto\x1a\x1athreadbus/v1/message.proto\"\xb3\x02\n" +
 	"\x05Token\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x14\n" +
 	"\x05agent\x18\x02 \x01(\tR\x05agent\x12\x16\n" +
@@ -736,13 +1297,70 @@ const file_threadbus_v1_admin_service_proto_rawDesc = "" +
 	"start_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12\x12\n" +
 	"\x04peer\x18\x04 \x01(\tR\x04peer\x12$\n" +
 	"\x0eall_my_threads\x18\x05 \x01(\bR\fallMyThreads\x12\x18\n" +
-	"\aobserve\x18\x06 \x01(\bR\aobserve2\xdf\x02\n" +
+	"\aobserve\x18\x06 \x01(\bR\aobserve\"E\n" +
+	"\x10GetStatusRequest\x121\n" +
+	"\x06window\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06window\"\x87\n" +
+	"\n" +
+	"\x11GetStatusResponse\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x129\n" +
+	"\n" +
+	"start_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12.\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x121\n" +
+	"\x06window\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x06window\x12*\n" +
+	"\x11posted_per_second\x18\x06 \x01(\x01R\x0fpostedPerSecond\x120\n" +
+	"\x14delivered_per_second\x18\a \x01(\x01R\x12deliveredPerSecond\x12(\n" +
+	"\x10calls_per_second\x18\b \x01(\x01R\x0ecallsPerSecond\x125\n" +
+	"\x17failed_calls_per_second\x18\t \x01(\x01R\x14failedCallsPerSecond\x12)\n" +
+	"\x04wake\x18\n" +
+	" \x01(\v2\x15.threadbus.v1.LatencyR\x04wake\x12-\n" +
+	"\x06commit\x18\v \x01(\v2\x15.threadbus.v1.LatencyR\x06commit\x12\x1d\n" +
+	"\n" +
+	"open_waits\x18\f \x01(\x03R\topenWaits\x123\n" +
+	"\x06agents\x18\r \x03(\v2\x1b.threadbus.v1.PresenceCountR\x06agents\x12E\n" +
+	"\x0fbusiest_threads\x18\x0e \x03(\v2\x1c.threadbus.v1.ThreadActivityR\x0ebusiestThreads\x12#\n" +
+	"\ropen_requests\x18\x0f \x01(\x03R\fopenRequests\x12)\n" +
+	"\x10overdue_requests\x18\x10 \x01(\x03R\x0foverdueRequests\x12!\n" +
+	"\fqueued_posts\x18\x11 \x01(\x03R\vqueuedPosts\x12!\n" +
+	"\fqueued_bytes\x18\x12 \x01(\x03R\vqueuedBytes\x12!\n" +
+	"\fthread_count\x18\x13 \x01(\x03R\vthreadCount\x12\x1f\n" +
+	"\vstore_bytes\x18\x14 \x01(\x03R\n" +
+	"storeBytes\x12\x1d\n" +
+	"\n" +
+	"free_bytes\x18\x15 \x01(\x03R\tfreeBytes\x12\x1b\n" +
+	"\tlog_bytes\x18\x16 \x01(\x03R\blogBytes\x12+\n" +
+	"\x0fdisk_free_bytes\x18\x17 \x01(\x03H\x00R\rdiskFreeBytes\x88\x01\x01\x126\n" +
+	"\tstore_lag\x18\x18 \x01(\v2\x19.google.protobuf.DurationR\bstoreLag\x124\n" +
+	"\bhint_lag\x18\x19 \x01(\v2\x19.google.protobuf.DurationR\ahintLag\x12#\n" +
+	"\rstore_failing\x18\x1a \x01(\bR\fstoreFailing\x12#\n" +
+	"\rother_servers\x18\x1b \x01(\x03R\fotherServers\x12!\n" +
+	"\fmemory_bytes\x18\x1c \x01(\x03R\vmemoryBytes\x12\x1d\n" +
+	"\n" +
+	"open_files\x18\x1d \x01(\x03R\topenFiles\x12\x1d\n" +
+	"\n" +
+	"store_kind\x18\x1e \x01(\tR\tstoreKindB\x12\n" +
+	"\x10_disk_free_bytes\"\xa6\x01\n" +
+	"\aLatency\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x03R\x05count\x12+\n" +
+	"\x03p50\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03p50\x12+\n" +
+	"\x03p99\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03p99\x12+\n" +
+	"\x03max\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03max\"Y\n" +
+	"\rPresenceCount\x122\n" +
+	"\bpresence\x18\x01 \x01(\x0e2\x16.threadbus.v1.PresenceR\bpresence\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\"\x8e\x01\n" +
+	"\x0eThreadActivity\x12\x16\n" +
+	"\x06thread\x18\x01 \x01(\tR\x06thread\x12*\n" +
+	"\x11posted_per_second\x18\x02 \x01(\x01R\x0fpostedPerSecond\x12\x19\n" +
+	"\blast_seq\x18\x03 \x01(\x03R\alastSeq\x12\x1d\n" +
+	"\n" +
+	"open_waits\x18\x04 \x01(\x03R\topenWaits2\xb2\x03\n" +
 	"\fAdminService\x12R\n" +
 	"\vCreateToken\x12 .threadbus.v1.CreateTokenRequest\x1a!.threadbus.v1.CreateTokenResponse\x12T\n" +
 	"\n" +
 	"ListTokens\x12\x1f.threadbus.v1.ListTokensRequest\x1a .threadbus.v1.ListTokensResponse\"\x03\x90\x02\x01\x12R\n" +
 	"\vRevokeToken\x12 .threadbus.v1.RevokeTokenRequest\x1a!.threadbus.v1.RevokeTokenResponse\x12Q\n" +
-	"\tListWaits\x12\x1e.threadbus.v1.ListWaitsRequest\x1a\x1f.threadbus.v1.ListWaitsResponse\"\x03\x90\x02\x01Be\n" +
+	"\tListWaits\x12\x1e.threadbus.v1.ListWaitsRequest\x1a\x1f.threadbus.v1.ListWaitsResponse\"\x03\x90\x02\x01\x12Q\n" +
+	"\tGetStatus\x12\x1e.threadbus.v1.GetStatusRequest\x1a\x1f.threadbus.v1.GetStatusResponse\"\x03\x90\x02\x01Be\n" +
 	"\x10dev.threadbus.v1B\x11AdminServiceProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\fThreadBus.V1b\x06proto3"
 
 var (
@@ -757,7 +1375,7 @@ func file_threadbus_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_threadbus_v1_admin_service_proto_rawDescData
 }
 
-var file_threadbus_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_threadbus_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_threadbus_v1_admin_service_proto_goTypes = []any{
 	(*Token)(nil),                 // 0: threadbus.v1.Token
 	(*CreateTokenRequest)(nil),    // 1: threadbus.v1.CreateTokenRequest
@@ -769,33 +1387,55 @@ var file_threadbus_v1_admin_service_proto_goTypes = []any{
 	(*ListWaitsRequest)(nil),      // 7: threadbus.v1.ListWaitsRequest
 	(*ListWaitsResponse)(nil),     // 8: threadbus.v1.ListWaitsResponse
 	(*Wait)(nil),                  // 9: threadbus.v1.Wait
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
-	(*Cursor)(nil),                // 12: threadbus.v1.Cursor
+	(*GetStatusRequest)(nil),      // 10: threadbus.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),     // 11: threadbus.v1.GetStatusResponse
+	(*Latency)(nil),               // 12: threadbus.v1.Latency
+	(*PresenceCount)(nil),         // 13: threadbus.v1.PresenceCount
+	(*ThreadActivity)(nil),        // 14: threadbus.v1.ThreadActivity
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
+	(*Cursor)(nil),                // 17: threadbus.v1.Cursor
+	(Presence)(0),                 // 18: threadbus.v1.Presence
 }
 var file_threadbus_v1_admin_service_proto_depIdxs = []int32{
-	10, // 0: threadbus.v1.Token.create_time:type_name -> google.protobuf.Timestamp
-	10, // 1: threadbus.v1.Token.expire_time:type_name -> google.protobuf.Timestamp
-	10, // 2: threadbus.v1.Token.last_use_time:type_name -> google.protobuf.Timestamp
-	11, // 3: threadbus.v1.CreateTokenRequest.lifetime:type_name -> google.protobuf.Duration
+	15, // 0: threadbus.v1.Token.create_time:type_name -> google.protobuf.Timestamp
+	15, // 1: threadbus.v1.Token.expire_time:type_name -> google.protobuf.Timestamp
+	15, // 2: threadbus.v1.Token.last_use_time:type_name -> google.protobuf.Timestamp
+	16, // 3: threadbus.v1.CreateTokenRequest.lifetime:type_name -> google.protobuf.Duration
 	0,  // 4: threadbus.v1.CreateTokenResponse.token:type_name -> threadbus.v1.Token
 	0,  // 5: threadbus.v1.ListTokensResponse.tokens:type_name -> threadbus.v1.Token
 	9,  // 6: threadbus.v1.ListWaitsResponse.waits:type_name -> threadbus.v1.Wait
-	12, // 7: threadbus.v1.Wait.threads:type_name -> threadbus.v1.Cursor
-	10, // 8: threadbus.v1.Wait.start_time:type_name -> google.protobuf.Timestamp
-	1,  // 9: threadbus.v1.AdminService.CreateToken:input_type -> threadbus.v1.CreateTokenRequest
-	3,  // 10: threadbus.v1.AdminService.ListTokens:input_type -> threadbus.v1.ListTokensRequest
-	5,  // 11: threadbus.v1.AdminService.RevokeToken:input_type -> threadbus.v1.RevokeTokenRequest
-	7,  // 12: threadbus.v1.AdminService.ListWaits:input_type -> threadbus.v1.ListWaitsRequest
-	2,  // 13: threadbus.v1.AdminService.CreateToken:output_type -> threadbus.v1.CreateTokenResponse
-	4,  // 14: threadbus.v1.AdminService.ListTokens:output_type -> threadbus.v1.ListTokensResponse
-	6,  // 15: threadbus.v1.AdminService.RevokeToken:output_type -> threadbus.v1.RevokeTokenResponse
-	8,  // 16: threadbus.v1.AdminService.ListWaits:output_type -> threadbus.v1.ListWaitsResponse
-	13, // [13:17] is the sub-list for method output_type
-	9,  // [9:13] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	17, // 7: threadbus.v1.Wait.threads:type_name -> threadbus.v1.Cursor
+	15, // 8: threadbus.v1.Wait.start_time:type_name -> google.protobuf.Timestamp
+	16, // 9: threadbus.v1.GetStatusRequest.window:type_name -> google.protobuf.Duration
+	15, // 10: threadbus.v1.GetStatusResponse.start_time:type_name -> google.protobuf.Timestamp
+	15, // 11: threadbus.v1.GetStatusResponse.time:type_name -> google.protobuf.Timestamp
+	16, // 12: threadbus.v1.GetStatusResponse.window:type_name -> google.protobuf.Duration
+	12, // 13: threadbus.v1.GetStatusResponse.wake:type_name -> threadbus.v1.Latency
+	12, // 14: threadbus.v1.GetStatusResponse.commit:type_name -> threadbus.v1.Latency
+	13, // 15: threadbus.v1.GetStatusResponse.agents:type_name -> threadbus.v1.PresenceCount
+	14, // 16: threadbus.v1.GetStatusResponse.busiest_threads:type_name -> threadbus.v1.ThreadActivity
+	16, // 17: threadbus.v1.GetStatusResponse.store_lag:type_name -> google.protobuf.Duration
+	16, // 18: threadbus.v1.GetStatusResponse.hint_lag:type_name -> google.protobuf.Duration
+	16, // 19: threadbus.v1.Latency.p50:type_name -> google.protobuf.Duration
+	16, // 20: threadbus.v1.Latency.p99:type_name -> google.protobuf.Duration
+	16, // 21: threadbus.v1.Latency.max:type_name -> google.protobuf.Duration
+	18, // 22: threadbus.v1.PresenceCount.presence:type_name -> threadbus.v1.Presence
+	1,  // 23: threadbus.v1.AdminService.CreateToken:input_type -> threadbus.v1.CreateTokenRequest
+	3,  // 24: threadbus.v1.AdminService.ListTokens:input_type -> threadbus.v1.ListTokensRequest
+	5,  // 25: threadbus.v1.AdminService.RevokeToken:input_type -> threadbus.v1.RevokeTokenRequest
+	7,  // 26: threadbus.v1.AdminService.ListWaits:input_type -> threadbus.v1.ListWaitsRequest
+	10, // 27: threadbus.v1.AdminService.GetStatus:input_type -> threadbus.v1.GetStatusRequest
+	2,  // 28: threadbus.v1.AdminService.CreateToken:output_type -> threadbus.v1.CreateTokenResponse
+	4,  // 29: threadbus.v1.AdminService.ListTokens:output_type -> threadbus.v1.ListTokensResponse
+	6,  // 30: threadbus.v1.AdminService.RevokeToken:output_type -> threadbus.v1.RevokeTokenResponse
+	8,  // 31: threadbus.v1.AdminService.ListWaits:output_type -> threadbus.v1.ListWaitsResponse
+	11, // 32: threadbus.v1.AdminService.GetStatus:output_type -> threadbus.v1.GetStatusResponse
+	28, // [28:33] is the sub-list for method output_type
+	23, // [23:28] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_threadbus_v1_admin_service_proto_init() }
@@ -803,14 +1443,16 @@ func file_threadbus_v1_admin_service_proto_init() {
 	if File_threadbus_v1_admin_service_proto != nil {
 		return
 	}
+	file_threadbus_v1_agent_proto_init()
 	file_threadbus_v1_message_proto_init()
+	file_threadbus_v1_admin_service_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_threadbus_v1_admin_service_proto_rawDesc), len(file_threadbus_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	AdminService_ListTokens_FullMethodName  = "/threadbus.v1.AdminService/ListTokens"
 	AdminService_RevokeToken_FullMethodName = "/threadbus.v1.AdminService/RevokeToken"
 	AdminService_ListWaits_FullMethodName   = "/threadbus.v1.AdminService/ListWaits"
+	AdminService_GetStatus_FullMethodName   = "/threadbus.v1.AdminService/GetStatus"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -54,6 +55,10 @@ type AdminServiceClient interface {
 	// Returns a page of the open waits on this server and on others of the same store: which agents
 	// wait on which threads, and since when. Those on other servers are as of their last checkpoints.
 	ListWaits(ctx context.Context, in *ListWaitsRequest, opts ...grpc.CallOption) (*ListWaitsResponse, error)
+	// Returns how this server does: how much it has posted and delivered lately, how fast, and how
+	// large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
+	// or a Unix socket.
+	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusResponse, error)
 }
 
 type adminServiceClient struct {
@@ -104,6 +109,16 @@ func (c *adminServiceClient) ListWaits(ctx context.Context, in *ListWaitsRequest
 	return out, nil
 }
 
+func (c *adminServiceClient) GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetStatusResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetStatus_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -130,6 +145,10 @@ type AdminServiceServer interface {
 	// Returns a page of the open waits on this server and on others of the same store: which agents
 	// wait on which threads, and since when. Those on other servers are as of their last checkpoints.
 	ListWaits(context.Context, *ListWaitsRequest) (*ListWaitsResponse, error)
+	// Returns how this server does: how much it has posted and delivered lately, how fast, and how
+	// large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
+	// or a Unix socket.
+	GetStatus(context.Context, *GetStatusRequest) (*GetStatusResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -151,6 +170,9 @@ func (UnimplementedAdminServiceServer) RevokeToken(context.Context, *RevokeToken
 }
 func (UnimplementedAdminServiceServer) ListWaits(context.Context, *ListWaitsRequest) (*ListWaitsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListWaits not implemented")
+}
+func (UnimplementedAdminServiceServer) GetStatus(context.Context, *GetStatusRequest) (*GetStatusResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetStatus not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -245,6 +267,24 @@ func _AdminService_ListWaits_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_GetStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetStatusRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetStatus(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetStatus_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetStatus(ctx, req.(*GetStatusRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -267,6 +307,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListWaits",
 			Handler:    _AdminService_ListWaits_Handler,
+		},
+		{
+			MethodName: "GetStatus",
+			Handler:    _AdminService_GetStatus_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

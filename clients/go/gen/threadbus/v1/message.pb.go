@@ -353,7 +353,10 @@ type Message struct {
 	// Unset = nobody.
 	ExpectReply *ExpectReply `protobuf:"bytes,21,opt,name=expect_reply,json=expectReply,proto3" json:"expect_reply,omitempty"`
 	// In a NOTICE: what it tells the agent that it mentions.
-	Notice        *Notice `protobuf:"bytes,22,opt,name=notice,proto3" json:"notice,omitempty"`
+	Notice *Notice `protobuf:"bytes,22,opt,name=notice,proto3" json:"notice,omitempty"`
+	// The trace context of the post, in the format of W3C's header `traceparent`, which its call had as
+	// metadata of that name. Readers may continue the trace. Empty = it had none.
+	Traceparent   string `protobuf:"bytes,23,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -540,6 +543,13 @@ func (x *Message) GetNotice() *Notice {
 		return x.Notice
 	}
 	return nil
+}
+
+func (x *Message) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 // Whom a message asks for a reply.
@@ -945,7 +955,7 @@ var File_threadbus_v1_message_proto protoreflect.FileDescriptor
 
 const file_threadbus_v1_message_proto_rawDesc = "" +
 	"\n" +
-	"\x1athreadbus/v1/message.proto\x12\fthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18threadbus/v1/agent.proto\"\xa8\a\n" +
+	"\x1athreadbus/v1/message.proto\x12\fthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18threadbus/v1/agent.proto\"\xca\a\n" +
 	"\aMessage\x12\x16\n" +
 	"\x06thread\x18\x01 \x01(\tR\x06thread\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x03R\x03seq\x12\x16\n" +
@@ -974,7 +984,8 @@ const file_threadbus_v1_message_proto_rawDesc = "" +
 	"\fcontent_size\x18\x13 \x01(\x03R\vcontentSize\x12(\n" +
 	"\x05wakes\x18\x14 \x01(\x0e2\x12.threadbus.v1.WakeR\x05wakes\x12<\n" +
 	"\fexpect_reply\x18\x15 \x01(\v2\x19.threadbus.v1.ExpectReplyR\vexpectReply\x12,\n" +
-	"\x06notice\x18\x16 \x01(\v2\x14.threadbus.v1.NoticeR\x06notice\x1a9\n" +
+	"\x06notice\x18\x16 \x01(\v2\x14.threadbus.v1.NoticeR\x06notice\x12 \n" +
+	"\vtraceparent\x18\x17 \x01(\tR\vtraceparent\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +

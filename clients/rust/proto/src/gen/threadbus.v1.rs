@@ -279,6 +279,10 @@ pub struct Message {
     /// In a NOTICE: what it tells the agent that it mentions.
     #[prost(message, optional, tag = "22")]
     pub notice: ::core::option::Option<Notice>,
+    /// The trace context of the post, in the format of W3C's header `traceparent`, which its call had as
+    /// metadata of that name. Readers may continue the trace. Empty = it had none.
+    #[prost(string, tag = "23")]
+    pub traceparent: ::prost::alloc::string::String,
 }
 impl ::prost::Name for Message {
     const NAME: &'static str = "Message";
@@ -875,6 +879,206 @@ impl ::prost::Name for Wait {
         "/threadbus.v1.Wait".into()
     }
 }
+/// Selects the time that the rates and latencies of a status are about.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetStatusRequest {
+    /// The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min.
+    #[prost(message, optional, tag = "1")]
+    pub window: ::core::option::Option<::prost_types::Duration>,
+}
+impl ::prost::Name for GetStatusRequest {
+    const NAME: &'static str = "GetStatusRequest";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.GetStatusRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.GetStatusRequest".into()
+    }
+}
+/// The status of a server. Counts, rates and latencies are of this server alone, unless they are said
+/// to be of the store, which other servers may share.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetStatusResponse {
+    /// The server's name among the servers of its store.
+    #[prost(string, tag = "1")]
+    pub server: ::prost::alloc::string::String,
+    /// Its version, as in GetServerInfo.
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    /// When it started, on its clock.
+    #[prost(message, optional, tag = "3")]
+    pub start_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The time on its clock.
+    #[prost(message, optional, tag = "4")]
+    pub time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The time that rates and latencies are about, up to `time`. Shorter than requested if the server
+    /// started only then.
+    #[prost(message, optional, tag = "5")]
+    pub window: ::core::option::Option<::prost_types::Duration>,
+    /// Messages posted through this server, each second. Includes edits and what the server itself
+    /// posts: notices and changes of threads.
+    #[prost(double, tag = "6")]
+    pub posted_per_second: f64,
+    /// Messages delivered to waits, each second: one for each wait that it was sent to.
+    #[prost(double, tag = "7")]
+    pub delivered_per_second: f64,
+    /// Calls that ended, each second; a wait counts as one.
+    #[prost(double, tag = "8")]
+    pub calls_per_second: f64,
+    /// Those of them that ended with an error that says the server could not serve them: UNAVAILABLE,
+    /// RESOURCE_EXHAUSTED, INTERNAL, UNKNOWN or DATA_LOSS.
+    #[prost(double, tag = "9")]
+    pub failed_calls_per_second: f64,
+    /// From a commit to when the frame with its messages was written to a wait that had nothing older to
+    /// read.
+    #[prost(message, optional, tag = "10")]
+    pub wake: ::core::option::Option<Latency>,
+    /// How long the store took to commit a batch.
+    #[prost(message, optional, tag = "11")]
+    pub commit: ::core::option::Option<Latency>,
+    /// Open waits at this server.
+    #[prost(int64, tag = "12")]
+    pub open_waits: i64,
+    /// Registered agents of the store by presence, in the order of the enum; those without agents
+    /// are left out.
+    #[prost(message, repeated, tag = "13")]
+    pub agents: ::prost::alloc::vec::Vec<PresenceCount>,
+    /// The threads to which most messages were posted within the window, most first; at most 20.
+    #[prost(message, repeated, tag = "14")]
+    pub busiest_threads: ::prost::alloc::vec::Vec<ThreadActivity>,
+    /// Requests of the store that are open: an agent was asked for a reply and has not given it.
+    #[prost(int64, tag = "15")]
+    pub open_requests: i64,
+    /// Those of them whose time is over.
+    #[prost(int64, tag = "16")]
+    pub overdue_requests: i64,
+    /// Posts that wait for the store, or are being committed; a batch of PostMessages counts as one.
+    #[prost(int64, tag = "17")]
+    pub queued_posts: i64,
+    /// Their size.
+    #[prost(int64, tag = "18")]
+    pub queued_bytes: i64,
+    /// Threads of the store.
+    #[prost(int64, tag = "19")]
+    pub thread_count: i64,
+    /// Bytes of the store: of the database file, or of the database in PostgreSQL.
+    #[prost(int64, tag = "20")]
+    pub store_bytes: i64,
+    /// Those of them that are free to be reused. 0 in PostgreSQL, which does not say.
+    #[prost(int64, tag = "21")]
+    pub free_bytes: i64,
+    /// Bytes of SQLite's write-ahead log. 0 in PostgreSQL, whose log is the database server's.
+    #[prost(int64, tag = "22")]
+    pub log_bytes: i64,
+    /// Bytes free in the file system of the store. Unset in PostgreSQL.
+    #[prost(int64, optional, tag = "23")]
+    pub disk_free_bytes: ::core::option::Option<i64>,
+    /// How long the oldest write has waited for its outcome. Zero = none waits.
+    #[prost(message, optional, tag = "24")]
+    pub store_lag: ::core::option::Option<::prost_types::Duration>,
+    /// How late this server learned of what other servers of the store committed, at most within the
+    /// window. Zero = there was nothing to learn.
+    #[prost(message, optional, tag = "25")]
+    pub hint_lag: ::core::option::Option<::prost_types::Duration>,
+    /// Whether the store fails, as the health service reports it.
+    #[prost(bool, tag = "26")]
+    pub store_failing: bool,
+    /// Other servers of the store whose leases are valid.
+    #[prost(int64, tag = "27")]
+    pub other_servers: i64,
+    /// Bytes of memory that the server's process uses (resident set size).
+    #[prost(int64, tag = "28")]
+    pub memory_bytes: i64,
+    /// File descriptors that it has open.
+    #[prost(int64, tag = "29")]
+    pub open_files: i64,
+    /// The kind of the store: `sqlite` or `postgresql`.
+    #[prost(string, tag = "30")]
+    pub store_kind: ::prost::alloc::string::String,
+}
+impl ::prost::Name for GetStatusResponse {
+    const NAME: &'static str = "GetStatusResponse";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.GetStatusResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.GetStatusResponse".into()
+    }
+}
+/// How long something took within a window.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Latency {
+    /// How often it happened. With 0, the times are unset.
+    #[prost(int64, tag = "1")]
+    pub count: i64,
+    /// Half of them took no longer; read from a histogram: at most 20 % more than it was.
+    #[prost(message, optional, tag = "2")]
+    pub p50: ::core::option::Option<::prost_types::Duration>,
+    /// 99 % of them took no longer; at most 20 % more than it was.
+    #[prost(message, optional, tag = "3")]
+    pub p99: ::core::option::Option<::prost_types::Duration>,
+    /// The longest; at most 20 % more than it was.
+    #[prost(message, optional, tag = "4")]
+    pub max: ::core::option::Option<::prost_types::Duration>,
+}
+impl ::prost::Name for Latency {
+    const NAME: &'static str = "Latency";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.Latency".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.Latency".into()
+    }
+}
+/// How many agents have a presence.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PresenceCount {
+    /// Their presence.
+    #[prost(enumeration = "Presence", tag = "1")]
+    pub presence: i32,
+    /// How many.
+    #[prost(int64, tag = "2")]
+    pub count: i64,
+}
+impl ::prost::Name for PresenceCount {
+    const NAME: &'static str = "PresenceCount";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.PresenceCount".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.PresenceCount".into()
+    }
+}
+/// How busy a thread is.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ThreadActivity {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub thread: ::prost::alloc::string::String,
+    /// Messages posted to it through this server, each second.
+    #[prost(double, tag = "2")]
+    pub posted_per_second: f64,
+    /// Its last seq.
+    #[prost(int64, tag = "3")]
+    pub last_seq: i64,
+    /// Open waits on it at this server.
+    #[prost(int64, tag = "4")]
+    pub open_waits: i64,
+}
+impl ::prost::Name for ThreadActivity {
+    const NAME: &'static str = "ThreadActivity";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.ThreadActivity".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.ThreadActivity".into()
+    }
+}
 /// Generated client implementations.
 pub mod admin_service_client {
     #![allow(
@@ -1077,6 +1281,33 @@ pub mod admin_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("threadbus.v1.AdminService", "ListWaits"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns how this server does: how much it has posted and delivered lately, how fast, and how
+        /// large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
+        /// or a Unix socket.
+        pub async fn get_status(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetStatusResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/threadbus.v1.AdminService/GetStatus",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("threadbus.v1.AdminService", "GetStatus"));
             self.inner.unary(req, path, codec).await
         }
     }

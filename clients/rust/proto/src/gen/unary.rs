@@ -11,6 +11,9 @@ impl Unary for v1::RevokeTokenRequest {
 impl Unary for v1::ListWaitsRequest {
     const IDEMPOTENT: bool = true;
 }
+impl Unary for v1::GetStatusRequest {
+    const IDEMPOTENT: bool = true;
+}
 impl Unary for v1::RegisterAgentRequest {
     const IDEMPOTENT: bool = true;
 }

@@ -20,6 +20,7 @@ import {
 } from "@grpc/grpc-js";
 import { Duration } from "../../google/protobuf/duration.js";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
+import { Presence, presenceFromJSON, presenceToJSON } from "./agent.js";
 import { Cursor } from "./message.js";
 
 export const protobufPackage = "threadbus.v1";
@@ -170,6 +171,149 @@ export interface Wait {
   allMyThreads: boolean;
   /** Whether it only observes (WaitMessagesRequest.observe): it tells nothing of the agent. */
   observe: boolean;
+}
+
+/** Selects the time that the rates and latencies of a status are about. */
+export interface GetStatusRequest {
+  /** The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min. */
+  window: Duration | undefined;
+}
+
+/**
+ * The status of a server. Counts, rates and latencies are of this server alone, unless they are said
+ * to be of the store, which other servers may share.
+ */
+export interface GetStatusResponse {
+  /** The server's name among the servers of its store. */
+  server: string;
+  /** Its version, as in GetServerInfo. */
+  version: string;
+  /** When it started, on its clock. */
+  startTime:
+    | Timestamp
+    | undefined;
+  /** The time on its clock. */
+  time:
+    | Timestamp
+    | undefined;
+  /**
+   * The time that rates and latencies are about, up to `time`. Shorter than requested if the server
+   * started only then.
+   */
+  window:
+    | Duration
+    | undefined;
+  /**
+   * Messages posted through this server, each second. Includes edits and what the server itself
+   * posts: notices and changes of threads.
+   */
+  postedPerSecond: number;
+  /** Messages delivered to waits, each second: one for each wait that it was sent to. */
+  deliveredPerSecond: number;
+  /** Calls that ended, each second; a wait counts as one. */
+  callsPerSecond: number;
+  /**
+   * Those of them that ended with an error that says the server could not serve them: UNAVAILABLE,
+   * RESOURCE_EXHAUSTED, INTERNAL, UNKNOWN or DATA_LOSS.
+   */
+  failedCallsPerSecond: number;
+  /**
+   * From a commit to when the frame with its messages was written to a wait that had nothing older to
+   * read.
+   */
+  wake:
+    | Latency
+    | undefined;
+  /** How long the store took to commit a batch. */
+  commit:
+    | Latency
+    | undefined;
+  /** Open waits at this server. */
+  openWaits: number;
+  /**
+   * Registered agents of the store by presence, in the order of the enum; those without agents
+   * are left out.
+   */
+  agents: PresenceCount[];
+  /** The threads to which most messages were posted within the window, most first; at most 20. */
+  busiestThreads: ThreadActivity[];
+  /** Requests of the store that are open: an agent was asked for a reply and has not given it. */
+  openRequests: number;
+  /** Those of them whose time is over. */
+  overdueRequests: number;
+  /** Posts that wait for the store, or are being committed; a batch of PostMessages counts as one. */
+  queuedPosts: number;
+  /** Their size. */
+  queuedBytes: number;
+  /** Threads of the store. */
+  threadCount: number;
+  /** Bytes of the store: of the database file, or of the database in PostgreSQL. */
+  storeBytes: number;
+  /** Those of them that are free to be reused. 0 in PostgreSQL, which does not say. */
+  freeBytes: number;
+  /** Bytes of SQLite's write-ahead log. 0 in PostgreSQL, whose log is the database server's. */
+  logBytes: number;
+  /** Bytes free in the file system of the store. Unset in PostgreSQL. */
+  diskFreeBytes?:
+    | number
+    | undefined;
+  /** How long the oldest write has waited for its outcome. Zero = none waits. */
+  storeLag:
+    | Duration
+    | undefined;
+  /**
+   * How late this server learned of what other servers of the store committed, at most within the
+   * window. Zero = there was nothing to learn.
+   */
+  hintLag:
+    | Duration
+    | undefined;
+  /** Whether the store fails, as the health service reports it. */
+  storeFailing: boolean;
+  /** Other servers of the store whose leases are valid. */
+  otherServers: number;
+  /** Bytes of memory that the server's process uses (resident set size). */
+  memoryBytes: number;
+  /** File descriptors that it has open. */
+  openFiles: number;
+  /** The kind of the store: `sqlite` or `postgresql`. */
+  storeKind: string;
+}
+
+/** How long something took within a window. */
+export interface Latency {
+  /** How often it happened. With 0, the times are unset. */
+  count: number;
+  /** Half of them took no longer; read from a histogram: at most 20 % more than it was. */
+  p50:
+    | Duration
+    | undefined;
+  /** 99 % of them took no longer; at most 20 % more than it was. */
+  p99:
+    | Duration
+    | undefined;
+  /** The longest; at most 20 % more than it was. */
+  max: Duration | undefined;
+}
+
+/** How many agents have a presence. */
+export interface PresenceCount {
+  /** Their presence. */
+  presence: Presence;
+  /** How many. */
+  count: number;
+}
+
+/** How busy a thread is. */
+export interface ThreadActivity {
+  /** Its name. */
+  thread: string;
+  /** Messages posted to it through this server, each second. */
+  postedPerSecond: number;
+  /** Its last seq. */
+  lastSeq: number;
+  /** Open waits on it at this server. */
+  openWaits: number;
 }
 
 function createBaseToken(): Token {
@@ -1275,6 +1419,1074 @@ export const Wait: MessageFns<Wait> = {
   },
 };
 
+function createBaseGetStatusRequest(): GetStatusRequest {
+  return { window: undefined };
+}
+
+export const GetStatusRequest: MessageFns<GetStatusRequest> = {
+  encode(message: GetStatusRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.window !== undefined) {
+      Duration.encode(message.window, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetStatusRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetStatusRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.window = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetStatusRequest {
+    return { window: isSet(object.window) ? Duration.fromJSON(object.window) : undefined };
+  },
+
+  toJSON(message: GetStatusRequest): unknown {
+    const obj: any = {};
+    if (message.window !== undefined) {
+      obj.window = Duration.toJSON(message.window);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<GetStatusRequest>, I>>(base?: I): GetStatusRequest {
+    return GetStatusRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetStatusRequest>, I>>(object: I): GetStatusRequest {
+    const message = createBaseGetStatusRequest();
+    message.window = (object.window !== undefined && object.window !== null)
+      ? Duration.fromPartial(object.window)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseGetStatusResponse(): GetStatusResponse {
+  return {
+    server: "",
+    version: "",
+    startTime: undefined,
+    time: undefined,
+    window: undefined,
+    postedPerSecond: 0,
+    deliveredPerSecond: 0,
+    callsPerSecond: 0,
+    failedCallsPerSecond: 0,
+    wake: undefined,
+    commit: undefined,
+    openWaits: 0,
+    agents: [],
+    busiestThreads: [],
+    openRequests: 0,
+    overdueRequests: 0,
+    queuedPosts: 0,
+    queuedBytes: 0,
+    threadCount: 0,
+    storeBytes: 0,
+    freeBytes: 0,
+    logBytes: 0,
+    diskFreeBytes: undefined,
+    storeLag: undefined,
+    hintLag: undefined,
+    storeFailing: false,
+    otherServers: 0,
+    memoryBytes: 0,
+    openFiles: 0,
+    storeKind: "",
+  };
+}
+
+export const GetStatusResponse: MessageFns<GetStatusResponse> = {
+  encode(message: GetStatusResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.server !== "") {
+      writer.uint32(10).string(message.server);
+    }
+    if (message.version !== "") {
+      writer.uint32(18).string(message.version);
+    }
+    if (message.startTime !== undefined) {
+      Timestamp.encode(message.startTime, writer.uint32(26).fork()).join();
+    }
+    if (message.time !== undefined) {
+      Timestamp.encode(message.time, writer.uint32(34).fork()).join();
+    }
+    if (message.window !== undefined) {
+      Duration.encode(message.window, writer.uint32(42).fork()).join();
+    }
+    if (message.postedPerSecond !== 0) {
+      writer.uint32(49).double(message.postedPerSecond);
+    }
+    if (message.deliveredPerSecond !== 0) {
+      writer.uint32(57).double(message.deliveredPerSecond);
+    }
+    if (message.callsPerSecond !== 0) {
+      writer.uint32(65).double(message.callsPerSecond);
+    }
+    if (message.failedCallsPerSecond !== 0) {
+      writer.uint32(73).double(message.failedCallsPerSecond);
+    }
+    if (message.wake !== undefined) {
+      Latency.encode(message.wake, writer.uint32(82).fork()).join();
+    }
+    if (message.commit !== undefined) {
+      Latency.encode(message.commit, writer.uint32(90).fork()).join();
+    }
+    if (message.openWaits !== 0) {
+      writer.uint32(96).int64(message.openWaits);
+    }
+    for (const v of message.agents) {
+      PresenceCount.encode(v!, writer.uint32(106).fork()).join();
+    }
+    for (const v of message.busiestThreads) {
+      ThreadActivity.encode(v!, writer.uint32(114).fork()).join();
+    }
+    if (message.openRequests !== 0) {
+      writer.uint32(120).int64(message.openRequests);
+    }
+    if (message.overdueRequests !== 0) {
+      writer.uint32(128).int64(message.overdueRequests);
+    }
+    if (message.queuedPosts !== 0) {
+      writer.uint32(136).int64(message.queuedPosts);
+    }
+    if (message.queuedBytes !== 0) {
+      writer.uint32(144).int64(message.queuedBytes);
+    }
+    if (message.threadCount !== 0) {
+      writer.uint32(152).int64(message.threadCount);
+    }
+    if (message.storeBytes !== 0) {
+      writer.uint32(160).int64(message.storeBytes);
+    }
+    if (message.freeBytes !== 0) {
+      writer.uint32(168).int64(message.freeBytes);
+    }
+    if (message.logBytes !== 0) {
+      writer.uint32(176).int64(message.logBytes);
+    }
+    if (message.diskFreeBytes !== undefined) {
+      writer.uint32(184).int64(message.diskFreeBytes);
+    }
+    if (message.storeLag !== undefined) {
+      Duration.encode(message.storeLag, writer.uint32(194).fork()).join();
+    }
+    if (message.hintLag !== undefined) {
+      Duration.encode(message.hintLag, writer.uint32(202).fork()).join();
+    }
+    if (message.storeFailing !== false) {
+      writer.uint32(208).bool(message.storeFailing);
+    }
+    if (message.otherServers !== 0) {
+      writer.uint32(216).int64(message.otherServers);
+    }
+    if (message.memoryBytes !== 0) {
+      writer.uint32(224).int64(message.memoryBytes);
+    }
+    if (message.openFiles !== 0) {
+      writer.uint32(232).int64(message.openFiles);
+    }
+    if (message.storeKind !== "") {
+      writer.uint32(242).string(message.storeKind);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetStatusResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetStatusResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.server = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.startTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.time = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.window = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.postedPerSecond = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.deliveredPerSecond = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.callsPerSecond = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 73) {
+              break;
+            }
+
+            message.failedCallsPerSecond = reader.double();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.wake = Latency.decode(reader, reader.uint32());
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.commit = Latency.decode(reader, reader.uint32());
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.openWaits = longToNumber(reader.int64());
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.agents.push(PresenceCount.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.busiestThreads.push(ThreadActivity.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.openRequests = longToNumber(reader.int64());
+            continue;
+          }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.overdueRequests = longToNumber(reader.int64());
+            continue;
+          }
+          case 17: {
+            if (tag !== 136) {
+              break;
+            }
+
+            message.queuedPosts = longToNumber(reader.int64());
+            continue;
+          }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.queuedBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 19: {
+            if (tag !== 152) {
+              break;
+            }
+
+            message.threadCount = longToNumber(reader.int64());
+            continue;
+          }
+          case 20: {
+            if (tag !== 160) {
+              break;
+            }
+
+            message.storeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 21: {
+            if (tag !== 168) {
+              break;
+            }
+
+            message.freeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 22: {
+            if (tag !== 176) {
+              break;
+            }
+
+            message.logBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 23: {
+            if (tag !== 184) {
+              break;
+            }
+
+            message.diskFreeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 24: {
+            if (tag !== 194) {
+              break;
+            }
+
+            message.storeLag = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 25: {
+            if (tag !== 202) {
+              break;
+            }
+
+            message.hintLag = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 26: {
+            if (tag !== 208) {
+              break;
+            }
+
+            message.storeFailing = reader.bool();
+            continue;
+          }
+          case 27: {
+            if (tag !== 216) {
+              break;
+            }
+
+            message.otherServers = longToNumber(reader.int64());
+            continue;
+          }
+          case 28: {
+            if (tag !== 224) {
+              break;
+            }
+
+            message.memoryBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 29: {
+            if (tag !== 232) {
+              break;
+            }
+
+            message.openFiles = longToNumber(reader.int64());
+            continue;
+          }
+          case 30: {
+            if (tag !== 242) {
+              break;
+            }
+
+            message.storeKind = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetStatusResponse {
+    return {
+      server: isSet(object.server) ? globalThis.String(object.server) : "",
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+      startTime: isSet(object.startTime)
+        ? fromJsonTimestamp(object.startTime)
+        : isSet(object.start_time)
+        ? fromJsonTimestamp(object.start_time)
+        : undefined,
+      time: isSet(object.time) ? fromJsonTimestamp(object.time) : undefined,
+      window: isSet(object.window) ? Duration.fromJSON(object.window) : undefined,
+      postedPerSecond: isSet(object.postedPerSecond)
+        ? globalThis.Number(object.postedPerSecond)
+        : isSet(object.posted_per_second)
+        ? globalThis.Number(object.posted_per_second)
+        : 0,
+      deliveredPerSecond: isSet(object.deliveredPerSecond)
+        ? globalThis.Number(object.deliveredPerSecond)
+        : isSet(object.delivered_per_second)
+        ? globalThis.Number(object.delivered_per_second)
+        : 0,
+      callsPerSecond: isSet(object.callsPerSecond)
+        ? globalThis.Number(object.callsPerSecond)
+        : isSet(object.calls_per_second)
+        ? globalThis.Number(object.calls_per_second)
+        : 0,
+      failedCallsPerSecond: isSet(object.failedCallsPerSecond)
+        ? globalThis.Number(object.failedCallsPerSecond)
+        : isSet(object.failed_calls_per_second)
+        ? globalThis.Number(object.failed_calls_per_second)
+        : 0,
+      wake: isSet(object.wake) ? Latency.fromJSON(object.wake) : undefined,
+      commit: isSet(object.commit) ? Latency.fromJSON(object.commit) : undefined,
+      openWaits: isSet(object.openWaits)
+        ? globalThis.Number(object.openWaits)
+        : isSet(object.open_waits)
+        ? globalThis.Number(object.open_waits)
+        : 0,
+      agents: globalThis.Array.isArray(object?.agents)
+        ? object.agents.map((e: any) => PresenceCount.fromJSON(e))
+        : [],
+      busiestThreads: globalThis.Array.isArray(object?.busiestThreads)
+        ? object.busiestThreads.map((e: any) => ThreadActivity.fromJSON(e))
+        : globalThis.Array.isArray(object?.busiest_threads)
+        ? object.busiest_threads.map((e: any) => ThreadActivity.fromJSON(e))
+        : [],
+      openRequests: isSet(object.openRequests)
+        ? globalThis.Number(object.openRequests)
+        : isSet(object.open_requests)
+        ? globalThis.Number(object.open_requests)
+        : 0,
+      overdueRequests: isSet(object.overdueRequests)
+        ? globalThis.Number(object.overdueRequests)
+        : isSet(object.overdue_requests)
+        ? globalThis.Number(object.overdue_requests)
+        : 0,
+      queuedPosts: isSet(object.queuedPosts)
+        ? globalThis.Number(object.queuedPosts)
+        : isSet(object.queued_posts)
+        ? globalThis.Number(object.queued_posts)
+        : 0,
+      queuedBytes: isSet(object.queuedBytes)
+        ? globalThis.Number(object.queuedBytes)
+        : isSet(object.queued_bytes)
+        ? globalThis.Number(object.queued_bytes)
+        : 0,
+      threadCount: isSet(object.threadCount)
+        ? globalThis.Number(object.threadCount)
+        : isSet(object.thread_count)
+        ? globalThis.Number(object.thread_count)
+        : 0,
+      storeBytes: isSet(object.storeBytes)
+        ? globalThis.Number(object.storeBytes)
+        : isSet(object.store_bytes)
+        ? globalThis.Number(object.store_bytes)
+        : 0,
+      freeBytes: isSet(object.freeBytes)
+        ? globalThis.Number(object.freeBytes)
+        : isSet(object.free_bytes)
+        ? globalThis.Number(object.free_bytes)
+        : 0,
+      logBytes: isSet(object.logBytes)
+        ? globalThis.Number(object.logBytes)
+        : isSet(object.log_bytes)
+        ? globalThis.Number(object.log_bytes)
+        : 0,
+      diskFreeBytes: isSet(object.diskFreeBytes)
+        ? globalThis.Number(object.diskFreeBytes)
+        : isSet(object.disk_free_bytes)
+        ? globalThis.Number(object.disk_free_bytes)
+        : undefined,
+      storeLag: isSet(object.storeLag)
+        ? Duration.fromJSON(object.storeLag)
+        : isSet(object.store_lag)
+        ? Duration.fromJSON(object.store_lag)
+        : undefined,
+      hintLag: isSet(object.hintLag)
+        ? Duration.fromJSON(object.hintLag)
+        : isSet(object.hint_lag)
+        ? Duration.fromJSON(object.hint_lag)
+        : undefined,
+      storeFailing: isSet(object.storeFailing)
+        ? globalThis.Boolean(object.storeFailing)
+        : isSet(object.store_failing)
+        ? globalThis.Boolean(object.store_failing)
+        : false,
+      otherServers: isSet(object.otherServers)
+        ? globalThis.Number(object.otherServers)
+        : isSet(object.other_servers)
+        ? globalThis.Number(object.other_servers)
+        : 0,
+      memoryBytes: isSet(object.memoryBytes)
+        ? globalThis.Number(object.memoryBytes)
+        : isSet(object.memory_bytes)
+        ? globalThis.Number(object.memory_bytes)
+        : 0,
+      openFiles: isSet(object.openFiles)
+        ? globalThis.Number(object.openFiles)
+        : isSet(object.open_files)
+        ? globalThis.Number(object.open_files)
+        : 0,
+      storeKind: isSet(object.storeKind)
+        ? globalThis.String(object.storeKind)
+        : isSet(object.store_kind)
+        ? globalThis.String(object.store_kind)
+        : "",
+    };
+  },
+
+  toJSON(message: GetStatusResponse): unknown {
+    const obj: any = {};
+    if (message.server !== "") {
+      obj.server = message.server;
+    }
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    if (message.startTime !== undefined) {
+      obj.startTime = fromTimestamp(message.startTime).toISOString();
+    }
+    if (message.time !== undefined) {
+      obj.time = fromTimestamp(message.time).toISOString();
+    }
+    if (message.window !== undefined) {
+      obj.window = Duration.toJSON(message.window);
+    }
+    if (message.postedPerSecond !== 0) {
+      obj.postedPerSecond = floatToJson(message.postedPerSecond);
+    }
+    if (message.deliveredPerSecond !== 0) {
+      obj.deliveredPerSecond = floatToJson(message.deliveredPerSecond);
+    }
+    if (message.callsPerSecond !== 0) {
+      obj.callsPerSecond = floatToJson(message.callsPerSecond);
+    }
+    if (message.failedCallsPerSecond !== 0) {
+      obj.failedCallsPerSecond = floatToJson(message.failedCallsPerSecond);
+    }
+    if (message.wake !== undefined) {
+      obj.wake = Latency.toJSON(message.wake);
+    }
+    if (message.commit !== undefined) {
+      obj.commit = Latency.toJSON(message.commit);
+    }
+    if (message.openWaits !== 0) {
+      obj.openWaits = Math.round(message.openWaits);
+    }
+    if (message.agents?.length) {
+      obj.agents = message.agents.map((e) => PresenceCount.toJSON(e));
+    }
+    if (message.busiestThreads?.length) {
+      obj.busiestThreads = message.busiestThreads.map((e) => ThreadActivity.toJSON(e));
+    }
+    if (message.openRequests !== 0) {
+      obj.openRequests = Math.round(message.openRequests);
+    }
+    if (message.overdueRequests !== 0) {
+      obj.overdueRequests = Math.round(message.overdueRequests);
+    }
+    if (message.queuedPosts !== 0) {
+      obj.queuedPosts = Math.round(message.queuedPosts);
+    }
+    if (message.queuedBytes !== 0) {
+      obj.queuedBytes = Math.round(message.queuedBytes);
+    }
+    if (message.threadCount !== 0) {
+      obj.threadCount = Math.round(message.threadCount);
+    }
+    if (message.storeBytes !== 0) {
+      obj.storeBytes = Math.round(message.storeBytes);
+    }
+    if (message.freeBytes !== 0) {
+      obj.freeBytes = Math.round(message.freeBytes);
+    }
+    if (message.logBytes !== 0) {
+      obj.logBytes = Math.round(message.logBytes);
+    }
+    if (message.diskFreeBytes !== undefined) {
+      obj.diskFreeBytes = Math.round(message.diskFreeBytes);
+    }
+    if (message.storeLag !== undefined) {
+      obj.storeLag = Duration.toJSON(message.storeLag);
+    }
+    if (message.hintLag !== undefined) {
+      obj.hintLag = Duration.toJSON(message.hintLag);
+    }
+    if (message.storeFailing !== false) {
+      obj.storeFailing = message.storeFailing;
+    }
+    if (message.otherServers !== 0) {
+      obj.otherServers = Math.round(message.otherServers);
+    }
+    if (message.memoryBytes !== 0) {
+      obj.memoryBytes = Math.round(message.memoryBytes);
+    }
+    if (message.openFiles !== 0) {
+      obj.openFiles = Math.round(message.openFiles);
+    }
+    if (message.storeKind !== "") {
+      obj.storeKind = message.storeKind;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<GetStatusResponse>, I>>(base?: I): GetStatusResponse {
+    return GetStatusResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetStatusResponse>, I>>(object: I): GetStatusResponse {
+    const message = createBaseGetStatusResponse();
+    message.server = object.server ?? "";
+    message.version = object.version ?? "";
+    message.startTime = (object.startTime !== undefined && object.startTime !== null)
+      ? Timestamp.fromPartial(object.startTime)
+      : undefined;
+    message.time = (object.time !== undefined && object.time !== null) ? Timestamp.fromPartial(object.time) : undefined;
+    message.window = (object.window !== undefined && object.window !== null)
+      ? Duration.fromPartial(object.window)
+      : undefined;
+    message.postedPerSecond = object.postedPerSecond ?? 0;
+    message.deliveredPerSecond = object.deliveredPerSecond ?? 0;
+    message.callsPerSecond = object.callsPerSecond ?? 0;
+    message.failedCallsPerSecond = object.failedCallsPerSecond ?? 0;
+    message.wake = (object.wake !== undefined && object.wake !== null) ? Latency.fromPartial(object.wake) : undefined;
+    message.commit = (object.commit !== undefined && object.commit !== null)
+      ? Latency.fromPartial(object.commit)
+      : undefined;
+    message.openWaits = object.openWaits ?? 0;
+    message.agents = object.agents?.map((e) => PresenceCount.fromPartial(e)) || [];
+    message.busiestThreads = object.busiestThreads?.map((e) => ThreadActivity.fromPartial(e)) || [];
+    message.openRequests = object.openRequests ?? 0;
+    message.overdueRequests = object.overdueRequests ?? 0;
+    message.queuedPosts = object.queuedPosts ?? 0;
+    message.queuedBytes = object.queuedBytes ?? 0;
+    message.threadCount = object.threadCount ?? 0;
+    message.storeBytes = object.storeBytes ?? 0;
+    message.freeBytes = object.freeBytes ?? 0;
+    message.logBytes = object.logBytes ?? 0;
+    message.diskFreeBytes = object.diskFreeBytes ?? undefined;
+    message.storeLag = (object.storeLag !== undefined && object.storeLag !== null)
+      ? Duration.fromPartial(object.storeLag)
+      : undefined;
+    message.hintLag = (object.hintLag !== undefined && object.hintLag !== null)
+      ? Duration.fromPartial(object.hintLag)
+      : undefined;
+    message.storeFailing = object.storeFailing ?? false;
+    message.otherServers = object.otherServers ?? 0;
+    message.memoryBytes = object.memoryBytes ?? 0;
+    message.openFiles = object.openFiles ?? 0;
+    message.storeKind = object.storeKind ?? "";
+    return message;
+  },
+};
+
+function createBaseLatency(): Latency {
+  return { count: 0, p50: undefined, p99: undefined, max: undefined };
+}
+
+export const Latency: MessageFns<Latency> = {
+  encode(message: Latency, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.count !== 0) {
+      writer.uint32(8).int64(message.count);
+    }
+    if (message.p50 !== undefined) {
+      Duration.encode(message.p50, writer.uint32(18).fork()).join();
+    }
+    if (message.p99 !== undefined) {
+      Duration.encode(message.p99, writer.uint32(26).fork()).join();
+    }
+    if (message.max !== undefined) {
+      Duration.encode(message.max, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Latency {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLatency();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.count = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.p50 = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.p99 = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.max = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Latency {
+    return {
+      count: isSet(object.count) ? globalThis.Number(object.count) : 0,
+      p50: isSet(object.p50) ? Duration.fromJSON(object.p50) : undefined,
+      p99: isSet(object.p99) ? Duration.fromJSON(object.p99) : undefined,
+      max: isSet(object.max) ? Duration.fromJSON(object.max) : undefined,
+    };
+  },
+
+  toJSON(message: Latency): unknown {
+    const obj: any = {};
+    if (message.count !== 0) {
+      obj.count = Math.round(message.count);
+    }
+    if (message.p50 !== undefined) {
+      obj.p50 = Duration.toJSON(message.p50);
+    }
+    if (message.p99 !== undefined) {
+      obj.p99 = Duration.toJSON(message.p99);
+    }
+    if (message.max !== undefined) {
+      obj.max = Duration.toJSON(message.max);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Latency>, I>>(base?: I): Latency {
+    return Latency.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Latency>, I>>(object: I): Latency {
+    const message = createBaseLatency();
+    message.count = object.count ?? 0;
+    message.p50 = (object.p50 !== undefined && object.p50 !== null) ? Duration.fromPartial(object.p50) : undefined;
+    message.p99 = (object.p99 !== undefined && object.p99 !== null) ? Duration.fromPartial(object.p99) : undefined;
+    message.max = (object.max !== undefined && object.max !== null) ? Duration.fromPartial(object.max) : undefined;
+    return message;
+  },
+};
+
+function createBasePresenceCount(): PresenceCount {
+  return { presence: 0, count: 0 };
+}
+
+export const PresenceCount: MessageFns<PresenceCount> = {
+  encode(message: PresenceCount, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.presence !== 0) {
+      writer.uint32(8).int32(message.presence);
+    }
+    if (message.count !== 0) {
+      writer.uint32(16).int64(message.count);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PresenceCount {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePresenceCount();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.presence = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.count = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PresenceCount {
+    return {
+      presence: isSet(object.presence) ? presenceFromJSON(object.presence) : 0,
+      count: isSet(object.count) ? globalThis.Number(object.count) : 0,
+    };
+  },
+
+  toJSON(message: PresenceCount): unknown {
+    const obj: any = {};
+    if (message.presence !== 0) {
+      obj.presence = presenceToJSON(message.presence);
+    }
+    if (message.count !== 0) {
+      obj.count = Math.round(message.count);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<PresenceCount>, I>>(base?: I): PresenceCount {
+    return PresenceCount.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PresenceCount>, I>>(object: I): PresenceCount {
+    const message = createBasePresenceCount();
+    message.presence = object.presence ?? 0;
+    message.count = object.count ?? 0;
+    return message;
+  },
+};
+
+function createBaseThreadActivity(): ThreadActivity {
+  return { thread: "", postedPerSecond: 0, lastSeq: 0, openWaits: 0 };
+}
+
+export const ThreadActivity: MessageFns<ThreadActivity> = {
+  encode(message: ThreadActivity, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.thread !== "") {
+      writer.uint32(10).string(message.thread);
+    }
+    if (message.postedPerSecond !== 0) {
+      writer.uint32(17).double(message.postedPerSecond);
+    }
+    if (message.lastSeq !== 0) {
+      writer.uint32(24).int64(message.lastSeq);
+    }
+    if (message.openWaits !== 0) {
+      writer.uint32(32).int64(message.openWaits);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ThreadActivity {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseThreadActivity();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.thread = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.postedPerSecond = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.lastSeq = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.openWaits = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ThreadActivity {
+    return {
+      thread: isSet(object.thread) ? globalThis.String(object.thread) : "",
+      postedPerSecond: isSet(object.postedPerSecond)
+        ? globalThis.Number(object.postedPerSecond)
+        : isSet(object.posted_per_second)
+        ? globalThis.Number(object.posted_per_second)
+        : 0,
+      lastSeq: isSet(object.lastSeq)
+        ? globalThis.Number(object.lastSeq)
+        : isSet(object.last_seq)
+        ? globalThis.Number(object.last_seq)
+        : 0,
+      openWaits: isSet(object.openWaits)
+        ? globalThis.Number(object.openWaits)
+        : isSet(object.open_waits)
+        ? globalThis.Number(object.open_waits)
+        : 0,
+    };
+  },
+
+  toJSON(message: ThreadActivity): unknown {
+    const obj: any = {};
+    if (message.thread !== "") {
+      obj.thread = message.thread;
+    }
+    if (message.postedPerSecond !== 0) {
+      obj.postedPerSecond = floatToJson(message.postedPerSecond);
+    }
+    if (message.lastSeq !== 0) {
+      obj.lastSeq = Math.round(message.lastSeq);
+    }
+    if (message.openWaits !== 0) {
+      obj.openWaits = Math.round(message.openWaits);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ThreadActivity>, I>>(base?: I): ThreadActivity {
+    return ThreadActivity.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ThreadActivity>, I>>(object: I): ThreadActivity {
+    const message = createBaseThreadActivity();
+    message.thread = object.thread ?? "";
+    message.postedPerSecond = object.postedPerSecond ?? 0;
+    message.lastSeq = object.lastSeq ?? 0;
+    message.openWaits = object.openWaits ?? 0;
+    return message;
+  },
+};
+
 /** Lets operators issue tokens, and shows them what the servers of a store are doing. */
 export type AdminServiceDefinition = typeof AdminServiceDefinition;
 export const AdminServiceDefinition = {
@@ -1332,6 +2544,19 @@ export const AdminServiceDefinition = {
       requestType: ListWaitsRequest as typeof ListWaitsRequest,
       requestStream: false,
       responseType: ListWaitsResponse as typeof ListWaitsResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
+    },
+    /**
+     * Returns how this server does: how much it has posted and delivered lately, how fast, and how
+     * large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
+     * or a Unix socket.
+     */
+    getStatus: {
+      name: "GetStatus",
+      requestType: GetStatusRequest as typeof GetStatusRequest,
+      requestStream: false,
+      responseType: GetStatusResponse as typeof GetStatusResponse,
       responseStream: false,
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
@@ -1399,6 +2624,20 @@ export const AdminServiceService = {
     responseSerialize: (value: ListWaitsResponse): Buffer => Buffer.from(ListWaitsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListWaitsResponse => ListWaitsResponse.decode(value),
   },
+  /**
+   * Returns how this server does: how much it has posted and delivered lately, how fast, and how
+   * large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
+   * or a Unix socket.
+   */
+  getStatus: {
+    path: "/threadbus.v1.AdminService/GetStatus" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetStatusRequest): Buffer => Buffer.from(GetStatusRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetStatusRequest => GetStatusRequest.decode(value),
+    responseSerialize: (value: GetStatusResponse): Buffer => Buffer.from(GetStatusResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetStatusResponse => GetStatusResponse.decode(value),
+  },
 } as const;
 
 export interface AdminServiceServer extends UntypedServiceImplementation {
@@ -1428,6 +2667,12 @@ export interface AdminServiceServer extends UntypedServiceImplementation {
    * wait on which threads, and since when. Those on other servers are as of their last checkpoints.
    */
   listWaits: handleUnaryCall<ListWaitsRequest, ListWaitsResponse>;
+  /**
+   * Returns how this server does: how much it has posted and delivered lately, how fast, and how
+   * large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
+   * or a Unix socket.
+   */
+  getStatus: handleUnaryCall<GetStatusRequest, GetStatusResponse>;
 }
 
 export interface AdminServiceClient extends Client {
@@ -1513,6 +2758,26 @@ export interface AdminServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListWaitsResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * Returns how this server does: how much it has posted and delivered lately, how fast, and how
+   * large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
+   * or a Unix socket.
+   */
+  getStatus(
+    request: GetStatusRequest,
+    callback: (error: ServiceError | null, response: GetStatusResponse) => void,
+  ): ClientUnaryCall;
+  getStatus(
+    request: GetStatusRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetStatusResponse) => void,
+  ): ClientUnaryCall;
+  getStatus(
+    request: GetStatusRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetStatusResponse) => void,
+  ): ClientUnaryCall;
 }
 
 export const AdminServiceClient = makeGenericClientConstructor(
@@ -1523,6 +2788,10 @@ export const AdminServiceClient = makeGenericClientConstructor(
   service: typeof AdminServiceService;
   serviceName: string;
 };
+
+function floatToJson(value: number | null | undefined): number | string | null | undefined {
+  return typeof value === "number" && !globalThis.Number.isFinite(value) ? globalThis.String(value) : value;
+}
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | undefined;
 
@@ -1567,6 +2836,17 @@ function fromJsonTimestamp(o: any): Timestamp {
   } else {
     return Timestamp.fromJSON(o);
   }
+}
+
+function longToNumber(int64: { toString(): string }): number {
+  const num = globalThis.Number(int64.toString());
+  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
+    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
+  }
+  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
+    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
+  }
+  return num;
 }
 
 function isSet(value: any): boolean {

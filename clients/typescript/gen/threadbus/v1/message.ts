@@ -288,7 +288,14 @@ export interface Message {
     | ExpectReply
     | undefined;
   /** In a NOTICE: what it tells the agent that it mentions. */
-  notice: Notice | undefined;
+  notice:
+    | Notice
+    | undefined;
+  /**
+   * The trace context of the post, in the format of W3C's header `traceparent`, which its call had as
+   * metadata of that name. Readers may continue the trace. Empty = it had none.
+   */
+  traceparent: string;
 }
 
 export interface Message_LabelsEntry {
@@ -485,6 +492,7 @@ function createBaseMessage(): Message {
     wakes: 0,
     expectReply: undefined,
     notice: undefined,
+    traceparent: "",
   };
 }
 
@@ -555,6 +563,9 @@ export const Message: MessageFns<Message> = {
     }
     if (message.notice !== undefined) {
       Notice.encode(message.notice, writer.uint32(178).fork()).join();
+    }
+    if (message.traceparent !== "") {
+      writer.uint32(186).string(message.traceparent);
     }
     return writer;
   },
@@ -751,6 +762,14 @@ export const Message: MessageFns<Message> = {
             message.notice = Notice.decode(reader, reader.uint32());
             continue;
           }
+          case 23: {
+            if (tag !== 186) {
+              break;
+            }
+
+            message.traceparent = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -848,6 +867,7 @@ export const Message: MessageFns<Message> = {
         ? ExpectReply.fromJSON(object.expect_reply)
         : undefined,
       notice: isSet(object.notice) ? Notice.fromJSON(object.notice) : undefined,
+      traceparent: isSet(object.traceparent) ? globalThis.String(object.traceparent) : "",
     };
   },
 
@@ -925,6 +945,9 @@ export const Message: MessageFns<Message> = {
     if (message.notice !== undefined) {
       obj.notice = Notice.toJSON(message.notice);
     }
+    if (message.traceparent !== "") {
+      obj.traceparent = message.traceparent;
+    }
     return obj;
   },
 
@@ -969,6 +992,7 @@ export const Message: MessageFns<Message> = {
     message.notice = (object.notice !== undefined && object.notice !== null)
       ? Notice.fromPartial(object.notice)
       : undefined;
+    message.traceparent = object.traceparent ?? "";
     return message;
   },
 };

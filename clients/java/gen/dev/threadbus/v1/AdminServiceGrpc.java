@@ -141,6 +141,38 @@ public final class AdminServiceGrpc {
     return getListWaitsMethod;
   }
 
+  private static volatile io.grpc.MethodDescriptor<dev.threadbus.v1.GetStatusRequest,
+      dev.threadbus.v1.GetStatusResponse> getGetStatusMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "GetStatus",
+      requestType = dev.threadbus.v1.GetStatusRequest.class,
+      responseType = dev.threadbus.v1.GetStatusResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.threadbus.v1.GetStatusRequest,
+      dev.threadbus.v1.GetStatusResponse> getGetStatusMethod() {
+    io.grpc.MethodDescriptor<dev.threadbus.v1.GetStatusRequest, dev.threadbus.v1.GetStatusResponse> getGetStatusMethod;
+    if ((getGetStatusMethod = AdminServiceGrpc.getGetStatusMethod) == null) {
+      synchronized (AdminServiceGrpc.class) {
+        if ((getGetStatusMethod = AdminServiceGrpc.getGetStatusMethod) == null) {
+          AdminServiceGrpc.getGetStatusMethod = getGetStatusMethod =
+              io.grpc.MethodDescriptor.<dev.threadbus.v1.GetStatusRequest, dev.threadbus.v1.GetStatusResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "GetStatus"))
+              .setSafe(true)
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.threadbus.v1.GetStatusRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.threadbus.v1.GetStatusResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new AdminServiceMethodDescriptorSupplier("GetStatus"))
+              .build();
+        }
+      }
+    }
+    return getGetStatusMethod;
+  }
+
   /**
    * Creates a new async stub that supports all call types for the service
    */
@@ -256,6 +288,18 @@ public final class AdminServiceGrpc {
         io.grpc.stub.StreamObserver<dev.threadbus.v1.ListWaitsResponse> responseObserver) {
       io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getListWaitsMethod(), responseObserver);
     }
+
+    /**
+     * <pre>
+     * Returns how this server does: how much it has posted and delivered lately, how fast, and how
+     * large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
+     * or a Unix socket.
+     * </pre>
+     */
+    default void getStatus(dev.threadbus.v1.GetStatusRequest request,
+        io.grpc.stub.StreamObserver<dev.threadbus.v1.GetStatusResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getGetStatusMethod(), responseObserver);
+    }
   }
 
   /**
@@ -344,6 +388,19 @@ public final class AdminServiceGrpc {
       io.grpc.stub.ClientCalls.asyncUnaryCall(
           getChannel().newCall(getListWaitsMethod(), getCallOptions()), request, responseObserver);
     }
+
+    /**
+     * <pre>
+     * Returns how this server does: how much it has posted and delivered lately, how fast, and how
+     * large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
+     * or a Unix socket.
+     * </pre>
+     */
+    public void getStatus(dev.threadbus.v1.GetStatusRequest request,
+        io.grpc.stub.StreamObserver<dev.threadbus.v1.GetStatusResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getGetStatusMethod(), getCallOptions()), request, responseObserver);
+    }
   }
 
   /**
@@ -414,6 +471,18 @@ public final class AdminServiceGrpc {
       return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
           getChannel(), getListWaitsMethod(), getCallOptions(), request);
     }
+
+    /**
+     * <pre>
+     * Returns how this server does: how much it has posted and delivered lately, how fast, and how
+     * large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
+     * or a Unix socket.
+     * </pre>
+     */
+    public dev.threadbus.v1.GetStatusResponse getStatus(dev.threadbus.v1.GetStatusRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getGetStatusMethod(), getCallOptions(), request);
+    }
   }
 
   /**
@@ -483,6 +552,18 @@ public final class AdminServiceGrpc {
     public dev.threadbus.v1.ListWaitsResponse listWaits(dev.threadbus.v1.ListWaitsRequest request) {
       return io.grpc.stub.ClientCalls.blockingUnaryCall(
           getChannel(), getListWaitsMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Returns how this server does: how much it has posted and delivered lately, how fast, and how
+     * large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
+     * or a Unix socket.
+     * </pre>
+     */
+    public dev.threadbus.v1.GetStatusResponse getStatus(dev.threadbus.v1.GetStatusRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getGetStatusMethod(), getCallOptions(), request);
     }
   }
 
@@ -558,12 +639,26 @@ public final class AdminServiceGrpc {
       return io.grpc.stub.ClientCalls.futureUnaryCall(
           getChannel().newCall(getListWaitsMethod(), getCallOptions()), request);
     }
+
+    /**
+     * <pre>
+     * Returns how this server does: how much it has posted and delivered lately, how fast, and how
+     * large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
+     * or a Unix socket.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.GetStatusResponse> getStatus(
+        dev.threadbus.v1.GetStatusRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getGetStatusMethod(), getCallOptions()), request);
+    }
   }
 
   private static final int METHODID_CREATE_TOKEN = 0;
   private static final int METHODID_LIST_TOKENS = 1;
   private static final int METHODID_REVOKE_TOKEN = 2;
   private static final int METHODID_LIST_WAITS = 3;
+  private static final int METHODID_GET_STATUS = 4;
 
   private static final class MethodHandlers<Req, Resp> implements
       io.grpc.stub.ServerCalls.UnaryMethod<Req, Resp>,
@@ -597,6 +692,10 @@ public final class AdminServiceGrpc {
         case METHODID_LIST_WAITS:
           serviceImpl.listWaits((dev.threadbus.v1.ListWaitsRequest) request,
               (io.grpc.stub.StreamObserver<dev.threadbus.v1.ListWaitsResponse>) responseObserver);
+          break;
+        case METHODID_GET_STATUS:
+          serviceImpl.getStatus((dev.threadbus.v1.GetStatusRequest) request,
+              (io.grpc.stub.StreamObserver<dev.threadbus.v1.GetStatusResponse>) responseObserver);
           break;
         default:
           throw new AssertionError();
@@ -644,6 +743,13 @@ public final class AdminServiceGrpc {
               dev.threadbus.v1.ListWaitsRequest,
               dev.threadbus.v1.ListWaitsResponse>(
                 service, METHODID_LIST_WAITS)))
+        .addMethod(
+          getGetStatusMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.threadbus.v1.GetStatusRequest,
+              dev.threadbus.v1.GetStatusResponse>(
+                service, METHODID_GET_STATUS)))
         .build();
   }
 
@@ -696,6 +802,7 @@ public final class AdminServiceGrpc {
               .addMethod(getListTokensMethod())
               .addMethod(getRevokeTokenMethod())
               .addMethod(getListWaitsMethod())
+              .addMethod(getGetStatusMethod())
               .build();
         }
       }

@@ -76,6 +76,31 @@ public final class AdminServiceProto {
   static final 
     com.google.protobuf.GeneratedMessage.FieldAccessorTable
       internal_static_threadbus_v1_Wait_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_threadbus_v1_GetStatusRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_threadbus_v1_GetStatusRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_threadbus_v1_GetStatusResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_threadbus_v1_GetStatusResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_threadbus_v1_Latency_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_threadbus_v1_Latency_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_threadbus_v1_PresenceCount_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_threadbus_v1_PresenceCount_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_threadbus_v1_ThreadActivity_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_threadbus_v1_ThreadActivity_fieldAccessorTable;
 
   public static com.google.protobuf.Descriptors.FileDescriptor
       getDescriptor() {
@@ -87,50 +112,87 @@ public final class AdminServiceProto {
     java.lang.String[] descriptorData = {
       "\n threadbus/v1/admin_service.proto\022\014thre" +
       "adbus.v1\032\036google/protobuf/duration.proto" +
-      "\032\037google/protobuf/timestamp.proto\032\032threa" +
-      "dbus/v1/message.proto\"\346\001\n\005Token\022\020\n\010token" +
-      "_id\030\001 \001(\t\022\r\n\005agent\030\002 \001(\t\022\016\n\006scopes\030\003 \003(\t" +
-      "\022\027\n\017thread_prefixes\030\004 \003(\t\022/\n\013create_time" +
-      "\030\005 \001(\0132\032.google.protobuf.Timestamp\022/\n\013ex" +
-      "pire_time\030\006 \001(\0132\032.google.protobuf.Timest" +
-      "amp\0221\n\rlast_use_time\030\007 \001(\0132\032.google.prot" +
-      "obuf.Timestamp\"y\n\022CreateTokenRequest\022\r\n\005" +
-      "agent\030\001 \001(\t\022\016\n\006scopes\030\002 \003(\t\022\027\n\017thread_pr" +
-      "efixes\030\003 \003(\t\022+\n\010lifetime\030\004 \001(\0132\031.google." +
-      "protobuf.Duration\"I\n\023CreateTokenResponse" +
-      "\022\"\n\005token\030\001 \001(\0132\023.threadbus.v1.Token\022\016\n\006" +
-      "secret\030\002 \001(\t\"I\n\021ListTokensRequest\022\r\n\005age" +
-      "nt\030\001 \001(\t\022\021\n\tpage_size\030\002 \001(\005\022\022\n\npage_toke" +
-      "n\030\003 \001(\t\"R\n\022ListTokensResponse\022#\n\006tokens\030" +
-      "\001 \003(\0132\023.threadbus.v1.Token\022\027\n\017next_page_" +
-      "token\030\002 \001(\t\"&\n\022RevokeTokenRequest\022\020\n\010tok" +
-      "en_id\030\001 \001(\t\"\025\n\023RevokeTokenResponse\"X\n\020Li" +
-      "stWaitsRequest\022\r\n\005agent\030\001 \001(\t\022\016\n\006thread\030" +
-      "\002 \001(\t\022\021\n\tpage_size\030\003 \001(\005\022\022\n\npage_token\030\004" +
-      " \001(\t\"O\n\021ListWaitsResponse\022!\n\005waits\030\001 \003(\013" +
-      "2\022.threadbus.v1.Wait\022\027\n\017next_page_token\030" +
-      "\002 \001(\t\"\243\001\n\004Wait\022\r\n\005agent\030\001 \001(\t\022%\n\007threads" +
-      "\030\002 \003(\0132\024.threadbus.v1.Cursor\022.\n\nstart_ti" +
-      "me\030\003 \001(\0132\032.google.protobuf.Timestamp\022\014\n\004" +
-      "peer\030\004 \001(\t\022\026\n\016all_my_threads\030\005 \001(\010\022\017\n\007ob" +
-      "serve\030\006 \001(\0102\337\002\n\014AdminService\022R\n\013CreateTo" +
-      "ken\022 .threadbus.v1.CreateTokenRequest\032!." +
-      "threadbus.v1.CreateTokenResponse\022T\n\nList" +
-      "Tokens\022\037.threadbus.v1.ListTokensRequest\032" +
-      " .threadbus.v1.ListTokensResponse\"\003\220\002\001\022R" +
-      "\n\013RevokeToken\022 .threadbus.v1.RevokeToken" +
-      "Request\032!.threadbus.v1.RevokeTokenRespon" +
-      "se\022Q\n\tListWaits\022\036.threadbus.v1.ListWaits" +
-      "Request\032\037.threadbus.v1.ListWaitsResponse" +
-      "\"\003\220\002\001Be\n\020dev.threadbus.v1B\021AdminServiceP" +
-      "rotoP\001Z-threadbus.dev/gen/go/threadbus/v" +
-      "1;threadbusv1\252\002\014ThreadBus.V1b\006proto3"
+      "\032\037google/protobuf/timestamp.proto\032\030threa" +
+      "dbus/v1/agent.proto\032\032threadbus/v1/messag" +
+      "e.proto\"\346\001\n\005Token\022\020\n\010token_id\030\001 \001(\t\022\r\n\005a" +
+      "gent\030\002 \001(\t\022\016\n\006scopes\030\003 \003(\t\022\027\n\017thread_pre" +
+      "fixes\030\004 \003(\t\022/\n\013create_time\030\005 \001(\0132\032.googl" +
+      "e.protobuf.Timestamp\022/\n\013expire_time\030\006 \001(" +
+      "\0132\032.google.protobuf.Timestamp\0221\n\rlast_us" +
+      "e_time\030\007 \001(\0132\032.google.protobuf.Timestamp" +
+      "\"y\n\022CreateTokenRequest\022\r\n\005agent\030\001 \001(\t\022\016\n" +
+      "\006scopes\030\002 \003(\t\022\027\n\017thread_prefixes\030\003 \003(\t\022+" +
+      "\n\010lifetime\030\004 \001(\0132\031.google.protobuf.Durat" +
+      "ion\"I\n\023CreateTokenResponse\022\"\n\005token\030\001 \001(" +
+      "\0132\023.threadbus.v1.Token\022\016\n\006secret\030\002 \001(\t\"I" +
+      "\n\021ListTokensRequest\022\r\n\005agent\030\001 \001(\t\022\021\n\tpa" +
+      "ge_size\030\002 \001(\005\022\022\n\npage_token\030\003 \001(\t\"R\n\022Lis" +
+      "tTokensResponse\022#\n\006tokens\030\001 \003(\0132\023.thread" +
+      "bus.v1.Token\022\027\n\017next_page_token\030\002 \001(\t\"&\n" +
+      "\022RevokeTokenRequest\022\020\n\010token_id\030\001 \001(\t\"\025\n" +
+      "\023RevokeTokenResponse\"X\n\020ListWaitsRequest" +
+      "\022\r\n\005agent\030\001 \001(\t\022\016\n\006thread\030\002 \001(\t\022\021\n\tpage_" +
+      "size\030\003 \001(\005\022\022\n\npage_token\030\004 \001(\t\"O\n\021ListWa" +
+      "itsResponse\022!\n\005waits\030\001 \003(\0132\022.threadbus.v" +
+      "1.Wait\022\027\n\017next_page_token\030\002 \001(\t\"\243\001\n\004Wait" +
+      "\022\r\n\005agent\030\001 \001(\t\022%\n\007threads\030\002 \003(\0132\024.threa" +
+      "dbus.v1.Cursor\022.\n\nstart_time\030\003 \001(\0132\032.goo" +
+      "gle.protobuf.Timestamp\022\014\n\004peer\030\004 \001(\t\022\026\n\016" +
+      "all_my_threads\030\005 \001(\010\022\017\n\007observe\030\006 \001(\010\"=\n" +
+      "\020GetStatusRequest\022)\n\006window\030\001 \001(\0132\031.goog" +
+      "le.protobuf.Duration\"\231\007\n\021GetStatusRespon" +
+      "se\022\016\n\006server\030\001 \001(\t\022\017\n\007version\030\002 \001(\t\022.\n\ns" +
+      "tart_time\030\003 \001(\0132\032.google.protobuf.Timest" +
+      "amp\022(\n\004time\030\004 \001(\0132\032.google.protobuf.Time" +
+      "stamp\022)\n\006window\030\005 \001(\0132\031.google.protobuf." +
+      "Duration\022\031\n\021posted_per_second\030\006 \001(\001\022\034\n\024d" +
+      "elivered_per_second\030\007 \001(\001\022\030\n\020calls_per_s" +
+      "econd\030\010 \001(\001\022\037\n\027failed_calls_per_second\030\t" +
+      " \001(\001\022#\n\004wake\030\n \001(\0132\025.threadbus.v1.Latenc" +
+      "y\022%\n\006commit\030\013 \001(\0132\025.threadbus.v1.Latency" +
+      "\022\022\n\nopen_waits\030\014 \001(\003\022+\n\006agents\030\r \003(\0132\033.t" +
+      "hreadbus.v1.PresenceCount\0225\n\017busiest_thr" +
+      "eads\030\016 \003(\0132\034.threadbus.v1.ThreadActivity" +
+      "\022\025\n\ropen_requests\030\017 \001(\003\022\030\n\020overdue_reque" +
+      "sts\030\020 \001(\003\022\024\n\014queued_posts\030\021 \001(\003\022\024\n\014queue" +
+      "d_bytes\030\022 \001(\003\022\024\n\014thread_count\030\023 \001(\003\022\023\n\013s" +
+      "tore_bytes\030\024 \001(\003\022\022\n\nfree_bytes\030\025 \001(\003\022\021\n\t" +
+      "log_bytes\030\026 \001(\003\022\034\n\017disk_free_bytes\030\027 \001(\003" +
+      "H\000\210\001\001\022,\n\tstore_lag\030\030 \001(\0132\031.google.protob" +
+      "uf.Duration\022+\n\010hint_lag\030\031 \001(\0132\031.google.p" +
+      "rotobuf.Duration\022\025\n\rstore_failing\030\032 \001(\010\022" +
+      "\025\n\rother_servers\030\033 \001(\003\022\024\n\014memory_bytes\030\034" +
+      " \001(\003\022\022\n\nopen_files\030\035 \001(\003\022\022\n\nstore_kind\030\036" +
+      " \001(\tB\022\n\020_disk_free_bytes\"\220\001\n\007Latency\022\r\n\005" +
+      "count\030\001 \001(\003\022&\n\003p50\030\002 \001(\0132\031.google.protob" +
+      "uf.Duration\022&\n\003p99\030\003 \001(\0132\031.google.protob" +
+      "uf.Duration\022&\n\003max\030\004 \001(\0132\031.google.protob" +
+      "uf.Duration\"H\n\rPresenceCount\022(\n\010presence" +
+      "\030\001 \001(\0162\026.threadbus.v1.Presence\022\r\n\005count\030" +
+      "\002 \001(\003\"a\n\016ThreadActivity\022\016\n\006thread\030\001 \001(\t\022" +
+      "\031\n\021posted_per_second\030\002 \001(\001\022\020\n\010last_seq\030\003" +
+      " \001(\003\022\022\n\nopen_waits\030\004 \001(\0032\262\003\n\014AdminServic" +
+      "e\022R\n\013CreateToken\022 .threadbus.v1.CreateTo" +
+      "kenRequest\032!.threadbus.v1.CreateTokenRes" +
+      "ponse\022T\n\nListTokens\022\037.threadbus.v1.ListT" +
+      "okensRequest\032 .threadbus.v1.ListTokensRe" +
+      "sponse\"\003\220\002\001\022R\n\013RevokeToken\022 .threadbus.v" +
+      "1.RevokeTokenRequest\032!.threadbus.v1.Revo" +
+      "keTokenResponse\022Q\n\tListWaits\022\036.threadbus" +
+      ".v1.ListWaitsRequest\032\037.threadbus.v1.List" +
+      "WaitsResponse\"\003\220\002\001\022Q\n\tGetStatus\022\036.thread" +
+      "bus.v1.GetStatusRequest\032\037.threadbus.v1.G" +
+      "etStatusResponse\"\003\220\002\001Be\n\020dev.threadbus.v" +
+      "1B\021AdminServiceProtoP\001Z-threadbus.dev/ge" +
+      "n/go/threadbus/v1;threadbusv1\252\002\014ThreadBu" +
+      "s.V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
         new com.google.protobuf.Descriptors.FileDescriptor[] {
           com.google.protobuf.DurationProto.getDescriptor(),
           com.google.protobuf.TimestampProto.getDescriptor(),
+          dev.threadbus.v1.AgentProto.getDescriptor(),
           dev.threadbus.v1.MessageProto.getDescriptor(),
         });
     internal_static_threadbus_v1_Token_descriptor =
@@ -193,9 +255,40 @@ public final class AdminServiceProto {
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_Wait_descriptor,
         new java.lang.String[] { "Agent", "Threads", "StartTime", "Peer", "AllMyThreads", "Observe", });
+    internal_static_threadbus_v1_GetStatusRequest_descriptor =
+      getDescriptor().getMessageTypes().get(10);
+    internal_static_threadbus_v1_GetStatusRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_threadbus_v1_GetStatusRequest_descriptor,
+        new java.lang.String[] { "Window", });
+    internal_static_threadbus_v1_GetStatusResponse_descriptor =
+      getDescriptor().getMessageTypes().get(11);
+    internal_static_threadbus_v1_GetStatusResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_threadbus_v1_GetStatusResponse_descriptor,
+        new java.lang.String[] { "Server", "Version", "StartTime", "Time", "Window", "PostedPerSecond", "DeliveredPerSecond", "CallsPerSecond", "FailedCallsPerSecond", "Wake", "Commit", "OpenWaits", "Agents", "BusiestThreads", "OpenRequests", "OverdueRequests", "QueuedPosts", "QueuedBytes", "ThreadCount", "StoreBytes", "FreeBytes", "LogBytes", "DiskFreeBytes", "StoreLag", "HintLag", "StoreFailing", "OtherServers", "MemoryBytes", "OpenFiles", "StoreKind", });
+    internal_static_threadbus_v1_Latency_descriptor =
+      getDescriptor().getMessageTypes().get(12);
+    internal_static_threadbus_v1_Latency_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_threadbus_v1_Latency_descriptor,
+        new java.lang.String[] { "Count", "P50", "P99", "Max", });
+    internal_static_threadbus_v1_PresenceCount_descriptor =
+      getDescriptor().getMessageTypes().get(13);
+    internal_static_threadbus_v1_PresenceCount_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_threadbus_v1_PresenceCount_descriptor,
+        new java.lang.String[] { "Presence", "Count", });
+    internal_static_threadbus_v1_ThreadActivity_descriptor =
+      getDescriptor().getMessageTypes().get(14);
+    internal_static_threadbus_v1_ThreadActivity_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_threadbus_v1_ThreadActivity_descriptor,
+        new java.lang.String[] { "Thread", "PostedPerSecond", "LastSeq", "OpenWaits", });
     descriptor.resolveAllFeaturesImmutable();
     com.google.protobuf.DurationProto.getDescriptor();
     com.google.protobuf.TimestampProto.getDescriptor();
+    dev.threadbus.v1.AgentProto.getDescriptor();
     dev.threadbus.v1.MessageProto.getDescriptor();
   }
 

@@ -45,6 +45,7 @@ private static final long serialVersionUID = 0L;
     requestId_ = "";
     postedBy_ = "";
     wakes_ = 0;
+    traceparent_ = "";
   }
 
   public static final com.google.protobuf.Descriptors.Descriptor
@@ -895,6 +896,55 @@ java.lang.String defaultValue) {
     return notice_ == null ? dev.threadbus.v1.Notice.getDefaultInstance() : notice_;
   }
 
+  public static final int TRACEPARENT_FIELD_NUMBER = 23;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object traceparent_ = "";
+  /**
+   * <pre>
+   * The trace context of the post, in the format of W3C's header `traceparent`, which its call had as
+   * metadata of that name. Readers may continue the trace. Empty = it had none.
+   * </pre>
+   *
+   * <code>string traceparent = 23;</code>
+   * @return The traceparent.
+   */
+  @java.lang.Override
+  public java.lang.String getTraceparent() {
+    java.lang.Object ref = traceparent_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      traceparent_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * The trace context of the post, in the format of W3C's header `traceparent`, which its call had as
+   * metadata of that name. Readers may continue the trace. Empty = it had none.
+   * </pre>
+   *
+   * <code>string traceparent = 23;</code>
+   * @return The bytes for traceparent.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getTraceparentBytes() {
+    java.lang.Object ref = traceparent_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      traceparent_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -977,6 +1027,9 @@ java.lang.String defaultValue) {
     }
     if (((bitField0_ & 0x00000008) != 0)) {
       output.writeMessage(22, getNotice());
+    }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(traceparent_)) {
+      com.google.protobuf.GeneratedMessage.writeString(output, 23, traceparent_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -1079,6 +1132,9 @@ java.lang.String defaultValue) {
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(22, getNotice());
     }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(traceparent_)) {
+      size += com.google.protobuf.GeneratedMessage.computeStringSize(23, traceparent_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -1146,6 +1202,8 @@ java.lang.String defaultValue) {
       if (!getNotice()
           .equals(other.getNotice())) return false;
     }
+    if (!getTraceparent()
+        .equals(other.getTraceparent())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -1221,6 +1279,8 @@ java.lang.String defaultValue) {
       hash = (37 * hash) + NOTICE_FIELD_NUMBER;
       hash = (53 * hash) + getNotice().hashCode();
     }
+    hash = (37 * hash) + TRACEPARENT_FIELD_NUMBER;
+    hash = (53 * hash) + getTraceparent().hashCode();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -1428,6 +1488,7 @@ java.lang.String defaultValue) {
         noticeBuilder_.dispose();
         noticeBuilder_ = null;
       }
+      traceparent_ = "";
       return this;
     }
 
@@ -1549,6 +1610,9 @@ java.lang.String defaultValue) {
             ? notice_
             : noticeBuilder_.build();
         to_bitField0_ |= 0x00000008;
+      }
+      if (((from_bitField0_ & 0x00400000) != 0)) {
+        result.traceparent_ = traceparent_;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -1672,6 +1736,11 @@ java.lang.String defaultValue) {
       }
       if (other.hasNotice()) {
         mergeNotice(other.getNotice());
+      }
+      if (!other.getTraceparent().isEmpty()) {
+        traceparent_ = other.traceparent_;
+        bitField0_ |= 0x00400000;
+        onChanged();
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -1828,6 +1897,11 @@ java.lang.String defaultValue) {
               bitField0_ |= 0x00200000;
               break;
             } // case 178
+            case 186: {
+              traceparent_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00400000;
+              break;
+            } // case 186
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -4067,6 +4141,103 @@ java.lang.String defaultValue) {
         notice_ = null;
       }
       return noticeBuilder_;
+    }
+
+    private java.lang.Object traceparent_ = "";
+    /**
+     * <pre>
+     * The trace context of the post, in the format of W3C's header `traceparent`, which its call had as
+     * metadata of that name. Readers may continue the trace. Empty = it had none.
+     * </pre>
+     *
+     * <code>string traceparent = 23;</code>
+     * @return The traceparent.
+     */
+    public java.lang.String getTraceparent() {
+      java.lang.Object ref = traceparent_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        traceparent_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The trace context of the post, in the format of W3C's header `traceparent`, which its call had as
+     * metadata of that name. Readers may continue the trace. Empty = it had none.
+     * </pre>
+     *
+     * <code>string traceparent = 23;</code>
+     * @return The bytes for traceparent.
+     */
+    public com.google.protobuf.ByteString
+        getTraceparentBytes() {
+      java.lang.Object ref = traceparent_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        traceparent_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The trace context of the post, in the format of W3C's header `traceparent`, which its call had as
+     * metadata of that name. Readers may continue the trace. Empty = it had none.
+     * </pre>
+     *
+     * <code>string traceparent = 23;</code>
+     * @param value The traceparent to set.
+     * @return This builder for chaining.
+     */
+    public Builder setTraceparent(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      traceparent_ = value;
+      bitField0_ |= 0x00400000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The trace context of the post, in the format of W3C's header `traceparent`, which its call had as
+     * metadata of that name. Readers may continue the trace. Empty = it had none.
+     * </pre>
+     *
+     * <code>string traceparent = 23;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearTraceparent() {
+      traceparent_ = getDefaultInstance().getTraceparent();
+      bitField0_ = (bitField0_ & ~0x00400000);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The trace context of the post, in the format of W3C's header `traceparent`, which its call had as
+     * metadata of that name. Readers may continue the trace. Empty = it had none.
+     * </pre>
+     *
+     * <code>string traceparent = 23;</code>
+     * @param value The bytes for traceparent to set.
+     * @return This builder for chaining.
+     */
+    public Builder setTraceparentBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      traceparent_ = value;
+      bitField0_ |= 0x00400000;
+      onChanged();
+      return this;
     }
 
     // @@protoc_insertion_point(builder_scope:threadbus.v1.Message)

@@ -506,4 +506,26 @@ java.lang.String defaultValue);
    * <code>.threadbus.v1.Notice notice = 22;</code>
    */
   dev.threadbus.v1.NoticeOrBuilder getNoticeOrBuilder();
+
+  /**
+   * <pre>
+   * The trace context of the post, in the format of W3C's header `traceparent`, which its call had as
+   * metadata of that name. Readers may continue the trace. Empty = it had none.
+   * </pre>
+   *
+   * <code>string traceparent = 23;</code>
+   * @return The traceparent.
+   */
+  java.lang.String getTraceparent();
+  /**
+   * <pre>
+   * The trace context of the post, in the format of W3C's header `traceparent`, which its call had as
+   * metadata of that name. Readers may continue the trace. Empty = it had none.
+   * </pre>
+   *
+   * <code>string traceparent = 23;</code>
+   * @return The bytes for traceparent.
+   */
+  com.google.protobuf.ByteString
+      getTraceparentBytes();
 }

@@ -73,7 +73,7 @@ public final class MessageProto {
       "\n\032threadbus/v1/message.proto\022\014threadbus." +
       "v1\032\036google/protobuf/duration.proto\032\037goog" +
       "le/protobuf/timestamp.proto\032\030threadbus/v" +
-      "1/agent.proto\"\310\005\n\007Message\022\016\n\006thread\030\001 \001(" +
+      "1/agent.proto\"\335\005\n\007Message\022\016\n\006thread\030\001 \001(" +
       "\t\022\013\n\003seq\030\002 \001(\003\022\016\n\006sender\030\003 \001(\t\022\017\n\007conten" +
       "t\030\004 \001(\t\022/\n\013create_time\030\005 \001(\0132\032.google.pr" +
       "otobuf.Timestamp\022,\n\013sender_kind\030\006 \001(\0162\027." +
@@ -89,38 +89,38 @@ public final class MessageProto {
       "\022\024\n\014content_size\030\023 \001(\003\022!\n\005wakes\030\024 \001(\0162\022." +
       "threadbus.v1.Wake\022/\n\014expect_reply\030\025 \001(\0132" +
       "\031.threadbus.v1.ExpectReply\022$\n\006notice\030\026 \001" +
-      "(\0132\024.threadbus.v1.Notice\032-\n\013LabelsEntry\022" +
-      "\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001B\017\n\r_base" +
-      "d_on_seq\"N\n\013ExpectReply\022\016\n\006agents\030\001 \003(\t\022" +
-      ")\n\006within\030\002 \001(\0132\031.google.protobuf.Durati" +
-      "onJ\004\010\003\020\n\"\207\002\n\006Notice\022+\n\006reason\030\001 \001(\0162\033.th" +
-      "readbus.v1.Notice.Reason\022\023\n\013request_seq\030" +
-      "\002 \001(\003\022\r\n\005agent\030\003 \001(\t\"\253\001\n\006Reason\022\026\n\022REASO" +
-      "N_UNSPECIFIED\020\000\022\025\n\021REASON_AGENT_IDLE\020\001\022\027" +
-      "\n\023REASON_AGENT_LAPSED\020\002\022\030\n\024REASON_AGENT_" +
-      "OFFLINE\020\003\022\025\n\021REASON_AGENT_LEFT\020\004\022\022\n\016REAS" +
-      "ON_OVERDUE\020\005\022\024\n\020REASON_WITHDRAWN\020\006\"i\n\nAt" +
-      "tachment\022\020\n\010filename\030\001 \001(\t\022\022\n\nmedia_type" +
-      "\030\002 \001(\t\022\r\n\003raw\030\003 \001(\014H\000\022\r\n\003url\030\004 \001(\tH\000\022\014\n\004" +
-      "size\030\005 \001(\003B\t\n\007content\"N\n\006Cursor\022\016\n\006threa" +
-      "d\030\001 \001(\t\022\021\n\tafter_seq\030\002 \001(\003\022\r\n\005epoch\030\003 \001(" +
-      "\t\022\022\n\nhidden_seq\030\004 \001(\003\"\246\001\n\rMessageFilter\022" +
-      "\017\n\007senders\030\001 \003(\t\022\027\n\017addressed_to_me\030\002 \001(" +
-      "\010\022\023\n\013exclude_own\030\003 \001(\010\022,\n\014min_priority\030\004" +
-      " \001(\0162\026.threadbus.v1.Priority\022(\n\005kinds\030\005 " +
-      "\003(\0162\031.threadbus.v1.MessageKind*\213\001\n\013Messa" +
-      "geKind\022\034\n\030MESSAGE_KIND_UNSPECIFIED\020\000\022\025\n\021" +
-      "MESSAGE_KIND_CHAT\020\001\022\025\n\021MESSAGE_KIND_EDIT" +
-      "\020\002\022\027\n\023MESSAGE_KIND_THREAD\020\003\022\027\n\023MESSAGE_K" +
-      "IND_NOTICE\020\004*s\n\010Priority\022\030\n\024PRIORITY_UNS" +
-      "PECIFIED\020\000\022\020\n\014PRIORITY_LOW\020\001\022\023\n\017PRIORITY" +
-      "_NORMAL\020\002\022\021\n\rPRIORITY_HIGH\020\003\022\023\n\017PRIORITY" +
-      "_URGENT\020\004*`\n\004Wake\022\024\n\020WAKE_UNSPECIFIED\020\000\022" +
-      "\014\n\010WAKE_ALL\020\001\022\022\n\016WAKE_ADDRESSED\020\002\022\017\n\013WAK" +
-      "E_PEOPLE\020\003\022\017\n\013WAKE_NOBODY\020\004B`\n\020dev.threa" +
-      "dbus.v1B\014MessageProtoP\001Z-threadbus.dev/g" +
-      "en/go/threadbus/v1;threadbusv1\252\002\014ThreadB" +
-      "us.V1b\006proto3"
+      "(\0132\024.threadbus.v1.Notice\022\023\n\013traceparent\030" +
+      "\027 \001(\t\032-\n\013LabelsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005val" +
+      "ue\030\002 \001(\t:\0028\001B\017\n\r_based_on_seq\"N\n\013ExpectR" +
+      "eply\022\016\n\006agents\030\001 \003(\t\022)\n\006within\030\002 \001(\0132\031.g" +
+      "oogle.protobuf.DurationJ\004\010\003\020\n\"\207\002\n\006Notice" +
+      "\022+\n\006reason\030\001 \001(\0162\033.threadbus.v1.Notice.R" +
+      "eason\022\023\n\013request_seq\030\002 \001(\003\022\r\n\005agent\030\003 \001(" +
+      "\t\"\253\001\n\006Reason\022\026\n\022REASON_UNSPECIFIED\020\000\022\025\n\021" +
+      "REASON_AGENT_IDLE\020\001\022\027\n\023REASON_AGENT_LAPS" +
+      "ED\020\002\022\030\n\024REASON_AGENT_OFFLINE\020\003\022\025\n\021REASON" +
+      "_AGENT_LEFT\020\004\022\022\n\016REASON_OVERDUE\020\005\022\024\n\020REA" +
+      "SON_WITHDRAWN\020\006\"i\n\nAttachment\022\020\n\010filenam" +
+      "e\030\001 \001(\t\022\022\n\nmedia_type\030\002 \001(\t\022\r\n\003raw\030\003 \001(\014" +
+      "H\000\022\r\n\003url\030\004 \001(\tH\000\022\014\n\004size\030\005 \001(\003B\t\n\007conte" +
+      "nt\"N\n\006Cursor\022\016\n\006thread\030\001 \001(\t\022\021\n\tafter_se" +
+      "q\030\002 \001(\003\022\r\n\005epoch\030\003 \001(\t\022\022\n\nhidden_seq\030\004 \001" +
+      "(\003\"\246\001\n\rMessageFilter\022\017\n\007senders\030\001 \003(\t\022\027\n" +
+      "\017addressed_to_me\030\002 \001(\010\022\023\n\013exclude_own\030\003 " +
+      "\001(\010\022,\n\014min_priority\030\004 \001(\0162\026.threadbus.v1" +
+      ".Priority\022(\n\005kinds\030\005 \003(\0162\031.threadbus.v1." +
+      "MessageKind*\213\001\n\013MessageKind\022\034\n\030MESSAGE_K" +
+      "IND_UNSPECIFIED\020\000\022\025\n\021MESSAGE_KIND_CHAT\020\001" +
+      "\022\025\n\021MESSAGE_KIND_EDIT\020\002\022\027\n\023MESSAGE_KIND_" +
+      "THREAD\020\003\022\027\n\023MESSAGE_KIND_NOTICE\020\004*s\n\010Pri" +
+      "ority\022\030\n\024PRIORITY_UNSPECIFIED\020\000\022\020\n\014PRIOR" +
+      "ITY_LOW\020\001\022\023\n\017PRIORITY_NORMAL\020\002\022\021\n\rPRIORI" +
+      "TY_HIGH\020\003\022\023\n\017PRIORITY_URGENT\020\004*`\n\004Wake\022\024" +
+      "\n\020WAKE_UNSPECIFIED\020\000\022\014\n\010WAKE_ALL\020\001\022\022\n\016WA" +
+      "KE_ADDRESSED\020\002\022\017\n\013WAKE_PEOPLE\020\003\022\017\n\013WAKE_" +
+      "NOBODY\020\004B`\n\020dev.threadbus.v1B\014MessagePro" +
+      "toP\001Z-threadbus.dev/gen/go/threadbus/v1;" +
+      "threadbusv1\252\002\014ThreadBus.V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -134,7 +134,7 @@ public final class MessageProto {
     internal_static_threadbus_v1_Message_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_Message_descriptor,
-        new java.lang.String[] { "Thread", "Seq", "Sender", "Content", "CreateTime", "SenderKind", "Kind", "ReplyTo", "Mentions", "HandoffTo", "Priority", "Labels", "Attachments", "RequestId", "BasedOnSeq", "EditOf", "EditSeq", "PostedBy", "ContentSize", "Wakes", "ExpectReply", "Notice", });
+        new java.lang.String[] { "Thread", "Seq", "Sender", "Content", "CreateTime", "SenderKind", "Kind", "ReplyTo", "Mentions", "HandoffTo", "Priority", "Labels", "Attachments", "RequestId", "BasedOnSeq", "EditOf", "EditSeq", "PostedBy", "ContentSize", "Wakes", "ExpectReply", "Notice", "Traceparent", });
     internal_static_threadbus_v1_Message_LabelsEntry_descriptor =
       internal_static_threadbus_v1_Message_descriptor.getNestedTypes().get(0);
     internal_static_threadbus_v1_Message_LabelsEntry_fieldAccessorTable = new
