@@ -46,6 +46,10 @@ class FairQueue(Generic[T]):
         """Yields the queued items of a key, in order."""
         return (item for item, _ in self._queues.get(key, ()))
 
+    def items(self) -> Iterable[T]:
+        """Yields all queued items, in no order."""
+        return (item for queue in self._queues.values() for item, _ in queue)
+
     def put(self, key: str, item: T, cost: int = 1) -> None:
         """Enqueue an item. `cost`: relative to the costs of other items."""
         queue = self._queues.get(key)

@@ -33,6 +33,13 @@ def raise_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def count_open() -> int:
+    """Returns how many file descriptors this process has open. Raises OSError without /proc."""
+    folder = "/proc/self/fd"
+    # Linux tells the number as the size from 6.2 on. Listing ten thousand takes milliseconds.
+    return os.stat(folder).st_size or len(os.listdir(folder))  # noqa: PTH116, PTH208
+
+
 async def watch_forever() -> None:
     """Log when the file descriptors run out, and when some are free again. Runs until cancelled.
 

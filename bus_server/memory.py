@@ -25,7 +25,7 @@ async def trim_forever() -> None:
     while True:
         # Skip the check without a free file descriptor or OS thread, or if it is not supported.
         with contextlib.suppress(OSError, AttributeError, RuntimeError):
-            now = _resident()
+            now = resident()
             least = min(least, now)
             if now > least + MIN_GROWTH:
                 await loop.run_in_executor(None, _trim)  # releases the GIL
@@ -36,7 +36,7 @@ def _trim() -> None:
     ctypes.CDLL(None).malloc_trim(0)
 
 
-def _resident() -> int:
+def resident() -> int:
     """Returns the resident set size in bytes. Raises OSError where there is no /proc."""
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

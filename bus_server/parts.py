@@ -24,6 +24,7 @@ from bus_server.presence.token_uses import TokenUses
 from bus_server.recent import Recent
 from bus_server.relay import Relay
 from bus_server.settings import Settings
+from bus_server.statistics import Statistics
 from bus_server.store.interface import Store
 from bus_server.tail import Tails
 from bus_server.tokens import Tokens
@@ -54,6 +55,7 @@ class Parts:
     fallback: Fallback
     tokens: Tokens
     uses: TokenUses
+    statistics: Statistics
 
     def start(self, settings: Settings) -> list[asyncio.Task[None]]:
         """Start the background loops. Returns their tasks, which run until they are cancelled."""
@@ -63,6 +65,7 @@ class Parts:
             self.resources.cache.run(),
             self.bus.purge_forever(),
             self.notices.run(),
+            self.statistics.run(),
         ]
         if settings.hints == "on":
             loops += [self.relay.run(), self.resources.store.waker.run(self.fallback.hint)]
@@ -79,12 +82,13 @@ def build(
     `clear_tokens`: empties the cache of callers; see Tokens.
     """
     tails, recent, changes = Tails(), Recent(RECENT_BYTES), Changes()
-    memberships = Memberships(store)
+    memberships, statistics = Memberships(store), Statistics()
     writer = Writer(
         store,
         tails,
         recent,
         memberships,
+        statistics,
         max_commands=settings.max_queued_posts,
         max_bytes=settings.max_queued_bytes,
     )
@@ -102,11 +106,11 @@ def build(
     participants = Participants(store, presence, positions, waits, remote, changes, memberships)
     cache = ParticipantCache(changes)
     resources = WaitResources(
-        store, tails, recent, BatchEncoder(), participants, cache, memberships
+        store, tails, recent, BatchEncoder(), participants, cache, memberships, statistics
     )
     uses = TokenUses(changes, store.clock)
     checkpointer = Checkpointer(writer, presence, positions, servers, uses, changes)
-    relay = Relay(store, tails, recent, memberships)
+    relay = Relay(store, tails, recent, memberships, statistics)
     notices = Notices(
         store,
         writer,
@@ -133,4 +137,5 @@ def build(
         fallback=Fallback(resources, presence, servers, waits, tokens, relay, notices),
         tokens=tokens,
         uses=uses,
+        statistics=statistics,
     )

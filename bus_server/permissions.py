@@ -60,6 +60,9 @@ class Rule:
     threads: Threads = Threads.NONE
     #: Who may do this where tokens are required; None: as in open mode.
     who_if_required: Who | None = None
+    #: Whether a caller without a token may do this, too, in open mode, and over loopback or a Unix
+    #: socket.
+    open_here: bool = False
     #: Fields of the request, and what a call that sets one needs as well. In `update_mask`: what a
     #: call that sets no other field needs instead.
     fields: Mapping[str, "Rule"] = field(default_factory=dict)
@@ -165,6 +168,7 @@ RULES: Mapping[str, Rule] = {
     "AdminService.ListTokens": _ADMIN,
     "AdminService.RevokeToken": _ADMIN,
     "AdminService.ListWaits": _ADMIN,
+    "AdminService.GetStatus": Rule("admin", Who.OPERATORS, open_here=True),
 }
 
 

@@ -7,15 +7,19 @@ from collections.abc import Mapping
 from bus_server.errors import BusError, StoreBug
 from bus_server.memberships import Memberships
 from bus_server.recent import Recent
+from bus_server.statistics import Statistics
 from bus_server.store import Head
 from bus_server.store.interface import AGENTS, Store
 from bus_server.tail import Tails
+from threadbus.v1.message_pb2 import Message
 
 logger = logging.getLogger(__name__)
 
 #: Limits of what is read of a thread for its waits together, in bytes of messages and in messages.
 #: What is beyond, each wait reads itself.
 READ_BYTES, READ_MESSAGES = 1024 * 1024, 1_000
+#: Minimum number of seconds between two measurements of how late a commit is learned of.
+MEASURE_INTERVAL = 0.5
 
 
 class Relay:
@@ -25,12 +29,20 @@ class Relay:
     """
 
     def __init__(
-        self, store: Store, tails: Tails, recent: Recent, memberships: Memberships
+        self,
+        store: Store,
+        tails: Tails,
+        recent: Recent,
+        memberships: Memberships,
+        statistics: Statistics,
     ) -> None:
         self._store = store
         self._memberships = memberships
         self._tails = tails
         self._recent = recent
+        self._statistics = statistics
+        #: When the lag may be measured again, on the event loop's clock.
+        self._measure_at = 0.0
         #: The threads to look at: for the waits on them, and for those on all threads of an agent.
         self._hinted: set[str] = set()
         self._changed: set[str] = set()
@@ -73,6 +85,7 @@ class Relay:
             known: the threads, with their known heads, as of now.
         """
         heads = await self._store.heads(list(known)) if known else {}
+        learned = self._store.clock.time()
         for name, head in heads.items():
             if self._tails.is_shared(name):
                 await self._remember(known[name], head)
@@ -84,7 +97,30 @@ class Relay:
                 await self._tails.advance(name, found)
             elif before is not None:
                 await self._tails.end(name, before.epoch)
+        await self._measure(known, heads, learned)
         return all(name in heads or before is not None for name, before in known.items())
+
+    async def _measure(
+        self, known: Mapping[str, Head | None], heads: Mapping[str, Head], learned: int
+    ) -> None:
+        """Record how late a commit of another server was learned of, now and then.
+
+        It is the first one of any thread that has moved. `learned`: when the heads had been read,
+        on the clock of messages.
+        """
+        now = asyncio.get_running_loop().time()
+        if now < self._measure_at:
+            return
+        for name, head in heads.items():
+            before = known[name]
+            if before is None or before.epoch != head.epoch or before.seq >= head.seq:
+                continue
+            self._measure_at = now + MEASURE_INTERVAL
+            rows = await self._store.read(head.thread_id, before.seq, before.seq + 1, 1)
+            for _, body in rows:
+                committed = Message.FromString(body).create_time.ToMicroseconds()
+                self._statistics.learned(max(learned - committed, 0) / 1e6)
+            return
 
     async def _remember(self, before: Head | None, head: Head) -> None:
         """Read what is new in a thread into Recent, so that not every wait on it must."""

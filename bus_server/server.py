@@ -30,6 +30,7 @@ from bus_server.errors import (
 from bus_server.listening import ServeError
 from bus_server.operator_token import operator_token
 from bus_server.parts import Parts, build
+from bus_server.server_status import ServerStatus
 from bus_server.services import admin_service, agent_service, bus_service, thread_service
 from bus_server.services.call import FinishedCall
 from bus_server.services.dispatch import Authorization, Dispatcher
@@ -206,7 +207,8 @@ async def _run(
     for risk in dict.fromkeys(risks):
         logger.warning("%s", risk)
     audit = Audit()
-    dispatcher, health = _add_services(server, settings, store, parts, auth, audit)
+    status = ServerStatus(store, parts)
+    dispatcher, health = _add_services(server, settings, store, parts, auth, audit, status)
     inspecting = asyncio.create_task(_inspect(store, health))
     watches = [memory.trim_forever(), fd_limit.watch_forever()]
     if certificates:
@@ -253,16 +255,19 @@ def _add_services(
     parts: Parts,
     auth: Auth,
     audit: Audit,
+    status: ServerStatus,
 ) -> tuple[Dispatcher, Health]:
     """Add all services to a gRPC server. Returns their dispatcher and their health."""
     services = {
-        bus_service.SERVICE: bus_service.BusService(parts.bus, audit, settings, store),
+        bus_service.SERVICE: bus_service.BusService(
+            parts.bus, audit, settings, store, parts.statistics
+        ),
         thread_service.SERVICE: thread_service.ThreadService(parts.bus, settings),
         agent_service.SERVICE: agent_service.AgentService(
             parts.agents, parts.tokens, auth, settings
         ),
         admin_service.SERVICE: admin_service.AdminService(
-            parts.tokens, parts.servers.name, parts.waits, parts.remote
+            parts.tokens, parts.servers.name, parts.waits, parts.remote, status
         ),
     }
     timeout = settings.request_timeout
@@ -270,7 +275,13 @@ def _add_services(
     unread = Budget(settings.max_frame_bytes, timeout=timeout, what="the response")
     observer = _log_call if logger.isEnabledFor(logging.DEBUG) else None
     dispatcher = Dispatcher(
-        auth, parts.presence.seen, PendingReads(reading, timeout), unread, audit, observer
+        auth,
+        parts.presence.seen,
+        PendingReads(reading, timeout),
+        unread,
+        audit,
+        parts.statistics,
+        observer,
     )
     for service, servicer in services.items():
         dispatcher.add(service, servicer)

@@ -138,6 +138,10 @@ class Tails:
         wanted = self._tails.keys() if names is None else self._tails.keys() & set(names)
         return {name: self._tails[name].head for name in wanted}
 
+    def is_watched(self, name: str) -> bool:
+        """Returns whether a wait holds a thread."""
+        return name in self._tails
+
     def is_shared(self, name: str) -> bool:
         """Returns whether several waits hold a thread."""
         tail = self._tails.get(name)

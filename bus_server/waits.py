@@ -207,6 +207,10 @@ class Waits:
         """
         return (wait for wait in self._on.get(thread, ()) if wait.agent and not wait.observe)
 
+    def count_on(self, thread: str) -> int:
+        """Returns the number of open waits on a thread, without those on all threads of agents."""
+        return len(self._on.get(thread, ()))
+
     def on_all(self, agent: str) -> Collection[OpenWait]:
         """Returns the open waits on all threads of an agent, without those that observe."""
         return self._on_all.get(agent, ())

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -12,6 +13,7 @@ from bus_server.fair_queue import FairQueue
 from bus_server.load import Load
 from bus_server.memberships import Memberships
 from bus_server.recent import Recent
+from bus_server.statistics import Statistics
 from bus_server.store import Append, AppendMany, Command, Commit
 from bus_server.store.interface import AGENTS, Store
 from bus_server.tail import Tails
@@ -46,6 +48,8 @@ class _Queued(NamedTuple):
     size: int
     cost: int
     outcome: "asyncio.Future[Any]"
+    #: When it was enqueued, on the monotonic clock.
+    time: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class WriterStatistics:
     pending_bytes: int
     #: How many of those are posts, or batches of PostMessages.
     pending_posts: int
+    #: For how long the oldest of those has been pending, in seconds; 0: there are none.
+    lag: float = 0.0
 
 
 class Writer:
@@ -78,6 +84,7 @@ class Writer:
         tails: Tails,
         recent: Recent,
         memberships: Memberships,
+        statistics: Statistics,
         *,
         max_commands: int,
         max_bytes: int,
@@ -92,6 +99,7 @@ class Writer:
         self._tails = tails
         self._recent = recent
         self._memberships = memberships
+        self._statistics = statistics
         self._max_commands = max_commands
         self._max_bytes = max_bytes
         self._queue: FairQueue[_Queued] = FairQueue()
@@ -101,6 +109,8 @@ class Writer:
         self._pending = self._bytes = 0
         #: How many of them are posts.
         self._posts = 0
+        #: When the oldest command of the running batch was enqueued; None: no batch is running.
+        self._running: float | None = None
         #: Set while commands are queued.
         self._available = asyncio.Event()
         #: Set when commands have got their outcomes.
@@ -157,19 +167,24 @@ class Writer:
                 await self._linger(load.measure())
 
     def statistics(self) -> WriterStatistics:
-        """Returns the current statistics."""
+        """Returns the current statistics. Looks at all queued commands."""
+        times = [queued.time for queued in self._queue.items()]
+        if self._running is not None:
+            times.append(self._running)
         return WriterStatistics(
             queued=len(self._queue),
             pending=self._pending,
             pending_bytes=self._bytes,
             pending_posts=self._posts,
+            lag=max(time.monotonic() - min(times), 0.0) if times else 0.0,
         )
 
     def _enqueue(self, command: Command[R], size: int) -> "asyncio.Future[R]":
         outcome: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         posts = len(command.posts) if isinstance(command, AppendMany) else CALL_COST
         cost = posts + size // COST_BYTES
-        self._queue.put(fair_queue.fairness_key.get(), _Queued(command, size, cost, outcome), cost)
+        queued = _Queued(command, size, cost, outcome, time.monotonic())
+        self._queue.put(fair_queue.fairness_key.get(), queued, cost)
         self._cost += cost
         self._pending += 1
         self._posts += _is_post(command)
@@ -200,8 +215,10 @@ class Writer:
 
     async def _write(self, batch: list[_Queued]) -> None:
         """Commit a batch and set its outcomes."""
+        self._running = min(queued.time for queued in batch)
         outcomes = await self._commit([queued.command for queued in batch])
-        for (command, size, _, future), outcome in zip(batch, outcomes, strict=True):
+        self._running = None
+        for (command, size, _, future, _), outcome in zip(batch, outcomes, strict=True):
             self._bytes -= size
             self._posts -= _is_post(command)
             if future.done():
@@ -240,12 +257,14 @@ class Writer:
 
     async def _commit(self, commands: list[Command[Any]]) -> list[Any]:
         """Commit a batch. Returns the outcome of each command: its result or an exception."""
+        begin = time.monotonic()
         try:
             commit = await self._store.commit(commands)
         except BusError as refusal:
             return [refusal.without_traceback()] * len(commands)
         except Exception as error:  # noqa: BLE001 - the callers get any error
             return [error] * len(commands)
+        self._statistics.committed(commit, begin)
         await self._notify(commit)
         return commit.outcomes
 
@@ -254,6 +273,8 @@ class Writer:
         for name, head in commit.heads.items():
             self._recent.add(head.epoch, commit.entries.get(name, {}))
             self._recent.edit(head.epoch, commit.edited.get(name, {}))
+            if name in commit.entries and self._is_awaited(name):
+                self._statistics.remember(commit, name, head.epoch)
             await self._tails.advance(name, head)
         for name, epoch in commit.deleted:
             await self._tails.end(name, epoch)
@@ -265,6 +286,10 @@ class Writer:
         if commit.agents_changed:
             changed[AGENTS] = 0
         self._store.waker.publish(changed)
+
+    def _is_awaited(self, thread: str) -> bool:
+        """Returns whether there may be a wait on a thread."""
+        return self._tails.is_watched(thread) or self._memberships.any()
 
 
 def _is_post(command: Command[Any]) -> bool:

@@ -20,6 +20,7 @@ from threadbus.v1 import (
 )
 from threadbus.v1.admin_service_pb2 import (
     CreateTokenRequest,
+    GetStatusRequest,
     ListTokensRequest,
     ListWaitsRequest,
     RevokeTokenRequest,
@@ -190,6 +191,7 @@ def good_request(rpc: Rpc, thread: str) -> Message:
         ListTokensRequest(),
         RevokeTokenRequest(token_id=NO_TOKEN),
         ListWaitsRequest(),
+        GetStatusRequest(),
     )
     return next(request for request in requests if isinstance(request, rpc.request_type))
 

@@ -14,7 +14,9 @@ LAYERS = [
     ["bus_server.server"],
     ["bus_server.tls", "bus_server.console"],
     ["bus_server.flags", "bus_server.listening", "bus_server.operator_token"],
-    ["bus_server.services", "bus_server.parts"],
+    ["bus_server.services"],
+    ["bus_server.server_status"],
+    ["bus_server.parts"],
     ["bus_server.audit"],
     ["bus_server.status", "bus_server.auth"],
     ["bus_server.bus"],
@@ -26,7 +28,7 @@ LAYERS = [
     ["bus_server.waits", "bus_server.post_streams"],
     ["bus_server.writer", "bus_server.filter"],
     ["bus_server.memberships"],
-    ["bus_server.tail", "bus_server.recent", "bus_server.encoding"],
+    ["bus_server.tail", "bus_server.recent", "bus_server.encoding", "bus_server.statistics"],
     ["bus_server.trim"],
     ["bus_server.cutting"],
     ["bus_server.store"],
@@ -44,6 +46,7 @@ LAYERS = [
         "bus_server.fair_queue",
         "bus_server.alarms",
         "bus_server.load",
+        "bus_server.histogram",
     ],
 ]
 

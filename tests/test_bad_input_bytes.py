@@ -41,11 +41,11 @@ def delimited(field: int, content: bytes) -> bytes:
 def test_every_rpc_of_the_four_services_is_found() -> None:
     assert sorted(map(str, RPCS)) == [
         "CreateThread", "CreateToken", "DeleteThread", "EndSession", "GetAgent", "GetMessage",
-        "GetServerInfo", "GetThread", "Heartbeat", "JoinThread", "LeaveThread", "ListAgents",
-        "ListMessages", "ListParticipants", "ListRequests", "ListThreads", "ListTokens",
-        "ListWaits", "PostMessage", "PostMessages", "RegisterAgent", "RevokeToken", "RotateToken",
-        "SetThreadState", "UnregisterAgent", "UpdateAgent", "UpdateThread", "WaitMessages",
-        "WithdrawRequest",
+        "GetServerInfo", "GetStatus", "GetThread", "Heartbeat", "JoinThread", "LeaveThread",
+        "ListAgents", "ListMessages", "ListParticipants", "ListRequests", "ListThreads",
+        "ListTokens", "ListWaits", "PostMessage", "PostMessages", "RegisterAgent", "RevokeToken",
+        "RotateToken", "SetThreadState", "UnregisterAgent", "UpdateAgent", "UpdateThread",
+        "WaitMessages", "WithdrawRequest",
     ]  # fmt: skip
 
 

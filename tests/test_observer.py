@@ -25,6 +25,7 @@ from bus_server.services.call import FinishedCall, Observer
 from bus_server.services.dispatch import Authorization, Dispatcher
 from bus_server.services.request_reader import PendingReads
 from bus_server.services.standard import StandardServices
+from bus_server.statistics import Statistics
 from bus_server.store.interface import Store
 from tests.conftest import StartServer
 from tests.connections import connected
@@ -63,7 +64,7 @@ class Servicer:
             await asyncio.Event().wait()
         return ListWaitsResponse()
 
-    CreateToken = ListTokens = RevokeToken = None  # not called here
+    CreateToken = ListTokens = RevokeToken = GetStatus = None  # not called here
 
 
 @dataclass
@@ -95,6 +96,7 @@ async def serve(
         PendingReads(budget, 10),
         budget,
         Audit(),
+        Statistics(),
         observer,
     )
     dispatcher.add(SERVICE, servicer)

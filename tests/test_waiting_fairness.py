@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bus_server.follow.loop import FRAME_MESSAGES
+from bus_server.follow.limits import FRAME_MESSAGES
 from bus_server.settings import Settings
 from bus_server.store import CreateThread
 from tests.own_bus import append, following, opened, running, wait_on

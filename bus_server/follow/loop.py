@@ -10,6 +10,13 @@ from google.protobuf.duration_pb2 import Duration
 
 from bus_server.budget import SMALL
 from bus_server.errors import BusError, StoreBusy, ThreadNotFound, TokenExpired
+from bus_server.follow.limits import (
+    FILTER_MESSAGES,
+    FRAME_BYTES,
+    FRAME_MESSAGES,
+    ROOM_TIMEOUT,
+    TICK,
+)
 from bus_server.follow.position import WaitPosition, cursors
 from bus_server.follow.resources import Frames, WaitResources
 from bus_server.follow.wakes import count_waking
@@ -24,21 +31,6 @@ from threadbus.v1.bus_service_pb2 import (
     WaitResync,
     WaitStarted,
 )
-
-#: Limits of a frame, in bytes of messages and in messages. One message is always allowed.
-FRAME_BYTES = 1024 * 1024
-FRAME_MESSAGES = 1_000
-#: Maximum number of messages that are parsed at a time, to filter or to shorten them. The former
-#: takes the event loop half a millisecond.
-FILTER_MESSAGES = 250
-
-#: Seconds to wait for room for a frame before checking whether the wait must end.
-ROOM_TIMEOUT = 0.25
-
-#: Keepalives are sent at multiples of a tick, which is at most this many seconds. With ten thousand
-#: idle waits, a hundred keepalives sent at once cost a quarter of a hundred separate wake-ups.
-TICK = 0.5
-
 
 _NOTHING = nullcontext()
 
@@ -234,11 +226,13 @@ class WaitLoop:
                 await self._send(moved)
             if p.after < p.target:
                 # While the frame is sent, the messages that it was made of are not held.
-                before = p.after
+                before, delivered = p.after, self._delivered
+                place = (p.epoch, before) if self._is_live(p) else None
                 frame = await self._next_frame(p)
                 if frame is not None:
                     await self._send_bytes(frame)
                     del frame
+                    self._resources.statistics.wrote(self._delivered - delivered, place)
                 elif p.after > before:
                     skipped = True
             if not p.caught_up and p.after >= p.start_seq and p.head.epoch == p.epoch:
@@ -248,6 +242,10 @@ class WaitLoop:
             if self._full or self._resources.tails.draining or late or self._open.ended is not None:
                 break
         return skipped
+
+    def _is_live(self, p: WaitPosition) -> bool:
+        """Returns whether what was there when the wait began has been delivered."""
+        return p.caught_up
 
     async def _next_frame(self, p: WaitPosition) -> bytes | None:
         """Advance in a thread. Returns a frame of the wanted messages.

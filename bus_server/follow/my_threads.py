@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 from bus_server.errors import StoreBusy, ThreadNotFound
-from bus_server.follow.loop import FRAME_BYTES, FRAME_MESSAGES, WaitLoop
+from bus_server.follow.limits import FRAME_BYTES, FRAME_MESSAGES
+from bus_server.follow.loop import WaitLoop
 from bus_server.follow.position import WaitPosition
 from bus_server.follow.resources import Frames, WaitResources
 from bus_server.memberships import MyThreads
@@ -168,6 +169,9 @@ class MyThreadsLoop(WaitLoop):
             self._caught_up = True
             await self._send(WaitMessagesResponse(caught_up=ThreadPosition()))
         return skipped
+
+    def _is_live(self, p: WaitPosition) -> bool:
+        return self._caught_up
 
     async def _next_frame(self, p: WaitPosition) -> bytes | None:
         if not self._mine.addressed:

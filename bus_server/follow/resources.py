@@ -9,6 +9,7 @@ from bus_server.memberships import Memberships
 from bus_server.presence.participant_cache import ParticipantCache
 from bus_server.presence.participants import Participants
 from bus_server.recent import Recent
+from bus_server.statistics import Statistics
 from bus_server.store.interface import Store
 from bus_server.tail import Tails
 
@@ -48,3 +49,4 @@ class WaitResources:
     participants: Participants
     cache: ParticipantCache
     memberships: Memberships
+    statistics: Statistics

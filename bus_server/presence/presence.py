@@ -213,6 +213,11 @@ class Presence:
         waits = stored == PRESENCE_LAPSED and agent in self._remote_waits
         return PRESENCE_WAITING if waits else stored
 
+    def known(self) -> dict[str, agent_pb2.Presence.ValueType]:
+        """Returns what is known of agents beyond the store, by name, as Store.figures takes it."""
+        waiting = dict.fromkeys(self._remote_waits, PRESENCE_UNSPECIFIED)
+        return waiting | {agent: state.published for agent, state in self._states.items()}
+
     def row(self, agent: str) -> PresenceRow | None:
         """Returns the evidence about an agent; None if it is not in memory."""
         state = self._states.get(agent)

@@ -167,6 +167,11 @@ class Servers:
                     await self._forget(name)
                     self._dead[name] = renew_time
 
+    def count_others(self) -> int:
+        """Returns how many other servers on the store are known to be alive."""
+        now = asyncio.get_running_loop().time()
+        return sum(end > now for _, end in self._others.values())
+
     async def leave(self) -> None:
         """Remove this server from the store. A failure is ignored: the lease will end."""
         self._left = True

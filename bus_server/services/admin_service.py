@@ -1,4 +1,4 @@
-"""AdminService: tokens and open waits, for operators."""
+"""AdminService: tokens, open waits and the status of the server, for operators."""
 
 import heapq
 import re
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from bus_server.auth import OPERATOR_NAME, Caller, new_token, token_hash
 from bus_server.errors import ValidationFailed
 from bus_server.presence.remote_waits import RemoteWaits
+from bus_server.server_status import ServerStatus
 from bus_server.services import validation
 from bus_server.services.pages import take_page
 from bus_server.store import FIRST_PAGE, TokenPageKey
@@ -15,6 +16,8 @@ from bus_server.waits import OpenWait, Waits
 from threadbus.limits import MAX_LIFETIME
 from threadbus.v1 import admin_service_pb2 as pb
 
+#: Seconds that a status is about by default.
+DEFAULT_WINDOW = 60
 #: A wait's place in the list: its start time in microseconds, its server and its number.
 _Key = tuple[int, str, int]
 _TOKEN_PAGE = re.compile(r"([0-9]{1,18})-([0-9a-f]{16})", re.ASCII)
@@ -24,8 +27,11 @@ _PAGE_TOKEN = re.compile(r"([0-9]{1,20})-([0-9a-f]{16})-([0-9]{1,20})", re.ASCII
 class AdminService:
     """The servicer of threadbus.v1.AdminService. Methods raise BusError as the proto says."""
 
-    def __init__(self, tokens: Tokens, server: str, waits: Waits, remote: RemoteWaits) -> None:
+    def __init__(
+        self, tokens: Tokens, server: str, waits: Waits, remote: RemoteWaits, status: ServerStatus
+    ) -> None:
         """`server`: this server's name on the store."""
+        self._status = status
         self._tokens = tokens
         self._server = server
         self._waits = waits
@@ -86,6 +92,12 @@ class AdminService:
         if len(found) > len(listed):
             response.next_page_token = "-".join(map(str, found[len(listed) - 1][0]))
         return response
+
+    async def GetStatus(self, request: pb.GetStatusRequest, caller: Caller) -> pb.GetStatusResponse:
+        window = DEFAULT_WINDOW
+        if request.HasField("window"):
+            window = validation.window("window", request.window)
+        return await self._status.read(window)
 
     def _find(self, agent: str, thread: str) -> Iterator[tuple[_Key, OpenWait | pb.Wait]]:
         for number, wait in self._waits.find(agent, thread, 0):

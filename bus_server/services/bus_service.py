@@ -18,6 +18,7 @@ from bus_server.services import validation
 from bus_server.services.frame_writer import FrameWriter
 from bus_server.services.posting import PostStream, Requests, fill_response, to_append
 from bus_server.settings import Settings
+from bus_server.statistics import Statistics
 from bus_server.store import FIRST_REQUEST, RequestPageKey, RequestsWanted, Withdraw
 from bus_server.store.interface import Store
 from bus_server.waits import WaitRequest
@@ -35,7 +36,10 @@ _REQUEST_PAGE = re.compile(r"(\d{1,18})-(\d{1,18})-(\d{1,18})-([a-z0-9._-]{1,63}
 class BusService:
     """The servicer of threadbus.v1.BusService. Methods raise BusError as the proto says."""
 
-    def __init__(self, bus: Bus, audit: Audit, settings: Settings, store: Store) -> None:
+    def __init__(
+        self, bus: Bus, audit: Audit, settings: Settings, store: Store, statistics: Statistics
+    ) -> None:
+        self._rejected = statistics.rejected
         self._bus = bus
         self._audit = audit
         self._settings = settings
@@ -68,7 +72,8 @@ class BusService:
     ) -> None:
         rates = None if self._rates is None or caller.operator else self._rates
         audit = functools.partial(self._audit.event, caller=caller, peer=peer)
-        await PostStream(self._bus, self._settings, rates, caller, frames, audit).run(requests)
+        stream = PostStream(self._bus, self._settings, rates, caller, frames, audit, self._rejected)
+        await stream.run(requests)
 
     def WaitMessages(
         self,

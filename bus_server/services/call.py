@@ -12,6 +12,7 @@ from bus_server.auth import Caller
 from bus_server.budget import Budget
 from bus_server.services.frame_writer import FrameWriter
 from bus_server.services.request_reader import Context, PendingReads, RequestReader
+from bus_server.statistics import MethodStatistics
 
 
 class Call:
@@ -21,10 +22,18 @@ class Call:
     call is closed. The dispatcher creates and closes it.
     """
 
-    __slots__ = ("_frames", "_pending_reads", "_reader", "_unread", "caller", "context")
+    __slots__ = ("_frames", "_pending_reads", "_reader", "_unread", "caller", "context", "counted")
 
-    def __init__(self, context: Context, pending_reads: PendingReads, unread: Budget) -> None:
+    def __init__(
+        self,
+        context: Context,
+        pending_reads: PendingReads,
+        unread: Budget,
+        counted: MethodStatistics,
+    ) -> None:
         self.context = context
+        #: Counts its messages.
+        self.counted = counted
         #: None until the caller is authenticated, and for health and reflection.
         self.caller: Caller | None = None
         self._pending_reads = pending_reads
@@ -39,12 +48,14 @@ class Call:
             key: the fairness key that the bytes are charged to.
             stream: whether it is a client stream, whose requests may come at any interval.
         """
-        self._reader = RequestReader(self._pending_reads, self.context, key, stream=stream)
+        self._reader = RequestReader(
+            self._pending_reads, self.context, key, self.counted, stream=stream
+        )
         return self._reader
 
     def frames(self, key: str) -> FrameWriter:
         """Returns the writer of the call's frames, charged to a fairness key. Call it once."""
-        self._frames = FrameWriter(self._unread, key, self.context.write)
+        self._frames = FrameWriter(self._unread, key, self.context.write, self.counted)
         return self._frames
 
     def release_request(self) -> None:
@@ -75,6 +86,15 @@ class Method:
     serve: Serve
     streaming: bool = False
     """Whether responses are a stream."""
+    client_streaming: bool = False
+    """Whether requests are a stream. Then responses are, too."""
+
+    @property
+    def kind(self) -> str:
+        """What the metrics call its type."""
+        if self.client_streaming:
+            return "bidi_stream"
+        return "server_stream" if self.streaming else "unary"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations  # the stubs have type parameters that grpc's
 import asyncio
 import functools
 import time
-import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
@@ -34,7 +33,9 @@ from bus_server.errors import (
 from bus_server.permissions import RULES, Rule
 from bus_server.services.audited import Event, audited
 from bus_server.services.call import Call, FinishedCall, Method, Observer, Serve
+from bus_server.services.peer import is_here, peer_address
 from bus_server.services.request_reader import Context, PendingReads, RequestReader
+from bus_server.statistics import MethodStatistics, Statistics
 from bus_server.status import TABLE, abort, incident
 from threadbus.limits import MAX_CALL_BYTES
 
@@ -52,6 +53,10 @@ MAX_LARGE_RESPONSES = 6
 
 #: The refusals that are in the audit log.
 AUDITED = (TokenInvalid, TokenExpired, AccessDenied, AgentExists, ContentBlocked)
+
+#: The names of status codes in Go.
+_LABELS = {code: code.name.title().replace("_", "") for code in grpc.StatusCode}
+_LABELS |= {grpc.StatusCode.OK: "OK", grpc.StatusCode.CANCELLED: "Canceled"}
 
 #: The `authorization` metadata of the call that the current task handles. Asking the call's context
 #: for the metadata would convert all of it again, which takes 3 % of the time of a post.
@@ -96,6 +101,7 @@ class Dispatcher(grpc.GenericRpcHandler):
         pending_reads: PendingReads,
         unread: Budget,
         audit: Audit,
+        statistics: Statistics,
         observer: Observer | None = None,
     ) -> None:
         """
@@ -105,6 +111,7 @@ class Dispatcher(grpc.GenericRpcHandler):
             pending_reads: tracks requests that are being read.
             unread: budget of responses and frames that callers have not read.
             audit: gets the events of the calls.
+            statistics: counts the calls.
             observer: called once for each RPC when it has finished. RPCs of services that are
                 not served here, which gRPC itself refuses, are not reported.
         """
@@ -113,6 +120,9 @@ class Dispatcher(grpc.GenericRpcHandler):
         self._pending_reads = pending_reads
         self._unread = unread
         self._audit = audit
+        self._statistics = statistics
+        #: Of all calls to methods that are not served.
+        self._unknown = MethodStatistics("//", "unary")
         self._observer = observer
         #: Audited methods that are running.
         self._running: set[asyncio.Task[Message]] = set()
@@ -141,12 +151,14 @@ class Dispatcher(grpc.GenericRpcHandler):
             else:
                 serve = self._bidi_stream(method, rule, call)
             path = f"/{service.full_name}/{method.name}"
-            self.add_methods([Method(path, serve, method.server_streaming)])
+            streaming = method.server_streaming, method.client_streaming
+            self.add_methods([Method(path, serve, *streaming)])
 
     def add_methods(self, methods: Iterable[Method]) -> None:
         """Serve methods whose handlers read requests and serialise responses themselves."""
         for method in methods:
-            self._handlers[method.path] = self._handler(method)
+            counted = self._statistics.method(method.path, method.kind)
+            self._handlers[method.path] = self._handler(method, counted)
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
@@ -170,19 +182,25 @@ class Dispatcher(grpc.GenericRpcHandler):
         service, method = "threadbus.v1.BusService", "PostMessage"
         return {service: {method: self._handlers[f"/{service}/{method}"]}}
 
-    def _handler(self, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
+    def _handler(
+        self, method: Method, counted: MethodStatistics
+    ) -> grpc.RpcMethodHandler[Any, Any]:
         """Returns gRPC's handler of a method. Every RPC runs in this wrapper."""
         path, serve, observer, audit = method.path, method.serve, self._observer, self._audit
+        statistics = self._statistics
 
         # A coroutine that writes, not a generator: a generator that is cancelled in a write is
         # cleaned up in another task.
         async def handle(_: object, context: Context) -> bytes | None:
-            call = Call(context, self._pending_reads, self._unread)
-            begin = observer and (time.time(), time.monotonic())
+            call = Call(context, self._pending_reads, self._unread, counted)
+            counted.started += 1
+            begin, start = time.monotonic(), time.time() if observer else 0.0
             code, error = grpc.StatusCode.CANCELLED, None
             try:
                 response = await serve(call)
                 code = grpc.StatusCode.OK
+                if response is not None:
+                    counted.sent += 1
                 return response
             except BusError as refusal:
                 if isinstance(refusal, ThreadNotFound) and call.caller:
@@ -190,7 +208,7 @@ class Dispatcher(grpc.GenericRpcHandler):
                 error = refusal.without_traceback()
                 if isinstance(error, AUDITED):
                     reason = TABLE[type(error)][1]
-                    method_name, peer = path.rpartition("/")[2], _peer_address(context.peer())
+                    method_name, peer = path.rpartition("/")[2], peer_address(context.peer())
                     audit.event("refused", call.caller, peer, method=method_name, reason=reason)
             except grpc.aio.InternalError:
                 return None  # the client disconnected during a write
@@ -198,12 +216,11 @@ class Dispatcher(grpc.GenericRpcHandler):
                 error = incident(path[1:].replace("/", "."), bug)
             finally:
                 call.close()
-                if observer and begin:
-                    if error is not None:
-                        code, reason = TABLE[type(error)]
-                    else:
-                        reason = ""
-                    start, duration = begin[0], time.monotonic() - begin[1]
+                reason, duration = "", time.monotonic() - begin
+                if error is not None:
+                    code, reason = TABLE[type(error)]
+                statistics.ended(counted, _label(code), reason, duration)
+                if observer:
                     name = path if path in self._handlers else ""
                     observer(
                         FinishedCall(
@@ -251,7 +268,7 @@ class Dispatcher(grpc.GenericRpcHandler):
             response = servicer_method(request, caller)
             del request  # so that it can be freed while the servicer runs
             if event:
-                peer = _peer_address(call.context.peer())
+                peer = peer_address(call.context.peer())
                 return (await self._audited(response, event, caller, peer)).SerializeToString()
             return (await response).SerializeToString()
 
@@ -298,7 +315,7 @@ class Dispatcher(grpc.GenericRpcHandler):
             if caller.prefixes:
                 rule.check_threads(caller.prefixes, names(request))
             stream = servicer_method(
-                request, caller, context.time_remaining(), frames, _peer_address(context.peer())
+                request, caller, context.time_remaining(), frames, peer_address(context.peer())
             )
             del request
             await stream
@@ -315,7 +332,7 @@ class Dispatcher(grpc.GenericRpcHandler):
             reader = call.reader(caller.fairness_key, stream=True)
             frames = call.frames(caller.fairness_key)
             admit = functools.partial(self._admit, call, rule)
-            peer = _peer_address(call.context.peer())
+            peer = peer_address(call.context.peer())
             await servicer_method(Requests(reader, parse, admit), caller, frames, peer)
 
         return serve
@@ -326,7 +343,7 @@ class Dispatcher(grpc.GenericRpcHandler):
         async def serve(_: Call) -> None:
             raise MethodUnknown(path)
 
-        return self._handler(Method(path, serve, streaming=True))
+        return self._handler(Method(path, serve, streaming=True), self._unknown)
 
     async def _respond_large(
         self, build: Callable[[], Awaitable[Message]], context: Context
@@ -384,7 +401,10 @@ class Dispatcher(grpc.GenericRpcHandler):
             if active:
                 self._record_activity(caller.own_name)
         else:
-            caller = self._by_connection(caller, call.context.peer())
+            peer = call.context.peer()
+            caller = self._by_connection(caller, peer)
+            if rule.open_here and not self._auth.required and is_here(peer):
+                rule = replace(rule, scope="")
         fair_queue.fairness_key.set(caller.fairness_key)
         call.caller = caller
         rule.check_scope(caller.scopes)
@@ -433,11 +453,9 @@ class Requests:
         return functools.partial(self._reader.handled, self._size)
 
 
-@functools.lru_cache(maxsize=1_024)  # the waits of a connection share the string
-def _peer_address(peer: str) -> str:
-    """Returns a connection's address as users write it; gRPC's is `ipv6:%5B::1%5D:40312`."""
-    kind, _, address = urllib.parse.unquote(peer).partition(":")
-    return kind if kind == "unix" else address
+def _label(code: grpc.StatusCode) -> str:
+    """Returns the name of a status code in Go, which dashboards expect in metrics."""
+    return "OK" if code is grpc.StatusCode.OK else _LABELS[code]
 
 
 def _thread_names(method: MethodDescriptor) -> Callable[[Any], Iterable[str]]:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from bus_server.budget import SMALL, Budget
+from bus_server.statistics import MethodStatistics
 
 Write = Callable[[bytes], Awaitable[None]]
 
@@ -13,10 +14,18 @@ class FrameWriter:
     gRPC keeps a frame, and a copy of it, until the caller's flow control window admits it.
     """
 
-    __slots__ = ("_budget", "_caller", "_reserved", "_write")
+    __slots__ = ("_budget", "_caller", "_counted", "_reserved", "_write")
 
-    def __init__(self, budget: Budget, caller: str, write: Write) -> None:
-        """`caller`: the fairness key to charge. `write`: the `write` of the call's context."""
+    def __init__(
+        self, budget: Budget, caller: str, write: Write, counted: MethodStatistics
+    ) -> None:
+        """
+        Args:
+            caller: the fairness key to charge.
+            write: the `write` of the call's context.
+            counted: counts the frames.
+        """
+        self._counted = counted
         self._budget = budget
         self._caller = caller
         self._write = write
@@ -42,6 +51,7 @@ class FrameWriter:
 
         It raises StoreBusy if there is no room in time.
         """
+        self._counted.sent += 1
         if not self._reserved and len(frame) <= SMALL:
             return self._write(frame)
         return self._send_counted(frame)

@@ -277,13 +277,16 @@ class PostStream:
         caller: Caller,
         frames: FrameWriter,
         audit: Callable[..., None],
+        rejected: Callable[[str], None],
     ) -> None:
         """
         Args:
             rates: counts the caller's posts; None: they are not limited.
             audit: `Audit.event` for this caller.
+            rejected: called with the reason of each refusal of a post.
         """
         self._audit = audit
+        self._rejected = rejected
         self._bus = bus
         self._settings = settings
         self._rates = rates
@@ -405,9 +408,11 @@ class PostStream:
                 refusal = done if isinstance(done, BusError) else incident("PostMessages", done)
                 if isinstance(refusal, ThreadNotFound):
                     refusal = refusal.seen_through(self._caller.prefixes)
-                elif isinstance(refusal, AccessDenied | ContentBlocked):
-                    reason = TABLE[type(refusal)][1]
+                reason = TABLE[type(refusal)][1]
+                if isinstance(refusal, AccessDenied | ContentBlocked):
                     self._audit("refused", method="PostMessages", reason=reason)
+                if reason:
+                    self._rejected(reason)
                 result.status.CopyFrom(to_status_proto(refusal))
                 extras += sum(detail.ByteSize() for detail in result.status.details[1:])
                 if extras > EXTRA_BYTES:

@@ -13,6 +13,7 @@ import grpc
 
 from bus_server.budget import SMALL, Budget
 from bus_server.errors import BusError, StoreBusy
+from bus_server.statistics import MethodStatistics
 from threadbus.limits import MAX_CALL_BYTES
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -115,13 +116,23 @@ class PendingReads:
 class RequestReader:
     """A reader of one call's request, or of a stream of them. Close it when the call ends."""
 
-    __slots__ = ("_context", "_held", "_pending", "_task", "caller", "refusal", "since", "stream")
+    __slots__ = (
+        *("_context", "_counted", "_held", "_pending", "_task", "caller", "refusal", "since"),
+        "stream",
+    )
 
     def __init__(
-        self, pending_reads: PendingReads, context: Context, caller: str, *, stream: bool = False
+        self,
+        pending_reads: PendingReads,
+        context: Context,
+        caller: str,
+        counted: MethodStatistics,
+        *,
+        stream: bool = False,
     ) -> None:
         self._pending = pending_reads
         self._context = context
+        self._counted = counted
         self._held = 0
         self._task: asyncio.Task[Any] | None = None
         #: The fairness key that the requests are charged to.
@@ -156,6 +167,7 @@ class RequestReader:
             data = await self._context.read()
             if data is grpc.aio.EOF:
                 return None
+            self._counted.received += 1
             if len(data) > SMALL:
                 size = len(data) * COPIES
                 self._held += size

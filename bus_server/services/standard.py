@@ -99,7 +99,7 @@ class StandardServices:
             Method(f"/{_HEALTH}/List", self._list),
             Method(f"/{_HEALTH}/Watch", self._watch, streaming=True),
             *(
-                Method(f"/{service}/ServerReflectionInfo", self._reflect, streaming=True)
+                Method(f"/{service}/ServerReflectionInfo", self._reflect, True, True)
                 for service in reflection.SERVICES
             ),
         ]
@@ -125,6 +125,7 @@ class StandardServices:
             request = await self._read_request(self._check_request, call)
             async for status in self.health.statuses(request.service):
                 response = self._check_response(status=status)
+                call.counted.sent += 1
                 await call.context.write(response.SerializeToString())
 
     async def _reflect(self, call: Call) -> None:

@@ -4,6 +4,7 @@ Each function takes the path of a field, for the error, and its value. Unless st
 returns the value, and raises ValidationFailed if the value breaks a rule.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence, Sized
 from typing import Protocol
@@ -15,6 +16,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from bus_server.errors import ValidationFailed
 from bus_server.filter import Filter
 from bus_server.permissions import SCOPES
+from bus_server.statistics import MAX_WINDOW
 from bus_server.trim import Trim
 from threadbus import limits, names
 from threadbus.v1.bus_service_pb2 import (
@@ -160,6 +162,14 @@ def duration(field: str, value: Duration) -> float:
     seconds = value.seconds + value.nanos / 1e9
     if seconds < 0 or (value.seconds > 0 > value.nanos):
         raise ValidationFailed((field, "must not be negative"))
+    return seconds
+
+
+def window(field: str, value: Duration) -> int:
+    """Returns a window in seconds, rounded up: 1 to 300."""
+    seconds = math.ceil(duration(field, value))
+    if not 1 <= seconds <= MAX_WINDOW:
+        raise ValidationFailed((field, "more than 0, and up to 5 minutes"))
     return seconds
 
 

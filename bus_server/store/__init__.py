@@ -46,6 +46,7 @@ from bus_server.store.commands import (
     may_be_quiet,
     read_in,
 )
+from bus_server.store.figures import Figures
 from bus_server.store.token_commands import (
     FIRST_PAGE,
     REVOKED,
@@ -78,6 +79,7 @@ __all__ = [
     "DeleteThread",
     "Entrance",
     "Excerpt",
+    "Figures",
     "Head",
     "JoinThread",
     "Joined",

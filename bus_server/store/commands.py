@@ -435,6 +435,8 @@ class Commit:
     asked: dict[str, dict[AskedKey, Asked]] = field(default_factory=dict)
     #: Whether it ended tokens, or changed the presence, positions or open waits of agents.
     agents_changed: bool = False
+    #: When it was committed, in seconds on the system's monotonic clock; 0: not yet.
+    time: float = 0.0
 
     def add(self, later: "Commit") -> None:
         """Merge the results of a later commit into this one."""
@@ -449,6 +451,7 @@ class Commit:
         self.heads |= later.heads
         self.deleted += later.deleted
         self.agents_changed |= later.agents_changed
+        self.time = later.time
         for name, entries in later.entries.items():
             self.entries.setdefault(name, {}).update(entries)
         for name, edited in later.edited.items():

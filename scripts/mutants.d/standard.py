@@ -42,8 +42,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/services/dispatch.py",
-                "if observer and begin:",
-                "if observer and begin and error is None:",
+                "if observer:",
+                "if observer and error is None:",
             )
         ],
         ["tests/test_observer.py"],

@@ -116,7 +116,7 @@ SABOTAGES = [
         "frames are not split",
         [
             Edit(
-                "bus_server/follow/loop.py",
+                "bus_server/follow/limits.py",
                 "FRAME_BYTES = 1024 * 1024\n",
                 "FRAME_BYTES = 1024 * 1024 * 1024\n",
             )

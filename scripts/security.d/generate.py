@@ -48,6 +48,7 @@ def _cell(caller: str, rule: Rule) -> str:
     required = rule.who_if_required or rule.who
     in_open_mode, else_too = (caller in MAY[who] for who in (rule.who, required))
     if caller == "anonymous":
+        in_open_mode = in_open_mode or rule.open_here
         else_too = not rule.scope and rule.who is Who.ANYONE
     return "yes" if else_too else "open" if in_open_mode else "no"
 

@@ -35,7 +35,7 @@ from tests.store.commits import (
     set_state,
     sighting,
 )
-from threadbus.v1.agent_pb2 import Agent
+from threadbus.v1.agent_pb2 import PRESENCE_IDLE, Agent
 from threadbus.v1.message_pb2 import WAKE_ADDRESSED, ExpectReply
 from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN
 
@@ -123,6 +123,7 @@ async def use(store: PostgresStore) -> None:
     await store.entrance(asked, (await commit(store, asked))[0])
     await store.servers()
     await store.server_waits("a", set())
+    await store.figures({"ann": PRESENCE_IDLE})
     await store.agent("ann")
     await store.expire_times([b"ann"])
 

@@ -5,6 +5,7 @@ import logging
 import math
 import random
 import secrets
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -161,6 +162,7 @@ class Committer:
             try:
                 connection = await self._connected()
                 if written is not None and self._committed == self._number:
+                    written.commit.time = time.monotonic()
                     return written.commit
                 written = await self._decided(connection, commands)
                 await self._write(connection, written)
@@ -185,6 +187,7 @@ class Committer:
                 raise
             else:
                 self._faults.end(_LOCKED)
+                written.commit.time = time.monotonic()
                 return written.commit
             await asyncio.sleep(random.uniform(0, RETRY_DELAY))  # noqa: S311 - not a secret
 

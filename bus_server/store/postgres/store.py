@@ -29,6 +29,7 @@ from bus_server.store.postgres import (
     activity,
     asked,
     checks,
+    figures,
     memberships,
     participants,
     reads,
@@ -70,6 +71,7 @@ class PostgresStore:
 
     clock: StoreClock
     waker: Waker
+    engine = "postgresql"
     token_file: Path | None = None
 
     def __init__(
@@ -317,6 +319,9 @@ class PostgresStore:
         self, wanted: store.RequestsWanted, limit: int, before: store.RequestPageKey
     ) -> list[store.StoredRequest]:
         return await self._readers.read(asked.requests, wanted, limit, before)
+
+    async def figures(self, presences: Mapping[str, int]) -> store.Figures:
+        return await self._readers.read(figures.read, presences, self.clock.now())
 
     async def presence_rows(self, since: int) -> list[store.PresenceRow]:
         return await self._readers.read(participants.presence_rows, since)

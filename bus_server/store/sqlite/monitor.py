@@ -70,6 +70,17 @@ class FileMonitor:
             return os.lseek(self._log, 0, os.SEEK_END)
         return self._log_size
 
+    @property
+    def size(self) -> int:
+        """The size of the open database in bytes."""
+        return os.fstat(self._database).st_size
+
+    @property
+    def disk_free(self) -> int:
+        """Bytes that are free for this process in the file system of the open database."""
+        found = os.fstatvfs(self._database)
+        return found.f_bavail * found.f_frsize
+
     def check(self) -> None:
         """Check the files. Takes 12 µs.
 

@@ -5,7 +5,6 @@ that runs there: statements of other calls do not come in between, and the event
 other OS thread only once.
 """
 
-import asyncio
 import contextlib
 import functools
 import logging
@@ -35,6 +34,7 @@ from bus_server.store.sqlite import (
     activity,
     asked,
     connections,
+    figures,
     file,
     memberships,
     participants,
@@ -46,6 +46,7 @@ from bus_server.store.sqlite import (
 )
 from bus_server.store.sqlite.clock import load_clock
 from bus_server.store.sqlite.committer import Committer
+from bus_server.store.sqlite.completion import run_to_completion
 from bus_server.store.sqlite.damage import confirmed
 from bus_server.store.sqlite.datagrams import DatagramWaker
 from bus_server.store.sqlite.health import Health
@@ -73,6 +74,7 @@ class SqliteStore:
 
     clock: StoreClock
     waker: Waker
+    engine = "sqlite"
     kind = "sqlite, fsync"
     token_file: Path | None
 
@@ -279,10 +281,12 @@ class SqliteStore:
     ) -> store.Commit:
         """Run commands in one transaction. Raises what Committer.transact raises."""
         try:
-            return self._committer.transact(db, lambda: self._write(db, commands))
+            commit = self._committer.transact(db, lambda: self._write(db, commands))
         except BaseException:
             self._remembered.forget()
             raise
+        commit.time = time.monotonic()
+        return commit
 
     def _write(
         self, db: sqlite3.Connection, commands: Sequence[store.Command[Any]]
@@ -388,6 +392,10 @@ class SqliteStore:
     ) -> list[store.StoredRequest]:
         return await self._read(True, asked.requests, wanted, limit, before)
 
+    async def figures(self, presences: Mapping[str, int]) -> store.Figures:
+        now = self.clock.now()
+        return await self._read(True, figures.read, self._files, presences, now)
+
     async def presence_rows(self, since: int) -> list[store.PresenceRow]:
         return await self._read(True, participants.presence_rows, since)
 
@@ -442,7 +450,7 @@ class SqliteStore:
         async with self._heavy_turn:
             # The connection's OS thread completes the read even if this task is cancelled, so the
             # next heavy read must wait for it.
-            return await _run_to_completion(_run(self._heavy, run))
+            return await run_to_completion(_run(self._heavy, run))
 
     async def _readable(self, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a read. Returns its result.
@@ -462,21 +470,6 @@ class SqliteStore:
             if translated is error:
                 raise
             raise translated from error
-
-
-async def _run_to_completion(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to completion, and return its result.
-
-    If this task is cancelled, raise CancelledError only once the coroutine has ended.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # retrieve it, or asyncio would log it
-        raise
 
 
 async def _run(

@@ -383,7 +383,9 @@ class GetStatusRequest(_message.Message):
     WINDOW_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def window(self) -> _duration_pb2.Duration:
-        """The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min."""
+        """The last so many seconds, at most 5 min. Rounded up to whole seconds. Unset = 1 min. Returns
+        INVALID_ARGUMENT / VALIDATION_FAILED if it is 0, negative, or longer.
+        """
 
     def __init__(
         self,
@@ -401,7 +403,8 @@ Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
 @_typing.final
 class GetStatusResponse(_message.Message):
     """The status of a server. Counts, rates and latencies are of this server alone, unless they are said
-    to be of the store, which other servers may share.
+    to be of the store, which other servers may share. What the store holds is counted now and then:
+    the numbers are at most 10 s old, but while the store fails, as old as the last ones known.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -461,7 +464,7 @@ class GetStatusResponse(_message.Message):
     queued_posts: _builtins.int
     """Posts that wait for the store, or are being committed; a batch of PostMessages counts as one."""
     queued_bytes: _builtins.int
-    """Their size."""
+    """The size of all writes that wait for the store, or are being committed, in bytes."""
     thread_count: _builtins.int
     """Threads of the store."""
     store_bytes: _builtins.int
@@ -471,15 +474,15 @@ class GetStatusResponse(_message.Message):
     log_bytes: _builtins.int
     """Bytes of SQLite's write-ahead log. 0 in PostgreSQL, whose log is the database server's."""
     disk_free_bytes: _builtins.int
-    """Bytes free in the file system of the store. Unset in PostgreSQL."""
+    """Bytes free in the file system of the store, for users other than root. Unset in PostgreSQL."""
     store_failing: _builtins.bool
     """Whether the store fails, as the health service reports it."""
     other_servers: _builtins.int
     """Other servers of the store whose leases are valid."""
     memory_bytes: _builtins.int
-    """Bytes of memory that the server's process uses (resident set size)."""
+    """Bytes of memory that the server's process uses (resident set size). 0 = the system does not say."""
     open_files: _builtins.int
-    """File descriptors that it has open."""
+    """File descriptors that it has open. 0 = the system does not say."""
     store_kind: _builtins.str
     """The kind of the store: `sqlite` or `postgresql`."""
     @_builtins.property
@@ -492,29 +495,32 @@ class GetStatusResponse(_message.Message):
 
     @_builtins.property
     def window(self) -> _duration_pb2.Duration:
-        """The time that rates and latencies are about, up to `time`. Shorter than requested if the server
-        started only then.
+        """The time that rates and latencies are about, up to `time`: as requested, or up to a second more.
+        Shorter if the server started only then.
         """
 
     @_builtins.property
     def wake(self) -> Global___Latency:
-        """From a commit to when the frame with its messages was written to a wait that had nothing older to
-        read.
+        """From a commit of this server to when the frame with its messages was written to a wait that had
+        nothing older to read.
         """
 
     @_builtins.property
     def commit(self) -> Global___Latency:
-        """How long the store took to commit a batch."""
+        """How long the store took to commit a batch of posts and other writes."""
 
     @_builtins.property
     def agents(self) -> _containers.RepeatedCompositeFieldContainer[Global___PresenceCount]:
-        """Registered agents of the store by presence, in the order of the enum; those without agents
-        are left out.
+        """Registered agents of the store by presence, in the order of the enum; presences without agents
+        are left out. UNSPECIFIED = they were never seen.
         """
 
     @_builtins.property
     def busiest_threads(self) -> _containers.RepeatedCompositeFieldContainer[Global___ThreadActivity]:
-        """The threads to which most messages were posted within the window, most first; at most 20."""
+        """The threads to which most messages were posted within the window, most first; at most 20.
+        Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+        lack messages if it was not among the 64 busiest of a second.
+        """
 
     @_builtins.property
     def store_lag(self) -> _duration_pb2.Duration:
@@ -522,8 +528,9 @@ class GetStatusResponse(_message.Message):
 
     @_builtins.property
     def hint_lag(self) -> _duration_pb2.Duration:
-        """How late this server learned of what other servers of the store committed, at most within the
-        window. Zero = there was nothing to learn.
+        """How late this server learned of what other servers of the store committed to threads that waits
+        here name: the most within the window. It is measured at most twice a second. Zero = there was
+        nothing to learn.
         """
 
     def __init__(
@@ -572,7 +579,9 @@ Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
 
 @_typing.final
 class Latency(_message.Message):
-    """How long something took within a window."""
+    """How long something took within a window, read from a histogram: each time is at most 20 % more than
+    it was, but at least 10 µs, and at most 1,000 s.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -584,15 +593,15 @@ class Latency(_message.Message):
     """How often it happened. With 0, the times are unset."""
     @_builtins.property
     def p50(self) -> _duration_pb2.Duration:
-        """Half of them took no longer; read from a histogram: at most 20 % more than it was."""
+        """Half of them took no longer."""
 
     @_builtins.property
     def p99(self) -> _duration_pb2.Duration:
-        """99 % of them took no longer; at most 20 % more than it was."""
+        """99 % of them took no longer."""
 
     @_builtins.property
     def max(self) -> _duration_pb2.Duration:
-        """The longest; at most 20 % more than it was."""
+        """None of them took longer."""
 
     def __init__(
         self,
@@ -649,11 +658,11 @@ class ThreadActivity(_message.Message):
     thread: _builtins.str
     """Its name."""
     posted_per_second: _builtins.float
-    """Messages posted to it through this server, each second."""
+    """Messages posted to it through this server, each second of the window."""
     last_seq: _builtins.int
     """Its last seq."""
     open_waits: _builtins.int
-    """Open waits on it at this server."""
+    """Open waits on it at this server, and those on all threads of an agent that takes part in it."""
     def __init__(
         self,
         *,

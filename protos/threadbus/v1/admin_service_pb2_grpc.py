@@ -109,7 +109,7 @@ class AdminServiceServicer(object):
     def GetStatus(self, request, context):
         """Returns how this server does: how much it has posted and delivered lately, how fast, and how
         large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
-        or a Unix socket.
+        or a Unix socket. Succeeds even if the store fails.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

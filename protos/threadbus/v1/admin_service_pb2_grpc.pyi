@@ -61,7 +61,7 @@ class AdminServiceStub:
     GetStatus: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetStatusRequest, _admin_service_pb2.GetStatusResponse]
     """Returns how this server does: how much it has posted and delivered lately, how fast, and how
     large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
-    or a Unix socket.
+    or a Unix socket. Succeeds even if the store fails.
     """
 
 @_typing.type_check_only
@@ -95,7 +95,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     GetStatus: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetStatusRequest, _admin_service_pb2.GetStatusResponse]  # type: ignore[assignment]
     """Returns how this server does: how much it has posted and delivered lately, how fast, and how
     large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
-    or a Unix socket.
+    or a Unix socket. Succeeds even if the store fails.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -156,7 +156,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_service_pb2.GetStatusResponse, _abc.Awaitable[_admin_service_pb2.GetStatusResponse]]:
         """Returns how this server does: how much it has posted and delivered lately, how fast, and how
         large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
-        or a Unix socket.
+        or a Unix socket. Succeeds even if the store fails.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

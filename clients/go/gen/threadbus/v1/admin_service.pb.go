@@ -689,7 +689,8 @@ func (x *Wait) GetObserve() bool {
 // Selects the time that the rates and latencies of a status are about.
 type GetStatusRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min.
+	// The last so many seconds, at most 5 min. Rounded up to whole seconds. Unset = 1 min. Returns
+	// INVALID_ARGUMENT / VALIDATION_FAILED if it is 0, negative, or longer.
 	Window        *durationpb.Duration `protobuf:"bytes,1,opt,name=window,proto3" json:"window,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -733,7 +734,8 @@ func (x *GetStatusRequest) GetWindow() *durationpb.Duration {
 }
 
 // The status of a server. Counts, rates and latencies are of this server alone, unless they are said
-// to be of the store, which other servers may share.
+// to be of the store, which other servers may share. What the store holds is counted now and then:
+// the numbers are at most 10 s old, but while the store fails, as old as the last ones known.
 type GetStatusResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The server's name among the servers of its store.
@@ -744,8 +746,8 @@ type GetStatusResponse struct {
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// The time on its clock.
 	Time *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
-	// The time that rates and latencies are about, up to `time`. Shorter than requested if the server
-	// started only then.
+	// The time that rates and latencies are about, up to `time`: as requested, or up to a second more.
+	// Shorter if the server started only then.
 	Window *durationpb.Duration `protobuf:"bytes,5,opt,name=window,proto3" json:"window,omitempty"`
 	// Messages posted through this server, each second. Includes edits and what the server itself
 	// posts: notices and changes of threads.
@@ -757,17 +759,19 @@ type GetStatusResponse struct {
 	// Those of them that ended with an error that says the server could not serve them: UNAVAILABLE,
 	// RESOURCE_EXHAUSTED, INTERNAL, UNKNOWN or DATA_LOSS.
 	FailedCallsPerSecond float64 `protobuf:"fixed64,9,opt,name=failed_calls_per_second,json=failedCallsPerSecond,proto3" json:"failed_calls_per_second,omitempty"`
-	// From a commit to when the frame with its messages was written to a wait that had nothing older to
-	// read.
+	// From a commit of this server to when the frame with its messages was written to a wait that had
+	// nothing older to read.
 	Wake *Latency `protobuf:"bytes,10,opt,name=wake,proto3" json:"wake,omitempty"`
-	// How long the store took to commit a batch.
+	// How long the store took to commit a batch of posts and other writes.
 	Commit *Latency `protobuf:"bytes,11,opt,name=commit,proto3" json:"commit,omitempty"`
 	// Open waits at this server.
 	OpenWaits int64 `protobuf:"varint,12,opt,name=open_waits,json=openWaits,proto3" json:"open_waits,omitempty"`
-	// Registered agents of the store by presence, in the order of the enum; those without agents
-	// are left out.
+	// Registered agents of the store by presence, in the order of the enum; presences without agents
+	// are left out. UNSPECIFIED = they were never seen.
 	Agents []*PresenceCount `protobuf:"bytes,13,rep,name=agents,proto3" json:"agents,omitempty"`
 	// The threads to which most messages were posted within the window, most first; at most 20.
+	// Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+	// lack messages if it was not among the 64 busiest of a second.
 	BusiestThreads []*ThreadActivity `protobuf:"bytes,14,rep,name=busiest_threads,json=busiestThreads,proto3" json:"busiest_threads,omitempty"`
 	// Requests of the store that are open: an agent was asked for a reply and has not given it.
 	OpenRequests int64 `protobuf:"varint,15,opt,name=open_requests,json=openRequests,proto3" json:"open_requests,omitempty"`
@@ -775,7 +779,7 @@ type GetStatusResponse struct {
 	OverdueRequests int64 `protobuf:"varint,16,opt,name=overdue_requests,json=overdueRequests,proto3" json:"overdue_requests,omitempty"`
 	// Posts that wait for the store, or are being committed; a batch of PostMessages counts as one.
 	QueuedPosts int64 `protobuf:"varint,17,opt,name=queued_posts,json=queuedPosts,proto3" json:"queued_posts,omitempty"`
-	// Their size.
+	// The size of all writes that wait for the store, or are being committed, in bytes.
 	QueuedBytes int64 `protobuf:"varint,18,opt,name=queued_bytes,json=queuedBytes,proto3" json:"queued_bytes,omitempty"`
 	// Threads of the store.
 	ThreadCount int64 `protobuf:"varint,19,opt,name=thread_count,json=threadCount,proto3" json:"thread_count,omitempty"`
@@ -785,20 +789,21 @@ type GetStatusResponse struct {
 	FreeBytes int64 `protobuf:"varint,21,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"`
 	// Bytes of SQLite's write-ahead log. 0 in PostgreSQL, whose log is the database server's.
 	LogBytes int64 `protobuf:"varint,22,opt,name=log_bytes,json=logBytes,proto3" json:"log_bytes,omitempty"`
-	// Bytes free in the file system of the store. Unset in PostgreSQL.
+	// Bytes free in the file system of the store, for users other than root. Unset in PostgreSQL.
 	DiskFreeBytes *int64 `protobuf:"varint,23,opt,name=disk_free_bytes,json=diskFreeBytes,proto3,oneof" json:"disk_free_bytes,omitempty"`
 	// How long the oldest write has waited for its outcome. Zero = none waits.
 	StoreLag *durationpb.Duration `protobuf:"bytes,24,opt,name=store_lag,json=storeLag,proto3" json:"store_lag,omitempty"`
-	// How late this server learned of what other servers of the store committed, at most within the
-	// window. Zero = there was nothing to learn.
+	// How late this server learned of what other servers of the store committed to threads that waits
+	// here name: the most within the window. It is measured at most twice a second. Zero = there was
+	// nothing to learn.
 	HintLag *durationpb.Duration `protobuf:"bytes,25,opt,name=hint_lag,json=hintLag,proto3" json:"hint_lag,omitempty"`
 	// Whether the store fails, as the health service reports it.
 	StoreFailing bool `protobuf:"varint,26,opt,name=store_failing,json=storeFailing,proto3" json:"store_failing,omitempty"`
 	// Other servers of the store whose leases are valid.
 	OtherServers int64 `protobuf:"varint,27,opt,name=other_servers,json=otherServers,proto3" json:"other_servers,omitempty"`
-	// Bytes of memory that the server's process uses (resident set size).
+	// Bytes of memory that the server's process uses (resident set size). 0 = the system does not say.
 	MemoryBytes int64 `protobuf:"varint,28,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
-	// File descriptors that it has open.
+	// File descriptors that it has open. 0 = the system does not say.
 	OpenFiles int64 `protobuf:"varint,29,opt,name=open_files,json=openFiles,proto3" json:"open_files,omitempty"`
 	// The kind of the store: `sqlite` or `postgresql`.
 	StoreKind     string `protobuf:"bytes,30,opt,name=store_kind,json=storeKind,proto3" json:"store_kind,omitempty"`
@@ -1046,16 +1051,17 @@ func (x *GetStatusResponse) GetStoreKind() string {
 	return ""
 }
 
-// How long something took within a window.
+// How long something took within a window, read from a histogram: each time is at most 20 % more than
+// it was, but at least 10 µs, and at most 1,000 s.
 type Latency struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How often it happened. With 0, the times are unset.
 	Count int64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
-	// Half of them took no longer; read from a histogram: at most 20 % more than it was.
+	// Half of them took no longer.
 	P50 *durationpb.Duration `protobuf:"bytes,2,opt,name=p50,proto3" json:"p50,omitempty"`
-	// 99 % of them took no longer; at most 20 % more than it was.
+	// 99 % of them took no longer.
 	P99 *durationpb.Duration `protobuf:"bytes,3,opt,name=p99,proto3" json:"p99,omitempty"`
-	// The longest; at most 20 % more than it was.
+	// None of them took longer.
 	Max           *durationpb.Duration `protobuf:"bytes,4,opt,name=max,proto3" json:"max,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1179,11 +1185,11 @@ type ThreadActivity struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
 	Thread string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
-	// Messages posted to it through this server, each second.
+	// Messages posted to it through this server, each second of the window.
 	PostedPerSecond float64 `protobuf:"fixed64,2,opt,name=posted_per_second,json=postedPerSecond,proto3" json:"posted_per_second,omitempty"`
 	// Its last seq.
 	LastSeq int64 `protobuf:"varint,3,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
-	// Open waits on it at this server.
+	// Open waits on it at this server, and those on all threads of an agent that takes part in it.
 	OpenWaits     int64 `protobuf:"varint,4,opt,name=open_waits,json=openWaits,proto3" json:"open_waits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -57,7 +57,7 @@ type AdminServiceClient interface {
 	ListWaits(ctx context.Context, in *ListWaitsRequest, opts ...grpc.CallOption) (*ListWaitsResponse, error)
 	// Returns how this server does: how much it has posted and delivered lately, how fast, and how
 	// large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
-	// or a Unix socket.
+	// or a Unix socket. Succeeds even if the store fails.
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusResponse, error)
 }
 
@@ -147,7 +147,7 @@ type AdminServiceServer interface {
 	ListWaits(context.Context, *ListWaitsRequest) (*ListWaitsResponse, error)
 	// Returns how this server does: how much it has posted and delivered lately, how fast, and how
 	// large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
-	// or a Unix socket.
+	// or a Unix socket. Succeeds even if the store fails.
 	GetStatus(context.Context, *GetStatusRequest) (*GetStatusResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }

@@ -882,7 +882,8 @@ impl ::prost::Name for Wait {
 /// Selects the time that the rates and latencies of a status are about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatusRequest {
-    /// The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min.
+    /// The last so many seconds, at most 5 min. Rounded up to whole seconds. Unset = 1 min. Returns
+    /// INVALID_ARGUMENT / VALIDATION_FAILED if it is 0, negative, or longer.
     #[prost(message, optional, tag = "1")]
     pub window: ::core::option::Option<::prost_types::Duration>,
 }
@@ -897,7 +898,8 @@ impl ::prost::Name for GetStatusRequest {
     }
 }
 /// The status of a server. Counts, rates and latencies are of this server alone, unless they are said
-/// to be of the store, which other servers may share.
+/// to be of the store, which other servers may share. What the store holds is counted now and then:
+/// the numbers are at most 10 s old, but while the store fails, as old as the last ones known.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetStatusResponse {
     /// The server's name among the servers of its store.
@@ -912,8 +914,8 @@ pub struct GetStatusResponse {
     /// The time on its clock.
     #[prost(message, optional, tag = "4")]
     pub time: ::core::option::Option<::prost_types::Timestamp>,
-    /// The time that rates and latencies are about, up to `time`. Shorter than requested if the server
-    /// started only then.
+    /// The time that rates and latencies are about, up to `time`: as requested, or up to a second more.
+    /// Shorter if the server started only then.
     #[prost(message, optional, tag = "5")]
     pub window: ::core::option::Option<::prost_types::Duration>,
     /// Messages posted through this server, each second. Includes edits and what the server itself
@@ -930,21 +932,23 @@ pub struct GetStatusResponse {
     /// RESOURCE_EXHAUSTED, INTERNAL, UNKNOWN or DATA_LOSS.
     #[prost(double, tag = "9")]
     pub failed_calls_per_second: f64,
-    /// From a commit to when the frame with its messages was written to a wait that had nothing older to
-    /// read.
+    /// From a commit of this server to when the frame with its messages was written to a wait that had
+    /// nothing older to read.
     #[prost(message, optional, tag = "10")]
     pub wake: ::core::option::Option<Latency>,
-    /// How long the store took to commit a batch.
+    /// How long the store took to commit a batch of posts and other writes.
     #[prost(message, optional, tag = "11")]
     pub commit: ::core::option::Option<Latency>,
     /// Open waits at this server.
     #[prost(int64, tag = "12")]
     pub open_waits: i64,
-    /// Registered agents of the store by presence, in the order of the enum; those without agents
-    /// are left out.
+    /// Registered agents of the store by presence, in the order of the enum; presences without agents
+    /// are left out. UNSPECIFIED = they were never seen.
     #[prost(message, repeated, tag = "13")]
     pub agents: ::prost::alloc::vec::Vec<PresenceCount>,
     /// The threads to which most messages were posted within the window, most first; at most 20.
+    /// Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+    /// lack messages if it was not among the 64 busiest of a second.
     #[prost(message, repeated, tag = "14")]
     pub busiest_threads: ::prost::alloc::vec::Vec<ThreadActivity>,
     /// Requests of the store that are open: an agent was asked for a reply and has not given it.
@@ -956,7 +960,7 @@ pub struct GetStatusResponse {
     /// Posts that wait for the store, or are being committed; a batch of PostMessages counts as one.
     #[prost(int64, tag = "17")]
     pub queued_posts: i64,
-    /// Their size.
+    /// The size of all writes that wait for the store, or are being committed, in bytes.
     #[prost(int64, tag = "18")]
     pub queued_bytes: i64,
     /// Threads of the store.
@@ -971,14 +975,15 @@ pub struct GetStatusResponse {
     /// Bytes of SQLite's write-ahead log. 0 in PostgreSQL, whose log is the database server's.
     #[prost(int64, tag = "22")]
     pub log_bytes: i64,
-    /// Bytes free in the file system of the store. Unset in PostgreSQL.
+    /// Bytes free in the file system of the store, for users other than root. Unset in PostgreSQL.
     #[prost(int64, optional, tag = "23")]
     pub disk_free_bytes: ::core::option::Option<i64>,
     /// How long the oldest write has waited for its outcome. Zero = none waits.
     #[prost(message, optional, tag = "24")]
     pub store_lag: ::core::option::Option<::prost_types::Duration>,
-    /// How late this server learned of what other servers of the store committed, at most within the
-    /// window. Zero = there was nothing to learn.
+    /// How late this server learned of what other servers of the store committed to threads that waits
+    /// here name: the most within the window. It is measured at most twice a second. Zero = there was
+    /// nothing to learn.
     #[prost(message, optional, tag = "25")]
     pub hint_lag: ::core::option::Option<::prost_types::Duration>,
     /// Whether the store fails, as the health service reports it.
@@ -987,10 +992,10 @@ pub struct GetStatusResponse {
     /// Other servers of the store whose leases are valid.
     #[prost(int64, tag = "27")]
     pub other_servers: i64,
-    /// Bytes of memory that the server's process uses (resident set size).
+    /// Bytes of memory that the server's process uses (resident set size). 0 = the system does not say.
     #[prost(int64, tag = "28")]
     pub memory_bytes: i64,
-    /// File descriptors that it has open.
+    /// File descriptors that it has open. 0 = the system does not say.
     #[prost(int64, tag = "29")]
     pub open_files: i64,
     /// The kind of the store: `sqlite` or `postgresql`.
@@ -1007,19 +1012,20 @@ impl ::prost::Name for GetStatusResponse {
         "/threadbus.v1.GetStatusResponse".into()
     }
 }
-/// How long something took within a window.
+/// How long something took within a window, read from a histogram: each time is at most 20 % more than
+/// it was, but at least 10 µs, and at most 1,000 s.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Latency {
     /// How often it happened. With 0, the times are unset.
     #[prost(int64, tag = "1")]
     pub count: i64,
-    /// Half of them took no longer; read from a histogram: at most 20 % more than it was.
+    /// Half of them took no longer.
     #[prost(message, optional, tag = "2")]
     pub p50: ::core::option::Option<::prost_types::Duration>,
-    /// 99 % of them took no longer; at most 20 % more than it was.
+    /// 99 % of them took no longer.
     #[prost(message, optional, tag = "3")]
     pub p99: ::core::option::Option<::prost_types::Duration>,
-    /// The longest; at most 20 % more than it was.
+    /// None of them took longer.
     #[prost(message, optional, tag = "4")]
     pub max: ::core::option::Option<::prost_types::Duration>,
 }
@@ -1059,13 +1065,13 @@ pub struct ThreadActivity {
     /// Its name.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
-    /// Messages posted to it through this server, each second.
+    /// Messages posted to it through this server, each second of the window.
     #[prost(double, tag = "2")]
     pub posted_per_second: f64,
     /// Its last seq.
     #[prost(int64, tag = "3")]
     pub last_seq: i64,
-    /// Open waits on it at this server.
+    /// Open waits on it at this server, and those on all threads of an agent that takes part in it.
     #[prost(int64, tag = "4")]
     pub open_waits: i64,
 }
@@ -1285,7 +1291,7 @@ pub mod admin_service_client {
         }
         /// Returns how this server does: how much it has posted and delivered lately, how fast, and how
         /// large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
-        /// or a Unix socket.
+        /// or a Unix socket. Succeeds even if the store fails.
         pub async fn get_status(
             &mut self,
             request: impl tonic::IntoRequest<super::GetStatusRequest>,

@@ -175,13 +175,17 @@ export interface Wait {
 
 /** Selects the time that the rates and latencies of a status are about. */
 export interface GetStatusRequest {
-  /** The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min. */
+  /**
+   * The last so many seconds, at most 5 min. Rounded up to whole seconds. Unset = 1 min. Returns
+   * INVALID_ARGUMENT / VALIDATION_FAILED if it is 0, negative, or longer.
+   */
   window: Duration | undefined;
 }
 
 /**
  * The status of a server. Counts, rates and latencies are of this server alone, unless they are said
- * to be of the store, which other servers may share.
+ * to be of the store, which other servers may share. What the store holds is counted now and then:
+ * the numbers are at most 10 s old, but while the store fails, as old as the last ones known.
  */
 export interface GetStatusResponse {
   /** The server's name among the servers of its store. */
@@ -197,8 +201,8 @@ export interface GetStatusResponse {
     | Timestamp
     | undefined;
   /**
-   * The time that rates and latencies are about, up to `time`. Shorter than requested if the server
-   * started only then.
+   * The time that rates and latencies are about, up to `time`: as requested, or up to a second more.
+   * Shorter if the server started only then.
    */
   window:
     | Duration
@@ -218,24 +222,28 @@ export interface GetStatusResponse {
    */
   failedCallsPerSecond: number;
   /**
-   * From a commit to when the frame with its messages was written to a wait that had nothing older to
-   * read.
+   * From a commit of this server to when the frame with its messages was written to a wait that had
+   * nothing older to read.
    */
   wake:
     | Latency
     | undefined;
-  /** How long the store took to commit a batch. */
+  /** How long the store took to commit a batch of posts and other writes. */
   commit:
     | Latency
     | undefined;
   /** Open waits at this server. */
   openWaits: number;
   /**
-   * Registered agents of the store by presence, in the order of the enum; those without agents
-   * are left out.
+   * Registered agents of the store by presence, in the order of the enum; presences without agents
+   * are left out. UNSPECIFIED = they were never seen.
    */
   agents: PresenceCount[];
-  /** The threads to which most messages were posted within the window, most first; at most 20. */
+  /**
+   * The threads to which most messages were posted within the window, most first; at most 20.
+   * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+   * lack messages if it was not among the 64 busiest of a second.
+   */
   busiestThreads: ThreadActivity[];
   /** Requests of the store that are open: an agent was asked for a reply and has not given it. */
   openRequests: number;
@@ -243,7 +251,7 @@ export interface GetStatusResponse {
   overdueRequests: number;
   /** Posts that wait for the store, or are being committed; a batch of PostMessages counts as one. */
   queuedPosts: number;
-  /** Their size. */
+  /** The size of all writes that wait for the store, or are being committed, in bytes. */
   queuedBytes: number;
   /** Threads of the store. */
   threadCount: number;
@@ -253,7 +261,7 @@ export interface GetStatusResponse {
   freeBytes: number;
   /** Bytes of SQLite's write-ahead log. 0 in PostgreSQL, whose log is the database server's. */
   logBytes: number;
-  /** Bytes free in the file system of the store. Unset in PostgreSQL. */
+  /** Bytes free in the file system of the store, for users other than root. Unset in PostgreSQL. */
   diskFreeBytes?:
     | number
     | undefined;
@@ -262,8 +270,9 @@ export interface GetStatusResponse {
     | Duration
     | undefined;
   /**
-   * How late this server learned of what other servers of the store committed, at most within the
-   * window. Zero = there was nothing to learn.
+   * How late this server learned of what other servers of the store committed to threads that waits
+   * here name: the most within the window. It is measured at most twice a second. Zero = there was
+   * nothing to learn.
    */
   hintLag:
     | Duration
@@ -272,27 +281,30 @@ export interface GetStatusResponse {
   storeFailing: boolean;
   /** Other servers of the store whose leases are valid. */
   otherServers: number;
-  /** Bytes of memory that the server's process uses (resident set size). */
+  /** Bytes of memory that the server's process uses (resident set size). 0 = the system does not say. */
   memoryBytes: number;
-  /** File descriptors that it has open. */
+  /** File descriptors that it has open. 0 = the system does not say. */
   openFiles: number;
   /** The kind of the store: `sqlite` or `postgresql`. */
   storeKind: string;
 }
 
-/** How long something took within a window. */
+/**
+ * How long something took within a window, read from a histogram: each time is at most 20 % more than
+ * it was, but at least 10 µs, and at most 1,000 s.
+ */
 export interface Latency {
   /** How often it happened. With 0, the times are unset. */
   count: number;
-  /** Half of them took no longer; read from a histogram: at most 20 % more than it was. */
+  /** Half of them took no longer. */
   p50:
     | Duration
     | undefined;
-  /** 99 % of them took no longer; at most 20 % more than it was. */
+  /** 99 % of them took no longer. */
   p99:
     | Duration
     | undefined;
-  /** The longest; at most 20 % more than it was. */
+  /** None of them took longer. */
   max: Duration | undefined;
 }
 
@@ -308,11 +320,11 @@ export interface PresenceCount {
 export interface ThreadActivity {
   /** Its name. */
   thread: string;
-  /** Messages posted to it through this server, each second. */
+  /** Messages posted to it through this server, each second of the window. */
   postedPerSecond: number;
   /** Its last seq. */
   lastSeq: number;
-  /** Open waits on it at this server. */
+  /** Open waits on it at this server, and those on all threads of an agent that takes part in it. */
   openWaits: number;
 }
 
@@ -2550,7 +2562,7 @@ export const AdminServiceDefinition = {
     /**
      * Returns how this server does: how much it has posted and delivered lately, how fast, and how
      * large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
-     * or a Unix socket.
+     * or a Unix socket. Succeeds even if the store fails.
      */
     getStatus: {
       name: "GetStatus",
@@ -2627,7 +2639,7 @@ export const AdminServiceService = {
   /**
    * Returns how this server does: how much it has posted and delivered lately, how fast, and how
    * large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
-   * or a Unix socket.
+   * or a Unix socket. Succeeds even if the store fails.
    */
   getStatus: {
     path: "/threadbus.v1.AdminService/GetStatus" as const,
@@ -2670,7 +2682,7 @@ export interface AdminServiceServer extends UntypedServiceImplementation {
   /**
    * Returns how this server does: how much it has posted and delivered lately, how fast, and how
    * large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
-   * or a Unix socket.
+   * or a Unix socket. Succeeds even if the store fails.
    */
   getStatus: handleUnaryCall<GetStatusRequest, GetStatusResponse>;
 }
@@ -2761,7 +2773,7 @@ export interface AdminServiceClient extends Client {
   /**
    * Returns how this server does: how much it has posted and delivered lately, how fast, and how
    * large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
-   * or a Unix socket.
+   * or a Unix socket. Succeeds even if the store fails.
    */
   getStatus(
     request: GetStatusRequest,

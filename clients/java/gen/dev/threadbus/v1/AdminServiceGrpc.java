@@ -293,7 +293,7 @@ public final class AdminServiceGrpc {
      * <pre>
      * Returns how this server does: how much it has posted and delivered lately, how fast, and how
      * large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
-     * or a Unix socket.
+     * or a Unix socket. Succeeds even if the store fails.
      * </pre>
      */
     default void getStatus(dev.threadbus.v1.GetStatusRequest request,
@@ -393,7 +393,7 @@ public final class AdminServiceGrpc {
      * <pre>
      * Returns how this server does: how much it has posted and delivered lately, how fast, and how
      * large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
-     * or a Unix socket.
+     * or a Unix socket. Succeeds even if the store fails.
      * </pre>
      */
     public void getStatus(dev.threadbus.v1.GetStatusRequest request,
@@ -476,7 +476,7 @@ public final class AdminServiceGrpc {
      * <pre>
      * Returns how this server does: how much it has posted and delivered lately, how fast, and how
      * large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
-     * or a Unix socket.
+     * or a Unix socket. Succeeds even if the store fails.
      * </pre>
      */
     public dev.threadbus.v1.GetStatusResponse getStatus(dev.threadbus.v1.GetStatusRequest request) throws io.grpc.StatusException {
@@ -558,7 +558,7 @@ public final class AdminServiceGrpc {
      * <pre>
      * Returns how this server does: how much it has posted and delivered lately, how fast, and how
      * large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
-     * or a Unix socket.
+     * or a Unix socket. Succeeds even if the store fails.
      * </pre>
      */
     public dev.threadbus.v1.GetStatusResponse getStatus(dev.threadbus.v1.GetStatusRequest request) {
@@ -644,7 +644,7 @@ public final class AdminServiceGrpc {
      * <pre>
      * Returns how this server does: how much it has posted and delivered lately, how fast, and how
      * large its store is. With `--auth open`, a caller without a token may call it, too, over loopback
-     * or a Unix socket.
+     * or a Unix socket. Succeeds even if the store fails.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.GetStatusResponse> getStatus(

@@ -52,7 +52,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration window_;
   /**
    * <pre>
-   * The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min.
+   * The last so many seconds, at most 5 min. Rounded up to whole seconds. Unset = 1 min. Returns
+   * INVALID_ARGUMENT / VALIDATION_FAILED if it is 0, negative, or longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration window = 1;</code>
@@ -64,7 +65,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min.
+   * The last so many seconds, at most 5 min. Rounded up to whole seconds. Unset = 1 min. Returns
+   * INVALID_ARGUMENT / VALIDATION_FAILED if it is 0, negative, or longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration window = 1;</code>
@@ -76,7 +78,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min.
+   * The last so many seconds, at most 5 min. Rounded up to whole seconds. Unset = 1 min. Returns
+   * INVALID_ARGUMENT / VALIDATION_FAILED if it is 0, negative, or longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration window = 1;</code>
@@ -410,7 +413,8 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> windowBuilder_;
     /**
      * <pre>
-     * The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min.
+     * The last so many seconds, at most 5 min. Rounded up to whole seconds. Unset = 1 min. Returns
+     * INVALID_ARGUMENT / VALIDATION_FAILED if it is 0, negative, or longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration window = 1;</code>
@@ -421,7 +425,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min.
+     * The last so many seconds, at most 5 min. Rounded up to whole seconds. Unset = 1 min. Returns
+     * INVALID_ARGUMENT / VALIDATION_FAILED if it is 0, negative, or longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration window = 1;</code>
@@ -436,7 +441,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min.
+     * The last so many seconds, at most 5 min. Rounded up to whole seconds. Unset = 1 min. Returns
+     * INVALID_ARGUMENT / VALIDATION_FAILED if it is 0, negative, or longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration window = 1;</code>
@@ -456,7 +462,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min.
+     * The last so many seconds, at most 5 min. Rounded up to whole seconds. Unset = 1 min. Returns
+     * INVALID_ARGUMENT / VALIDATION_FAILED if it is 0, negative, or longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration window = 1;</code>
@@ -474,7 +481,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min.
+     * The last so many seconds, at most 5 min. Rounded up to whole seconds. Unset = 1 min. Returns
+     * INVALID_ARGUMENT / VALIDATION_FAILED if it is 0, negative, or longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration window = 1;</code>
@@ -499,7 +507,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min.
+     * The last so many seconds, at most 5 min. Rounded up to whole seconds. Unset = 1 min. Returns
+     * INVALID_ARGUMENT / VALIDATION_FAILED if it is 0, negative, or longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration window = 1;</code>
@@ -516,7 +525,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min.
+     * The last so many seconds, at most 5 min. Rounded up to whole seconds. Unset = 1 min. Returns
+     * INVALID_ARGUMENT / VALIDATION_FAILED if it is 0, negative, or longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration window = 1;</code>
@@ -528,7 +538,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min.
+     * The last so many seconds, at most 5 min. Rounded up to whole seconds. Unset = 1 min. Returns
+     * INVALID_ARGUMENT / VALIDATION_FAILED if it is 0, negative, or longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration window = 1;</code>
@@ -543,7 +554,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min.
+     * The last so many seconds, at most 5 min. Rounded up to whole seconds. Unset = 1 min. Returns
+     * INVALID_ARGUMENT / VALIDATION_FAILED if it is 0, negative, or longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration window = 1;</code>

@@ -12,7 +12,8 @@ public interface GetStatusRequestOrBuilder extends
 
   /**
    * <pre>
-   * The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min.
+   * The last so many seconds, at most 5 min. Rounded up to whole seconds. Unset = 1 min. Returns
+   * INVALID_ARGUMENT / VALIDATION_FAILED if it is 0, negative, or longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration window = 1;</code>
@@ -21,7 +22,8 @@ public interface GetStatusRequestOrBuilder extends
   boolean hasWindow();
   /**
    * <pre>
-   * The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min.
+   * The last so many seconds, at most 5 min. Rounded up to whole seconds. Unset = 1 min. Returns
+   * INVALID_ARGUMENT / VALIDATION_FAILED if it is 0, negative, or longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration window = 1;</code>
@@ -30,7 +32,8 @@ public interface GetStatusRequestOrBuilder extends
   com.google.protobuf.Duration getWindow();
   /**
    * <pre>
-   * The last so many seconds: 1 s to 5 min, in whole seconds; others are rounded up. Unset = 1 min.
+   * The last so many seconds, at most 5 min. Rounded up to whole seconds. Unset = 1 min. Returns
+   * INVALID_ARGUMENT / VALIDATION_FAILED if it is 0, negative, or longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration window = 1;</code>

@@ -8,7 +8,8 @@ package dev.threadbus.v1;
 /**
  * <pre>
  * The status of a server. Counts, rates and latencies are of this server alone, unless they are said
- * to be of the store, which other servers may share.
+ * to be of the store, which other servers may share. What the store holds is counted now and then:
+ * the numbers are at most 10 s old, but while the store fails, as old as the last ones known.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.GetStatusResponse}
@@ -228,8 +229,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration window_;
   /**
    * <pre>
-   * The time that rates and latencies are about, up to `time`. Shorter than requested if the server
-   * started only then.
+   * The time that rates and latencies are about, up to `time`: as requested, or up to a second more.
+   * Shorter if the server started only then.
    * </pre>
    *
    * <code>.google.protobuf.Duration window = 5;</code>
@@ -241,8 +242,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The time that rates and latencies are about, up to `time`. Shorter than requested if the server
-   * started only then.
+   * The time that rates and latencies are about, up to `time`: as requested, or up to a second more.
+   * Shorter if the server started only then.
    * </pre>
    *
    * <code>.google.protobuf.Duration window = 5;</code>
@@ -254,8 +255,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The time that rates and latencies are about, up to `time`. Shorter than requested if the server
-   * started only then.
+   * The time that rates and latencies are about, up to `time`: as requested, or up to a second more.
+   * Shorter if the server started only then.
    * </pre>
    *
    * <code>.google.protobuf.Duration window = 5;</code>
@@ -331,8 +332,8 @@ private static final long serialVersionUID = 0L;
   private dev.threadbus.v1.Latency wake_;
   /**
    * <pre>
-   * From a commit to when the frame with its messages was written to a wait that had nothing older to
-   * read.
+   * From a commit of this server to when the frame with its messages was written to a wait that had
+   * nothing older to read.
    * </pre>
    *
    * <code>.threadbus.v1.Latency wake = 10;</code>
@@ -344,8 +345,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * From a commit to when the frame with its messages was written to a wait that had nothing older to
-   * read.
+   * From a commit of this server to when the frame with its messages was written to a wait that had
+   * nothing older to read.
    * </pre>
    *
    * <code>.threadbus.v1.Latency wake = 10;</code>
@@ -357,8 +358,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * From a commit to when the frame with its messages was written to a wait that had nothing older to
-   * read.
+   * From a commit of this server to when the frame with its messages was written to a wait that had
+   * nothing older to read.
    * </pre>
    *
    * <code>.threadbus.v1.Latency wake = 10;</code>
@@ -372,7 +373,7 @@ private static final long serialVersionUID = 0L;
   private dev.threadbus.v1.Latency commit_;
   /**
    * <pre>
-   * How long the store took to commit a batch.
+   * How long the store took to commit a batch of posts and other writes.
    * </pre>
    *
    * <code>.threadbus.v1.Latency commit = 11;</code>
@@ -384,7 +385,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long the store took to commit a batch.
+   * How long the store took to commit a batch of posts and other writes.
    * </pre>
    *
    * <code>.threadbus.v1.Latency commit = 11;</code>
@@ -396,7 +397,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long the store took to commit a batch.
+   * How long the store took to commit a batch of posts and other writes.
    * </pre>
    *
    * <code>.threadbus.v1.Latency commit = 11;</code>
@@ -426,8 +427,8 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.PresenceCount> agents_;
   /**
    * <pre>
-   * Registered agents of the store by presence, in the order of the enum; those without agents
-   * are left out.
+   * Registered agents of the store by presence, in the order of the enum; presences without agents
+   * are left out. UNSPECIFIED = they were never seen.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -438,8 +439,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Registered agents of the store by presence, in the order of the enum; those without agents
-   * are left out.
+   * Registered agents of the store by presence, in the order of the enum; presences without agents
+   * are left out. UNSPECIFIED = they were never seen.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -451,8 +452,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Registered agents of the store by presence, in the order of the enum; those without agents
-   * are left out.
+   * Registered agents of the store by presence, in the order of the enum; presences without agents
+   * are left out. UNSPECIFIED = they were never seen.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -463,8 +464,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Registered agents of the store by presence, in the order of the enum; those without agents
-   * are left out.
+   * Registered agents of the store by presence, in the order of the enum; presences without agents
+   * are left out. UNSPECIFIED = they were never seen.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -475,8 +476,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Registered agents of the store by presence, in the order of the enum; those without agents
-   * are left out.
+   * Registered agents of the store by presence, in the order of the enum; presences without agents
+   * are left out. UNSPECIFIED = they were never seen.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -493,6 +494,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The threads to which most messages were posted within the window, most first; at most 20.
+   * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+   * lack messages if it was not among the 64 busiest of a second.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -504,6 +507,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The threads to which most messages were posted within the window, most first; at most 20.
+   * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+   * lack messages if it was not among the 64 busiest of a second.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -516,6 +521,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The threads to which most messages were posted within the window, most first; at most 20.
+   * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+   * lack messages if it was not among the 64 busiest of a second.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -527,6 +534,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The threads to which most messages were posted within the window, most first; at most 20.
+   * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+   * lack messages if it was not among the 64 busiest of a second.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -538,6 +547,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The threads to which most messages were posted within the window, most first; at most 20.
+   * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+   * lack messages if it was not among the 64 busiest of a second.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -597,7 +608,7 @@ private static final long serialVersionUID = 0L;
   private long queuedBytes_ = 0L;
   /**
    * <pre>
-   * Their size.
+   * The size of all writes that wait for the store, or are being committed, in bytes.
    * </pre>
    *
    * <code>int64 queued_bytes = 18;</code>
@@ -672,7 +683,7 @@ private static final long serialVersionUID = 0L;
   private long diskFreeBytes_ = 0L;
   /**
    * <pre>
-   * Bytes free in the file system of the store. Unset in PostgreSQL.
+   * Bytes free in the file system of the store, for users other than root. Unset in PostgreSQL.
    * </pre>
    *
    * <code>optional int64 disk_free_bytes = 23;</code>
@@ -684,7 +695,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Bytes free in the file system of the store. Unset in PostgreSQL.
+   * Bytes free in the file system of the store, for users other than root. Unset in PostgreSQL.
    * </pre>
    *
    * <code>optional int64 disk_free_bytes = 23;</code>
@@ -737,8 +748,9 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration hintLag_;
   /**
    * <pre>
-   * How late this server learned of what other servers of the store committed, at most within the
-   * window. Zero = there was nothing to learn.
+   * How late this server learned of what other servers of the store committed to threads that waits
+   * here name: the most within the window. It is measured at most twice a second. Zero = there was
+   * nothing to learn.
    * </pre>
    *
    * <code>.google.protobuf.Duration hint_lag = 25;</code>
@@ -750,8 +762,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How late this server learned of what other servers of the store committed, at most within the
-   * window. Zero = there was nothing to learn.
+   * How late this server learned of what other servers of the store committed to threads that waits
+   * here name: the most within the window. It is measured at most twice a second. Zero = there was
+   * nothing to learn.
    * </pre>
    *
    * <code>.google.protobuf.Duration hint_lag = 25;</code>
@@ -763,8 +776,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How late this server learned of what other servers of the store committed, at most within the
-   * window. Zero = there was nothing to learn.
+   * How late this server learned of what other servers of the store committed to threads that waits
+   * here name: the most within the window. It is measured at most twice a second. Zero = there was
+   * nothing to learn.
    * </pre>
    *
    * <code>.google.protobuf.Duration hint_lag = 25;</code>
@@ -808,7 +822,7 @@ private static final long serialVersionUID = 0L;
   private long memoryBytes_ = 0L;
   /**
    * <pre>
-   * Bytes of memory that the server's process uses (resident set size).
+   * Bytes of memory that the server's process uses (resident set size). 0 = the system does not say.
    * </pre>
    *
    * <code>int64 memory_bytes = 28;</code>
@@ -823,7 +837,7 @@ private static final long serialVersionUID = 0L;
   private long openFiles_ = 0L;
   /**
    * <pre>
-   * File descriptors that it has open.
+   * File descriptors that it has open. 0 = the system does not say.
    * </pre>
    *
    * <code>int64 open_files = 29;</code>
@@ -1423,7 +1437,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The status of a server. Counts, rates and latencies are of this server alone, unless they are said
-   * to be of the store, which other servers may share.
+   * to be of the store, which other servers may share. What the store holds is counted now and then:
+   * the numbers are at most 10 s old, but while the store fails, as old as the last ones known.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.GetStatusResponse}
@@ -2588,8 +2603,8 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> windowBuilder_;
     /**
      * <pre>
-     * The time that rates and latencies are about, up to `time`. Shorter than requested if the server
-     * started only then.
+     * The time that rates and latencies are about, up to `time`: as requested, or up to a second more.
+     * Shorter if the server started only then.
      * </pre>
      *
      * <code>.google.protobuf.Duration window = 5;</code>
@@ -2600,8 +2615,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The time that rates and latencies are about, up to `time`. Shorter than requested if the server
-     * started only then.
+     * The time that rates and latencies are about, up to `time`: as requested, or up to a second more.
+     * Shorter if the server started only then.
      * </pre>
      *
      * <code>.google.protobuf.Duration window = 5;</code>
@@ -2616,8 +2631,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The time that rates and latencies are about, up to `time`. Shorter than requested if the server
-     * started only then.
+     * The time that rates and latencies are about, up to `time`: as requested, or up to a second more.
+     * Shorter if the server started only then.
      * </pre>
      *
      * <code>.google.protobuf.Duration window = 5;</code>
@@ -2637,8 +2652,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The time that rates and latencies are about, up to `time`. Shorter than requested if the server
-     * started only then.
+     * The time that rates and latencies are about, up to `time`: as requested, or up to a second more.
+     * Shorter if the server started only then.
      * </pre>
      *
      * <code>.google.protobuf.Duration window = 5;</code>
@@ -2656,8 +2671,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The time that rates and latencies are about, up to `time`. Shorter than requested if the server
-     * started only then.
+     * The time that rates and latencies are about, up to `time`: as requested, or up to a second more.
+     * Shorter if the server started only then.
      * </pre>
      *
      * <code>.google.protobuf.Duration window = 5;</code>
@@ -2682,8 +2697,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The time that rates and latencies are about, up to `time`. Shorter than requested if the server
-     * started only then.
+     * The time that rates and latencies are about, up to `time`: as requested, or up to a second more.
+     * Shorter if the server started only then.
      * </pre>
      *
      * <code>.google.protobuf.Duration window = 5;</code>
@@ -2700,8 +2715,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The time that rates and latencies are about, up to `time`. Shorter than requested if the server
-     * started only then.
+     * The time that rates and latencies are about, up to `time`: as requested, or up to a second more.
+     * Shorter if the server started only then.
      * </pre>
      *
      * <code>.google.protobuf.Duration window = 5;</code>
@@ -2713,8 +2728,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The time that rates and latencies are about, up to `time`. Shorter than requested if the server
-     * started only then.
+     * The time that rates and latencies are about, up to `time`: as requested, or up to a second more.
+     * Shorter if the server started only then.
      * </pre>
      *
      * <code>.google.protobuf.Duration window = 5;</code>
@@ -2729,8 +2744,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The time that rates and latencies are about, up to `time`. Shorter than requested if the server
-     * started only then.
+     * The time that rates and latencies are about, up to `time`: as requested, or up to a second more.
+     * Shorter if the server started only then.
      * </pre>
      *
      * <code>.google.protobuf.Duration window = 5;</code>
@@ -2936,8 +2951,8 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.Latency, dev.threadbus.v1.Latency.Builder, dev.threadbus.v1.LatencyOrBuilder> wakeBuilder_;
     /**
      * <pre>
-     * From a commit to when the frame with its messages was written to a wait that had nothing older to
-     * read.
+     * From a commit of this server to when the frame with its messages was written to a wait that had
+     * nothing older to read.
      * </pre>
      *
      * <code>.threadbus.v1.Latency wake = 10;</code>
@@ -2948,8 +2963,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From a commit to when the frame with its messages was written to a wait that had nothing older to
-     * read.
+     * From a commit of this server to when the frame with its messages was written to a wait that had
+     * nothing older to read.
      * </pre>
      *
      * <code>.threadbus.v1.Latency wake = 10;</code>
@@ -2964,8 +2979,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From a commit to when the frame with its messages was written to a wait that had nothing older to
-     * read.
+     * From a commit of this server to when the frame with its messages was written to a wait that had
+     * nothing older to read.
      * </pre>
      *
      * <code>.threadbus.v1.Latency wake = 10;</code>
@@ -2985,8 +3000,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From a commit to when the frame with its messages was written to a wait that had nothing older to
-     * read.
+     * From a commit of this server to when the frame with its messages was written to a wait that had
+     * nothing older to read.
      * </pre>
      *
      * <code>.threadbus.v1.Latency wake = 10;</code>
@@ -3004,8 +3019,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From a commit to when the frame with its messages was written to a wait that had nothing older to
-     * read.
+     * From a commit of this server to when the frame with its messages was written to a wait that had
+     * nothing older to read.
      * </pre>
      *
      * <code>.threadbus.v1.Latency wake = 10;</code>
@@ -3030,8 +3045,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From a commit to when the frame with its messages was written to a wait that had nothing older to
-     * read.
+     * From a commit of this server to when the frame with its messages was written to a wait that had
+     * nothing older to read.
      * </pre>
      *
      * <code>.threadbus.v1.Latency wake = 10;</code>
@@ -3048,8 +3063,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From a commit to when the frame with its messages was written to a wait that had nothing older to
-     * read.
+     * From a commit of this server to when the frame with its messages was written to a wait that had
+     * nothing older to read.
      * </pre>
      *
      * <code>.threadbus.v1.Latency wake = 10;</code>
@@ -3061,8 +3076,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From a commit to when the frame with its messages was written to a wait that had nothing older to
-     * read.
+     * From a commit of this server to when the frame with its messages was written to a wait that had
+     * nothing older to read.
      * </pre>
      *
      * <code>.threadbus.v1.Latency wake = 10;</code>
@@ -3077,8 +3092,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From a commit to when the frame with its messages was written to a wait that had nothing older to
-     * read.
+     * From a commit of this server to when the frame with its messages was written to a wait that had
+     * nothing older to read.
      * </pre>
      *
      * <code>.threadbus.v1.Latency wake = 10;</code>
@@ -3102,7 +3117,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.Latency, dev.threadbus.v1.Latency.Builder, dev.threadbus.v1.LatencyOrBuilder> commitBuilder_;
     /**
      * <pre>
-     * How long the store took to commit a batch.
+     * How long the store took to commit a batch of posts and other writes.
      * </pre>
      *
      * <code>.threadbus.v1.Latency commit = 11;</code>
@@ -3113,7 +3128,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the store took to commit a batch.
+     * How long the store took to commit a batch of posts and other writes.
      * </pre>
      *
      * <code>.threadbus.v1.Latency commit = 11;</code>
@@ -3128,7 +3143,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the store took to commit a batch.
+     * How long the store took to commit a batch of posts and other writes.
      * </pre>
      *
      * <code>.threadbus.v1.Latency commit = 11;</code>
@@ -3148,7 +3163,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the store took to commit a batch.
+     * How long the store took to commit a batch of posts and other writes.
      * </pre>
      *
      * <code>.threadbus.v1.Latency commit = 11;</code>
@@ -3166,7 +3181,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the store took to commit a batch.
+     * How long the store took to commit a batch of posts and other writes.
      * </pre>
      *
      * <code>.threadbus.v1.Latency commit = 11;</code>
@@ -3191,7 +3206,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the store took to commit a batch.
+     * How long the store took to commit a batch of posts and other writes.
      * </pre>
      *
      * <code>.threadbus.v1.Latency commit = 11;</code>
@@ -3208,7 +3223,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the store took to commit a batch.
+     * How long the store took to commit a batch of posts and other writes.
      * </pre>
      *
      * <code>.threadbus.v1.Latency commit = 11;</code>
@@ -3220,7 +3235,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the store took to commit a batch.
+     * How long the store took to commit a batch of posts and other writes.
      * </pre>
      *
      * <code>.threadbus.v1.Latency commit = 11;</code>
@@ -3235,7 +3250,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the store took to commit a batch.
+     * How long the store took to commit a batch of posts and other writes.
      * </pre>
      *
      * <code>.threadbus.v1.Latency commit = 11;</code>
@@ -3312,8 +3327,8 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Registered agents of the store by presence, in the order of the enum; those without agents
-     * are left out.
+     * Registered agents of the store by presence, in the order of the enum; presences without agents
+     * are left out. UNSPECIFIED = they were never seen.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -3327,8 +3342,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Registered agents of the store by presence, in the order of the enum; those without agents
-     * are left out.
+     * Registered agents of the store by presence, in the order of the enum; presences without agents
+     * are left out. UNSPECIFIED = they were never seen.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -3342,8 +3357,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Registered agents of the store by presence, in the order of the enum; those without agents
-     * are left out.
+     * Registered agents of the store by presence, in the order of the enum; presences without agents
+     * are left out. UNSPECIFIED = they were never seen.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -3357,8 +3372,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Registered agents of the store by presence, in the order of the enum; those without agents
-     * are left out.
+     * Registered agents of the store by presence, in the order of the enum; presences without agents
+     * are left out. UNSPECIFIED = they were never seen.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -3379,8 +3394,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Registered agents of the store by presence, in the order of the enum; those without agents
-     * are left out.
+     * Registered agents of the store by presence, in the order of the enum; presences without agents
+     * are left out. UNSPECIFIED = they were never seen.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -3398,8 +3413,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Registered agents of the store by presence, in the order of the enum; those without agents
-     * are left out.
+     * Registered agents of the store by presence, in the order of the enum; presences without agents
+     * are left out. UNSPECIFIED = they were never seen.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -3419,8 +3434,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Registered agents of the store by presence, in the order of the enum; those without agents
-     * are left out.
+     * Registered agents of the store by presence, in the order of the enum; presences without agents
+     * are left out. UNSPECIFIED = they were never seen.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -3441,8 +3456,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Registered agents of the store by presence, in the order of the enum; those without agents
-     * are left out.
+     * Registered agents of the store by presence, in the order of the enum; presences without agents
+     * are left out. UNSPECIFIED = they were never seen.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -3460,8 +3475,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Registered agents of the store by presence, in the order of the enum; those without agents
-     * are left out.
+     * Registered agents of the store by presence, in the order of the enum; presences without agents
+     * are left out. UNSPECIFIED = they were never seen.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -3479,8 +3494,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Registered agents of the store by presence, in the order of the enum; those without agents
-     * are left out.
+     * Registered agents of the store by presence, in the order of the enum; presences without agents
+     * are left out. UNSPECIFIED = they were never seen.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -3499,8 +3514,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Registered agents of the store by presence, in the order of the enum; those without agents
-     * are left out.
+     * Registered agents of the store by presence, in the order of the enum; presences without agents
+     * are left out. UNSPECIFIED = they were never seen.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -3517,8 +3532,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Registered agents of the store by presence, in the order of the enum; those without agents
-     * are left out.
+     * Registered agents of the store by presence, in the order of the enum; presences without agents
+     * are left out. UNSPECIFIED = they were never seen.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -3535,8 +3550,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Registered agents of the store by presence, in the order of the enum; those without agents
-     * are left out.
+     * Registered agents of the store by presence, in the order of the enum; presences without agents
+     * are left out. UNSPECIFIED = they were never seen.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -3547,8 +3562,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Registered agents of the store by presence, in the order of the enum; those without agents
-     * are left out.
+     * Registered agents of the store by presence, in the order of the enum; presences without agents
+     * are left out. UNSPECIFIED = they were never seen.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -3562,8 +3577,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Registered agents of the store by presence, in the order of the enum; those without agents
-     * are left out.
+     * Registered agents of the store by presence, in the order of the enum; presences without agents
+     * are left out. UNSPECIFIED = they were never seen.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -3578,8 +3593,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Registered agents of the store by presence, in the order of the enum; those without agents
-     * are left out.
+     * Registered agents of the store by presence, in the order of the enum; presences without agents
+     * are left out. UNSPECIFIED = they were never seen.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -3590,8 +3605,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Registered agents of the store by presence, in the order of the enum; those without agents
-     * are left out.
+     * Registered agents of the store by presence, in the order of the enum; presences without agents
+     * are left out. UNSPECIFIED = they were never seen.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -3603,8 +3618,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Registered agents of the store by presence, in the order of the enum; those without agents
-     * are left out.
+     * Registered agents of the store by presence, in the order of the enum; presences without agents
+     * are left out. UNSPECIFIED = they were never seen.
      * </pre>
      *
      * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -3643,6 +3658,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The threads to which most messages were posted within the window, most first; at most 20.
+     * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+     * lack messages if it was not among the 64 busiest of a second.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -3657,6 +3674,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The threads to which most messages were posted within the window, most first; at most 20.
+     * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+     * lack messages if it was not among the 64 busiest of a second.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -3671,6 +3690,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The threads to which most messages were posted within the window, most first; at most 20.
+     * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+     * lack messages if it was not among the 64 busiest of a second.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -3685,6 +3706,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The threads to which most messages were posted within the window, most first; at most 20.
+     * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+     * lack messages if it was not among the 64 busiest of a second.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -3706,6 +3729,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The threads to which most messages were posted within the window, most first; at most 20.
+     * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+     * lack messages if it was not among the 64 busiest of a second.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -3724,6 +3749,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The threads to which most messages were posted within the window, most first; at most 20.
+     * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+     * lack messages if it was not among the 64 busiest of a second.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -3744,6 +3771,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The threads to which most messages were posted within the window, most first; at most 20.
+     * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+     * lack messages if it was not among the 64 busiest of a second.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -3765,6 +3794,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The threads to which most messages were posted within the window, most first; at most 20.
+     * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+     * lack messages if it was not among the 64 busiest of a second.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -3783,6 +3814,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The threads to which most messages were posted within the window, most first; at most 20.
+     * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+     * lack messages if it was not among the 64 busiest of a second.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -3801,6 +3834,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The threads to which most messages were posted within the window, most first; at most 20.
+     * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+     * lack messages if it was not among the 64 busiest of a second.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -3820,6 +3855,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The threads to which most messages were posted within the window, most first; at most 20.
+     * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+     * lack messages if it was not among the 64 busiest of a second.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -3837,6 +3874,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The threads to which most messages were posted within the window, most first; at most 20.
+     * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+     * lack messages if it was not among the 64 busiest of a second.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -3854,6 +3893,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The threads to which most messages were posted within the window, most first; at most 20.
+     * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+     * lack messages if it was not among the 64 busiest of a second.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -3865,6 +3906,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The threads to which most messages were posted within the window, most first; at most 20.
+     * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+     * lack messages if it was not among the 64 busiest of a second.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -3879,6 +3922,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The threads to which most messages were posted within the window, most first; at most 20.
+     * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+     * lack messages if it was not among the 64 busiest of a second.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -3894,6 +3939,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The threads to which most messages were posted within the window, most first; at most 20.
+     * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+     * lack messages if it was not among the 64 busiest of a second.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -3905,6 +3952,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The threads to which most messages were posted within the window, most first; at most 20.
+     * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+     * lack messages if it was not among the 64 busiest of a second.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -3917,6 +3966,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The threads to which most messages were posted within the window, most first; at most 20.
+     * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+     * lack messages if it was not among the 64 busiest of a second.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -4075,7 +4126,7 @@ private static final long serialVersionUID = 0L;
     private long queuedBytes_ ;
     /**
      * <pre>
-     * Their size.
+     * The size of all writes that wait for the store, or are being committed, in bytes.
      * </pre>
      *
      * <code>int64 queued_bytes = 18;</code>
@@ -4087,7 +4138,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Their size.
+     * The size of all writes that wait for the store, or are being committed, in bytes.
      * </pre>
      *
      * <code>int64 queued_bytes = 18;</code>
@@ -4103,7 +4154,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Their size.
+     * The size of all writes that wait for the store, or are being committed, in bytes.
      * </pre>
      *
      * <code>int64 queued_bytes = 18;</code>
@@ -4295,7 +4346,7 @@ private static final long serialVersionUID = 0L;
     private long diskFreeBytes_ ;
     /**
      * <pre>
-     * Bytes free in the file system of the store. Unset in PostgreSQL.
+     * Bytes free in the file system of the store, for users other than root. Unset in PostgreSQL.
      * </pre>
      *
      * <code>optional int64 disk_free_bytes = 23;</code>
@@ -4307,7 +4358,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Bytes free in the file system of the store. Unset in PostgreSQL.
+     * Bytes free in the file system of the store, for users other than root. Unset in PostgreSQL.
      * </pre>
      *
      * <code>optional int64 disk_free_bytes = 23;</code>
@@ -4319,7 +4370,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Bytes free in the file system of the store. Unset in PostgreSQL.
+     * Bytes free in the file system of the store, for users other than root. Unset in PostgreSQL.
      * </pre>
      *
      * <code>optional int64 disk_free_bytes = 23;</code>
@@ -4335,7 +4386,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Bytes free in the file system of the store. Unset in PostgreSQL.
+     * Bytes free in the file system of the store, for users other than root. Unset in PostgreSQL.
      * </pre>
      *
      * <code>optional int64 disk_free_bytes = 23;</code>
@@ -4510,8 +4561,9 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> hintLagBuilder_;
     /**
      * <pre>
-     * How late this server learned of what other servers of the store committed, at most within the
-     * window. Zero = there was nothing to learn.
+     * How late this server learned of what other servers of the store committed to threads that waits
+     * here name: the most within the window. It is measured at most twice a second. Zero = there was
+     * nothing to learn.
      * </pre>
      *
      * <code>.google.protobuf.Duration hint_lag = 25;</code>
@@ -4522,8 +4574,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How late this server learned of what other servers of the store committed, at most within the
-     * window. Zero = there was nothing to learn.
+     * How late this server learned of what other servers of the store committed to threads that waits
+     * here name: the most within the window. It is measured at most twice a second. Zero = there was
+     * nothing to learn.
      * </pre>
      *
      * <code>.google.protobuf.Duration hint_lag = 25;</code>
@@ -4538,8 +4591,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How late this server learned of what other servers of the store committed, at most within the
-     * window. Zero = there was nothing to learn.
+     * How late this server learned of what other servers of the store committed to threads that waits
+     * here name: the most within the window. It is measured at most twice a second. Zero = there was
+     * nothing to learn.
      * </pre>
      *
      * <code>.google.protobuf.Duration hint_lag = 25;</code>
@@ -4559,8 +4613,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How late this server learned of what other servers of the store committed, at most within the
-     * window. Zero = there was nothing to learn.
+     * How late this server learned of what other servers of the store committed to threads that waits
+     * here name: the most within the window. It is measured at most twice a second. Zero = there was
+     * nothing to learn.
      * </pre>
      *
      * <code>.google.protobuf.Duration hint_lag = 25;</code>
@@ -4578,8 +4633,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How late this server learned of what other servers of the store committed, at most within the
-     * window. Zero = there was nothing to learn.
+     * How late this server learned of what other servers of the store committed to threads that waits
+     * here name: the most within the window. It is measured at most twice a second. Zero = there was
+     * nothing to learn.
      * </pre>
      *
      * <code>.google.protobuf.Duration hint_lag = 25;</code>
@@ -4604,8 +4660,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How late this server learned of what other servers of the store committed, at most within the
-     * window. Zero = there was nothing to learn.
+     * How late this server learned of what other servers of the store committed to threads that waits
+     * here name: the most within the window. It is measured at most twice a second. Zero = there was
+     * nothing to learn.
      * </pre>
      *
      * <code>.google.protobuf.Duration hint_lag = 25;</code>
@@ -4622,8 +4679,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How late this server learned of what other servers of the store committed, at most within the
-     * window. Zero = there was nothing to learn.
+     * How late this server learned of what other servers of the store committed to threads that waits
+     * here name: the most within the window. It is measured at most twice a second. Zero = there was
+     * nothing to learn.
      * </pre>
      *
      * <code>.google.protobuf.Duration hint_lag = 25;</code>
@@ -4635,8 +4693,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How late this server learned of what other servers of the store committed, at most within the
-     * window. Zero = there was nothing to learn.
+     * How late this server learned of what other servers of the store committed to threads that waits
+     * here name: the most within the window. It is measured at most twice a second. Zero = there was
+     * nothing to learn.
      * </pre>
      *
      * <code>.google.protobuf.Duration hint_lag = 25;</code>
@@ -4651,8 +4710,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How late this server learned of what other servers of the store committed, at most within the
-     * window. Zero = there was nothing to learn.
+     * How late this server learned of what other servers of the store committed to threads that waits
+     * here name: the most within the window. It is measured at most twice a second. Zero = there was
+     * nothing to learn.
      * </pre>
      *
      * <code>.google.protobuf.Duration hint_lag = 25;</code>
@@ -4762,7 +4822,7 @@ private static final long serialVersionUID = 0L;
     private long memoryBytes_ ;
     /**
      * <pre>
-     * Bytes of memory that the server's process uses (resident set size).
+     * Bytes of memory that the server's process uses (resident set size). 0 = the system does not say.
      * </pre>
      *
      * <code>int64 memory_bytes = 28;</code>
@@ -4774,7 +4834,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Bytes of memory that the server's process uses (resident set size).
+     * Bytes of memory that the server's process uses (resident set size). 0 = the system does not say.
      * </pre>
      *
      * <code>int64 memory_bytes = 28;</code>
@@ -4790,7 +4850,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Bytes of memory that the server's process uses (resident set size).
+     * Bytes of memory that the server's process uses (resident set size). 0 = the system does not say.
      * </pre>
      *
      * <code>int64 memory_bytes = 28;</code>
@@ -4806,7 +4866,7 @@ private static final long serialVersionUID = 0L;
     private long openFiles_ ;
     /**
      * <pre>
-     * File descriptors that it has open.
+     * File descriptors that it has open. 0 = the system does not say.
      * </pre>
      *
      * <code>int64 open_files = 29;</code>
@@ -4818,7 +4878,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * File descriptors that it has open.
+     * File descriptors that it has open. 0 = the system does not say.
      * </pre>
      *
      * <code>int64 open_files = 29;</code>
@@ -4834,7 +4894,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * File descriptors that it has open.
+     * File descriptors that it has open. 0 = the system does not say.
      * </pre>
      *
      * <code>int64 open_files = 29;</code>

@@ -106,8 +106,8 @@ public interface GetStatusResponseOrBuilder extends
 
   /**
    * <pre>
-   * The time that rates and latencies are about, up to `time`. Shorter than requested if the server
-   * started only then.
+   * The time that rates and latencies are about, up to `time`: as requested, or up to a second more.
+   * Shorter if the server started only then.
    * </pre>
    *
    * <code>.google.protobuf.Duration window = 5;</code>
@@ -116,8 +116,8 @@ public interface GetStatusResponseOrBuilder extends
   boolean hasWindow();
   /**
    * <pre>
-   * The time that rates and latencies are about, up to `time`. Shorter than requested if the server
-   * started only then.
+   * The time that rates and latencies are about, up to `time`: as requested, or up to a second more.
+   * Shorter if the server started only then.
    * </pre>
    *
    * <code>.google.protobuf.Duration window = 5;</code>
@@ -126,8 +126,8 @@ public interface GetStatusResponseOrBuilder extends
   com.google.protobuf.Duration getWindow();
   /**
    * <pre>
-   * The time that rates and latencies are about, up to `time`. Shorter than requested if the server
-   * started only then.
+   * The time that rates and latencies are about, up to `time`: as requested, or up to a second more.
+   * Shorter if the server started only then.
    * </pre>
    *
    * <code>.google.protobuf.Duration window = 5;</code>
@@ -178,8 +178,8 @@ public interface GetStatusResponseOrBuilder extends
 
   /**
    * <pre>
-   * From a commit to when the frame with its messages was written to a wait that had nothing older to
-   * read.
+   * From a commit of this server to when the frame with its messages was written to a wait that had
+   * nothing older to read.
    * </pre>
    *
    * <code>.threadbus.v1.Latency wake = 10;</code>
@@ -188,8 +188,8 @@ public interface GetStatusResponseOrBuilder extends
   boolean hasWake();
   /**
    * <pre>
-   * From a commit to when the frame with its messages was written to a wait that had nothing older to
-   * read.
+   * From a commit of this server to when the frame with its messages was written to a wait that had
+   * nothing older to read.
    * </pre>
    *
    * <code>.threadbus.v1.Latency wake = 10;</code>
@@ -198,8 +198,8 @@ public interface GetStatusResponseOrBuilder extends
   dev.threadbus.v1.Latency getWake();
   /**
    * <pre>
-   * From a commit to when the frame with its messages was written to a wait that had nothing older to
-   * read.
+   * From a commit of this server to when the frame with its messages was written to a wait that had
+   * nothing older to read.
    * </pre>
    *
    * <code>.threadbus.v1.Latency wake = 10;</code>
@@ -208,7 +208,7 @@ public interface GetStatusResponseOrBuilder extends
 
   /**
    * <pre>
-   * How long the store took to commit a batch.
+   * How long the store took to commit a batch of posts and other writes.
    * </pre>
    *
    * <code>.threadbus.v1.Latency commit = 11;</code>
@@ -217,7 +217,7 @@ public interface GetStatusResponseOrBuilder extends
   boolean hasCommit();
   /**
    * <pre>
-   * How long the store took to commit a batch.
+   * How long the store took to commit a batch of posts and other writes.
    * </pre>
    *
    * <code>.threadbus.v1.Latency commit = 11;</code>
@@ -226,7 +226,7 @@ public interface GetStatusResponseOrBuilder extends
   dev.threadbus.v1.Latency getCommit();
   /**
    * <pre>
-   * How long the store took to commit a batch.
+   * How long the store took to commit a batch of posts and other writes.
    * </pre>
    *
    * <code>.threadbus.v1.Latency commit = 11;</code>
@@ -245,8 +245,8 @@ public interface GetStatusResponseOrBuilder extends
 
   /**
    * <pre>
-   * Registered agents of the store by presence, in the order of the enum; those without agents
-   * are left out.
+   * Registered agents of the store by presence, in the order of the enum; presences without agents
+   * are left out. UNSPECIFIED = they were never seen.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -255,8 +255,8 @@ public interface GetStatusResponseOrBuilder extends
       getAgentsList();
   /**
    * <pre>
-   * Registered agents of the store by presence, in the order of the enum; those without agents
-   * are left out.
+   * Registered agents of the store by presence, in the order of the enum; presences without agents
+   * are left out. UNSPECIFIED = they were never seen.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -264,8 +264,8 @@ public interface GetStatusResponseOrBuilder extends
   dev.threadbus.v1.PresenceCount getAgents(int index);
   /**
    * <pre>
-   * Registered agents of the store by presence, in the order of the enum; those without agents
-   * are left out.
+   * Registered agents of the store by presence, in the order of the enum; presences without agents
+   * are left out. UNSPECIFIED = they were never seen.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -273,8 +273,8 @@ public interface GetStatusResponseOrBuilder extends
   int getAgentsCount();
   /**
    * <pre>
-   * Registered agents of the store by presence, in the order of the enum; those without agents
-   * are left out.
+   * Registered agents of the store by presence, in the order of the enum; presences without agents
+   * are left out. UNSPECIFIED = they were never seen.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -283,8 +283,8 @@ public interface GetStatusResponseOrBuilder extends
       getAgentsOrBuilderList();
   /**
    * <pre>
-   * Registered agents of the store by presence, in the order of the enum; those without agents
-   * are left out.
+   * Registered agents of the store by presence, in the order of the enum; presences without agents
+   * are left out. UNSPECIFIED = they were never seen.
    * </pre>
    *
    * <code>repeated .threadbus.v1.PresenceCount agents = 13;</code>
@@ -295,6 +295,8 @@ public interface GetStatusResponseOrBuilder extends
   /**
    * <pre>
    * The threads to which most messages were posted within the window, most first; at most 20.
+   * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+   * lack messages if it was not among the 64 busiest of a second.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -304,6 +306,8 @@ public interface GetStatusResponseOrBuilder extends
   /**
    * <pre>
    * The threads to which most messages were posted within the window, most first; at most 20.
+   * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+   * lack messages if it was not among the 64 busiest of a second.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -312,6 +316,8 @@ public interface GetStatusResponseOrBuilder extends
   /**
    * <pre>
    * The threads to which most messages were posted within the window, most first; at most 20.
+   * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+   * lack messages if it was not among the 64 busiest of a second.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -320,6 +326,8 @@ public interface GetStatusResponseOrBuilder extends
   /**
    * <pre>
    * The threads to which most messages were posted within the window, most first; at most 20.
+   * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+   * lack messages if it was not among the 64 busiest of a second.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -329,6 +337,8 @@ public interface GetStatusResponseOrBuilder extends
   /**
    * <pre>
    * The threads to which most messages were posted within the window, most first; at most 20.
+   * Threads that were deleted are left out, and all of them if the store cannot be read. A thread may
+   * lack messages if it was not among the 64 busiest of a second.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadActivity busiest_threads = 14;</code>
@@ -368,7 +378,7 @@ public interface GetStatusResponseOrBuilder extends
 
   /**
    * <pre>
-   * Their size.
+   * The size of all writes that wait for the store, or are being committed, in bytes.
    * </pre>
    *
    * <code>int64 queued_bytes = 18;</code>
@@ -418,7 +428,7 @@ public interface GetStatusResponseOrBuilder extends
 
   /**
    * <pre>
-   * Bytes free in the file system of the store. Unset in PostgreSQL.
+   * Bytes free in the file system of the store, for users other than root. Unset in PostgreSQL.
    * </pre>
    *
    * <code>optional int64 disk_free_bytes = 23;</code>
@@ -427,7 +437,7 @@ public interface GetStatusResponseOrBuilder extends
   boolean hasDiskFreeBytes();
   /**
    * <pre>
-   * Bytes free in the file system of the store. Unset in PostgreSQL.
+   * Bytes free in the file system of the store, for users other than root. Unset in PostgreSQL.
    * </pre>
    *
    * <code>optional int64 disk_free_bytes = 23;</code>
@@ -464,8 +474,9 @@ public interface GetStatusResponseOrBuilder extends
 
   /**
    * <pre>
-   * How late this server learned of what other servers of the store committed, at most within the
-   * window. Zero = there was nothing to learn.
+   * How late this server learned of what other servers of the store committed to threads that waits
+   * here name: the most within the window. It is measured at most twice a second. Zero = there was
+   * nothing to learn.
    * </pre>
    *
    * <code>.google.protobuf.Duration hint_lag = 25;</code>
@@ -474,8 +485,9 @@ public interface GetStatusResponseOrBuilder extends
   boolean hasHintLag();
   /**
    * <pre>
-   * How late this server learned of what other servers of the store committed, at most within the
-   * window. Zero = there was nothing to learn.
+   * How late this server learned of what other servers of the store committed to threads that waits
+   * here name: the most within the window. It is measured at most twice a second. Zero = there was
+   * nothing to learn.
    * </pre>
    *
    * <code>.google.protobuf.Duration hint_lag = 25;</code>
@@ -484,8 +496,9 @@ public interface GetStatusResponseOrBuilder extends
   com.google.protobuf.Duration getHintLag();
   /**
    * <pre>
-   * How late this server learned of what other servers of the store committed, at most within the
-   * window. Zero = there was nothing to learn.
+   * How late this server learned of what other servers of the store committed to threads that waits
+   * here name: the most within the window. It is measured at most twice a second. Zero = there was
+   * nothing to learn.
    * </pre>
    *
    * <code>.google.protobuf.Duration hint_lag = 25;</code>
@@ -514,7 +527,7 @@ public interface GetStatusResponseOrBuilder extends
 
   /**
    * <pre>
-   * Bytes of memory that the server's process uses (resident set size).
+   * Bytes of memory that the server's process uses (resident set size). 0 = the system does not say.
    * </pre>
    *
    * <code>int64 memory_bytes = 28;</code>
@@ -524,7 +537,7 @@ public interface GetStatusResponseOrBuilder extends
 
   /**
    * <pre>
-   * File descriptors that it has open.
+   * File descriptors that it has open. 0 = the system does not say.
    * </pre>
    *
    * <code>int64 open_files = 29;</code>

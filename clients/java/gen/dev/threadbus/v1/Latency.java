@@ -7,7 +7,8 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * How long something took within a window.
+ * How long something took within a window, read from a histogram: each time is at most 20 % more than
+ * it was, but at least 10 µs, and at most 1,000 s.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.Latency}
@@ -67,7 +68,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration p50_;
   /**
    * <pre>
-   * Half of them took no longer; read from a histogram: at most 20 % more than it was.
+   * Half of them took no longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration p50 = 2;</code>
@@ -79,7 +80,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Half of them took no longer; read from a histogram: at most 20 % more than it was.
+   * Half of them took no longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration p50 = 2;</code>
@@ -91,7 +92,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Half of them took no longer; read from a histogram: at most 20 % more than it was.
+   * Half of them took no longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration p50 = 2;</code>
@@ -105,7 +106,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration p99_;
   /**
    * <pre>
-   * 99 % of them took no longer; at most 20 % more than it was.
+   * 99 % of them took no longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration p99 = 3;</code>
@@ -117,7 +118,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 99 % of them took no longer; at most 20 % more than it was.
+   * 99 % of them took no longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration p99 = 3;</code>
@@ -129,7 +130,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 99 % of them took no longer; at most 20 % more than it was.
+   * 99 % of them took no longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration p99 = 3;</code>
@@ -143,7 +144,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration max_;
   /**
    * <pre>
-   * The longest; at most 20 % more than it was.
+   * None of them took longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration max = 4;</code>
@@ -155,7 +156,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The longest; at most 20 % more than it was.
+   * None of them took longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration max = 4;</code>
@@ -167,7 +168,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The longest; at most 20 % more than it was.
+   * None of them took longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration max = 4;</code>
@@ -385,7 +386,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long something took within a window.
+   * How long something took within a window, read from a histogram: each time is at most 20 % more than
+   * it was, but at least 10 µs, and at most 1,000 s.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.Latency}
@@ -645,7 +647,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> p50Builder_;
     /**
      * <pre>
-     * Half of them took no longer; read from a histogram: at most 20 % more than it was.
+     * Half of them took no longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration p50 = 2;</code>
@@ -656,7 +658,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Half of them took no longer; read from a histogram: at most 20 % more than it was.
+     * Half of them took no longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration p50 = 2;</code>
@@ -671,7 +673,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Half of them took no longer; read from a histogram: at most 20 % more than it was.
+     * Half of them took no longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration p50 = 2;</code>
@@ -691,7 +693,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Half of them took no longer; read from a histogram: at most 20 % more than it was.
+     * Half of them took no longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration p50 = 2;</code>
@@ -709,7 +711,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Half of them took no longer; read from a histogram: at most 20 % more than it was.
+     * Half of them took no longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration p50 = 2;</code>
@@ -734,7 +736,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Half of them took no longer; read from a histogram: at most 20 % more than it was.
+     * Half of them took no longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration p50 = 2;</code>
@@ -751,7 +753,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Half of them took no longer; read from a histogram: at most 20 % more than it was.
+     * Half of them took no longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration p50 = 2;</code>
@@ -763,7 +765,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Half of them took no longer; read from a histogram: at most 20 % more than it was.
+     * Half of them took no longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration p50 = 2;</code>
@@ -778,7 +780,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Half of them took no longer; read from a histogram: at most 20 % more than it was.
+     * Half of them took no longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration p50 = 2;</code>
@@ -802,7 +804,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> p99Builder_;
     /**
      * <pre>
-     * 99 % of them took no longer; at most 20 % more than it was.
+     * 99 % of them took no longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration p99 = 3;</code>
@@ -813,7 +815,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 99 % of them took no longer; at most 20 % more than it was.
+     * 99 % of them took no longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration p99 = 3;</code>
@@ -828,7 +830,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 99 % of them took no longer; at most 20 % more than it was.
+     * 99 % of them took no longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration p99 = 3;</code>
@@ -848,7 +850,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 99 % of them took no longer; at most 20 % more than it was.
+     * 99 % of them took no longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration p99 = 3;</code>
@@ -866,7 +868,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 99 % of them took no longer; at most 20 % more than it was.
+     * 99 % of them took no longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration p99 = 3;</code>
@@ -891,7 +893,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 99 % of them took no longer; at most 20 % more than it was.
+     * 99 % of them took no longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration p99 = 3;</code>
@@ -908,7 +910,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 99 % of them took no longer; at most 20 % more than it was.
+     * 99 % of them took no longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration p99 = 3;</code>
@@ -920,7 +922,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 99 % of them took no longer; at most 20 % more than it was.
+     * 99 % of them took no longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration p99 = 3;</code>
@@ -935,7 +937,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 99 % of them took no longer; at most 20 % more than it was.
+     * 99 % of them took no longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration p99 = 3;</code>
@@ -959,7 +961,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> maxBuilder_;
     /**
      * <pre>
-     * The longest; at most 20 % more than it was.
+     * None of them took longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration max = 4;</code>
@@ -970,7 +972,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The longest; at most 20 % more than it was.
+     * None of them took longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration max = 4;</code>
@@ -985,7 +987,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The longest; at most 20 % more than it was.
+     * None of them took longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration max = 4;</code>
@@ -1005,7 +1007,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The longest; at most 20 % more than it was.
+     * None of them took longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration max = 4;</code>
@@ -1023,7 +1025,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The longest; at most 20 % more than it was.
+     * None of them took longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration max = 4;</code>
@@ -1048,7 +1050,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The longest; at most 20 % more than it was.
+     * None of them took longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration max = 4;</code>
@@ -1065,7 +1067,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The longest; at most 20 % more than it was.
+     * None of them took longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration max = 4;</code>
@@ -1077,7 +1079,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The longest; at most 20 % more than it was.
+     * None of them took longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration max = 4;</code>
@@ -1092,7 +1094,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The longest; at most 20 % more than it was.
+     * None of them took longer.
      * </pre>
      *
      * <code>.google.protobuf.Duration max = 4;</code>

@@ -22,7 +22,7 @@ public interface LatencyOrBuilder extends
 
   /**
    * <pre>
-   * Half of them took no longer; read from a histogram: at most 20 % more than it was.
+   * Half of them took no longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration p50 = 2;</code>
@@ -31,7 +31,7 @@ public interface LatencyOrBuilder extends
   boolean hasP50();
   /**
    * <pre>
-   * Half of them took no longer; read from a histogram: at most 20 % more than it was.
+   * Half of them took no longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration p50 = 2;</code>
@@ -40,7 +40,7 @@ public interface LatencyOrBuilder extends
   com.google.protobuf.Duration getP50();
   /**
    * <pre>
-   * Half of them took no longer; read from a histogram: at most 20 % more than it was.
+   * Half of them took no longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration p50 = 2;</code>
@@ -49,7 +49,7 @@ public interface LatencyOrBuilder extends
 
   /**
    * <pre>
-   * 99 % of them took no longer; at most 20 % more than it was.
+   * 99 % of them took no longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration p99 = 3;</code>
@@ -58,7 +58,7 @@ public interface LatencyOrBuilder extends
   boolean hasP99();
   /**
    * <pre>
-   * 99 % of them took no longer; at most 20 % more than it was.
+   * 99 % of them took no longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration p99 = 3;</code>
@@ -67,7 +67,7 @@ public interface LatencyOrBuilder extends
   com.google.protobuf.Duration getP99();
   /**
    * <pre>
-   * 99 % of them took no longer; at most 20 % more than it was.
+   * 99 % of them took no longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration p99 = 3;</code>
@@ -76,7 +76,7 @@ public interface LatencyOrBuilder extends
 
   /**
    * <pre>
-   * The longest; at most 20 % more than it was.
+   * None of them took longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration max = 4;</code>
@@ -85,7 +85,7 @@ public interface LatencyOrBuilder extends
   boolean hasMax();
   /**
    * <pre>
-   * The longest; at most 20 % more than it was.
+   * None of them took longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration max = 4;</code>
@@ -94,7 +94,7 @@ public interface LatencyOrBuilder extends
   com.google.protobuf.Duration getMax();
   /**
    * <pre>
-   * The longest; at most 20 % more than it was.
+   * None of them took longer.
    * </pre>
    *
    * <code>.google.protobuf.Duration max = 4;</code>

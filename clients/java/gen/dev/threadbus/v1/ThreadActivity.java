@@ -99,7 +99,7 @@ private static final long serialVersionUID = 0L;
   private double postedPerSecond_ = 0D;
   /**
    * <pre>
-   * Messages posted to it through this server, each second.
+   * Messages posted to it through this server, each second of the window.
    * </pre>
    *
    * <code>double posted_per_second = 2;</code>
@@ -129,7 +129,7 @@ private static final long serialVersionUID = 0L;
   private long openWaits_ = 0L;
   /**
    * <pre>
-   * Open waits on it at this server.
+   * Open waits on it at this server, and those on all threads of an agent that takes part in it.
    * </pre>
    *
    * <code>int64 open_waits = 4;</code>
@@ -606,7 +606,7 @@ private static final long serialVersionUID = 0L;
     private double postedPerSecond_ ;
     /**
      * <pre>
-     * Messages posted to it through this server, each second.
+     * Messages posted to it through this server, each second of the window.
      * </pre>
      *
      * <code>double posted_per_second = 2;</code>
@@ -618,7 +618,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Messages posted to it through this server, each second.
+     * Messages posted to it through this server, each second of the window.
      * </pre>
      *
      * <code>double posted_per_second = 2;</code>
@@ -634,7 +634,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Messages posted to it through this server, each second.
+     * Messages posted to it through this server, each second of the window.
      * </pre>
      *
      * <code>double posted_per_second = 2;</code>
@@ -694,7 +694,7 @@ private static final long serialVersionUID = 0L;
     private long openWaits_ ;
     /**
      * <pre>
-     * Open waits on it at this server.
+     * Open waits on it at this server, and those on all threads of an agent that takes part in it.
      * </pre>
      *
      * <code>int64 open_waits = 4;</code>
@@ -706,7 +706,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Open waits on it at this server.
+     * Open waits on it at this server, and those on all threads of an agent that takes part in it.
      * </pre>
      *
      * <code>int64 open_waits = 4;</code>
@@ -722,7 +722,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Open waits on it at this server.
+     * Open waits on it at this server, and those on all threads of an agent that takes part in it.
      * </pre>
      *
      * <code>int64 open_waits = 4;</code>

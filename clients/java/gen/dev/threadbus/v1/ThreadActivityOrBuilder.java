@@ -32,7 +32,7 @@ public interface ThreadActivityOrBuilder extends
 
   /**
    * <pre>
-   * Messages posted to it through this server, each second.
+   * Messages posted to it through this server, each second of the window.
    * </pre>
    *
    * <code>double posted_per_second = 2;</code>
@@ -52,7 +52,7 @@ public interface ThreadActivityOrBuilder extends
 
   /**
    * <pre>
-   * Open waits on it at this server.
+   * Open waits on it at this server, and those on all threads of an agent that takes part in it.
    * </pre>
    *
    * <code>int64 open_waits = 4;</code>
