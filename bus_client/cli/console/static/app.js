@@ -2,7 +2,7 @@
 
 import { addresses, isMessage, spokenWords } from "./article.js";
 import { Composer } from "./composer.js";
-import { $, ago, announce, button, count, el, line, openDialog, setText } from "./dom.js";
+import { $, ago, announce, button, count, el, line, openDialog, setText, visible } from "./dom.js";
 import { Find } from "./find.js";
 import { Log } from "./log.js";
 import { Menu } from "./menu.js";
@@ -130,7 +130,7 @@ class Page {
     Object.assign(this, { view: "thread", thread, info: null, people: [], told: 0, unsaid: [] });
     this.log.clear();
     this.#arrange();
-    setText($("title"), thread);
+    setText($("title"), line(thread, 128));
     setText($("topic"), "");
     $("more").disabled = $("text").disabled = true; // until it is known
     this.#showPeople();
@@ -204,7 +204,7 @@ class Page {
     $("problem").hidden = failure === null;
     if (failure === null) return;
     if (failure.status === 401) return this.#gate(failure);
-    $("problem").replaceChildren(failure.sentence, ...more.filter(Boolean).flatMap((node) => [" ", node]), button("✕", () => this.problem(null), { class: "icon", "aria-label": "Hide this" }));
+    $("problem").replaceChildren(visible(failure.sentence), ...more.filter(Boolean).flatMap((node) => [" ", node]), button("✕", () => this.problem(null), { class: "icon", "aria-label": "Hide this" }));
   }
 
   // ── What comes ──────────────────────────────────────────────────────────────────────────────
@@ -290,7 +290,7 @@ class Page {
     }
     $("inbox-count").hidden = !waiting;
     setText($("inbox-count"), String(waiting));
-    document.title = `${waiting ? `(${waiting}) ` : ""}${this.thread ?? $("title").textContent} · ThreadBus`;
+    document.title = `${waiting ? `(${waiting}) ` : ""}${$("title").textContent} · ThreadBus`;
     if (this.view === "inbox") this.inbox.show(this.overview);
     if (this.view === "agents") showAgents($("page-view"), this.names.values(), this);
     if (this.view === "thread") {

@@ -5,6 +5,8 @@ import { parsed, render } from "./md.js";
 import { call, threadAddress } from "./net.js";
 
 const GROUPED = 5 * 60_000; // ms within which messages of one sender need no new heading
+const MOST_LABELS = 8; // of a message
+const MOST_NAME = 80; // characters of a file's name
 const CHUNK = 4000; // characters of a long text in a node: the browser lays out those in sight
 
 const is = (message, kind) => message.kind === `MESSAGE_KIND_${kind}`;
@@ -89,7 +91,7 @@ function spoken(message, context, edit, before) {
       priority === "low" && badge("low"),
       message.handoff_to && badge(`turn → ${message.handoff_to}`),
       message.posted_by && badge(`posted by ${message.posted_by}`),
-      Object.entries(message.labels ?? {}).slice(0, 8).map(([key, value]) => badge(line(value ? `${key}: ${value}` : key, 60))),
+      labels(message.labels ?? {}),
     ),
     el("div", { class: "aside" }, button("Reply", () => context.reply(message), { class: "quiet small reply-button", title: "Reply (r)" }), own(message)),
     message.reply_to ? quote(message, context) : null,
@@ -170,6 +172,15 @@ function long(content) {
   return el("div", { class: "long", tabindex: "0", role: "region", "aria-label": "The whole text" }, chunks);
 }
 
+/** Labels look unlike what the bus says of a message: anybody may call a message `person`. */
+function labels(given) {
+  const all = Object.entries(given);
+  const shown = all.slice(0, MOST_LABELS).map(([key, value]) => el("code", { class: "label", title: "Label" }, line(`${key}=${value}`, 80)));
+  const rest = all.slice(MOST_LABELS);
+  if (rest.length) shown.push(el("span", { class: "muted", title: rest.map(([key, value]) => line(`${key}=${value}`, 80)).join("\n") }, `+ ${count(rest.length, "label")}`));
+  return shown;
+}
+
 function quote(message, context) {
   const link = el("a", { class: "quote", href: `#/${encodeURIComponent(message.thread)}/${message.reply_to}` }, `↩ #${message.reply_to}`);
   context.peek(message.thread, message.reply_to, (found) => {
@@ -186,15 +197,21 @@ function files(message) {
       const kind = line(file.media_type ?? "", 60);
       if (file.url) {
         const url = parsed(file.url);
-        const name = line(file.filename || file.url, 80);
+        const name = fileName(file.filename || file.url);
         const about = el("span", { class: "host" }, ` ${kind} · at ${url ? url.host : "another address"}`);
-        return el("li", {}, url ? el("a", { href: url.href, target: "_blank", rel: "noopener noreferrer nofollow" }, name) : name, about);
+        return el("li", {}, url ? el("a", { href: url.href, target: "_blank", rel: "noopener noreferrer nofollow" }, name) : el("span", {}, name), about);
       }
-      const name = line(file.filename || `file ${at + 1}`, 80);
+      const name = fileName(file.filename || `file ${at + 1}`);
       const address = threadAddress(message.thread, `/${message.seq}/${at}`);
       return el("li", {}, el("a", { href: address, download: name, title: "Download" }, name), el("span", { class: "host" }, ` ${kind ? `${kind} · ` : ""}${size(file.size ?? 0)}`));
     }),
   );
+}
+
+/** Returns the name of a file; of a long one the beginning and the end, which says what it is. */
+function fileName(given) {
+  const name = line(given, 1000);
+  return name.length > MOST_NAME ? `${name.slice(0, MOST_NAME - 21)}…${name.slice(-20)}` : name;
 }
 
 /** Words for one that listens: who says what. */

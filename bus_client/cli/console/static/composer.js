@@ -4,7 +4,7 @@ import { $, button, el, keyed, line, setText, word } from "./dom.js";
 import { call } from "./net.js";
 
 const MOST_NAMES = 8; // offered at once
-const AT_NAME = /(?<![\w.@+%-])@([a-z0-9][a-z0-9._-]{0,62})(?!\w)/gi; // as `threadbus post`
+const AT_NAME = /(?<![\w.@+%-])@([a-z0-9][a-z0-9._-]{0,62})(?![\w\p{M}\p{Cf}])/giu; // as `threadbus post`, but for invisible characters
 const TYPED = /(?<![\w.@+%-])@([a-z0-9._-]{0,62})$/i;
 
 /** The composer. `context`: me, names (a Map), participants(), agentsWanted(), posted(thread, seq). */

@@ -65,13 +65,15 @@ const SHOWN = new RegExp(
     `|[${UNSAFE}]`,
   "gu",
 );
+const STACKED = /(\p{M}{8})\p{M}+/gu; // marks upon marks, which cover the lines around them
 const PLAIN = /^[\t\n\x20-\x7e]*$/;
 
-/** Returns the text with codes such as \u202e for characters that one does not see. */
+/** Returns the text with codes such as \u202e for characters that one does not see, or not where they are. */
 export function visible(text) {
   if (PLAIN.test(text)) return text;
   return text
     .replaceAll("\r\n", "\n")
+    .replace(STACKED, "$1…")
     .replace(SHOWN, (found, harmless) => (harmless ? found : code(found.codePointAt(0))));
 }
 

@@ -1,13 +1,14 @@
 // Markdown as DOM nodes. Made for texts of strangers: no HTML, no images, and bounds on everything.
+// All that agents read is shown: no markup hides a part of a text.
 // Each quantifier is bounded or can match in one way only, so no text takes long.
 
 import { el, visible } from "./dom.js";
 
 const MOST_NODES = 3000; // of one text; what follows is shown as it is
 const DEEPEST = 5; // quotes, lists and emphasis in each other
-const MOST_CELLS = 24; // of a row
+const MOST_CELLS = 24; // of a row; the last one has the rest
 
-const FENCE = /^ {0,3}(`{3,}|~{3,}) {0,3}([\w+#.-]{0,30})/;
+const FENCE = /^ {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)$/;
 const HEADING = /^ {0,3}(#{1,6})[ \t]+(.*)/;
 const RULE = /^ {0,3}(?:(?:\* *){3,}|(?:- *){3,}|(?:_ *){3,})$/;
 const QUOTE = /^ {0,3}>/;
@@ -61,9 +62,9 @@ class Writer {
       const text = lines[at];
       let found;
       if (!text.trim()) at += 1;
-      else if ((found = FENCE.exec(text))) at = this.fence(parent, lines, at, found[1]);
+      else if ((found = FENCE.exec(text))) at = this.fence(parent, lines, at, found);
       else if ((found = HEADING.exec(text))) {
-        this.inline(this.add(parent, "p", { class: `heading h${found[1].length}` }), found[2].slice(0, 1000), depth);
+        this.inline(this.add(parent, "p", { class: `heading h${found[1].length}` }), found[2], depth);
         at += 1;
       } else if (RULE.test(text)) {
         this.add(parent, "hr");
@@ -75,7 +76,8 @@ class Writer {
     }
   }
 
-  fence(parent, lines, at, mark) {
+  fence(parent, lines, at, [, mark, info]) {
+    if (info.trim()) this.add(parent, "p", { class: "host" }, info.trim());
     let end = at + 1;
     const closes = (text) => text.trimStart().startsWith(mark) && !text.trim().replaceAll(mark[0], "");
     while (end < lines.length && !closes(lines[end])) end += 1;
@@ -193,7 +195,7 @@ class Writer {
 function linkTo(address, label) {
   const url = parsed(address);
   if (url === null) return document.createTextNode(`[${label}](${address})`);
-  return el("span", {}, anchor(url, label), el("span", { class: "host" }, ` (${url.host})`));
+  return el("span", {}, anchor(url, label), hostOf(url));
 }
 
 function bareLink(address) {
@@ -202,14 +204,15 @@ function bareLink(address) {
   const url = parsed(shown);
   if (url === null) return null;
   const node = anchor(url, shown);
-  node.dataset.length = shown.length;
   // The host in the text may look like another one: then its registered form follows.
-  if (!shown.toLowerCase().includes(`//${url.host}`)) {
-    const both = el("span", { data: { length: shown.length } }, node, el("span", { class: "host" }, ` (${url.host})`));
-    return both;
-  }
-  return node;
+  const same = shown.toLowerCase().startsWith(`${url.protocol}//${url.host}`) && /^([/?#:]|$)/.test(shown.slice(url.protocol.length + 2 + url.host.length));
+  const whole = same ? node : el("span", {}, node, hostOf(url));
+  whole.dataset.length = shown.length;
+  return whole;
 }
+
+/** Says where a link leads. It has a direction of its own, so no text before it turns it around. */
+const hostOf = (url) => el("span", { class: "host" }, ` (${url.host})`);
 
 function anchor(url, label) {
   return el("a", { href: url.href, title: url.href, target: "_blank", rel: "noopener noreferrer nofollow" }, label);
@@ -233,10 +236,16 @@ function starts(lines, at) {
 function isTable(lines, at) {
   const rule = lines[at + 1];
   if (!rule?.includes("-") || !lines[at].includes("|") || !/^[ \t|:-]{3,2000}$/.test(rule)) return false;
-  return cells(rule).every((cell) => /^:?-+:?$/.test(cell)) && cells(rule).length === cells(lines[at]).length;
+  const marks = split(rule);
+  return marks.every((cell) => /^:?-+:?$/.test(cell)) && marks.length === split(lines[at]).length;
 }
 
 function cells(row) {
+  const all = split(row);
+  return all.length > MOST_CELLS ? [...all.slice(0, MOST_CELLS - 1), all.slice(MOST_CELLS - 1).join(" | ")] : all;
+}
+
+function split(row) {
   const inner = row.trim().replace(/^\|/, "").replace(/\|$/, "");
-  return inner.split("|", MOST_CELLS).map((cell) => cell.trim());
+  return inner.split("|").map((cell) => cell.trim());
 }
