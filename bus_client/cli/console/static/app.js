@@ -42,6 +42,7 @@ class Page {
   told = 0; // the seq that was reported as read
   unsaid = [];
   signedOut = ""; // why, as the person was told
+  stepping = false; // from thread to thread, by keys
 
   constructor() {
     this.log = new Log($("scroller"), $("log"), this, {
@@ -135,7 +136,8 @@ class Page {
     $("more").disabled = $("text").disabled = true; // until it is known
     this.#showPeople();
     await this.#load(thread, seq);
-    if (matchMedia("(pointer: fine)").matches && !seq && this.failed === null) $("text").focus();
+    if (matchMedia("(pointer: fine)").matches && !seq && this.failed === null) (this.stepping ? this.log.scroller : $("text")).focus();
+    this.stepping = false;
   }
 
   /** Shows a part of a thread: its end, or what is around a seq. */
@@ -328,9 +330,7 @@ class Page {
     }, this.people.length ? PEOPLE_PAUSE : 0);
   }
 
-  #isHere() {
-    return this.people.some((person) => person.agent === this.me);
-  }
+  #isHere = () => this.people.some((person) => person.agent === this.me);
 
   #moved() {
     const { log } = this;
@@ -412,8 +412,7 @@ class Page {
       act: async () => {
         const { thread } = await call("api/threads", { thread: named.value.trim(), topic: topic.value.trim() });
         this.failed = null;
-        if (this.thread === thread.name) this.#load(thread.name, 0);
-        else location.hash = `#/${encodeURIComponent(thread.name)}`;
+        this.thread === thread.name ? this.#load(thread.name, 0) : (location.hash = `#/${encodeURIComponent(thread.name)}`);
       },
     });
   }
@@ -432,7 +431,9 @@ class Page {
   #neighbour(by) {
     const links = [...$("threads").querySelectorAll("a")];
     const at = links.findIndex((link) => link.getAttribute("aria-current"));
-    (links[at + by] ?? links[at < 0 ? 0 : at])?.click();
+    const link = links[at + by] ?? links[at < 0 ? 0 : at];
+    this.stepping = link !== links[at];
+    link?.click();
   }
 
   #key(event) {
@@ -489,8 +490,7 @@ class Page {
     click("veil", () => this.#fold());
     $("filter").addEventListener("input", () => this.#showThreads());
     $("filter").addEventListener("keydown", (event) => {
-      const wanted = $("filter").value.trim();
-      if (event.key === "Enter" && wanted) location.hash = `#/${encodeURIComponent(wanted)}`;
+      if (event.key === "Enter" && event.target.value.trim()) location.hash = `#/${encodeURIComponent(event.target.value.trim())}`;
     });
     setInterval(() => document.querySelectorAll("time[data-past]").forEach((node) => setText(node, ago(node.dateTime))), 30_000);
     setInterval(() => ["agents", "waits"].includes(this.view) && document.visibilityState === "visible" && this.#refresh(), PAGE_AGE);
