@@ -18,6 +18,7 @@ async def chromium() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         # Chromium refuses to run as root with its sandbox.
         flags = ["--no-sandbox"] if os.geteuid() == 0 else []
+        flags.append("--host-resolver-rules=MAP rebound.example 127.0.0.1")
         browser = await playwright.chromium.launch(executable_path=executable, args=flags)
         yield browser
         await browser.close()

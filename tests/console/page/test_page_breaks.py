@@ -1,7 +1,10 @@
 """The page while the bus or the console is away, and in a hidden tab."""
 
+import shutil
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -141,6 +144,64 @@ async def test_a_bus_that_is_down_at_the_start_is_waited_for(
     await shown.live()
     await shown.message(1).wait_for()
     assert PERSON in await shown.page.locator("#me").inner_text()
+
+
+async def test_a_bus_that_returns_with_another_store_is_said(
+    opened: Opened,
+    server: ServerProcess,
+    own_console: ConsoleProcess,
+    bus: BusClient,
+    tmp_path: Path,
+    name: str,
+) -> None:
+    await (await bus.join(name)).post("of the old store")
+    shown = await opened(name, console=own_console)
+    await shown.message(1).wait_for()
+    server.kill()
+    server.db = tmp_path / "new" / "bus.db"
+    server.db.parent.mkdir()
+    server.start()
+    await shown.live("out")
+    await expect(shown.page.get_by_role("alert")).to_contain_text("signed out of the bus")
+    own_console.stop()
+    with console_of(server, tmp_path, PERSON, "--listen", own_console.listening) as again:
+        async with BusClient(server.address, agent="new", credentials=tmp_path / "c") as other:
+            thread = await other.join(name)
+            await thread.post("of the new store")
+            shown = await opened(name, console=again)
+            await expect(shown.message(1)).to_contain_text("of the new store")
+            assert await shown.seqs() == [1]
+
+
+@pytest.mark.sqlite
+async def test_a_bus_that_returns_with_an_older_copy_is_followed_from_there(
+    opened: Opened,
+    server: ServerProcess,
+    own_console: ConsoleProcess,
+    bus: BusClient,
+    tmp_path: Path,
+    name: str,
+) -> None:
+    thread = await bus.join(name)
+    await thread.post("kept")
+    shown = await opened(name, console=own_console)
+    await shown.message(1).wait_for()
+    server.stop()
+    copy = shutil.copy(server.db, tmp_path / "copy.db")
+    server.start()
+    await thread.post("lost one")
+    await thread.post("lost two")
+    await shown.message(3).wait_for()
+    server.stop()
+    shutil.copy(copy, server.db)
+    with closing(sqlite3.connect(server.db)) as database, database:
+        database.execute("UPDATE thread SET epoch = lower(hex(randomblob(16)))")
+    server.start()
+    await expect(shown.message(3)).to_have_count(0)
+    await expect(shown.message(1)).to_contain_text("kept")
+    await bus.thread(name).post("after")
+    await expect(shown.message(2)).to_contain_text("after")
+    assert await shown.seqs() == [1, 2]
 
 
 async def test_a_token_that_ends_while_the_page_is_open_is_shown(
