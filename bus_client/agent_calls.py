@@ -1,4 +1,4 @@
-"""The calls of a BusClient about agents, the requests to them, and tokens."""
+"""The calls of a BusClient about agents, the requests to them, tokens, and the server's status."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bus_client.heartbeats import Heartbeats
 from bus_client.requests import build, refuse, seconds
 from bus_client.responses import checked_token
 from threadbus.v1 import admin_service_pb2, agent_service_pb2
-from threadbus.v1.admin_service_pb2 import Token, Wait
+from threadbus.v1.admin_service_pb2 import GetStatusRequest, GetStatusResponse, Token, Wait
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, Agent, AgentKind, Presence
 from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN, Request, RequestState
 
 
 class AgentCalls:
-    """The part of BusClient about agents, the requests to them, and tokens."""
+    """The part of BusClient about agents, the requests to them, tokens, and the server's status."""
 
     @property
     def agent(self) -> str:
@@ -249,6 +249,27 @@ class AgentCalls:
         async for page in self._calls.pages(self._calls.admin.ListWaits, request):
             for wait in page.waits:
                 yield wait
+
+    async def status(self, *, window: float | None = None) -> GetStatusResponse:
+        """Returns the status of the server: rates, latencies, sizes and lags. For operators.
+
+        With `--auth open`, also for anonymous clients on the server's machine. With several servers
+        on a store, the status is that of the one that this client is connected to, but for what
+        admin_service.proto says is of the store.
+
+        Args:
+            window: Rates and latencies are of the last so many seconds, at most 300, rounded up to
+                whole seconds. None = 60.
+
+        Raises:
+            AccessDenied: The caller is not an operator.
+            InvalidArgument: `window` is out of range.
+            BusError: With `code` "UNIMPLEMENTED": the server is older than this call.
+        """
+        request = GetStatusRequest()
+        if window is not None:
+            request.window.FromMicroseconds(int(seconds("window", window) * 1e6))
+        return await self._calls.call(self._calls.admin.GetStatus, request)
 
     def list_requests(
         self,

@@ -166,5 +166,6 @@ def test_files_stay_short() -> None:
         name: lines
         for name, path in modules.items()
         if (lines := len(path.read_text("utf-8").splitlines())) > 500
+        and not name.startswith("bus_client.sync.")  # generated, from files that are short
     }
     assert not long, "split them"

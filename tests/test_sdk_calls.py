@@ -24,6 +24,7 @@ from tests.script import THREAD, Failure, cursor, scripted
 from tests.wait_frames import BOUND
 from threadbus.v1.admin_service_pb2 import (
     CreateTokenResponse,
+    GetStatusResponse,
     ListTokensResponse,
     ListWaitsResponse,
     RevokeTokenResponse,
@@ -96,6 +97,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "UpdateAgent": (lambda bus: bus.update_agent(description="x"), UpdateAgentResponse()),
     "EndSession": (lambda bus: bus.end_session(), EndSessionResponse()),
     "ListWaits": (lambda bus: anext(bus.list_waits(), None), ListWaitsResponse()),
+    "GetStatus": (lambda bus: bus.status(), GetStatusResponse()),
     "GetServerInfo": (lambda bus: bus.server_info(), GetServerInfoResponse()),
     "Heartbeat": (lambda bus: bus.heartbeat(), HeartbeatResponse()),
     "GetAgent": (lambda bus: bus.get_agent("x"), GetAgentResponse()),

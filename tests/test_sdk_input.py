@@ -115,6 +115,7 @@ CALLS: dict[str, tuple[Callable[[BusClient, ThreadHandle], Awaitable[object]], s
     "list": (lambda bus, _: anext(aiter(bus.list_threads(prefix=HALF))), "prefix"),
     "states": (lambda bus, _: anext(aiter(bus.list_threads(states=[untyped(None)]))), "states[0]"),
     "waits": (lambda bus, _: anext(aiter(bus.list_waits(agent=HALF))), "agent"),
+    "window": (lambda bus, _: bus.status(window=math.nan), "window"),
     "register": (lambda bus, _: bus.register_agent(HALF), "agent"),
     "kind": (lambda bus, _: bus.register_agent("a", kind=untyped(None)), "kind"),
     "token": (lambda bus, _: bus.register_agent("a", token=HALF), "token"),

@@ -12,7 +12,7 @@ from typing import Literal, Self, overload
 from bus_client.client import BusClient as AsyncBusClient
 from bus_client.sync.background import finish, iterate, iterate_batches, run
 from bus_client.sync.thread import ThreadHandle
-from threadbus.v1.admin_service_pb2 import Token, Wait
+from threadbus.v1.admin_service_pb2 import GetStatusResponse, Token, Wait
 from threadbus.v1.agent_pb2 import (
     AGENT_KIND_AGENT,
     PRESENCE_UNSPECIFIED,
@@ -328,6 +328,13 @@ class BusClient:
         See bus_client.BusClient.list_waits.
         """
         return iterate(self._client.list_waits, agent=agent, thread=thread)
+
+    def status(self, *, window: float | None = None) -> GetStatusResponse:
+        """Returns the status of the server: rates, latencies, sizes and lags. For operators.
+
+        See bus_client.BusClient.status.
+        """
+        return run(self._client.status, window=window)
 
     def list_requests(
         self,
