@@ -36,6 +36,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "read": ("read T", "messages"),
     "register": ("register ME", "name"),
     "requests": ("requests --as ME", "requests"),
+    "status": ("status", "posted_per_second"),
     "tail": ("tail T", "seq"),
     "thread archive": ("thread archive T --as ME", "state"),
     "thread close": ("thread close T --as ME", "state"),
@@ -49,12 +50,15 @@ VERBS: dict[str, tuple[str, str]] = {
     "token create": ("token create ME --token-file TOKEN", "secret"),
     "token list": ("token list --token-file TOKEN", "tokens"),
     "token revoke": ("token revoke ID --yes --token-file TOKEN", "revoked"),
+    "top": ("top", "posted_per_second"),
     "withdraw": ("withdraw T 2 --as ME", "requests"),
     "whoami": ("whoami", "scopes"),
     "wait": ("wait T --as ME --timeout 5", "messages"),
 }
 #: Verbs that call no server, never end, or have no --json. They have tests of their own.
 ELSEWHERE = {"serve", "demo", "mcp", "hook", "console"}
+#: Verbs that print documents until they are stopped.
+ENDLESS = {"tail", "top"}
 #: Verbs that need no server.
 LOCAL = {"certs", "install", "proto"}
 
@@ -114,7 +118,7 @@ def test_a_verb_that_succeeds_prints_a_document(
     if verb == "token revoke":
         created = shell.ok("token", "create", name, "--json", "--token-file", str(boss)).json
         call[call.index("0" * 16)] = created["token"]["token_id"]
-    if verb == "tail":
+    if verb in ENDLESS:
         with shell.start(*call) as process:
             assert process.stdout is not None
             document = json.loads(process.stdout.readline())

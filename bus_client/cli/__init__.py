@@ -45,6 +45,8 @@ _VERBS = {
         "bench",
         "Measure how fast a server takes posts and wakes clients.",
     ),
+    "status": (".status", "status", "Show how a server does."),
+    "top": (".top", "top", "Show live how a server does."),
     "doctor": (".doctor.command", "doctor", "Check a server and this machine."),
     "certs": (".certs", "certs", "Make certificates to try TLS with."),
     "proto": (".proto", "proto", "Write the .proto files for other languages."),

@@ -61,6 +61,15 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def byte_size(number: float) -> str:
+    """Returns a number of bytes in its largest unit, such as `512 B` or `1.5 MiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(number) < 1024 or unit == "GiB":
+            break
+        number /= 1024
+    return f"{number:,.0f} {unit}" if unit == "B" else f"{number:,.1f} {unit}"
+
+
 def safe_lines(text: str) -> list[str]:
     """Returns the lines of the text, each made safe. Tabs are kept."""
     lines = text.replace("\r\n", "\n").split("\n")

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from bus_client.cli.doctor.check import Check
+from bus_client.cli.text import byte_size
 
 _MIB, _GIB = 1024**2, 1024**3
 _LARGE_LOG = 32 * _MIB  # a server checkpoints it at about 4 MiB, and also warns at this size
@@ -115,7 +116,7 @@ def _database(path: Path) -> Check:
 def _disk(folder: Path) -> Check:
     disk = os.statvfs(folder)
     free, size = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-    finding = f"{_size(free)} free of {_size(size)}"
+    finding = f"{byte_size(free)} free of {byte_size(size)}"
     if free < 64 * _MIB:
         advice = "Free space: posts are refused when the disk is full, but nothing is lost."
         return Check("disk", "failure", finding, advice)
@@ -196,11 +197,11 @@ def _log(path: Path) -> Check:
         return Check(
             "log",
             "warning",
-            f"{log} has grown to {_size(size)}",
+            f"{log} has grown to {byte_size(size)}",
             "Stop what has kept the file open for a long time (a backup, an open sqlite3): the "
             "server then shrinks the log.",
         )
-    return Check("log", "ok", f"{log} has {_size(size)}" if size else "there is no log now")
+    return Check("log", "ok", f"{log} has {byte_size(size)}" if size else "there is no log now")
 
 
 def _left_behind(path: Path) -> Check | None:
@@ -238,11 +239,3 @@ async def _quick_check(path: Path) -> list[str]:
 
 def _beside(path: Path, ending: str) -> Path:
     return path.with_name(f"{path.name}{ending}")
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            break
-        count /= 1024
-    return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
