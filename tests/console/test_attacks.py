@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 
 POST = b"POST /login HTTP/1.1\r\nHost: HOST\r\nContent-Type: application/json\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
+BODY = b"\r\n2\r\n{}\r\n0\r\n\r\n"
 SECOND = b"GET /app.js HTTP/1.1\r\nHost: HOST\r\n\r\n"
 REFUSED = {
     "two hosts": b"GET / HTTP/1.1\r\nHost: HOST\r\nHost: evil\r\n\r\n",
@@ -22,9 +23,9 @@ REFUSED = {
     b"Origin: http://evil\r\n\r\n" + SECOND,
     "two types": POST + b"Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}",
     "two lengths": POST + b"Content-Length: 2\r\nContent-Length: 60\r\n\r\n{}" + SECOND,
-    "length and chunks": POST + b"Content-Length: 2\r\n" + CHUNKED + b"\r\n0\r\n\r\n" + SECOND,
-    "chunks in chunks": POST + CHUNKED + CHUNKED + b"\r\n0\r\n\r\n" + SECOND,
-    "unknown coding": POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + SECOND,
+    "length and chunks": POST + b"Content-Length: 2\r\n" + CHUNKED + BODY + SECOND,
+    "chunks in chunks": POST + CHUNKED + CHUNKED + BODY + SECOND,
+    "unknown coding": POST + b"Transfer-Encoding: xchunked\r\n" + BODY + SECOND,
     "a length with a sign": POST + b"Content-Length: +2\r\n\r\n{}" + SECOND,
     "a space in a name": POST + b"Content-Length : 2\r\n\r\n{}" + SECOND,
     "no chunk": POST + CHUNKED + b"\r\nzz\r\n" + SECOND,
