@@ -82,8 +82,8 @@ SABOTAGES = [
         [
             Edit(
                 f"{_CONSOLE}/certificate.py",
-                "            trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n",
-                "            trial = context\n",
+                "            load(certificate, key)  # what",
+                "            # what",
             )
         ],
         [f"{_TLS}::test_the_console_speaks_https_and_takes_up_a_new_certificate"],

@@ -1,8 +1,11 @@
 """HTTPS of a console, and the console of a server that speaks TLS."""
 
 import asyncio
+import contextlib
 import signal
+import socket
 import ssl
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -23,7 +26,7 @@ async def test_the_console_speaks_https_and_takes_up_a_new_certificate(
     first, second = authority().issue(), authority().issue()
     files = first.save(tmp_path)
     verified = ssl.create_default_context(cadata=authority().pem.decode())
-    with console_of(server, tmp_path, PERSON + "-tls", *files.flags) as console:
+    with console_of(server, tmp_path, name, *files.flags) as console:
         assert console.url.startswith("https://127.0.0.1:")
         async with browser(console, verify=verified) as client, events(client) as stream:
             assert [cookie.secure for cookie in client.cookies.jar] == [True]
@@ -41,6 +44,30 @@ async def test_the_console_speaks_https_and_takes_up_a_new_certificate(
             await stream.next(  # on the connection from before
                 "overview", lambda data: name in [each["name"] for each in data["threads"]]
             )
+
+
+async def test_any_number_of_idle_connections_holds_up_nobody(
+    server: ServerProcess, tmp_path: Path, name: str
+) -> None:
+    files = authority().issue().save(tmp_path)
+    verified = ssl.create_default_context(cadata=authority().pem.decode())
+    with (
+        console_of(server, tmp_path, name, *files.flags) as console,
+        ExitStack() as opened,
+    ):
+        host, _, port = console.listening.rpartition(":")
+        idle = []
+        for _ in range(1_300):
+            idle.append(socket.create_connection((host, int(port)), 30))
+            opened.enter_context(idle[-1])
+        async with browser(console, verify=verified) as client, events(client) as stream:
+            await stream.next("overview")
+        assert idle[0].recv(1) == b""
+        with contextlib.suppress(ConnectionError):
+            idle[-1].sendall(b"GET / HTTP/1.1\r\n\r\n")  # without TLS
+            while part := idle[-1].recv(100):
+                assert b"HTTP" not in part
+        assert await asyncio.to_thread(console.stop) == (128 + signal.SIGTERM, "")
 
 
 async def test_a_server_that_speaks_tls_starts_a_console_too(

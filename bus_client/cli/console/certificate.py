@@ -13,6 +13,14 @@ logger = logging.getLogger(__name__)
 _POLL = 0.5  # seconds between two looks at the files, as in the server
 
 
+def load(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Returns a context for a server with a certificate and its key. Raises OSError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(certificate, key, _no_passphrase)
+    return context
+
+
 async def follow(context: ssl.SSLContext, certificate: Path, key: Path) -> Never:
     """Load a certificate and its key into a context whenever they change, until cancelled.
 
@@ -28,9 +36,7 @@ async def follow(context: ssl.SSLContext, certificate: Path, key: Path) -> Never
         if found == used and not failure:
             continue
         try:
-            # What cannot be used would spoil the context.
-            trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            trial.load_cert_chain(certificate, key, _no_passphrase)
+            load(certificate, key)  # what cannot be used would spoil the context
             if _look(certificate, key) != found:
                 continue
             context.load_cert_chain(certificate, key, _no_passphrase)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import logging
 import os
@@ -33,7 +34,8 @@ from bus_client.cli.text import safe
 
 _PATIENCE = 3.0  # seconds for the bus to answer before the address is printed
 _LAST_RESPONSES = 1  # seconds for open responses at the end
-_MAX_CONNECTIONS = 1_000  # further ones get the status 503
+_MAX_CONNECTIONS = 1_000  # further ones get the status 503, if these have requests
+_BACKLOG = 1_000  # connections that are accepted at once
 
 
 class _Server(uvicorn.Server):
@@ -76,13 +78,13 @@ async def serve(
         )
         secure, path = urls[0].startswith("https:"), urlsplit(urls[0]).path
         app = application(connection, hub, gate, secure=secure, path=path)
-        config = _config(app, site)
-        server = _Server(config)
+        tls = _tls(site)
+        server = _Server(_config(app, tls))
         connecting = asyncio.create_task(connection.run())
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         tasks = [connecting, serving, asyncio.create_task(hub.overview.run())]
-        if config.ssl and site.certificate and site.key:
-            watch = certificate.follow(config.ssl, site.certificate, site.key)
+        if tls and site.certificate and site.key:
+            watch = certificate.follow(tls, site.certificate, site.key)
             tasks.append(asyncio.create_task(watch))
         if until_eof:
             tasks.append(asyncio.create_task(in_daemon_thread(_read_stdin)))
@@ -147,36 +149,40 @@ def _listening(site: Site) -> Iterator[socket.socket]:
         yield listener
 
 
-def _config(app: object, site: Site) -> uvicorn.Config:
-    """Returns uvicorn's settings. Raises click.ClickException for files that it cannot use."""
+def _tls(site: Site) -> ssl.SSLContext | None:
+    """Returns what a site needs for HTTPS. Raises click.ClickException for files of no use."""
+    if site.certificate is None or site.key is None:
+        return None
+    try:
+        return certificate.load(site.certificate, site.key)
+    except OSError as error:  # also ssl.SSLError
+        why = error.strerror or str(error)
+        raise click.ClickException(f"--tls-cert and --tls-key cannot be used: {why}.") from None
+
+
+def _config(app: object, tls: ssl.SSLContext | None) -> uvicorn.Config:
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
         log_config=None,
         log_level="error",  # below, whoever sends what is not HTTP could fill the log
-        http=Http,
+        http=functools.partial(Http, tls=tls),  # type: ignore[arg-type]
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        ssl_certfile=site.certificate,
-        ssl_keyfile=site.key,
         limit_concurrency=_MAX_CONNECTIONS,
+        backlog=_BACKLOG,
         timeout_graceful_shutdown=_LAST_RESPONSES,
         lifespan="off",
         ws="none",
     )
     logging.getLogger("uvicorn.error").addFilter(_is_worth_logging)
-    try:
-        config.load()
-    except (OSError, ssl.SSLError) as error:
-        why = error.strerror or str(error)
-        raise click.ClickException(f"--tls-cert and --tls-key cannot be used: {why}.") from None
     return config
 
 
 def _raise_file_limit() -> None:
     """Allow this process as many open files as it may need, if the system lets it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MAX_CONNECTIONS + 200
+    wanted = _MAX_CONNECTIONS + _BACKLOG + 200
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
