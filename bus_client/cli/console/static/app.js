@@ -383,17 +383,17 @@ class Page {
     }
   }
 
-  /** Calls `use` with a message of any thread, cut as usual; undefined if there is none. */
+  /** Calls `use` with the newest wording of a message, cut as usual; undefined if there is none. */
   async peek(thread, seq, use) {
     const loaded = thread === this.thread ? this.log.items.get(seq) : undefined;
-    use(loaded ? (loaded.edit ?? loaded.message) : await this.peeks.get(thread, seq));
+    const message = loaded?.message ?? (await this.peeks.get(thread, seq));
+    use(loaded?.edit ?? (message?.edit_seq && (await this.peeks.get(thread, message.edit_seq))) ?? message);
   }
 
   /** Reads again what no event tells of, if it is shown. */
   async #refresh() {
     if (this.lost) return;
-    if (this.view === "inbox" || this.view === "agents" || this.view === "thread") this.agentsWanted();
-    if (this.view !== "waits") return;
+    if (this.view !== "waits") return this.agentsWanted();
     try {
       const waits = await call("api/waits");
       if (this.view === "waits") showWaits($("page-view"), waits);
