@@ -133,17 +133,19 @@ async def test_many_tabs_are_open_at_once(
 
 
 async def test_a_bus_that_is_down_at_the_start_is_waited_for(
-    opened: Opened, server: ServerProcess, own_console: ConsoleProcess, bus: BusClient, name: str
+    opened: Opened, server: ServerProcess, bus: BusClient, tmp_path: Path, name: str
 ) -> None:
     await (await bus.join(name)).post("before")
     server.kill()
-    shown = await opened(console=own_console)
-    await shown.go(f"#/{name}")
-    await shown.live("bus")
-    server.start()
-    await shown.live()
-    await shown.message(1).wait_for()
-    assert PERSON in await shown.page.locator("#me").inner_text()
+    with console_of(server, tmp_path, None) as console:  # which does not know who it is yet
+        shown = await opened(console=console)
+        await shown.go(f"#/{name}")
+        await shown.live("bus")
+        server.start()
+        await shown.live()
+        await shown.message(1).wait_for()
+        await expect(shown.page.get_by_role("navigation")).to_contain_text("operator at")
+        await expect(shown.page.get_by_role("link", name="Open waits")).to_be_visible()
 
 
 async def test_a_bus_that_returns_with_another_store_is_said(

@@ -7,7 +7,7 @@ import { Find } from "./find.js";
 import { Log } from "./log.js";
 import { Menu } from "./menu.js";
 import { Failure, Peeks, Stream, call, decoded, threadAddress } from "./net.js";
-import { Inbox, openAgent, openHelp, showAgents, showWaits } from "./pages.js";
+import { Inbox, openAgent, openHelp, openNew, showAgents, showWaits } from "./pages.js";
 import { showPeople, showRequests, showThreads } from "./side.js";
 
 const PAGE = 100; // messages that are loaded at once
@@ -72,17 +72,22 @@ class Page {
     if (token) history.replaceState(null, "", `${location.pathname}${location.search}#/`);
     try {
       if (token) await call("login", { token: token[1] });
-      const { agent, kind, operator, server } = await call("api/me");
-      Object.assign(this, { me: agent, kind, operator });
-      $("me").replaceChildren(el("b", {}, agent), operator && agent !== "operator" ? " · operator" : "", el("span", { class: "muted" }, ` at ${server}`));
+      await this.#meet();
     } catch (failure) {
       return this.#gate(failure);
     }
     $("gate").hidden = true;
     $("app").hidden = false;
-    for (const node of document.querySelectorAll(".operator")) node.hidden = !this.operator;
     this.agentsWanted();
     this.#route();
+  }
+
+  /** Learns for whom the console acts. It knows no kind before a bus has answered. */
+  async #meet() {
+    const { agent, kind, operator, server } = await call("api/me");
+    Object.assign(this, { me: agent, kind, operator });
+    $("me").replaceChildren(el("b", {}, agent), operator && agent !== "operator" ? " · operator" : "", el("span", { class: "muted" }, ` at ${server}`));
+    for (const node of document.querySelectorAll(".operator")) node.hidden = !operator;
   }
 
   #gate(failure) {
@@ -218,6 +223,7 @@ class Page {
     this.unread = new Map(this.overview.unread.map((each) => [each.thread, each]));
     this.#showLive();
     if (back && this.failed) this.#load(this.failed.thread, this.failed.seq);
+    if (back && !this.kind) this.#meet().then(() => this.changed(), () => {});
     this.#refresh();
     this.changed();
   }
@@ -404,18 +410,11 @@ class Page {
 
   // ── What the person does ────────────────────────────────────────────────────────────────────
 
-  #newThread(name = "") {
-    const named = el("input", { id: "new-name", value: name, placeholder: "release-2.4", maxlength: 128, autocomplete: "off", spellcheck: "false" });
-    const topic = el("input", { id: "new-topic", placeholder: "What it is about (optional)", autocomplete: "off" });
-    openDialog("New thread", [el("label", {}, "Name", named), el("label", {}, "Topic", topic)], {
-      action: "Create",
-      act: async () => {
-        const { thread } = await call("api/threads", { thread: named.value.trim(), topic: topic.value.trim() });
-        this.failed = null;
-        this.thread === thread.name ? this.#load(thread.name, 0) : (location.hash = `#/${encodeURIComponent(thread.name)}`);
-      },
+  #newThread = (name = "") =>
+    openNew(name, (thread) => {
+      this.failed = null;
+      this.thread === thread ? this.#load(thread, 0) : (location.hash = `#/${encodeURIComponent(thread)}`);
     });
-  }
 
   /** Opens one of the panels, if the screen is too small to show it; without a name closes both. */
   #fold(name = "") {

@@ -152,6 +152,16 @@ function showToken(name, token) {
   dialog.querySelector("input").select();
 }
 
+/** Asks for the name and the topic of a new thread. `created(name)` is called once it is there. */
+export function openNew(name, created) {
+  const named = el("input", { id: "new-name", value: name, placeholder: "release-2.4", maxlength: 128, autocomplete: "off", spellcheck: "false" });
+  const topic = el("input", { id: "new-topic", placeholder: "What it is about (optional)", autocomplete: "off" });
+  openDialog("New thread", [el("label", {}, "Name", named), el("label", {}, "Topic", topic)], {
+    action: "Create",
+    act: async () => created((await call("api/threads", { thread: named.value.trim(), topic: topic.value.trim() })).thread.name),
+  });
+}
+
 const KEYS = [
   ["j, k", "next or previous message"],
   ["r", "reply to the message in focus"],
