@@ -61,7 +61,7 @@ class PostRates:
     """Limits the posts of each caller, and those to each thread."""
 
     def __init__(self, per_minute: int) -> None:
-        self._per_minute = per_minute
+        self.per_minute = per_minute
         self._callers = Buckets(per_minute, _MINUTE)
         self._threads = Buckets(per_minute, _MINUTE)
 
@@ -84,7 +84,7 @@ class PostRates:
         to_thread = self._threads.wait_time(thread, now)
         if by_caller or to_thread:
             whose = "of one caller" if by_caller >= to_thread else "to one thread"
-            raise RateLimited(whose, self._per_minute, max(by_caller, to_thread) / _SECOND)
+            raise RateLimited(whose, self.per_minute, max(by_caller, to_thread) / _SECOND)
         self._callers.take(caller, now)
         self._threads.take(thread, now)
 
@@ -107,7 +107,7 @@ class Quota:
             limit: how many a caller may create at once, and again over each day.
         """
         self._things = things
-        self._limit = limit
+        self.limit = limit
         self._buckets = Buckets(limit, _DAY)
 
     def take(self, caller: str, now: int) -> bool:
@@ -129,6 +129,16 @@ class Quota:
         rest = f"{minutes} min" if minutes < 120 else f"{math.ceil(minutes / 60)} h"
         return QuotaExceeded(
             f"new {self._things} of one caller",
-            self._limit,
+            self.limit,
             f"use those that there are; the next is possible in {rest}",
         )
+
+
+def renewed_quota(before: Quota | None, things: str, limit: int) -> Quota | None:
+    """Returns a quota with this limit; None: there is no limit (0).
+
+    It is `before`, with all that it has counted, if that has the same limit.
+    """
+    if before is not None and before.limit == limit:
+        return before
+    return Quota(things, limit) if limit else None

@@ -148,8 +148,7 @@ class Waits:
             max_anonymous_waits: that of all anonymous callers together.
         """
         self._clock = clock
-        self._max_open_waits = max_open_waits
-        self._max_anonymous_waits = max_anonymous_waits
+        self.limit(max_open_waits, max_anonymous_waits)
         self._counts: Counter[str] = Counter()
         #: By number, in the order they were opened. Numbers are never reused.
         self._open: dict[int, OpenWait] = {}
@@ -157,6 +156,11 @@ class Waits:
         #: By thread; those on all threads of their agents, by agent.
         self._on: dict[str, set[OpenWait]] = {}
         self._on_all: dict[str, set[OpenWait]] = {}
+
+    def limit(self, max_open_waits: int, max_anonymous_waits: int) -> None:
+        """Change the maximum numbers. Waits that are open stay so."""
+        self._max_open_waits = max_open_waits
+        self._max_anonymous_waits = max_anonymous_waits
 
     def add(self, wait: OpenWait) -> None:
         """Add a wait, until `remove`. Raises QuotaExceeded if its agent has the maximum open.

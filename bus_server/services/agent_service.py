@@ -12,7 +12,7 @@ from bus_server.errors import (
     ValidationFailed,
 )
 from bus_server.presence.agents import Agents
-from bus_server.rates import Quota
+from bus_server.rates import Quota, renewed_quota
 from bus_server.services import validation
 from bus_server.services.pages import take_page
 from bus_server.settings import Settings
@@ -45,8 +45,12 @@ class AgentService:
         self._agents = agents
         self._tokens = tokens
         self._auth = auth
-        limit = settings.agents_per_caller
-        self._quota = Quota("agents", limit) if limit else None
+        self._quota: Quota | None = None
+        self.reload(settings)
+
+    def reload(self, settings: Settings) -> None:
+        """Use other settings from now on."""
+        self._quota = renewed_quota(self._quota, "agents", settings.agents_per_caller)
 
     async def RegisterAgent(
         self, request: pb.RegisterAgentRequest, caller: Caller

@@ -13,10 +13,9 @@ from bus_server.auth import Caller
 from bus_server.bus import Bus
 from bus_server.errors import ThreadNotFound, ValidationFailed
 from bus_server.presence.agent_state import SETTABLE, Heartbeat
-from bus_server.rates import PostRates
 from bus_server.services import validation
 from bus_server.services.frame_writer import FrameWriter
-from bus_server.services.posting import PostStream, Requests, fill_response, to_append
+from bus_server.services.posting import Admission, PostStream, Requests, fill_response
 from bus_server.settings import Settings
 from bus_server.statistics import Statistics
 from bus_server.store import FIRST_REQUEST, RequestPageKey, RequestsWanted, Withdraw
@@ -43,17 +42,18 @@ class BusService:
         self._bus = bus
         self._audit = audit
         self._settings = settings
-        limit = settings.posts_per_minute
-        self._rates = PostRates(limit) if limit else None
+        self._admission = Admission(settings)
         self._epoch, self._clock = store.epoch, store.clock
+
+    def reload(self, settings: Settings) -> None:
+        """Use other settings from now on, also in open calls of PostMessages."""
+        self._settings = settings
+        self._admission.reload(settings)
 
     async def PostMessage(
         self, request: pb.PostMessageRequest, caller: Caller
     ) -> pb.PostMessageResponse:
-        post = to_append(request, caller, self._settings)
-        rates = None if self._rates is None or caller.operator else self._rates
-        if rates is not None:
-            rates.admit(caller.fairness_key, post.thread, time.monotonic_ns())
+        post = self._admission.admit(request, caller, time.monotonic_ns())
         thread, with_recipients = request.thread, request.include_recipients
         del request  # it may be large, and would be kept while the post waits for the disk
         response = pb.PostMessageResponse()
@@ -63,16 +63,15 @@ class BusService:
         else:
             done = await self._bus.post(post)
         fill_response(response, thread, done)
-        if done.deduplicated and rates is not None:
-            rates.give_back(caller.fairness_key, thread)
+        if done.deduplicated:
+            self._admission.give_back(caller, thread)
         return response
 
     async def PostMessages(
         self, requests: Requests, caller: Caller, frames: FrameWriter, peer: str
     ) -> None:
-        rates = None if self._rates is None or caller.operator else self._rates
         audit = functools.partial(self._audit.event, caller=caller, peer=peer)
-        stream = PostStream(self._bus, self._settings, rates, caller, frames, audit, self._rejected)
+        stream = PostStream(self._bus, self._admission, caller, frames, audit, self._rejected)
         await stream.run(requests)
 
     def WaitMessages(

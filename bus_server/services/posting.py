@@ -266,14 +266,44 @@ class _Batch:
     handled: Callable[[], None]
 
 
+class Admission:
+    """Which posts are admitted: those that are valid, and not too many."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._rates: PostRates | None = None
+        self.reload(settings)
+
+    def reload(self, settings: Settings) -> None:
+        """Use other settings from now on. Posts are counted from 0 if their rate changes."""
+        self._settings = settings
+        limit = settings.posts_per_minute
+        if self._rates is None or self._rates.per_minute != limit:
+            self._rates = PostRates(limit) if limit else None
+
+    def admit(self, request: pb.PostMessageRequest, caller: Caller, now: int) -> Append:
+        """Count a post. Returns its command. Raises what `to_append` does, and RateLimited.
+
+        `now`: as for `PostRates.admit`.
+        """
+        post = to_append(request, caller, self._settings)
+        if self._rates is not None and not caller.operator:
+            self._rates.admit(caller.fairness_key, post.thread, now)
+        return post
+
+    def give_back(self, caller: Caller, thread: str) -> None:
+        """Do not count a post that was admitted: it had been posted before."""
+        if self._rates is not None and not caller.operator:
+            self._rates.give_back(caller.fairness_key, thread)
+
+
 class PostStream:
     """One PostMessages call, which receives batches while earlier ones are being committed."""
 
     def __init__(
         self,
         bus: Bus,
-        settings: Settings,
-        rates: PostRates | None,
+        admission: Admission,
         caller: Caller,
         frames: FrameWriter,
         audit: Callable[..., None],
@@ -281,15 +311,13 @@ class PostStream:
     ) -> None:
         """
         Args:
-            rates: counts the caller's posts; None: they are not limited.
             audit: `Audit.event` for this caller.
             rejected: called with the reason of each refusal of a post.
         """
         self._audit = audit
         self._rejected = rejected
         self._bus = bus
-        self._settings = settings
-        self._rates = rates
+        self._admission = admission
         self._caller = caller
         self._frames = frames
         #: How many more batches may be in flight.
@@ -381,10 +409,7 @@ class PostStream:
         try:
             if self._caller.prefixes:
                 RULE.check_threads(self._caller.prefixes, [request.thread])
-            post = to_append(request, self._caller, self._settings)
-            if self._rates is not None:
-                self._rates.admit(self._caller.fairness_key, post.thread, now)
-            return post
+            return self._admission.admit(request, self._caller, now)
         except BusError as refusal:
             return refusal.without_traceback()
 
@@ -420,8 +445,8 @@ class PostStream:
             elif isinstance(post, Append):
                 thread = post.thread
                 fill_response(result.response, thread, done)
-                if done.deduplicated and self._rates is not None:
-                    self._rates.give_back(self._caller.fairness_key, thread)
+                if done.deduplicated:
+                    self._admission.give_back(self._caller, thread)
                 if at in batch.with_recipients and extras < EXTRA_BYTES:
                     found = await self._bus.recipients(post, batch.states_before[thread])
                     extras += sum(participant.ByteSize() for participant in found)

@@ -9,7 +9,7 @@ from bus_server.auth import Caller
 from bus_server.bus import Bus
 from bus_server.errors import BusError, OutcomeUnknown, ThreadNotFound, ValidationFailed
 from bus_server.permissions import RULES, Conditions, Who, narrowed, who_may_update
-from bus_server.rates import Quota
+from bus_server.rates import Quota, renewed_quota
 from bus_server.services import validation
 from bus_server.services.key_formats import refuse_keys, refuse_keys_in_labels
 from bus_server.services.pages import take_page
@@ -51,10 +51,14 @@ class ThreadService:
 
     def __init__(self, bus: Bus, settings: Settings) -> None:
         self._bus = bus
+        self._quota: Quota | None = None
+        self.reload(settings)
+
+    def reload(self, settings: Settings) -> None:
+        """Use other settings from now on."""
         self._everyone = settings.thread_rights == "everyone"
         self._refuse_secrets = settings.refuse_secrets
-        limit = settings.threads_per_caller
-        self._quota = Quota("threads", limit) if limit else None
+        self._quota = renewed_quota(self._quota, "threads", settings.threads_per_caller)
 
     async def CreateThread(
         self, request: pb.CreateThreadRequest, caller: Caller

@@ -54,7 +54,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/services/bus_service.py",
-                "if done.deduplicated and rates is not None:",
+                "if done.deduplicated:",
                 "if False:",
             )
         ],
