@@ -3,9 +3,12 @@
 from tests.serving import ServerProcess
 
 
-def statements(server: ServerProcess) -> list[str]:
-    """Returns all SQL so far, in order."""
-    told = (line.partition(" sql: ") for line in server.log)
+def statements(server: ServerProcess, end: int | None = None) -> list[str]:
+    """Returns all SQL so far, in order: each statement in one line, with its numbers at the end.
+
+    `end`: only that of so many lines of the log.
+    """
+    told = (line.partition(" sql: ") for line in server.log[:end])
     return [statement.strip() for _, marker, statement in told if marker]
 
 

@@ -12,7 +12,9 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     ["bus_server.__main__"],
     ["bus_server.server"],
-    ["bus_server.tls", "bus_server.console"],
+    ["bus_server.tls", "bus_server.console", "bus_server.reloading"],
+    ["bus_server.configuration"],
+    ["bus_server.config_file"],
     ["bus_server.flags", "bus_server.listening", "bus_server.operator_token"],
     ["bus_server.services"],
     ["bus_server.server_status"],
@@ -47,6 +49,7 @@ LAYERS = [
         "bus_server.alarms",
         "bus_server.load",
         "bus_server.histogram",
+        "bus_server.logs",
     ],
 ]
 

@@ -54,7 +54,7 @@ async def test_listing_threads_does_not_read_their_messages(
         assert peak_memory(server.pid) - before < 40 * MIB
 
 
-_CLEARED = re.compile(r"DELETE FROM message WHERE id BETWEEN (\d+) AND (\d+)")
+_CLEARED = re.compile(r"DELETE FROM message WHERE .* \(.*\blow=(\d+), upto=(\d+)\b.*\)")
 
 
 def cleared(server: ServerProcess) -> list[int]:

@@ -29,21 +29,27 @@ pytestmark = pytest.mark.sqlite
 DEBUG = ("--log-level", "debug")
 
 
-async def mark(server: ServerProcess, client: Connection, name: str) -> int:
-    """Returns where a query that just named `name` is in the statements."""
-    await refused(client.agents.GetAgent(GetAgentRequest(agent=name)))
-    await until(lambda: any(name in statement for statement in statements(server)))
-    return next(at for at, statement in enumerate(statements(server)) if name in statement)
+async def mark(server: ServerProcess, client: Connection) -> int:
+    """Returns how many statements were logged before a call of now."""
+    before = len(_marks(server))
+    await refused(client.agents.GetAgent(GetAgentRequest(agent="nobody")))
+    await until(lambda: len(_marks(server)) > before)
+    return len(statements(server, _marks(server)[-1]))
+
+
+def _marks(server: ServerProcess) -> list[int]:
+    """Returns which lines of the log are about the calls of `mark`."""
+    return [at for at, line in enumerate(server.log) if "GetAgent of anonymous: AGENT_NOT" in line]
 
 
 async def statements_during(
     server: ServerProcess, client: Connection, doing: Awaitable[object]
 ) -> list[str]:
     """Returns the SQL that the server runs while `done` does."""
-    begin = await mark(server, client, "mark-begin")
+    begin = await mark(server, client)
     await doing
-    end = await mark(server, client, "mark-end")
-    return statements(server)[begin + 1 : end]
+    end = await mark(server, client)
+    return statements(server)[begin : end - 1]  # without that of the call that marks the end
 
 
 async def entered(server: ServerProcess) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from bus_server import store
+from bus_server import logs, store
 from bus_server.errors import (
     BusError,
     OutcomeUnknown,
@@ -189,7 +189,8 @@ class PostgresStore:
             except Exception as error:
                 if apart.is_one(commands) or apart.concerns_all(error):
                     raise
-                logger.debug("a batch of %d failed (%s): one by one", len(commands), error)
+                why = logs.reason(error)
+                logger.debug("a batch of %d failed (%s): one by one", len(commands), why)
             results: list[store.Commit | Exception] = []
             for command in apart.singles(commands):
                 before = results[-1] if results else None

@@ -2,6 +2,8 @@
 
 import logging
 import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from bus_server.errors import StorageFull, StoreBug, StoreBusy, StoreFailed, StoreLost
 
@@ -22,9 +24,40 @@ _CUT = (sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
 LOG_LIMIT = 16 * 1024 * 1024
 
 
+class LoggedConnection(sqlite3.Connection):
+    """A connection that logs its statements at level debug, without the texts and bytes in them.
+
+    SQLite's own trace has all values, so also the contents of messages.
+    """
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("sql: %s%s", " ".join(sql.split()), _shown(parameters))
+        return super().execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
+        if logger.isEnabledFor(logging.DEBUG):
+            parameters = list(parameters)
+            for row in parameters:
+                logger.debug("sql: %s%s", " ".join(sql.split()), _shown(row))
+        return super().executemany(sql, parameters)
+
+
+def _shown(parameters: Sequence[object] | Mapping[str, object]) -> str:
+    """Returns the values of a statement: numbers, and the types of all others."""
+
+    def shown(value: object) -> str:
+        return str(value) if isinstance(value, int) else type(value).__name__
+
+    if isinstance(parameters, Mapping):
+        values = [f"{name}={shown(value)}" for name, value in parameters.items()]
+    else:
+        values = [shown(value) for value in parameters]
+    return f" ({', '.join(values)})" if values else ""
+
+
 def set_up_writer(db: sqlite3.Connection, full_durability: bool) -> str:
     """Set up the connection that writes. Returns the store's epoch."""
-    _trace(db)
     # Some backups (VACUUM INTO) do not keep the WAL mode.
     db.execute("PRAGMA journal_mode = WAL").fetchall()
     db.execute(f"PRAGMA synchronous = {'FULL' if full_durability else 'NORMAL'}")
@@ -37,15 +70,9 @@ def set_up_writer(db: sqlite3.Connection, full_durability: bool) -> str:
 
 def set_up_reader(db: sqlite3.Connection) -> None:
     """Set up a connection that reads."""
-    _trace(db)
     # 8000 KiB. The default of 2000 KiB does not hold the newest pages of a thousand threads, which
     # ListThreads may read for a page of its list: in a large store it took half as long again.
     db.execute("PRAGMA cache_size = -8000")
-
-
-def _trace(db: sqlite3.Connection) -> None:
-    if logger.isEnabledFor(logging.DEBUG):
-        db.set_trace_callback(lambda statement: logger.debug("sql: %s", statement))
 
 
 def data_version(db: sqlite3.Connection) -> int:

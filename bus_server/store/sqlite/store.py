@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import aiosqlite
 
-from bus_server import store
+from bus_server import logs, store
 from bus_server.errors import (
     BusError,
     StoreBug,
@@ -124,12 +124,13 @@ class SqliteStore:
         logging.getLogger("aiosqlite").setLevel(logging.INFO)
         opened: list[aiosqlite.Connection] = []
         try:
-            writer = await aiosqlite.connect(path, isolation_level=None, timeout=busy_timeout)
+            logged: Any = {"isolation_level": None, "factory": connections.LoggedConnection}
+            writer = await aiosqlite.connect(path, timeout=busy_timeout, **logged)
             opened.append(writer)
             epoch = await _run(writer, connections.set_up_writer, full_durability)
             for _ in ("quick", "heavy"):
                 read_only = f"file:{file.quoted(path)}?mode=ro"
-                opened.append(await aiosqlite.connect(read_only, uri=True, isolation_level=None))
+                opened.append(await aiosqlite.connect(read_only, uri=True, **logged))
                 await _run(opened[-1], connections.set_up_reader)
             lock = WriteLock(path, busy_timeout)
             _, quick, heavy = opened
@@ -261,7 +262,8 @@ class SqliteStore:
                 if translated is error:
                     raise  # `from` itself would make a reference cycle
                 raise translated from error
-            logger.debug("a batch of %d failed (%s): one by one", len(commands), error)
+            why = logs.reason(error)
+            logger.debug("a batch of %d failed (%s): one by one", len(commands), why)
         results: list[store.Commit | Exception] = []
         failures: list[Exception] = []
         for command in apart.singles(commands):
