@@ -87,7 +87,9 @@ def _limit(event: str) -> int:
 
 
 def _write(line: Mapping[str, object]) -> None:
-    logger.info("%s", json.dumps(line))
+    fields = {name: value for name, value in line.items() if name != "event"}
+    extra = {"event": line["event"], "fields": fields, "message_is_fields": True}
+    logger.info("%s", json.dumps(line), extra=extra)
 
 
 def log_to(path: Path) -> None:
@@ -98,6 +100,12 @@ def log_to(path: Path) -> None:
     """
     logger.addHandler(_File(path))
     logger.propagate = False
+
+
+def reopen() -> None:
+    """Open the file of the audit log again with the next event, if there is one."""
+    for handler in logger.handlers:
+        handler.close()
 
 
 class _File(WatchedFileHandler):

@@ -12,6 +12,8 @@ from bus_server.listening import ServeError, is_loopback
 from bus_server.settings import Settings
 
 logger = logging.getLogger(__name__)
+#: Gets what the console prints on standard error.
+output = logging.getLogger("threadbus.console")
 
 #: Seconds for the console to end after SIGTERM, before it is killed.
 END_TIMEOUT = 3.0
@@ -58,9 +60,9 @@ async def console(
 ) -> AsyncIterator[None]:
     """Run a console until the end of the block, if the settings ask for one.
 
-    It prints its address on standard output, and its errors on standard error. If it ends early,
-    that is logged, and the server goes on. It also ends if the server dies, as its standard input
-    is a pipe of the server.
+    It prints its address on standard output, and its errors on standard error, or into the log if
+    that is in JSON. If it ends early, that is logged, and the server goes on. It also ends if the
+    server dies, as its standard input is a pipe of the server.
 
     Args:
         settings: The server's settings.
@@ -78,8 +80,10 @@ async def console(
         *(("--token-file", str(token_file)) if token_file else ()),
         *(("--json",) if settings.json else ()),
         stdin=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE if settings.log_format == "json" else None,
     )
     watching = asyncio.create_task(_watch(process))
+    logging_output = asyncio.create_task(_log(process.stderr))
     try:
         yield
     finally:
@@ -91,11 +95,24 @@ async def console(
         except TimeoutError:
             process.kill()
             await process.wait()
+        await asyncio.wait([logging_output], timeout=END_TIMEOUT)
 
 
 async def _watch(process: asyncio.subprocess.Process) -> None:
     code = await process.wait()
     logger.error("the console ended with exit code %d: the server goes on without it", code)
+
+
+async def _log(stream: asyncio.StreamReader | None) -> None:
+    """Log each line of a stream, to its end."""
+    while stream is not None:
+        try:
+            line = await stream.readline()
+        except ValueError:  # it is too long
+            continue
+        if not line:
+            return
+        output.warning("%s", line.decode("utf-8", "replace").rstrip())
 
 
 def _address(listen: str, port: int, *, tls: bool) -> str:

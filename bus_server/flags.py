@@ -58,6 +58,11 @@ def _store_url(value: object) -> StoreUrl:
     return StoreUrl(value)
 
 
+def parse(setting: Setting, text: str) -> Any:
+    """Returns the value of a setting that is not a bool. Raises click.BadParameter."""
+    return click.types.convert_type(_type(setting))(text)
+
+
 def settings_flags(command: F) -> F:
     """Add a flag for each setting to a click command (decorator).
 
@@ -79,7 +84,7 @@ def _flag(setting: Setting) -> Callable[[F], F]:
         metavar=_metavar(setting),
         show_default=True,
         show_envvar=True,
-        help=setting.help,
+        help=f"{setting.help} Reloadable." if setting.reloadable else setting.help,
         **bare,
     )
 

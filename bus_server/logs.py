@@ -9,6 +9,7 @@ lists the events.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import sys
@@ -87,6 +88,16 @@ def log_loop_errors(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
 
 class _StandardError(logging.StreamHandler[Any]):
     """The one handler of the server's log."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Log that a record could not be, without what is in it. No error if that fails, too."""
+        if isinstance(sys.exc_info()[1], OSError):
+            return
+        text = "a record from %s:%d could not be logged"
+        where = (record.filename, record.lineno)
+        told = logging.LogRecord(record.name, logging.ERROR, "", 0, text, where, None)
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.write(self.format(told) + self.terminator)
 
 
 class _Formatter(logging.Formatter):

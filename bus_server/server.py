@@ -14,10 +14,11 @@ from pathlib import Path
 
 import grpc
 
-from bus_server import fd_limit, listening, memory, tls
+from bus_server import __version__, fd_limit, listening, logs, memory, tls
 from bus_server.audit import Audit, log_to
 from bus_server.auth import Auth, token_hash
 from bus_server.budget import Budget
+from bus_server.configuration import Configuration
 from bus_server.console import address, console
 from bus_server.errors import (
     BusError,
@@ -30,9 +31,10 @@ from bus_server.errors import (
 from bus_server.listening import ServeError
 from bus_server.operator_token import operator_token
 from bus_server.parts import Parts, build
+from bus_server.reloading import Reloader
 from bus_server.server_status import ServerStatus
 from bus_server.services import admin_service, agent_service, bus_service, thread_service
-from bus_server.services.call import FinishedCall
+from bus_server.services.call_log import CallLog
 from bus_server.services.dispatch import Authorization, Dispatcher
 from bus_server.services.request_reader import PendingReads
 from bus_server.services.standard import Health, StandardServices
@@ -106,8 +108,10 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
-async def serve(settings: Settings) -> None:
+async def serve(configuration: Configuration) -> None:
     """Run a server until SIGTERM, SIGINT or SIGHUP, or until a background task ends.
+
+    With a file of settings, SIGHUP reloads it instead.
 
     Ends the process with code 1 if draining takes longer than `drain_timeout`.
 
@@ -118,7 +122,19 @@ async def serve(settings: Settings) -> None:
         StoreLost: the store's files were removed, replaced or damaged. What could be saved was
             saved.
     """
-    settings, reach = listening.resolve(located(settings))
+    asyncio.get_running_loop().set_exception_handler(logs.log_loop_errors)
+    logs.event(
+        logger,
+        logging.INFO,
+        "starting",
+        "starting version %s as process %d",
+        __version__,
+        os.getpid(),
+        version=__version__,
+        pid=os.getpid(),
+        config=configuration.file,
+    )
+    settings, reach = listening.resolve(located(configuration.settings))
     if settings.audit_log is not None:
         try:
             log_to(settings.audit_log)
@@ -139,11 +155,12 @@ async def serve(settings: Settings) -> None:
         address(settings, port, server.add_insecure_port) as for_console,
     ):
         announce = functools.partial(_announce, settings, port, reach)
-        await _serve(settings, for_console, server, certificates, announce)
-    logger.info("stopped")
+        await _serve(configuration, settings, for_console, server, certificates, announce)
+    logs.event(logger, logging.INFO, "stopped", "stopped")
 
 
 async def _serve(
+    configuration: Configuration,
     settings: Settings,
     for_console: Sequence[str],
     server: grpc.aio.Server,
@@ -153,23 +170,30 @@ async def _serve(
     store = await open_store(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    if configuration.file is not None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the file can be reloaded
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # SIGHUP stays ignored under nohup: the server must outlive its terminal.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, _stop, stop, number)
     try:
-        await _run(settings, for_console, server, certificates, store, lambda: started(store), stop)
+        await _run(
+            *(configuration, settings, for_console, server, certificates, store),
+            *(lambda: started(store), stop),
+        )
     finally:
         await store.close()
 
 
 def _stop(stop: asyncio.Event, number: signal.Signals) -> None:
     if not stop.is_set():
-        logger.info("received %s: draining", number.name)
+        text = "received %s: draining"
+        logs.event(logger, logging.INFO, "draining", text, number.name, signal=number.name)
         stop.set()
 
 
 async def _run(
+    configuration: Configuration,
     settings: Settings,
     for_console: Sequence[str],
     server: grpc.aio.Server,
@@ -203,12 +227,20 @@ async def _run(
             await parts.servers.enter()
     except (BusError, StoreBug) as error:
         raise StoreRefused(f"cannot set up {store.name}: {error}") from error
-    risks = [*store.risks(), *listening.risks(settings), *tls.risks(settings)]
+    risks = [
+        *(*store.risks(), *listening.risks(settings), *tls.risks(settings)),
+        *configuration.risks(),
+    ]
     for risk in dict.fromkeys(risks):
         logger.warning("%s", risk)
     audit = Audit()
-    status = ServerStatus(store, parts)
-    dispatcher, health = _add_services(server, settings, store, parts, auth, audit, status)
+    calls, status = CallLog(), ServerStatus(store, parts)
+    dispatcher, health, users = _add_services(
+        *(server, settings, store, parts, auth, audit, calls, status)
+    )
+    reloader = Reloader(configuration, settings, users)
+    if configuration.file is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.reload)
     inspecting = asyncio.create_task(_inspect(store, health))
     watches = [memory.trim_forever(), fd_limit.watch_forever()]
     if certificates:
@@ -230,8 +262,9 @@ async def _run(
         logger.critical("a background task ended: stopping", exc_info=task.exception())
     inspecting.cancel()  # or it would report SERVING
     health.set_serving(False)
-    await _shut_down(server, settings, store, parts, dispatcher)
+    await _shut_down(server, reloader.settings, store, parts, dispatcher)
     audit.close()
+    calls.close()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -255,17 +288,20 @@ def _add_services(
     parts: Parts,
     auth: Auth,
     audit: Audit,
+    calls: CallLog,
     status: ServerStatus,
-) -> tuple[Dispatcher, Health]:
-    """Add all services to a gRPC server. Returns their dispatcher and their health."""
+) -> tuple[Dispatcher, Health, list[Callable[[Settings], None]]]:
+    """Add all services to a gRPC server.
+
+    Returns their dispatcher, their health, and functions that take up reloaded settings.
+    """
+    posts = bus_service.BusService(parts.bus, audit, settings, store, parts.statistics)
+    threads = thread_service.ThreadService(parts.bus, settings)
+    agents = agent_service.AgentService(parts.agents, parts.tokens, auth, settings)
     services = {
-        bus_service.SERVICE: bus_service.BusService(
-            parts.bus, audit, settings, store, parts.statistics
-        ),
-        thread_service.SERVICE: thread_service.ThreadService(parts.bus, settings),
-        agent_service.SERVICE: agent_service.AgentService(
-            parts.agents, parts.tokens, auth, settings
-        ),
+        bus_service.SERVICE: posts,
+        thread_service.SERVICE: threads,
+        agent_service.SERVICE: agents,
         admin_service.SERVICE: admin_service.AdminService(
             parts.tokens, parts.servers.name, parts.waits, parts.remote, status
         ),
@@ -273,7 +309,6 @@ def _add_services(
     timeout = settings.request_timeout
     reading = Budget(settings.max_request_bytes, timeout=timeout, what="the request")
     unread = Budget(settings.max_frame_bytes, timeout=timeout, what="the response")
-    observer = _log_call if logger.isEnabledFor(logging.DEBUG) else None
     dispatcher = Dispatcher(
         auth,
         parts.presence.seen,
@@ -281,7 +316,7 @@ def _add_services(
         unread,
         audit,
         parts.statistics,
-        observer,
+        calls,
     )
     for service, servicer in services.items():
         dispatcher.add(service, servicer)
@@ -290,7 +325,12 @@ def _add_services(
     server.add_generic_rpc_handlers((dispatcher,))
     for service_name, handlers in dispatcher.registered_handlers().items():
         server.add_registered_method_handlers(service_name, handlers)
-    return dispatcher, standard.health
+    users = [
+        *(posts.reload, threads.reload, agents.reload),
+        lambda new: parts.waits.limit(new.max_open_waits, new.max_anonymous_waits),
+        lambda new: dispatcher.limit_time(new.request_timeout),
+    ]
+    return dispatcher, standard.health, users
 
 
 async def _shut_down(
@@ -317,17 +357,6 @@ async def _shut_down(
     await server.stop(STOP_GRACE)
     await _drain(parts, settings, store)  # later calls changed presence, too
     await parts.servers.leave()
-
-
-def _log_call(call: FinishedCall) -> None:
-    """Log a call at debug level."""
-    logger.debug(
-        "%s of %s: %s in %.1f ms",
-        call.method.rpartition("/")[2] or "unknown method",
-        call.caller.name if call.caller else call.peer,
-        call.reason or call.code.name,
-        call.duration * 1000,
-    )
 
 
 async def _inspect(store: ServedStore, health: Health) -> None:
@@ -373,21 +402,24 @@ async def _drain(parts: Parts, settings: Settings, store: ServedStore) -> None:
 
 
 def _announce(settings: Settings, port: int, reach: str, store: ServedStore) -> None:
-    """Print on standard output that the server is listening. Log a warning if that fails."""
+    """Print on standard output that the server is listening, and log it.
+
+    Logs a warning if it cannot be printed.
+    """
     where = settings.listen
     if not where.startswith("unix:"):
         where = f"{where.rpartition(':')[0]}:{port}"
+    facts = {
+        "listen": where,
+        "store" if settings.store else "db": store.name,
+        "kind": store.kind,
+        "durability": settings.durability,
+        "auth": settings.auth,
+        "tls": settings.tls_cert is not None,
+    }
+    logs.event(logger, logging.INFO, "listening", "listening on %s", where, **facts)
     if settings.json:
-        line = json.dumps(
-            {
-                "listen": where,
-                "store" if settings.store else "db": store.name,
-                "kind": store.kind,
-                "durability": settings.durability,
-                "auth": settings.auth,
-                "tls": settings.tls_cert is not None,
-            }
-        )
+        line = json.dumps(facts)
     else:
         line = (
             f"listening on {where} · store {store.name} ({store.kind}) · "

@@ -1,8 +1,9 @@
 """The settings of a server, each declared once.
 
 A field of `Settings` has the setting's name, type, range, default and help text. The flags of
-`threadbus serve`, their environment variables and help are built from it (flags.py), and the table
-in docs/running.md is checked against it.
+`threadbus serve`, their environment variables and help are built from it (flags.py), files of
+settings are read and written by it (config_file.py), and the table in docs/running.md is checked
+against it.
 """
 
 import difflib
@@ -16,6 +17,9 @@ from threadbus.limits import MAX_CALL_BYTES, MAX_MESSAGE_BYTES
 
 _MIB = 1024 * 1024
 _DAY = 86_400.0
+
+#: The environment variable of `--config`, which is no setting: it names a file of them.
+CONFIG_VARIABLE = "THREADBUS_CONFIG"
 
 T = TypeVar("T")
 
@@ -54,14 +58,26 @@ class FileMode(int):
 
 
 def _setting(
-    default: T, help_text: str, *, metavar: str = "", variable: bool = True, bare: T | None = None
+    default: T,
+    help_text: str,
+    *,
+    metavar: str = "",
+    variable: bool = True,
+    bare: T | None = None,
+    reloadable: bool = False,
 ) -> T:
     """Returns a field of Settings.
 
     `variable`: whether an environment variable can set it. `bare`: the value if its flag is given
-    without one; None: it needs one.
+    without one; None: it needs one. `reloadable`: whether a server that runs can take up a change.
     """
-    metadata = {"help": help_text, "metavar": metavar, "variable": variable, "bare": bare}
+    metadata = {
+        "help": help_text,
+        "metavar": metavar,
+        "variable": variable,
+        "bare": bare,
+        "reloadable": reloadable,
+    }
     return field(default=default, metadata=metadata)
 
 
@@ -123,6 +139,7 @@ class Settings:
         "owners",
         "owners: a thread may be changed, closed and deleted by its creator, people and operators; "
         "its participants may set its stage. everyone: by any caller.",
+        reloadable=True,
     )
     insecure: bool = _setting(
         False,
@@ -141,7 +158,9 @@ class Settings:
         5.0, "How long posts wait while another program locks the store, before they are refused."
     )
     heartbeat_interval: PositiveSeconds = _setting(
-        40.0, "Time between the heartbeats that agents are asked to send."
+        40.0,
+        "Time between the heartbeats that agents are asked to send.",
+        reloadable=True,
     )
     agent_timeout: PositiveSeconds = _setting(
         60.0,
@@ -164,9 +183,13 @@ class Settings:
         "its waits ended; at least five checkpoint intervals.",
     )
     drain_timeout: PositiveSeconds = _setting(
-        10.0, "How long the server waits at shutdown for the posts it has accepted to commit."
+        10.0,
+        "How long the server waits at shutdown for the posts it has accepted to commit.",
+        reloadable=True,
     )
-    max_content_bytes: ContentBytes = _setting(1 * _MIB, "Maximum size of a message's content.")
+    max_content_bytes: ContentBytes = _setting(
+        1 * _MIB, "Maximum size of a message's content.", reloadable=True
+    )
     max_queued_posts: Count = _setting(
         10_000,
         "How many posts may wait for the disk; a batch of PostMessages counts as one. Further "
@@ -177,9 +200,13 @@ class Settings:
         "Total size of the posts that may wait for the disk. Further posts are refused with "
         "STORE_BUSY; further batches of PostMessages wait.",
     )
-    max_open_waits: Count = _setting(10_000, "How many waits one agent may have open.")
+    max_open_waits: Count = _setting(
+        10_000, "How many waits one agent may have open.", reloadable=True
+    )
     max_anonymous_waits: Count = _setting(
-        20_000, "How many waits all anonymous callers together may have open."
+        20_000,
+        "How many waits all anonymous callers together may have open.",
+        reloadable=True,
     )
     posts_per_minute: OptionalCount = _setting(
         0,
@@ -187,6 +214,7 @@ class Settings:
         "once, and as many again, evenly, over each minute. Further posts are refused with "
         "RATE_LIMITED. Without a token, each connection counts by itself; operators are exempt. "
         "Each server counts for itself. 0: no limit.",
+        reloadable=True,
     )
     threads_per_caller: OptionalCount = _setting(
         0,
@@ -194,11 +222,13 @@ class Settings:
         "each day. Further ones are refused with QUOTA_EXCEEDED. All callers without a token count "
         "as one; operators are exempt. Each server counts for itself, since its start. 0: no "
         "limit.",
+        reloadable=True,
     )
     agents_per_caller: OptionalCount = _setting(
         0,
         "How many agents one caller may register, counted as for --threads-per-caller. In open "
         "mode, agents register without a token: this limits all of them together. 0: no limit.",
+        reloadable=True,
     )
     max_streams: Count = _setting(
         1_000,
@@ -219,6 +249,7 @@ class Settings:
         20.0,
         "How long a request may take to arrive, and how long a call waits while "
         "--max-request-bytes or --max-frame-bytes is reached.",
+        reloadable=True,
     )
     keepalive_time: PositiveSeconds = _setting(
         30.0, "Time without traffic after which a connection is pinged."
@@ -230,6 +261,7 @@ class Settings:
         False,
         "Refuse posts, topics, stages and labels that contain a key or a token of a well-known "
         "format, such as a private key or a token of GitHub.",
+        reloadable=True,
     )
     console: str = _setting(
         "",
@@ -253,8 +285,14 @@ class Settings:
     )
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "info",
-        "What to log on standard error. debug logs every RPC and SQL statement, message contents "
-        "included.",
+        "What to log on standard error. debug logs every RPC, and with --db the SQL statements. "
+        "Contents of messages and tokens are not logged at any level.",
+        reloadable=True,
+    )
+    log_format: Literal["text", "json"] = _setting(
+        "text",
+        "text: log lines for people. json: one JSON object in each line, for programs.",
+        reloadable=True,
     )
 
 
@@ -272,6 +310,7 @@ class Setting:
         metavar: The value's placeholder in the help. Empty: derived from its type.
         bare: The value if its flag is given without one. None: it needs one.
         variable: The environment variable. None: it has none.
+        reloadable: Whether a server that runs takes up a change in its file of settings.
     """
 
     name: str
@@ -283,11 +322,17 @@ class Setting:
     metavar: str
     bare: Any
     variable: str | None
+    reloadable: bool
+
+    @property
+    def key(self) -> str:
+        """Its key in a file of settings."""
+        return self.name.replace("_", "-")
 
     @property
     def flag(self) -> str:
         """Its flag of `threadbus serve`."""
-        return f"--{self.name.replace('_', '-')}"
+        return f"--{self.key}"
 
 
 def declared() -> list[Setting]:
@@ -315,6 +360,7 @@ def _declared(setting: Field[Any], kind: Any) -> Setting:
         metavar=setting.metadata["metavar"],
         bare=setting.metadata["bare"],
         variable=f"THREADBUS_{setting.name.upper()}" if setting.metadata["variable"] else None,
+        reloadable=setting.metadata["reloadable"],
     )
 
 
@@ -323,7 +369,7 @@ def misspelt(variables: Iterable[str]) -> dict[str, str]:
 
     Other programs have variables that begin as ours do: only those much like one of ours count.
     """
-    known = [setting.variable for setting in declared() if setting.variable]
+    known = [CONFIG_VARIABLE, *(each.variable for each in declared() if each.variable)]
     others = {name for name in variables if name.startswith("THREADBUS_")} - {*known}
     likely = {name: difflib.get_close_matches(name, known, 1, 0.9) for name in sorted(others)}
     return {name: found[0] for name, found in likely.items() if found}

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import grpc
 
-from bus_server import filesystem
+from bus_server import filesystem, logs
 from bus_server.listening import ServeError
 from bus_server.settings import Settings
 
@@ -123,10 +123,16 @@ class Certificates:
                 self._failure = failure
                 continue
             if self._warned or loaded != self._loaded:
-                logger.info(
+                until = time.gmtime(loaded.expires)
+                logs.event(
+                    logger,
+                    logging.INFO,
+                    "certificate_reloaded",
                     "new connections use the certificate in %s, which is valid until %s",
                     self._files[0],
-                    time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(loaded.expires)),
+                    time.strftime("%Y-%m-%d %H:%M:%S UTC", until),
+                    file=self._files[0],
+                    expire_time=time.strftime("%Y-%m-%dT%H:%M:%SZ", until),
                 )
             self._failure = self._warned = ""
             self._loaded, self._fresh, expired = loaded, loaded.configuration(), False

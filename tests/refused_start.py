@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-#: Logged by gRPC's core itself, such as why it could not bind.
+#: Logged by each server; and by gRPC's core itself, such as why it could not bind.
+_STARTING = re.compile(r"^\S+ \S+ INFO bus_server\.server: starting .*\n", re.M)
 _GRPC_LOG = re.compile(r"^E\d{4} .*\.cc:\d+\] .*\n", re.M)
 
 
@@ -17,7 +18,7 @@ def refused_start(
     prefix: Sequence[str] = (),
     cwd: Path | None = None,
 ) -> str:
-    """Start a server that must exit with code 1 and one line; returns that line.
+    """Start a server that must exit with code 1 and one line beside that it starts; returns it.
 
     `prefix` is a command that runs it, `cwd` the folder that it runs in.
     """
@@ -30,7 +31,7 @@ def refused_start(
         cwd=cwd,
     )
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
-    said = _GRPC_LOG.sub("", done.stderr)
+    said = _STARTING.sub("", _GRPC_LOG.sub("", done.stderr))
     assert re.fullmatch(r"threadbus: .+\n", said), said
     return said
 

@@ -67,6 +67,19 @@ class Servicer:
     CreateToken = ListTokens = RevokeToken = GetStatus = None  # not called here
 
 
+class Recorder:
+    """An observer that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.finished: list[FinishedCall] = []
+
+    def wants(self, *, failed: bool) -> bool:
+        return True
+
+    def record(self, call: FinishedCall) -> None:
+        self.finished.append(call)
+
+
 @dataclass
 class Observed:
     """A server in this process, and the calls that its observer received."""
@@ -112,12 +125,11 @@ async def serve(
 async def observed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Observed]:
     methods = SERVICE.methods_by_name
     monkeypatch.setattr(dispatch, "RULES", {f"AdminService.{name}": Rule() for name in methods})
-    finished: list[FinishedCall] = []
-    servicer = Servicer()
+    recorder, servicer = Recorder(), Servicer()
     async with opened(tmp_path / "bus.db") as store:
-        server, port = await serve(store, servicer, finished.append)
+        server, port = await serve(store, servicer, recorder)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Observed(channel, servicer, finished)
+            yield Observed(channel, servicer, recorder.finished)
         await server.stop(0)
 
 

@@ -12,11 +12,12 @@ import click
 import pytest
 
 from bus_server.__main__ import main
-from bus_server.settings import FileMode, Setting, Settings, StoreUrl, declared, misspelt
+from bus_server.settings import Setting, Settings, declared, misspelt
 from tests.connections import connected
 from tests.doc_examples import page
 from tests.refused_start import contents
 from tests.serving import ServerProcess
+from tests.settings_values import another
 from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
 
 NONSENSE = [
@@ -102,23 +103,6 @@ def _parsed(*arguments: str) -> dict[str, Any]:
     return main.make_context("serve", list(arguments)).params
 
 
-def _another(setting: Setting) -> tuple[str, Any]:
-    """Returns a value other than the default, as text and as the server gets it."""
-    if setting.choices:
-        return setting.choices[-1], setting.choices[-1]
-    if setting.kind is bool:
-        return "true", True
-    if setting.kind is float:
-        return "2m", 120.0
-    if setting.range is not None:
-        return f"{setting.range.high:.0f}", setting.range.high
-    if setting.kind is FileMode:
-        return "660", 0o660
-    if setting.kind is StoreUrl:
-        return "postgres://host/bus", "postgres://host/bus"
-    return "other", setting.kind("other")
-
-
 @pytest.mark.parametrize("text", ["10q", "m", "soon"])
 def test_a_time_that_is_not_one_is_refused_with_examples(text: str) -> None:
     with pytest.raises(click.BadParameter, match="not a time, such as 90, 10m or 36h"):
@@ -126,13 +110,14 @@ def test_a_time_that_is_not_one_is_refused_with_examples(text: str) -> None:
 
 
 def test_without_flags_and_variables_each_setting_is_its_default() -> None:
-    given = {name: value for name, value in _parsed().items() if value is not None}
+    names = [setting.name for setting in declared()]
+    given = {name: value for name in names if (value := _parsed()[name]) is not None}
     assert Settings(**given) == Settings()
 
 
 @pytest.mark.parametrize("setting", declared(), ids=lambda setting: setting.name)
 def test_each_setting_has_a_flag(setting: Setting) -> None:
-    text, value = _another(setting)
+    text, value = another(setting)
     arguments = [setting.flag] if setting.kind is bool else [setting.flag, text]
     assert _parsed(*arguments)[setting.name] == value
 
@@ -143,15 +128,20 @@ def test_each_setting_but_json_has_a_variable(
 ) -> None:
     assert (setting.variable is None) == (setting.name == "json")
     if setting.variable is not None:
-        text, value = _another(setting)
+        text, value = another(setting)
         monkeypatch.setenv(setting.variable, text)
         assert _parsed()[setting.name] == value
 
 
 def _table() -> str:
     """Returns the table of all settings for docs/running.md."""
-    rows = [f"| `{each.flag}` | {_default(each)} | {each.help} |" for each in declared()]
-    return "\n".join(["| flag | default | what it sets |", "| --- | --- | --- |", *rows])
+    rows = [
+        f"| `{each.flag}` | {_default(each)} | {each.help} | {'yes' * each.reloadable} |"
+        for each in declared()
+    ]
+    return "\n".join(
+        ["| flag | default | what it sets | reloadable |", "| --- | --- | --- | --- |", *rows]
+    )
 
 
 def _default(setting: Setting) -> str:

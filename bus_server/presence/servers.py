@@ -7,9 +7,11 @@ that is alone writes nothing more.
 
 import asyncio
 import contextlib
+import logging
 import math
 import secrets
 
+from bus_server import logs
 from bus_server.errors import BusError, StoreBug
 from bus_server.presence.changes import Changes
 from bus_server.presence.remote_waits import RemoteWaits
@@ -18,6 +20,8 @@ from bus_server.store.interface import Store
 from bus_server.waits import OpenWait, Waits
 from bus_server.writer import Writer
 from threadbus.v1.message_pb2 import Cursor
+
+logger = logging.getLogger(__name__)
 
 #: A lease is renewed when this share of it is over.
 RENEWAL = 1 / 3
@@ -89,7 +93,7 @@ class Servers:
         if stored.pop(self.name, None) is None and self._stored and not self._left:
             self._renew_soon()  # another server removed this one, with its waits
         for name in self._others.keys() - stored.keys():
-            await self._forget(name)
+            await self._forget(name, "it has left")
         for name, (renew_time, lease) in stored.items():
             known = self._others[name][0] if name in self._others else self._dead.get(name)
             if renew_time == known:
@@ -98,6 +102,8 @@ class Servers:
             await self._remote.update(name, numbers, new)
             if name not in self._others:
                 self._joined.set()
+                text = "another server is on the store: %s"
+                logs.event(logger, logging.INFO, "server_joined", text, name, server=name)
             now = asyncio.get_running_loop().time()
             self._others[name] = renew_time, now + lease / 1e6
             self._dead.pop(name, None)
@@ -164,7 +170,7 @@ class Servers:
             now = asyncio.get_running_loop().time()
             for name, (renew_time, end) in list(self._others.items()):
                 if end <= now:
-                    await self._forget(name)
+                    await self._forget(name, "its lease has ended")
                     self._dead[name] = renew_time
 
     def count_others(self) -> int:
@@ -190,8 +196,11 @@ class Servers:
         self._renew = True
         self._changes.unsaved.set()
 
-    async def _forget(self, name: str) -> None:
+    async def _forget(self, name: str, why: str) -> None:
         """Forget another server and its waits."""
+        fields = {"server": name, "why": why}
+        text = "another server is no longer on the store: %s: %s"
+        logs.event(logger, logging.INFO, "server_left", text, name, why, **fields)
         await self._remote.update(name, frozenset(), {})
         del self._others[name]
         self._changes.several_servers = bool(self._others)

@@ -4,7 +4,7 @@ from __future__ import annotations  # the stubs have type parameters that grpc's
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import grpc
 
@@ -22,7 +22,10 @@ class Call:
     call is closed. The dispatcher creates and closes it.
     """
 
-    __slots__ = ("_frames", "_pending_reads", "_reader", "_unread", "caller", "context", "counted")
+    __slots__ = (
+        *("_frames", "_pending_reads", "_reader", "_released", "_unread"),
+        *("caller", "context", "counted", "response_size"),
+    )
 
     def __init__(
         self,
@@ -40,6 +43,10 @@ class Call:
         self._unread = unread
         self._reader: RequestReader | None = None
         self._frames: FrameWriter | None = None
+        #: Number and bytes of the requests of a reader that was released.
+        self._released = 0, 0
+        #: Bytes of the response of a unary call; None: it has none.
+        self.response_size: int | None = None
 
     def reader(self, key: str, *, stream: bool = False) -> RequestReader:
         """Returns the reader of the call's requests. Call it once.
@@ -62,7 +69,22 @@ class Call:
         """Release the request's bytes, for a handler that keeps little of the request."""
         if self._reader is not None:
             self._reader.close()
+            self._released = self._reader.count, self._reader.size
             self._reader = None
+
+    def received(self) -> tuple[int, int]:
+        """Returns how many requests were received, and their bytes."""
+        reader = self._reader
+        return self._released if reader is None else (reader.count, reader.size)
+
+    def sent(self) -> tuple[int, int]:
+        """Returns how many responses or frames were handed to gRPC, and their bytes.
+
+        Without those that a handler writes to the context itself: Watch of the health service.
+        """
+        if self.response_size is not None:
+            return 1, self.response_size
+        return (0, 0) if self._frames is None else (self._frames.count, self._frames.size)
 
     def close(self) -> None:
         """Release the bytes that the call still holds. Call it when the call has ended."""
@@ -108,15 +130,28 @@ class FinishedCall:
     caller: Caller | None
     """None: the call was refused before its caller was known; or it is for health or reflection."""
     start_time: float
-    """When the handler started, in seconds since the Unix epoch."""
+    """When the handler started, in seconds since the Unix epoch, by the clock at its end."""
     duration: float
     """Seconds until the handler finished. Does not include sending the status."""
     code: grpc.StatusCode
     """CANCELLED also if the client disconnected or its deadline passed."""
     reason: str
     """The ErrorReason without its prefix, such as `THREAD_NOT_FOUND`; empty: none."""
+    requests: int = 0
+    """How many requests were received."""
+    request_bytes: int = 0
+    """Their size, serialised."""
+    responses: int = 0
+    """How many responses or frames were handed to gRPC."""
+    response_bytes: int = 0
+    """Their size, serialised."""
 
 
-#: Called once for each RPC, on the event loop, when its handler has finished. Must neither block
-#: nor raise.
-Observer: TypeAlias = Callable[[FinishedCall], None]
+class Observer(Protocol):
+    """Gets each RPC when its handler has finished, on the event loop. Must not block or raise."""
+
+    def wants(self, *, failed: bool) -> bool:
+        """Returns whether to report a call: making the report takes about 5 µs."""
+
+    def record(self, call: FinishedCall) -> None:
+        """Take the report of a call."""

@@ -112,8 +112,8 @@ class Dispatcher(grpc.GenericRpcHandler):
             unread: budget of responses and frames that callers have not read.
             audit: gets the events of the calls.
             statistics: counts the calls.
-            observer: called once for each RPC when it has finished. RPCs of services that are
-                not served here, which gRPC itself refuses, are not reported.
+            observer: gets the RPCs when they have finished. Not those of services that are not
+                served here, which gRPC itself refuses.
         """
         self._auth = auth
         self._record_activity = record_activity
@@ -160,6 +160,14 @@ class Dispatcher(grpc.GenericRpcHandler):
             counted = self._statistics.method(method.path, method.kind)
             self._handlers[method.path] = self._handler(method, counted)
 
+    def limit_time(self, timeout: float) -> None:
+        """Change how long a request may take to arrive, and how long calls wait for room.
+
+        `timeout`: in seconds. Calls that wait for room already do so for as long as before.
+        """
+        self._pending_reads.limit_time(timeout)
+        self._unread.timeout = self._building.timeout = timeout
+
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
@@ -194,13 +202,14 @@ class Dispatcher(grpc.GenericRpcHandler):
         async def handle(_: object, context: Context) -> bytes | None:
             call = Call(context, self._pending_reads, self._unread, counted)
             counted.started += 1
-            begin, start = time.monotonic(), time.time() if observer else 0.0
+            begin = time.monotonic()
             code, error = grpc.StatusCode.CANCELLED, None
             try:
                 response = await serve(call)
                 code = grpc.StatusCode.OK
                 if response is not None:
                     counted.sent += 1
+                    call.response_size = len(response)
                 return response
             except BusError as refusal:
                 if isinstance(refusal, ThreadNotFound) and call.caller:
@@ -220,11 +229,12 @@ class Dispatcher(grpc.GenericRpcHandler):
                 if error is not None:
                     code, reason = TABLE[type(error)]
                 statistics.ended(counted, _label(code), reason, duration)
-                if observer:
-                    name = path if path in self._handlers else ""
-                    observer(
+                if observer and observer.wants(failed=error is not None):
+                    name, start = path if path in self._handlers else "", time.time() - duration
+                    observer.record(
                         FinishedCall(
-                            name, context.peer(), call.caller, start, duration, code, reason
+                            *(name, context.peer(), call.caller, start, duration, code, reason),
+                            *(*call.received(), *call.sent()),
                         )
                     )
             await abort(context, error)

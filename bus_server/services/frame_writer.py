@@ -14,7 +14,7 @@ class FrameWriter:
     gRPC keeps a frame, and a copy of it, until the caller's flow control window admits it.
     """
 
-    __slots__ = ("_budget", "_caller", "_counted", "_reserved", "_write")
+    __slots__ = ("_budget", "_caller", "_counted", "_reserved", "_write", "count", "size")
 
     def __init__(
         self, budget: Budget, caller: str, write: Write, counted: MethodStatistics
@@ -30,6 +30,8 @@ class FrameWriter:
         self._caller = caller
         self._write = write
         self._reserved = 0
+        #: Number and bytes of the frames that were to be sent.
+        self.count = self.size = 0
 
     @property
     def timeout(self) -> float:
@@ -52,6 +54,8 @@ class FrameWriter:
         It raises StoreBusy if there is no room in time.
         """
         self._counted.sent += 1
+        self.count += 1
+        self.size += len(frame)
         if not self._reserved and len(frame) <= SMALL:
             return self._write(frame)
         return self._send_counted(frame)

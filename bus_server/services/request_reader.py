@@ -45,6 +45,17 @@ class PendingReads:
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._eviction_timer: asyncio.TimerHandle | None = None
 
+    def limit_time(self, timeout: float) -> None:
+        """Change how long a request may take to arrive, and how long calls wait for room.
+
+        Both in seconds. It also applies to requests that are being read, but not to calls that
+        wait for room.
+        """
+        self._timeout = self.budget.timeout = timeout
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+            self._abort_late()
+
     def add(self, reader: "RequestReader") -> float:
         """Track a request that is being read, until `remove`. Returns the event loop's time."""
         self._reading[reader] = None
@@ -117,8 +128,8 @@ class RequestReader:
     """A reader of one call's request, or of a stream of them. Close it when the call ends."""
 
     __slots__ = (
-        *("_context", "_counted", "_held", "_pending", "_task", "caller", "refusal", "since"),
-        "stream",
+        *("_context", "_counted", "_held", "_pending", "_task"),
+        *("caller", "count", "refusal", "since", "size", "stream"),
     )
 
     def __init__(
@@ -134,6 +145,8 @@ class RequestReader:
         self._context = context
         self._counted = counted
         self._held = 0
+        #: Number and bytes of the requests that were received.
+        self.count = self.size = 0
         self._task: asyncio.Task[Any] | None = None
         #: The fairness key that the requests are charged to.
         self.caller = caller
@@ -168,6 +181,8 @@ class RequestReader:
             if data is grpc.aio.EOF:
                 return None
             self._counted.received += 1
+            self.count += 1
+            self.size += len(data)
             if len(data) > SMALL:
                 size = len(data) * COPIES
                 self._held += size

@@ -4,6 +4,8 @@ import logging
 import math
 import time
 
+from bus_server import logs
+
 logger = logging.getLogger(__name__)
 
 #: Seconds. An intermittent fault is logged at most once in this time.
@@ -40,11 +42,22 @@ class Faults:
         if fault not in self._open and not quiet:
             self._open.add(fault)
             self._told[fault] = now
-            logger.log(self._level, "%s: %s", fault, details)
+            fields = {"fault": fault, "details": details}
+            logs.event(logger, self._level, "store_failing", "%s: %s", fault, details, **fields)
 
     def end(self, fault: str) -> None:
         """Record that a fault is over. Logs this if the fault itself was logged."""
         since = self._since.pop(fault, None)
         if since is not None and fault in self._open:
             self._open.remove(fault)
-            logger.warning("%s: over, after %.0f s", fault, time.monotonic() - since)
+            seconds = round(time.monotonic() - since, 3)
+            logs.event(
+                logger,
+                logging.WARNING,
+                "store_recovered",
+                "%s: over, after %.0f s",
+                fault,
+                seconds,
+                fault=fault,
+                seconds=seconds,
+            )

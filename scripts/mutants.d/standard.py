@@ -42,7 +42,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/services/dispatch.py",
-                "if observer:",
+                "if observer and observer.wants(failed=error is not None):",
                 "if observer and error is None:",
             )
         ],

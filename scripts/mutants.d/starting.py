@@ -17,9 +17,9 @@ SABOTAGES = [
             ),
             Edit(
                 "bus_server/server.py",
-                "    dispatcher, health = _add_services(",
+                "    dispatcher, health, users = _add_services(",
                 "    parts.presence.restore(await store.presence_rows(0))\n"
-                "    dispatcher, health = _add_services(",
+                "    dispatcher, health, users = _add_services(",
             ),
         ],
         ["tests/test_starting.py::test_a_store_that_cannot_be_set_up_is_refused_in_one_line"],

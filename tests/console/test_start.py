@@ -192,13 +192,22 @@ def _is_closed(port: int) -> bool:
         return attempt.connect_ex(("127.0.0.1", port)) != 0
 
 
-async def test_a_server_goes_on_without_its_console(tmp_path: Path) -> None:
+@pytest.mark.parametrize("log_format", ["text", "json"])
+async def test_a_server_goes_on_without_its_console(tmp_path: Path, log_format: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        flags = ("--console", f"127.0.0.1:{taken.getsockname()[1]}", "--console-as", PERSON)
+        flags = ["--console", f"127.0.0.1:{taken.getsockname()[1]}", "--console-as", PERSON]
+        flags += ["--log-format", log_format]
         with ServerProcess(tmp_path / "bus.db", *flags) as server:
             await until(lambda: any("the console ended" in line for line in server.log))
             async with BusClient(server.address, agent="a", credentials=tmp_path / "c"):
                 pass
+            assert server.stop() == 0
+    (said,) = (line for line in server.log if "--listen" in line)
+    if log_format == "text":
+        assert said.startswith("threadbus: ")
+    else:
+        lines = {json.loads(line)["logger"]: json.loads(line) for line in server.log}
+        assert lines["threadbus.console"]["message"] in json.loads(said)["message"]
 
 
 @pytest.mark.parametrize(

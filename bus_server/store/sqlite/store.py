@@ -218,7 +218,8 @@ class SqliteStore:
             return
         self._given_up = True
         files = self._files
-        logger.error("%s: posts are refused from now on", files.loss)
+        text = "%s: posts are refused from now on"
+        logs.event(logger, logging.ERROR, "store_lost", text, files.loss, loss=str(files.loss))
         saved, sound = None, False
         try:
             saved, sound = await _run(self._writer, rescue.save, files)
