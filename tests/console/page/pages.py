@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,18 @@ from playwright.async_api import Locator, Page, expect
 from tests.console.consoles import ConsoleProcess
 from tests.programs import program
 
-__all__ = ["FRAMES", "PATIENCE", "Opened", "Shown", "expect", "is_whole", "needed"]
+__all__ = [
+    "FRAMES",
+    "LOOKS",
+    "PATIENCE",
+    "PHONE",
+    "Opened",
+    "Shown",
+    "expect",
+    "is_whole",
+    "needed",
+    "violations",
+]
 
 #: ms for which an expectation waits: the machine may be slow.
 PATIENCE = 30_000
@@ -30,6 +43,18 @@ const frame = (now) => {
 };
 requestAnimationFrame((now) => { last = now; requestAnimationFrame(frame); });
 """
+
+#: Options of a context: how a page looks.
+PHONE: dict[str, Any] = {
+    "viewport": {"width": 390, "height": 780},
+    "has_touch": True,
+    "is_mobile": True,
+}
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark"},
+    "phone": {"color_scheme": "dark", **PHONE},
+}
 
 #: Opens the page of a console, logged in. `thread`: what is after `#/`; others: of the context.
 Opened = Callable[..., Awaitable["Shown"]]
@@ -110,3 +135,20 @@ async def is_whole(shown: Shown) -> list[int]:
     assert seqs == list(range(seqs[0], seqs[-1] + 1))
     assert len(seqs) <= 600
     return seqs
+
+
+@functools.cache
+def axe() -> str:
+    """Returns the source of axe-core."""
+    return subprocess.run([needed("axe")], capture_output=True, text=True, check=True).stdout
+
+
+async def violations(shown: Shown) -> list[Any]:
+    """Returns what axe finds wrong, as the rule and the elements. The policy must be bypassed."""
+    if not await shown.page.evaluate("'axe' in globalThis"):
+        await shown.page.evaluate(axe())
+    found = await shown.page.evaluate("axe.run()")
+    return [
+        (each["id"], [node["html"][:200] for node in each["nodes"][:3]])
+        for each in found["violations"]
+    ]

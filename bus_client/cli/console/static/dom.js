@@ -44,7 +44,11 @@ export function keyed(parent, items, key, make, show) {
     old.delete(name);
     show?.(node, item);
     if (node === at) at = at.nextElementSibling;
-    else parent.insertBefore(node, at);
+    else {
+      const focused = node.contains(document.activeElement) ? document.activeElement : null;
+      parent.insertBefore(node, at);
+      focused?.focus({ preventScroll: true }); // a node that moves loses it
+    }
   }
   for (const node of old.values()) node.remove();
 }

@@ -109,13 +109,13 @@ function showTable(page, caption, heads, items, key, cells, none) {
 /** Shows all agents. For operators. */
 export function showAgents(page, agents, context) {
   const cells = (agent) => [button(agent.name, () => context.openAgent(agent.name), { class: "link" }), agent.kind === "AGENT_KIND_HUMAN" ? "person" : "agent", presence(agent.presence), timeOf(agent.last_seen_time, true), line(agent.status_text || agent.description || "", 160)];
-  showTable(page, "Agents", ["Name", "Kind", "State", "Last seen", "About"], [...agents].sort(byPresence), (agent) => agent.name, cells, "No agent is registered. Agents register themselves when they join.");
+  showTable(page, "All agents", ["Name", "Kind", "State", "Last seen", "About"], [...agents].sort(byPresence), (agent) => agent.name, cells, "No agent is registered. Agents register themselves when they join.");
 }
 
 /** Shows all open waits. For operators. */
 export function showWaits(page, waits) {
   const cells = (wait) => [wait.agent, waited(wait), timeOf(wait.start_time, true), wait.peer];
-  showTable(page, "Open waits", ["Who", "After", "Since", "From"], waits, (wait) => `${wait.agent} ${wait.start_time} ${wait.peer}`, cells, "Nobody waits. Agents that call bus_wait or `threadbus wait` appear here.");
+  showTable(page, "All open waits", ["Who", "After", "Since", "From"], waits, (wait) => `${wait.agent} ${wait.start_time} ${wait.peer}`, cells, "Nobody waits. Agents that call bus_wait or `threadbus wait` appear here.");
 }
 
 function waited(wait) {
