@@ -10,7 +10,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -43,6 +45,9 @@ from bus_server.store import SetOperatorToken
 from bus_server.store.interface import ServedStore
 from bus_server.store.opening import located, open_store
 from threadbus.limits import MAX_CALL_BYTES
+
+if TYPE_CHECKING:
+    from bus_server.exporter import Exporter
 
 __all__ = ["ServeError", "channel_options", "serve"]
 
@@ -153,10 +158,28 @@ async def serve(configuration: Configuration) -> None:
     with (
         listening.listen(settings, add_port) as port,
         address(settings, port, server.add_insecure_port) as for_console,
+        _exporter(settings) as exporter,
     ):
-        announce = functools.partial(_announce, settings, port, reach)
-        await _serve(configuration, settings, for_console, server, certificates, announce)
+        announce = functools.partial(_announce, settings, port, reach, exporter)
+        await _serve(configuration, settings, for_console, server, certificates, exporter, announce)
     logs.event(logger, logging.INFO, "stopped", "stopped")
+
+
+def _exporter(settings: Settings) -> AbstractContextManager["Exporter | None"]:
+    """Returns a context manager of what serves the metrics, if they are wanted.
+
+    Raises ServeError if it cannot listen, or the extra is missing.
+    """
+    if not settings.metrics:
+        return nullcontext()
+    try:
+        from bus_server.exporter import Exporter
+    except ImportError as error:
+        raise ServeError(
+            f"--metrics needs {error.name}, which comes with the extra `metrics`: in the source "
+            "folder, run pip install '.[server,metrics]'"
+        ) from error
+    return Exporter(settings.metrics)
 
 
 async def _serve(
@@ -165,6 +188,7 @@ async def _serve(
     for_console: Sequence[str],
     server: grpc.aio.Server,
     certificates: tls.Certificates | None,
+    exporter: "Exporter | None",
     started: Callable[[ServedStore], None],
 ) -> None:
     store = await open_store(settings)
@@ -178,8 +202,8 @@ async def _serve(
             loop.add_signal_handler(number, _stop, stop, number)
     try:
         await _run(
-            *(configuration, settings, for_console, server, certificates, store),
-            *(lambda: started(store), stop),
+            *(configuration, settings, for_console, server, certificates, exporter, store),
+            *(functools.partial(started, store), stop),
         )
     finally:
         await store.close()
@@ -198,6 +222,7 @@ async def _run(
     for_console: Sequence[str],
     server: grpc.aio.Server,
     certificates: tls.Certificates | None,
+    exporter: "Exporter | None",
     store: ServedStore,
     started: Callable[[], None],
     stop: asyncio.Event,
@@ -245,6 +270,8 @@ async def _run(
     watches = [memory.trim_forever(), fd_limit.watch_forever()]
     if certificates:
         watches.append(certificates.watch_forever())
+    if exporter:
+        watches.append(exporter.run(status, parts.statistics))
     tasks = [*parts.start(settings), *(asyncio.create_task(watch) for watch in watches), inspecting]
     await server.start()
     rights = {"auth": settings.auth, "thread_rights": settings.thread_rights}
@@ -401,7 +428,9 @@ async def _drain(parts: Parts, settings: Settings, store: ServedStore) -> None:
         os._exit(1)
 
 
-def _announce(settings: Settings, port: int, reach: str, store: ServedStore) -> None:
+def _announce(
+    settings: Settings, port: int, reach: str, exporter: "Exporter | None", store: ServedStore
+) -> None:
     """Print on standard output that the server is listening, and log it.
 
     Logs a warning if it cannot be printed.
@@ -416,6 +445,7 @@ def _announce(settings: Settings, port: int, reach: str, store: ServedStore) -> 
         "durability": settings.durability,
         "auth": settings.auth,
         "tls": settings.tls_cert is not None,
+        **({"metrics": exporter.url} if exporter else {}),
     }
     logs.event(logger, logging.INFO, "listening", "listening on %s", where, **facts)
     if settings.json:
@@ -425,6 +455,8 @@ def _announce(settings: Settings, port: int, reach: str, store: ServedStore) -> 
             f"listening on {where} · store {store.name} ({store.kind}) · "
             f"auth {settings.auth} ({reach})"
         )
+        if exporter:
+            line += f" · metrics {exporter.url}"
     if sys.stdout is None:  # the shell closed it
         return
     try:

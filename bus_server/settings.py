@@ -275,6 +275,12 @@ class Settings:
         "The person for whom the console acts; registered if the name is new.",
         metavar="NAME",
     )
+    metrics: str = _setting(
+        "",
+        "Also serve metrics for Prometheus, over HTTP at /metrics. They have no names, addresses "
+        "or contents; anyone who can reach the port can read them.",
+        metavar="HOST:PORT",
+    )
     json: bool = _setting(
         False, "Announce the start as one JSON object on standard output.", variable=False
     )

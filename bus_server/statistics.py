@@ -97,14 +97,13 @@ class Window:
 class Statistics:
     """All counters of a server. Use it on the event loop only, but for reading single numbers."""
 
-    def __init__(self, reasons: Iterable[str] = ()) -> None:
-        """`reasons`: those for which calls can be refused, which are counted from 0."""
+    def __init__(self) -> None:
         #: Messages posted through this server, and messages delivered to waits.
         self.posted = self.delivered = 0
         #: Calls that ended, and those of them that ended with one of FAILURES.
         self.calls = self.failed = 0
         #: Refusals of calls, and of posts of PostMessages, by reason.
-        self.rejections = dict.fromkeys(reasons, 0)
+        self.rejections: dict[str, int] = {}
         #: By path.
         self.methods: dict[str, MethodStatistics] = {}
         #: Seconds from a commit to when the frame with its messages was written to a wait that had

@@ -20,6 +20,7 @@ from tests.locks import locked
 from tests.open_wait import open_wait, open_waits, wait_request
 from tests.polling import until_known
 from tests.refusals import refused
+from tests.scrapes import FLAGS, scrape
 from tests.serving import ServerProcess
 from threadbus.v1.admin_service_pb2 import GetStatusRequest, GetStatusResponse
 from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
@@ -309,7 +310,7 @@ async def test_the_status_of_a_store_that_fails_says_so(
     if serving.database_of is not None:
         pytest.skip("the disk is another machine's")
     with small_disk(tmp_path / "disk", megabytes=4) as disk:
-        server = start_server(db=disk / "bus.db")
+        server = start_server(*FLAGS, db=disk / "bus.db")
         async with connected(server.address, "t") as client:
             assert (await status(client)).thread_count == 1
             large = PostMessageRequest(thread="t", content="x" * 1_000_000)
@@ -323,6 +324,10 @@ async def test_the_status_of_a_store_that_fails_says_so(
             assert (found.store_failing, found.thread_count) == (True, 1)
             assert found.failed_calls_per_second > 0
             assert found.disk_free_bytes < 2_000_000
+            metrics = await scrape(server)
+            assert metrics.value("threadbus_store_failing") == 1
+            assert metrics.value("threadbus_rejections_total", reason="STORAGE_FULL") > 0
+            assert metrics.value("threadbus_disk_free_bytes") < 2_000_000
 
 
 @pytest.mark.slow
