@@ -38,7 +38,8 @@ def console(
     shared_server: ServerProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ConsoleProcess]:
     """A console of its own, which must have logged nothing at its end."""
-    with console_of(shared_server, tmp_path_factory.mktemp("home"), "attacked") as running:
+    home = tmp_path_factory.mktemp("attacked")
+    with console_of(shared_server, home, home.name) as running:  # it may start several times
         yield running
         assert running.stop()[1] == ""
 
