@@ -63,7 +63,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "idle connections keep others out",
-        [Edit(f"{_CONSOLE}/http.py", "if len(self.connections) >= (", "if 0 > (")],
+        [Edit(f"{_CONSOLE}/http.py", "if len(self.connections) < (", "if 0 < (")],
         [f"{_ATTACKS}::test_any_number_of_idle_connections_holds_up_nobody"],
     ),
     Sabotage(
