@@ -115,7 +115,7 @@ async def test_a_reply_may_ask_for_an_answer(opened: Opened, bus: BusClient, nam
     assert (asked.reply_to, asked.priority) == (1, Priority.PRIORITY_URGENT)
     assert list(asked.expect_reply.agents) == [bus.agent]
     await thread.post("It is.", reply_to=2)
-    await expect(shown.message(2).locator(".asks")).to_contain_text("no longer open")
+    await expect(shown.message(2).locator(".asks")).to_contain_text("answered in #3")
     await expect(shown.locator("#requests")).not_to_contain_text(bus.agent)
     await shown.locator("#ask").check()
     await shown.post(f"@{bus.agent} are you sure?")

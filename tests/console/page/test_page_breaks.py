@@ -38,6 +38,7 @@ async def test_a_bus_that_dies_is_shown_and_no_text_is_lost(
     thread = await bus.join(name)
     await thread.post("before")
     shown = await opened(name, console=own_console)
+    await shown.message(1).wait_for()
     server.kill()
     await shown.live("bus")
     await expect(shown.locator("#live")).to_contain_text("bus unreachable")

@@ -1,26 +1,19 @@
 // The page: what is shown, how it gets there, and what the person does.
 
-import { addresses, isMessage, spokenWords } from "./article.js";
+import { addresses, avatar, isMessage, spokenWords } from "./article.js";
 import { Composer } from "./composer.js";
-import { $, ago, announce, button, count, el, line, openDialog, setText, visible } from "./dom.js";
+import { $, ago, announce, button, count, el, line, setText, visible } from "./dom.js";
 import { Find } from "./find.js";
 import { Log } from "./log.js";
 import { Menu } from "./menu.js";
 import { Failure, Peeks, Stream, call, decoded, threadAddress } from "./net.js";
-import { Inbox, openAgent, openHelp, openNew, showAgents, showWaits } from "./pages.js";
-import { showPeople, showRequests, showThreads } from "./side.js";
+import { Inbox, openAgent, openHelp, openNew, openWithdraw, showAgents, showWaits } from "./pages.js";
+import { LIVE, showPeople, showRequests, showThreads } from "./side.js";
 
 const PAGE = 100; // messages that are loaded at once
 const AGENTS_AGE = 10_000; // ms after which the agents are read again, if they are needed
 const PAGE_AGE = 3000; // ms between two readings of a page that no event tells of
 const PEOPLE_PAUSE = 300; // ms between two drawings of the people
-const LIVE = {
-  connecting: "connecting",
-  live: "live",
-  bus: "bus unreachable – messages wait until it is back",
-  console: "console unreachable – trying again",
-  out: "signed out",
-};
 
 class Page {
   me = "";
@@ -86,7 +79,7 @@ class Page {
   async #meet() {
     const { agent, kind, operator, server } = await call("api/me");
     Object.assign(this, { me: agent, kind, operator });
-    $("me").replaceChildren(el("b", {}, agent), operator && agent !== "operator" ? " · operator" : "", el("span", { class: "muted" }, ` at ${server}`));
+    $("me").replaceChildren(avatar(agent), el("span", {}, el("b", {}, agent), operator && agent !== "operator" ? " · operator" : "", el("span", { class: "muted" }, `at ${server}`)));
     for (const node of document.querySelectorAll(".operator")) node.hidden = !operator;
   }
 
@@ -117,6 +110,7 @@ class Page {
     this.log.clear();
     this.#arrange();
     this.problem(null);
+    $("title").title = "";
     setText($("title"), { inbox: "Inbox", agents: "Agents", waits: "Open waits" }[view]);
     setText($("topic"), { inbox: "What needs you, in all threads", agents: "All agents that are registered", waits: "Who waits for messages right now" }[view]);
     $("page-view").replaceChildren(view === "inbox" ? this.inbox.node : el("p", { class: "muted" }, "Loading…"));
@@ -135,10 +129,12 @@ class Page {
     this.composer.open(thread);
     Object.assign(this, { view: "thread", thread, info: null, people: [], told: 0, unsaid: [] });
     this.log.clear();
+    this.#moved();
     this.#arrange();
     setText($("title"), line(thread, 128));
+    $("title").title = line(thread, 128);
     setText($("topic"), "");
-    $("more").disabled = $("text").disabled = true; // until it is known
+    $("more").disabled = $("text").disabled = $("post").disabled = true; // until it is known
     this.#showPeople();
     await this.#load(thread, seq);
     if (matchMedia("(pointer: fine)").matches && !seq && this.failed === null) (this.stepping ? this.log.scroller : $("text")).focus();
@@ -173,7 +169,8 @@ class Page {
   #unloaded(thread, seq, failure) {
     if (failure.status === 401) return this.#gate(failure);
     this.failed = { thread, seq };
-    this.problem(failure, failure.reason === "THREAD_NOT_FOUND" ? button("Create it", () => this.#newThread(thread)) : null);
+    if (failure.reason === "THREAD_NOT_FOUND") this.problem(new Failure(404, { message: `There is no thread ${thread}` }), button("Create it", () => this.#newThread(thread)));
+    else this.problem(failure);
     this.stream.follow(null, "");
     if (failure.status === 0) setTimeout(() => this.failed?.thread === thread && this.#load(thread, seq), 2000);
   }
@@ -300,7 +297,7 @@ class Page {
     setText($("inbox-count"), String(waiting));
     document.title = `${waiting ? `(${waiting}) ` : ""}${$("title").textContent} · ThreadBus`;
     if (this.view === "inbox") this.inbox.show(this.overview);
-    if (this.view === "agents") showAgents($("page-view"), this.names.values(), this);
+    if (this.view === "agents") showAgents($("page-view"), [...this.names.values()], this);
     if (this.view === "thread") {
       this.log.showAsked();
       this.composer.suggest();
@@ -331,7 +328,9 @@ class Page {
       if (this.thread === null) return;
       const here = this.overview.requests.filter((request) => request.thread === this.thread);
       showPeople(this.people, this.log.head, here, this);
+      $("show-people").dataset.requests = here.some((request) => request.overdue) ? "overdue" : here.length ? "open" : "";
       showRequests($("requests"), here, this, { empty: "Nobody owes an answer here." });
+      this.composer.showTurns();
       $("join").hidden = !this.people.length && this.info === null ? true : this.me === "operator" || this.#isHere();
     }, this.people.length ? PEOPLE_PAUSE : 0);
   }
@@ -341,7 +340,7 @@ class Page {
   #moved() {
     const { log } = this;
     const away = !log.pinned || !log.reachesHead;
-    $("newest").hidden = !away;
+    $("newest").hidden = !away || this.info === null;
     setText($("newest"), log.behind ? `↓ ${count(log.behind, "new message")}` : "↓ Newest");
     this.#read();
   }
@@ -363,6 +362,10 @@ class Page {
 
   participants = () => new Set(this.people.map((person) => person.agent));
   requests = (thread, seq) => this.overview.requests.filter((request) => request.thread === thread && request.seq === seq);
+  /** Returns the first reply in the page of an agent that a message asks. */
+  answer = ({ seq, expect_reply: { agents } }) => {
+    for (const { message } of this.log.items.values()) if (message.reply_to === seq && agents.includes(message.sender)) return message;
+  };
   reply = (message) => this.composer.answer(message);
   mention = (name) => this.composer.mention(name);
   openAgent = (name) => openAgent(name, this);
@@ -374,8 +377,7 @@ class Page {
   posted = () => this.log.toEnd();
   agentsChanged = () => this.agentsWanted(0);
 
-  withdraw = ({ thread, seq }) =>
-    openDialog(`Withdraw the request of #${seq}?`, el("p", {}, "Those asked need not answer it any more."), { action: "Withdraw", act: () => call("api/withdraw", { thread, seq }) });
+  withdraw = openWithdraw;
 
   /** Reads the agents unless they are new enough. */
   async agentsWanted(age = AGENTS_AGE) {
@@ -479,9 +481,7 @@ class Page {
     click("newest", () => this.#newest());
     click("find-button", () => this.find.open(this.thread));
     click("new-thread", () => this.#newThread());
-    click("join", async () => {
-      await call("api/threads", { thread: this.thread }).catch((failure) => this.problem(failure));
-    });
+    click("join", () => call("api/threads", { thread: this.thread }).catch((failure) => this.problem(failure)));
     for (const name of ["nav", "people"]) {
       click(`show-${name}`, () => this.#fold(name));
       click(`close-${name}`, () => (this.#fold(), $(`show-${name}`).focus()));

@@ -1,6 +1,6 @@
 // One entry of a thread as a node.
 
-import { button, count, el, exact, line, size, timeOf, visible } from "./dom.js";
+import { button, count, el, exact, gist, line, size, timeOf, visible } from "./dom.js";
 import { parsed, render } from "./md.js";
 import { call, threadAddress } from "./net.js";
 
@@ -33,29 +33,27 @@ export const addresses = (message, agent) => (message.mentions ?? []).includes(a
 /**
  * Returns the node of an entry.
  *
- * `context`: me, operator, names, and what can be done: reply(message), withdraw(message),
- * peek(thread, seq), requests(seq). `edit`: the newest edit, if there is one and it is known.
+ * `context`: me, operator, and what can be done: reply(message), withdraw(message),
+ * peek(thread, seq, use), requests(thread, seq), answer(message). `edit`: the newest edit, if there is one and it is known.
  * `before`: the entry before it, if it is shown.
  */
 export function article(message, context, { edit, before } = {}) {
   if (isMessage(message)) return spoken(message, context, edit, before);
-  const text = isEdit(message) ? [`${message.sender} edited `, linkTo(message.thread, message.edit_of)] : told(message, context);
+  const text = isEdit(message) ? [el("b", {}, message.sender), " edited ", linkTo(message.thread, message.edit_of)] : told(message, context);
   return el(
     "article",
     { class: `entry ${isNotice(message) ? "notice" : "grey"}`, tabindex: "-1", data: { seq: message.seq }, "aria-label": `Number ${message.seq}` },
-    el("span", {}, text),
-    " · ",
-    timeOf(message.create_time),
-    " · ",
-    own(message),
+    el("div", { class: "event" }, el("span", {}, text), " ", timeOf(message.create_time)),
+    el("div", { class: "aside" }, own(message)),
   );
 }
 
 function told(message, { me }) {
   const text = line(message.content ?? "", 500);
   const words = text.startsWith(`${message.sender} `) || message.sender === "system" ? text : `${message.sender}: ${text}`;
-  const parts = [words];
-  if (message.notice?.request_seq) parts.push(" · ", linkTo(message.thread, message.notice.request_seq));
+  const seq = message.notice?.request_seq;
+  const [before, ...after] = seq ? words.split(`message ${seq}`) : [words];
+  const parts = seq ? [before, linkTo(message.thread, seq), after.join(`message ${seq}`)] : [before];
   if ((message.mentions ?? []).includes(me)) parts.unshift(el("strong", {}, "For you: "));
   return parts;
 }
@@ -101,21 +99,25 @@ function spoken(message, context, edit, before) {
   );
 }
 
-/** Shows what became of the requests of a message. `open`: the open ones. */
+/** Shows what became of the requests of a message. */
 export function showAsked(node, message, context) {
   const place = node.querySelector(":scope > .asks");
   if (place === null) return;
   const open = context.requests(message.thread, message.seq);
   const overdue = open.some((request) => request.overdue);
-  const state = open.length ? `open-${overdue}-${open.map((request) => request.agent)}` : "done";
+  const answer = open.length ? undefined : context.answer(message);
+  const state = open.length ? `open-${overdue}-${open.map((request) => request.agent)}` : `done-${answer?.seq}`;
   if (place.dataset.state === state) return;
   place.dataset.state = state;
   place.className = `asks${open.length ? " open" : ""}${overdue ? " overdue" : ""}`;
   const mine = open.some((request) => request.agent === context.me);
+  const asked = `Asked ${message.expect_reply.agents.join(", ")} for a reply`;
   place.replaceChildren(
-    open.length
-      ? `Waiting for an answer from ${open.map((request) => (request.agent === context.me ? "you" : request.agent)).join(", ")}${overdue ? ", overdue" : ""}`
-      : `Asked ${message.expect_reply.agents.join(", ")} for a reply: no longer open`,
+    ...(open.length
+      ? [el("span", {}, `Waiting for an answer from ${open.map((request) => (request.agent === context.me ? "you" : request.agent)).join(", ")}${overdue ? ", overdue" : ""}`)]
+      : answer
+        ? [el("span", {}, `${asked}, answered in `, linkTo(message.thread, answer.seq))]
+        : [el("span", {}, `${asked}: no longer open`)]),
     ...(mine ? [" ", button("Answer", () => context.reply(message), { class: "small primary" })] : []),
     ...(open.length && (message.sender === context.me || context.operator)
       ? [" ", button("Withdraw", () => context.withdraw(message), { class: "small quiet" })]
@@ -125,7 +127,7 @@ export function showAsked(node, message, context) {
 
 function body(message, context, edit) {
   const shown = edit ?? message;
-  const nodes = [text(shown, context)];
+  const nodes = [text(shown, context, message)];
   if (message.edit_seq) {
     const first = el("div", { class: "first" });
     const summary = el("summary", {}, `edited in #${message.edit_seq} – ${edit ? "the first wording" : "loading the new wording"}`);
@@ -142,10 +144,12 @@ export function showEdit(node, message, context, edit) {
 }
 
 /** A text; one that was cut has a button for the rest, which is shown without Markdown. */
-function text(message, context) {
+function text(message, context, first = message) {
   const content = message.content ?? "";
   const nodes = document.createDocumentFragment();
-  nodes.append(render(content, context.names, context.me, message.thread));
+  // Those who were mentioned, whether or not the agents are known by now.
+  const names = new Set([...(message.mentions ?? []), ...(first.mentions ?? [])]);
+  nodes.append(render(content, names, context.me, message.thread));
   if (!message.content_truncated) return nodes;
   const place = el("div", { class: "cut" });
   const show = button(`Show all (${size(message.content_size ?? 0)})`, async () => {
@@ -184,7 +188,7 @@ function labels(given) {
 function quote(message, context) {
   const link = el("a", { class: "quote", href: `#/${encodeURIComponent(message.thread)}/${message.reply_to}` }, `↩ #${message.reply_to}`);
   context.peek(message.thread, message.reply_to, (found) => {
-    if (found) link.textContent = `↩ #${message.reply_to} ${found.sender}: ${line(found.content ?? "", 200)}`;
+    if (found) link.textContent = `↩ #${message.reply_to} ${found.sender}: ${gist(found.content ?? "", 200)}`;
   });
   return link;
 }

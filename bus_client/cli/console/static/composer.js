@@ -1,6 +1,6 @@
 // Where a person writes: mentions, reply, ask, priority, and a text that no failure loses.
 
-import { $, button, el, keyed, line, setText, word } from "./dom.js";
+import { $, button, el, gist, keyed, line, setText, word } from "./dom.js";
 import { call } from "./net.js";
 
 const MOST_NAMES = 8; // offered at once
@@ -12,7 +12,7 @@ export class Composer {
   constructor(context) {
     this.context = context;
     this.text = $("text");
-    this.drafts = new Map(); // by thread: {text, reply, ask, priority}
+    this.drafts = new Map(); // by thread: {text, reply, ask, handoff, priority}
     this.thread = null;
     this.reply = null;
     this.attempt = null; // {key, id}: what was sent last, with its request_id
@@ -26,6 +26,11 @@ export class Composer {
     this.text.addEventListener("keydown", (event) => this.#key(event));
     this.text.addEventListener("blur", () => setTimeout(() => this.#offer([]), 150));
     this.text.addEventListener("focus", () => this.context.agentsWanted());
+    $("show-options").addEventListener("click", () => {
+      const open = $("composer").classList.toggle("all");
+      $("show-options").setAttribute("aria-expanded", String(open));
+    });
+    $("options").addEventListener("change", () => this.#keep());
   }
 
   /** Shows the draft of a thread. */
@@ -36,6 +41,7 @@ export class Composer {
     this.text.value = draft.text ?? "";
     $("ask").checked = draft.ask ?? false;
     $("priority").value = draft.priority ?? "normal";
+    this.#setTurn(draft.handoff ?? "");
     this.#setReply(draft.reply ?? null);
     setText($("posted"), "");
     $("posted").classList.remove("failed");
@@ -43,7 +49,7 @@ export class Composer {
   }
 
   answer(message) {
-    this.#setReply({ seq: message.seq, sender: message.sender, text: line(message.content ?? "", 120) });
+    this.#setReply({ seq: message.seq, sender: message.sender, text: gist(message.content ?? "", 120) });
     this.text.focus();
   }
 
@@ -52,6 +58,18 @@ export class Composer {
     this.text.value = `${text}${text && !/\s$/.test(text) ? " " : ""}@${name} `;
     this.text.focus();
     this.#typed();
+  }
+
+  /** Offers the participants as those whose turn it may be. */
+  showTurns() {
+    this.#setTurn($("handoff").value);
+  }
+
+  #setTurn(chosen) {
+    const others = new Set([...this.context.participants(), chosen].filter((name) => name && name !== this.context.me));
+    const names = ["", ...[...others].sort()];
+    keyed($("handoff"), names, (name) => name, (name) => el("option", { value: name }, name || "nobody"));
+    $("handoff").value = chosen;
   }
 
   #setReply(reply) {
@@ -67,7 +85,7 @@ export class Composer {
 
   #keep() {
     if (this.thread === null) return;
-    const draft = { text: this.text.value, reply: this.reply, ask: $("ask").checked, priority: $("priority").value };
+    const draft = { text: this.text.value, reply: this.reply, ask: $("ask").checked, handoff: $("handoff").value, priority: $("priority").value };
     this.drafts.set(this.thread, draft);
     try {
       if (draft.text) sessionStorage.setItem(`draft ${this.thread}`, JSON.stringify(draft));
@@ -104,14 +122,16 @@ export class Composer {
     await this.context.agentsWanted();
     const { found: mentions, unknown } = this.#mentions();
     const ask = $("ask").checked;
-    if (ask && !mentions.length && !this.reply) return this.#tell("Mention whom you ask, as @name.", true);
-    const asked = mentions.length ? true : [this.reply?.sender];
+    const handoff = $("handoff").value;
+    if (ask && !mentions.length && !handoff && !this.reply) return this.#tell("Mention whom you ask, as @name.", true);
+    const asked = mentions.length || handoff ? true : [this.reply?.sender];
     const body = {
       thread,
       text,
       mentions,
       priority: $("priority").value,
       ...(this.reply && { reply_to: this.reply.seq }),
+      ...(handoff && { handoff_to: handoff }),
       ...(ask && { ask: asked }),
     };
     const key = JSON.stringify(body);
@@ -128,6 +148,7 @@ export class Composer {
         this.#setReply(null);
         $("ask").checked = false;
         $("priority").value = "normal";
+        this.#setTurn("");
         this.#keep();
         this.#grow();
         this.#tell(sentence(posted, unknown));

@@ -92,6 +92,15 @@ export function line(text, most = 300) {
   return text.length > most ? `${flat.slice(0, most)}…` : flat;
 }
 
+const FENCED = /^ {0,3}(```|~~~)[^]*?(?:^ {0,3}\1|$(?![^]))/gm;
+
+/** Returns the beginning of a text as one line, without code blocks and the marks of Markdown. */
+export function gist(text, most) {
+  const start = text.slice(0, 2000);
+  const prose = start.replace(FENCED, " ").replace(/^ {0,3}(?:#{1,6}|>)[ \t]+/gm, "").replace(/\*\*|`/g, "");
+  return line(prose.trim() ? prose : start, most);
+}
+
 // ── Times and numbers ─────────────────────────────────────────────────────────────────────────
 
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });

@@ -61,7 +61,7 @@ export class Find {
     const wanted = this.#wanted;
     this.matches = [];
     if (wanted) {
-      for (const body of this.log.list.querySelectorAll(".body, .grey > span, .notice > span")) {
+      for (const body of this.log.list.querySelectorAll(".body, .event > span")) {
         const texts = document.createTreeWalker(body, NodeFilter.SHOW_TEXT);
         for (let node = texts.nextNode(); node && this.matches.length < MOST_MATCHES; node = texts.nextNode()) {
           if (node.parentElement.closest("summary")) continue;

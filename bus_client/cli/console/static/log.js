@@ -23,7 +23,10 @@ export class Log {
     this.top = el("p", { class: "edge" });
     this.clear();
     scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    new ResizeObserver(() => this.pinned && this.toEnd()).observe(scroller);
+    // Entries grow, too: once it is known what became of their requests, or when they are edited.
+    const observer = new ResizeObserver(() => this.pinned && this.toEnd());
+    observer.observe(scroller);
+    observer.observe(list);
   }
 
   clear() {
@@ -35,7 +38,9 @@ export class Log {
     this.pinned = true;
     this.behind = 0; // entries that came since the reader left the end
     this.loading = false;
+    this.place = 0; // where the reader was: scrollTop
     this.generation = (this.generation ?? 0) + 1;
+    this.top.textContent = "";
     this.list.replaceChildren(this.top);
   }
 
@@ -140,6 +145,8 @@ export class Log {
       if (isEdit(message)) this.#edited(message);
       else if (message.edit_seq) this.#loadEdit(item);
       showAsked(node, message, this.context);
+      const asked = message.reply_to ? this.items.get(message.reply_to) : undefined;
+      if (asked) showAsked(asked.node, asked.message, this.context);
       nodes.push(node);
       previous = message;
     }
@@ -213,7 +220,9 @@ export class Log {
 
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.scroller;
-    this.pinned = scrollHeight - scrollTop - clientHeight < AT_END;
+    // What grows under a reader at the end does not take them away from it; scrolling up does.
+    this.pinned = scrollHeight - scrollTop - clientHeight < AT_END || (this.pinned && scrollTop >= this.place);
+    this.place = scrollTop;
     if (this.seesEnd) this.behind = 0;
     if (!this.loading && this.items.size && !this.pending.length) {
       if (scrollTop < NEAR && this.first > Math.max(1, this.oldest)) this.#load(this.on.earlier(this.first, this.#fitting), (found) => this.#prepend(found));

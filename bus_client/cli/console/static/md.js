@@ -32,7 +32,7 @@ const INLINE = new RegExp(
 /**
  * Returns the nodes of a text.
  *
- * `names`: has(name), the agents that may be mentioned; `me`: the reader; `thread`: where #12 leads.
+ * `names`: has(name), the agents that are mentioned; `me`: the reader; `thread`: where #12 leads.
  */
 export function render(text, names, me, thread) {
   const fragment = document.createDocumentFragment();

@@ -1,9 +1,20 @@
 // Beside the messages: the threads, who is here, and who owes an answer.
 
-import { $, ago, button, count, el, exact, keyed, line, setText, timeOf, word } from "./dom.js";
+import { $, ago, button, count, el, exact, gist, keyed, line, setText, timeOf, word } from "./dom.js";
 import { avatar, linkTo } from "./article.js";
 
+/** The states of the connection, in words. */
+export const LIVE = {
+  connecting: "connecting",
+  live: "live",
+  bus: "bus unreachable – messages wait until it is back",
+  console: "console unreachable – trying again",
+  out: "signed out",
+};
+
 const MOST_PEOPLE = 200;
+const MOST_DEBTS = 3; // of one participant
+const MOST_WORDS = 40; // requests of which the words are loaded
 // Those that wait for a person first.
 const ORDER = ["AWAITING_HUMAN", "WORKING", "WAITING", "IDLE", "UNSPECIFIED", "LAPSED", "OFFLINE"];
 
@@ -40,6 +51,7 @@ export function showThreads(threads, unread, chosen) {
       link.classList.toggle("closed", thread.state !== "THREAD_STATE_OPEN");
       link.classList.toggle("unread", fresh > 0);
       setText(name, thread.name);
+      link.title = [thread.name, line(thread.topic, 300)].filter(Boolean).join("\n");
       badge.hidden = !fresh;
       badge.classList.toggle("for-me", (news?.addressed_count ?? 0) > 0);
       setText(badge, fresh > 999 ? "999+" : String(fresh));
@@ -54,31 +66,26 @@ export function showThreads(threads, unread, chosen) {
 /** Shows the participants of a thread. `context`: me, names, openAgent(name). */
 export function showPeople(participants, head, requests, context) {
   const people = [...participants].sort(byPresence);
-  const owes = new Map();
-  for (const request of requests) owes.set(request.agent, [...(owes.get(request.agent) ?? []), request]);
   const list = $("participants");
   keyed(
     list,
     people.slice(0, MOST_PEOPLE),
     (person) => person.agent,
     (person) =>
-      el("li", {}, el("button", { type: "button", class: "person", onclick: () => context.openAgent(person.agent), title: "More" }, avatar(person.agent), el("span", { class: "who" }, person.agent), el("span", { class: "slot" })),
-        el("p", { class: "doing" }), el("div", { class: "track", "aria-hidden": "true" }, el("span", {})), el("p", { class: "read muted" })),
+      el("li", {}, el("button", { type: "button", class: "participant", onclick: () => context.openAgent(person.agent) }, avatar(person.agent), el("span", { class: "who" }, person.agent), el("span", { class: "slot" })),
+        el("p", { class: "doing" }), el("p", { class: "debts" }), el("div", { class: "progress" }, el("div", { class: "track", "aria-hidden": "true" }, el("span", {})), el("p", { class: "read muted" }))),
     (node, person) => {
       const state = stateOf(person.presence);
       if (node.dataset.state !== state) {
         node.dataset.state = state;
         node.querySelector(".slot").replaceChildren(presence(person.presence));
       }
+      node.firstChild.title = `${person.agent}: more`;
       setText(node.querySelector(".who"), `${person.agent}${person.agent === context.me ? " (you)" : ""}`);
       const agent = context.names.get(person.agent);
-      const debts = owes.get(person.agent) ?? [];
-      const doing = [
-        person.kind === "AGENT_KIND_HUMAN" && person.agent !== context.me && "person",
-        agent?.status_text && line(agent.status_text, 120),
-        debts.length && `owes ${debts.slice(0, 3).map((each) => `${each.asker} #${each.seq}`).join(", ")}`,
-      ];
+      const doing = [person.kind === "AGENT_KIND_HUMAN" && person.agent !== context.me && "person", agent?.status_text && line(agent.status_text, 120)];
       setText(node.querySelector(".doing"), doing.filter(Boolean).join(" · "));
+      showDebts(node.querySelector(".debts"), person.agent, requests, context.me);
       node.querySelector(".track span").style.setProperty("width", `${head ? Math.min(100, (100 * person.read_seq) / head) : 100}%`);
       setText(node.querySelector(".read"), readWords(person.read_seq, head));
     },
@@ -86,25 +93,61 @@ export function showPeople(participants, head, requests, context) {
   if (!people.length) list.append(el("li", { class: "empty", data: { key: " " } }, "Nobody yet. Those who post or are mentioned appear here."));
 }
 
-function readWords(read, head) {
-  if (read >= head) return "has read all";
-  return read ? `has read #${read}, ${(head - read).toLocaleString()} behind` : `has read none of ${head.toLocaleString()}`;
+/** Says what a participant owes, and what it waits for, with links. */
+function showDebts(place, agent, requests, me) {
+  const debts = requests.filter((request) => request.agent === agent);
+  const claims = requests.filter((request) => request.asker === agent);
+  const key = [...debts, ...claims].map((each) => `${each.agent} ${each.seq} ${each.overdue}`).join();
+  if (place.dataset.shown === key) return;
+  place.dataset.shown = key;
+  const called = (name) => (name === me ? "you" : name);
+  place.replaceChildren(
+    ...debts.slice(0, MOST_DEBTS).map((each) => el("span", { class: each.overdue ? "debt overdue" : "debt" }, `owes ${called(each.asker)} an answer to `, linkTo(each.thread, each.seq), each.overdue && ", overdue")),
+    ...claims.slice(0, MOST_DEBTS).map((each) => el("span", { class: "claim" }, `waits for ${called(each.agent)}: `, linkTo(each.thread, each.seq))),
+  );
 }
 
-/** Shows open requests in a list. `context`: me, operator, withdraw(request), empty: what to say of none. */
+function readWords(read, head) {
+  if (read >= head) return "has read all";
+  return read ? `${(head - read).toLocaleString()} behind` : `has read none of ${head.toLocaleString()}`;
+}
+
+/** Shows in a request's node whether it is overdue, or when it is due. */
+export function showDue(node, request) {
+  node.classList.toggle("overdue", request.overdue ?? false);
+  const due = node.querySelector(".due");
+  setText(due, request.overdue ? " · overdue" : request.due_time ? ` · due in ${ago(request.due_time).replace("now", "less than 1 min")}` : "");
+  due.title = request.due_time ? exact(request.due_time) : "";
+}
+
+/**
+ * Shows open requests in a list, those first that are overdue. `context`: me, operator, peek(thread,
+ * seq, use), withdraw(request); `empty`: what to say of none.
+ */
 export function showRequests(list, requests, context, { empty, withThread = false }) {
+  const sorted = [...requests].sort((a, b) => b.overdue - a.overdue);
+  const spoken = new Set(sorted.slice(0, MOST_WORDS));
   keyed(
     list,
-    requests,
+    sorted,
     (request) => `${request.thread} ${request.epoch} ${request.seq} ${request.agent}`,
-    (request) =>
-      el("li", {}, el("p", {}, el("b", {}, request.asker === context.me ? "You" : request.asker), " waits for ".replace("waits", request.asker === context.me ? "wait" : "waits"), el("b", {}, request.agent === context.me ? "you" : request.agent)),
+    (request) => {
+      const mine = request.asker === context.me;
+      const said = [
+        el("p", {}, el("b", {}, mine ? "You" : request.asker), mine ? " wait for " : " waits for ", el("b", {}, request.agent === context.me ? "you" : request.agent)),
+        el("p", { class: "words", dir: "auto" }),
         el("p", { class: "muted" }, withThread && [el("span", {}, request.thread), " "], linkTo(request.thread, request.seq), " · ", timeOf(request.create_time, true), el("span", { class: "due" })),
-        (request.asker === context.me || context.operator) && button("Withdraw", () => context.withdraw(request), { class: "small quiet" })),
+        (mine || context.operator) && button("Withdraw", () => context.withdraw(request), { class: "small quiet" }),
+      ];
+      if (!withThread) return el("li", {}, said);
+      return el("li", { class: "card" }, avatar(request.asker), el("div", {}, said), el("a", { class: "button", href: `#/${encodeURIComponent(request.thread)}/${request.seq}` }, "Open"));
+    },
     (node, request) => {
-      node.classList.toggle("overdue", request.overdue);
-      setText(node.querySelector(".due"), request.overdue ? " · overdue" : request.due_time ? ` · due in ${ago(request.due_time).replace("now", "less than 1 min")}` : "");
-      node.querySelector(".due").title = request.due_time ? exact(request.due_time) : "";
+      if (spoken.has(request) && !node.dataset.spoken) {
+        node.dataset.spoken = "yes";
+        context.peek(request.thread, request.seq, (found) => found && setText(node.querySelector(".words"), gist(found.content ?? "", 160)));
+      }
+      showDue(node, request);
     },
   );
   if (!requests.length) list.append(el("li", { class: "empty", data: { key: " " } }, empty));
