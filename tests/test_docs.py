@@ -2,6 +2,7 @@
 
 import ast
 import re
+from pathlib import Path
 
 import click
 
@@ -27,6 +28,17 @@ def test_every_link_has_a_target() -> None:
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *clients, suite]:
         for link in re.findall(r"\]\((?!http)([^)#]+)", path.read_text("utf-8")):
             assert (path.parent / link).exists(), f"{path.name} links to {link}"
+
+
+def test_every_picture_is_shown_and_described() -> None:
+    shown = set[Path]()
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for words, link in re.findall(r"!\[([^\]]*)\]\((?!http)([^)]+)\)", path.read_text("utf-8")):
+            assert len(words) > 20, f"{path.name}: {link} has no description"
+            shown.add((path.parent / link).resolve())
+    pictures = {path.resolve() for path in (ROOT / "docs/images").iterdir()}
+    assert pictures == {path for path in shown if path.parent == ROOT / "docs/images"}
+    assert max(path.stat().st_size for path in pictures) < 150_000
 
 
 def test_the_verbs_and_options_named_in_the_docs_exist() -> None:
