@@ -34,6 +34,7 @@ LAYERS = [
     ["bus_server.trim"],
     ["bus_server.cutting"],
     ["bus_server.store"],
+    ["bus_server.partial"],
     [
         "bus_server.budget",
         "bus_server.memory",

@@ -258,7 +258,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a log that is in use is set aside",
-        [Edit("bus_server/store/sqlite/rescue.py", "        and not _is_open(path)\n", "")],
+        [Edit("bus_server/store/sqlite/rescue.py", "        and not is_open(path)\n", "")],
         [f"{_LOST}::test_a_log_in_use_is_not_moved_though_its_inode_was_recorded_for_another"],
     ),
     Sabotage(

@@ -91,6 +91,11 @@ def token_file(path: Path) -> Path:
     return filesystem.beside(path, ".operator-token")
 
 
+def files(path: Path) -> list[Path]:
+    """Returns the files that a store at `path` can have, whether they exist or not."""
+    return [*(filesystem.beside(path, ending) for ending in _ENDINGS), token_file(path)]
+
+
 def prepare(path: Path) -> None:
     """Check the store at `path`, or create one if there is none or the file is empty.
 
@@ -283,25 +288,36 @@ def _version(path: Path) -> int:
 
     Raises StoreRefused for any other file, a read-only one, or one of a newer version.
     """
-    # Read the header directly: SQLite could change another program's file by opening it.
-    try:
-        if not os.access(path, os.W_OK):
-            raise StoreRefused(f"{path} is read-only: the database must be writable")
-        with path.open("rb") as opened:
-            header = opened.read(100)
-    except OSError as error:
-        raise StoreRefused(f"cannot read {path}: {error}") from error
-    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+    if not os.access(path, os.W_OK):
+        raise StoreRefused(f"{path} is read-only: the database must be writable")
+    version = schema_version(path)
+    if version is None:
         raise StoreRefused(f"{path} is not a SQLite database: choose another --db")
-    version, application_id = struct.unpack(">60xI4xI28x", header)
-    if application_id != APPLICATION_ID:
+    if version == 0:
         raise StoreRefused(f"{path} belongs to another program: choose another --db")
     if version > SCHEMA_VERSION:
         raise StoreRefused(
             f"{path} has schema version {version}, this server knows {SCHEMA_VERSION}: "
             "upgrade threadbus"
         )
-    return int(version)
+    return version
+
+
+def schema_version(path: Path) -> int | None:
+    """Returns the schema version of a store's file; 0 for another program's database.
+
+    Returns None for a file that is no SQLite database. Raises StoreRefused if it cannot be read.
+    """
+    # Read the header directly: SQLite could change another program's file by opening it.
+    try:
+        with path.open("rb") as opened:
+            header = opened.read(100)
+    except OSError as error:
+        raise StoreRefused(f"cannot read {path}: {error}") from error
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+        return None
+    version, application_id = struct.unpack(">60xI4xI28x", header)
+    return int(version) if application_id == APPLICATION_ID else 0
 
 
 def _check_tables(path: Path, log: Path, version: int) -> None:

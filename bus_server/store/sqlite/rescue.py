@@ -166,7 +166,7 @@ def is_log_of_another(path: Path) -> bool:
         and kind == _BELONGS
         and log == _identity(filesystem.beside(path, "-wal"))
         and database != _identity(path)
-        and not _is_open(path)
+        and not is_open(path)
     )
 
 
@@ -181,10 +181,11 @@ def _record_of(path: Path) -> tuple[str, str, str]:
     return kind, first, second
 
 
-def _is_open(path: Path) -> bool:
+def is_open(path: Path) -> bool:
     """Returns whether another process has a database open, which locks it in WAL mode.
 
-    Also returns True if that cannot be checked.
+    Also returns True if that cannot be checked. Must not be called while this process has the
+    database open: this would release its locks.
     """
     start, size = _SHARED_LOCK
     try:
