@@ -12,11 +12,13 @@ import bus_client
 from bus_client.cli import health
 from bus_client.cli.doctor.check import Check
 from bus_client.cli.doctor.file_checks import file_checks, integrity_check
+from bus_client.cli.doctor.fixes import fix_machine, fix_store
 from bus_client.cli.doctor.machine_checks import machine_checks
 from bus_client.cli.doctor.server_checks import server_checks
 from bus_client.cli.failures import FAILED, SERVER_HINT, UNREACHABLE
 from bus_client.cli.options import check_agent, seconds_option
 from bus_client.cli.session import Session, on_server
+from bus_client.cli.text import safe
 
 _DEFAULT_DB = Path("threadbus.db")
 
@@ -35,6 +37,12 @@ _DEFAULT_DB = Path("threadbus.db")
 @click.option(
     "--deep", is_flag=True, help="Read the whole database file to find damage; may take minutes."
 )
+@click.option(
+    "--fix",
+    is_flag=True,
+    help="Let only their owner open the store's files and your tokens, remove what killed programs "
+    "left, and rebuild missing indexes; with --deep, also damaged ones. Never changes messages.",
+)
 @seconds_option("--timeout", default=5.0, help="How long to try each call, and the wake-up check.")
 @click.option(
     "--as",
@@ -46,12 +54,12 @@ _DEFAULT_DB = Path("threadbus.db")
     help="Also check the token stored for NAME.",
 )
 @on_server
-async def doctor(session: Session, db: Path | None, deep: bool) -> int:
+async def doctor(session: Session, db: Path | None, deep: bool, fix: bool) -> int:
     """Check a server, this machine and, if it is on this machine, the server's database file.
 
     Each check is ok, a warning, a failure or skipped; unless it is ok, it says what to do. To
     measure how fast a post wakes a waiting client, a thread named doctor-… is created, and deleted
-    afterwards. Nothing else is changed, and no agent is registered.
+    afterwards. Without --fix, nothing else is changed; no agent is registered.
 
     Exit code 0: no failure, but perhaps warnings. 1: a failure. 4: the server cannot be reached, or
     cannot serve now; this machine and the file are checked all the same.
@@ -60,6 +68,7 @@ async def doctor(session: Session, db: Path | None, deep: bool) -> int:
     Examples:
       threadbus doctor
       threadbus doctor --db team.db --deep
+      threadbus doctor --db team.db --fix
       threadbus doctor --as reviewer --json | jq '.checks[] | select(.status != "ok")'
     """
     checks: list[Check] = []
@@ -79,6 +88,11 @@ async def doctor(session: Session, db: Path | None, deep: bool) -> int:
         reached = not isinstance(error, bus_client.Unavailable)
         await health.explain(error, session)
         report(_server_failure(session.server, error))
+    fixed: list[str] = []
+    if fix:
+        fixed = [*fix_machine(), *(await fix_store(db, deep=deep) if db is not None else [])]
+        if not session.out.json:
+            session.out.show(None, [f"fixed    {safe(each)}" for each in fixed])
     for check in machine_checks():
         report(check)
     if db is not None:
@@ -89,6 +103,7 @@ async def doctor(session: Session, db: Path | None, deep: bool) -> int:
     healthy = not any(check.status == "failure" for check in checks)
     if session.out.json:
         document = {"checks": [dataclasses.asdict(check) for check in checks], "healthy": healthy}
+        document |= {"fixed": fixed} if fix else {}
         session.out.show(document, [])
     return UNREACHABLE if not reached else 0 if healthy else FAILED
 

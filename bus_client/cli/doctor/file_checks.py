@@ -53,8 +53,9 @@ def file_checks(path: Path) -> Iterator[Check]:
     if path.is_file():
         yield _permissions(path)
         yield _log(path)
-    if check := _left_behind(path):
-        yield check
+    for check in (_left_behind(path), _leftovers(path), _indexes(path)):
+        if check is not None:
+            yield check
 
 
 async def integrity_check(path: Path) -> Check:
@@ -62,14 +63,24 @@ async def integrity_check(path: Path) -> Check:
 
     May take minutes for a large file; can be cancelled.
     """
+    from bus_server.store.sqlite import upkeep
+
+    faults = await integrity_faults(path)
+    if not faults:
+        return Check("integrity", "ok", "the whole file is intact")
+    finding = f"{path} is damaged: {'; '.join(faults)}"
+    advice = "Stop the server, and restore a backup."
+    if all(map(upkeep.is_of_an_index, faults)):
+        advice = "Stop the server, then add --fix to rebuild the indexes: no message is damaged."
+    return Check("integrity", "failure", finding, advice)
+
+
+async def integrity_faults(path: Path) -> list[str]:
+    """Returns up to three faults of a whole database file. Can be cancelled."""
     try:
-        faults = await _quick_check(path)
+        return await _check_integrity(path)
     except sqlite3.Error as error:
-        faults = [str(error)]
-    if faults:
-        finding = f"{path} is damaged: {'; '.join(faults)}"
-        return Check("integrity", "failure", finding, "Stop the server, and restore a backup.")
-    return Check("integrity", "ok", "the whole file is intact")
+        return [str(error)]
 
 
 def sqlite_check(version: tuple[int, int, int]) -> Check:
@@ -180,11 +191,13 @@ def _permissions(path: Path) -> Check:
             read(token, owner)
     except StoreRefused as refusal:
         advice = (
-            f"{_AS_IT_SAYS} If others have read it, delete it: the next start creates a new one."
+            f"{_AS_IT_SAYS} Or add --fix. If others have read it, delete it: the next start "
+            "creates a new one."
         )
         return Check("permissions", "failure", str(refusal), advice)
     if risks := file.risks(path, owner):
-        return Check("permissions", "warning", "; ".join(risks), "Do as the finding says.")
+        advice = "Do as the finding says, or add --fix for the files."
+        return Check("permissions", "warning", "; ".join(risks), advice)
     return Check(
         "permissions", "ok", "only the owner can read the messages and the operator's token"
     )
@@ -217,7 +230,34 @@ def _left_behind(path: Path) -> Check | None:
     return Check("left behind", "warning", finding, advice)
 
 
-async def _quick_check(path: Path) -> list[str]:
+def _leftovers(path: Path) -> Check | None:
+    """Returns a warning about what killed programs left; None if there is nothing."""
+    from bus_server.store.sqlite import upkeep
+
+    if not path.parent.is_dir() or not (found := upkeep.leftovers(path)):
+        return None
+    finding = f"left by programs that were killed: {', '.join(map(str, found))}"
+    return Check("leftovers", "warning", finding, "Add --fix to remove them.")
+
+
+def _indexes(path: Path) -> Check | None:
+    """Returns a warning about missing indexes; None if there are all, or that is unknown."""
+    from bus_server.errors import StoreRefused
+    from bus_server.store.sqlite import rescue, upkeep
+
+    try:
+        if not path.is_file() or not path.stat().st_size or rescue.is_log_of_another(path):
+            return None
+        missing = upkeep.missing_indexes(path)
+    except (StoreRefused, sqlite3.Error):
+        return None  # the check of the database says why
+    if not missing:
+        return None
+    finding = f"{path} lacks {', '.join(missing)}, and reads are slow"
+    return Check("indexes", "warning", finding, "Stop the server, then add --fix.")
+
+
+async def _check_integrity(path: Path) -> list[str]:
     from bus_server.store.sqlite.file import locate, quoted
 
     path = locate(path)
@@ -226,7 +266,7 @@ async def _quick_check(path: Path) -> list[str]:
     uri = f"file:{quoted(path)}?{how}"
     with closing(sqlite3.connect(uri, uri=True, check_same_thread=False)) as db:
         query = asyncio.ensure_future(
-            asyncio.to_thread(lambda: db.execute("PRAGMA quick_check(3)").fetchall())
+            asyncio.to_thread(lambda: db.execute("PRAGMA integrity_check(3)").fetchall())
         )
         try:
             rows = await asyncio.shield(query)

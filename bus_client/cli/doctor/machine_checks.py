@@ -61,7 +61,7 @@ def _credentials() -> Check | None:
             return None
         if readable_by_others(path):
             finding = f"others can read or write the tokens in {path}"
-            return Check("credentials", "failure", finding, f"chmod 600 {path}")
+            return Check("credentials", "failure", finding, f"chmod 600 {path}, or add --fix")
         credentials.kept_token(path, "", "")
     except (CredentialsError, OSError) as error:
         return Check("credentials", "failure", str(error), "Repair the file, or move it away.")
