@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.shell import Shell
+from tests.sqlite.stores import empty_index
 
 pytestmark = [pytest.mark.slow, pytest.mark.sqlite]
 
@@ -112,7 +113,7 @@ def test_missing_and_damaged_indexes_are_rebuilt_while_no_server_runs(
     assert "indexes" not in after
     assert fixed == [f"rebuilt the indexes of {store}"]
 
-    _empty_index(store, "thread_active")
+    empty_index(store, "thread_active")
     statuses, _ = _statuses(offline, store, "--deep")
     assert (statuses["database"], statuses["integrity"]) == ("ok", "failure")
     after, fixed = _statuses(offline, store, "--deep", "--fix")
@@ -122,16 +123,6 @@ def test_missing_and_damaged_indexes_are_rebuilt_while_no_server_runs(
         assert db.execute("SELECT count(*) FROM message").fetchall() == [(before,)]
     server.start()
     assert not server.problems
-
-
-def _empty_index(store: Path, name: str) -> None:
-    """Let an index lack all rows of its table, as after a fault of the disk."""
-    with contextlib.closing(sqlite3.connect(store, isolation_level=None)) as db:
-        ((sql,),) = db.execute("SELECT sql FROM sqlite_master WHERE name = ?", (name,))
-        db.execute(f"DROP INDEX {name}")
-        db.execute(f"{sql} WHERE 0")
-        db.execute("PRAGMA writable_schema = ON")
-        db.execute("UPDATE sqlite_master SET sql = ? WHERE name = ?", (sql, name))
 
 
 def test_damage_to_messages_and_files_of_others_are_left_alone(

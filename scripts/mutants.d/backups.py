@@ -53,18 +53,6 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
-        "an interrupted backup gets its name",
-        [
-            Edit(
-                _BACKUP,
-                "            progress(1, 1)\n            draft.place",
-                "            draft.place",
-            )
-        ],
-        [f"{_BACKUPS}::test_an_interrupted_backup_leaves_nothing"],
-        timeout=30,
-    ),
-    Sabotage(
         "pg_dump is given the password as an argument",
         [Edit(_DUMP, 'given.pop("password", None)', 'given.get("password")')],
         ["tests/postgres/test_dump.py::test_passwords_are_in_no_list_of_processes"],

@@ -1,12 +1,14 @@
 """`threadbus backup`, `restore` and `vacuum` of a store on PostgreSQL, with its own programs."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests import restored, serving
@@ -118,8 +120,6 @@ async def test_what_cannot_be_dumped_or_restored_is_refused(
 async def test_a_backup_of_an_older_version_is_upgraded_and_one_of_a_newer_refused(
     databases: tuple[str, str], postgres: Cluster, shell: Shell, tmp_path: Path
 ) -> None:
-    import psycopg
-
     old, new = databases
     script = Path(__file__).with_name("schema-2.sql").read_text("utf-8")
     with psycopg.connect(old) as session:
@@ -174,45 +174,73 @@ async def test_without_pg_dump_the_error_says_what_to_install(
     assert not list(tmp_path.glob("backup*"))
 
 
-async def test_a_backup_that_is_killed_or_has_no_room_leaves_no_file_and_no_dump_goes_on(
-    databases: tuple[str, str],
-    postgres: Cluster,
-    shell: Shell,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    here, _ = databases
-    with _server(monkeypatch, tmp_path, here):
+@pytest.fixture
+async def large(databases: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A store whose dump has 10 MB."""
+    with _server(monkeypatch, tmp_path, databases[0]):
         pass
-    import psycopg
-
-    with psycopg.connect(here) as session:
+    with psycopg.connect(databases[0]) as session:
         session.execute(
             "INSERT INTO message SELECT 1, n, 1, 'ann', (SELECT string_agg(sha512((n * 100 + k)"
             "::text::bytea), '') FROM generate_series(1, 100) k) FROM generate_series(1, 1500) n"
         )
+    return databases[0]
+
+
+async def test_a_backup_that_is_killed_or_has_no_room_leaves_no_file_and_no_dump_goes_on(
+    large: str, postgres: Cluster, shell: Shell, tmp_path: Path
+) -> None:
     with small_disk(tmp_path / "disk", megabytes=2) as disk:
-        done = await _run(shell, "backup", str(disk / "backup"), "--store", here)
+        done = await _run(shell, "backup", str(disk / "backup"), "--store", large)
         assert (done.code, "is full" in done.err) == (1, True), done
         assert not list(disk.iterdir())
     folder = tmp_path / "backups"
     folder.mkdir()
-    # A lock keeps pg_dump from going on.
-    with psycopg.connect(here) as session:
-        session.execute("LOCK TABLE message IN ACCESS EXCLUSIVE MODE")
-        with shell.start("backup", str(folder / "backup"), "--store", here) as process:
-            await until(lambda: bool(_dumps(postgres)))
-            process.kill()
-        session.rollback()
-    await until(lambda: not _dumps(postgres))
-    assert [path.name for path in folder.iterdir() if path.name == "backup"] == []
-    done = await _run(shell, "backup", str(folder / "backup"), "--store", here)
-    assert done.code == 0, done
+    run = ("backup", str(folder / "backup"), "--store", large)
+    with _locked(large), shell.start(*run) as process:
+        await until(lambda: bool(_sessions(postgres, "pg_dump")))
+        process.kill()
+    await until(lambda: not _sessions(postgres, "pg_dump"))
+    assert not (folder / "backup").exists()
+    assert (await _run(shell, *run)).code == 0
     assert [path.name for path in folder.iterdir()] == ["backup"]
 
 
-def _dumps(postgres: Cluster) -> list[tuple[object, ...]]:
-    return postgres.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'pg_dump'")
+async def test_a_restore_that_is_killed_changes_nothing(
+    large: str, postgres: Cluster, shell: Shell, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "backup")
+    assert (await _run(shell, "backup", file, "--store", large)).code == 0
+    with psycopg.connect(large) as session:
+        session.execute("DELETE FROM message WHERE seq = 1500")
+    run = ("restore", file, "--store", large, "--force")
+    with _locked(large), shell.start(*run) as process:
+        await until(lambda: "Lock" in _sessions(postgres, "pg_restore"))
+        process.kill()
+    await until(lambda: not _sessions(postgres, "pg_restore"))
+    counted = "SELECT count(*) FROM message"
+    with psycopg.connect(large) as session:
+        assert session.execute(counted).fetchall() == [(1_499,)]
+    assert (await _run(shell, *run)).code == 0
+    with psycopg.connect(large) as session:
+        assert session.execute(counted).fetchall() == [(1_500,)]
+
+
+@contextlib.contextmanager
+def _locked(url: str) -> Iterator[None]:
+    """Keep the table message locked, so that no program can read or replace it."""
+    with psycopg.connect(url) as session:
+        session.execute("LOCK TABLE message IN ACCESS EXCLUSIVE MODE")
+        yield
+        session.rollback()
+
+
+def _sessions(postgres: Cluster, program: str) -> list[str]:
+    """Returns what the sessions of a program wait for, if anything."""
+    found = postgres.execute(
+        "SELECT application_name, coalesce(wait_event_type, '') FROM pg_stat_activity"
+    )
+    return [waits_for for name, waits_for in found if name == program]
 
 
 async def test_passwords_are_in_no_list_of_processes(
@@ -225,17 +253,15 @@ async def test_passwords_are_in_no_list_of_processes(
     with _server(monkeypatch, tmp_path, here):
         pass
     secret = here.replace("postgres@", "postgres:s3cr3t@")
-    import psycopg
-
-    with psycopg.connect(here) as session:
-        session.execute("LOCK TABLE message IN ACCESS EXCLUSIVE MODE")
-        monkeypatch.setenv("THREADBUS_STORE", secret)
-        environment = {"THREADBUS_STORE": secret}
-        with shell.start("backup", str(tmp_path / "backup"), env=environment) as process:
-            await until(lambda: bool(list(_commands("pg_dump"))))
-            assert not [line for line in _commands("") if "s3cr3t" in line]
-            process.terminate()
-            await asyncio.to_thread(process.wait, 20)
+    environment = {"THREADBUS_STORE": secret}
+    with (
+        _locked(here),
+        shell.start("backup", str(tmp_path / "backup"), env=environment) as process,
+    ):
+        await until(lambda: bool(list(_commands("pg_dump"))))
+        assert not [line for line in _commands("") if "s3cr3t" in line]
+        process.terminate()
+        await asyncio.to_thread(process.wait, 20)
     assert not list(tmp_path.glob("backup*"))
 
 

@@ -35,6 +35,16 @@ def logs(db: Path) -> list[tuple[object, ...]]:
     return rows(db, "SELECT id, time, sender, body FROM message ORDER BY id")
 
 
+def empty_index(store: Path, name: str) -> None:
+    """Let an index lack all rows of its table, as after a fault of the disk."""
+    with contextlib.closing(sqlite3.connect(store, isolation_level=None)) as db:
+        ((sql,),) = db.execute("SELECT sql FROM sqlite_master WHERE name = ?", (name,))
+        db.execute(f"DROP INDEX {name}")
+        db.execute(f"{sql} WHERE 0")
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("UPDATE sqlite_master SET sql = ? WHERE name = ?", (sql, name))
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the lock under which files get their names in a folder."""

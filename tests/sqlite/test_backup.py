@@ -18,7 +18,7 @@ from tests.conftest import StartServer
 from tests.disks import fill, make_read_only, small_disk
 from tests.polling import until
 from tests.shell import Shell
-from tests.sqlite.stores import filled, locked, logs, rows
+from tests.sqlite.stores import empty_index, filled, locked, logs, rows
 from threadbus.v1.message_pb2 import Message
 
 pytestmark = pytest.mark.slow
@@ -145,12 +145,16 @@ def test_what_cannot_be_backed_up_is_refused_and_nothing_is_written(
 
 def test_a_damaged_store_makes_no_backup(store: Path, shell: Shell, tmp_path: Path) -> None:
     db = Path(shutil.copy(store, tmp_path / "bus.db"))
+    empty_index(db, "thread_active")  # no query that reads messages notices it
+    before = _names(tmp_path)
+    done = shell.run("backup", str(tmp_path / "copy"), "--db", str(db))
+    assert (done.code, f"{db} is damaged" in done.err) == (1, True), done
     with db.open("r+b") as opened:
         opened.seek(1000 * 4096)
         opened.write(b"\xff" * 4096)
     done = shell.run("backup", str(tmp_path / "copy"), "--db", str(db))
     assert (done.code, "damaged" in done.err) == (1, True), done
-    assert _names(tmp_path) == {"bus.db"}
+    assert _names(tmp_path) == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

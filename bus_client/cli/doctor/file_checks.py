@@ -234,7 +234,11 @@ def _leftovers(path: Path) -> Check | None:
     """Returns a warning about what killed programs left; None if there is nothing."""
     from bus_server.store.sqlite import upkeep
 
-    if not path.parent.is_dir() or not (found := upkeep.leftovers(path)):
+    try:
+        found = upkeep.leftovers(path)
+    except OSError:  # there is no such folder, or it cannot be read
+        return None
+    if not found:
         return None
     finding = f"left by programs that were killed: {', '.join(map(str, found))}"
     return Check("leftovers", "warning", finding, "Add --fix to remove them.")

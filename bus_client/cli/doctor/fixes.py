@@ -26,7 +26,7 @@ async def fix_store(path: Path, *, deep: bool) -> list[str]:
     """Returns what was changed about the store at `path`, and what could not be.
 
     `deep`: whether to look for damaged indexes, which reads the whole file. Does nothing to a file
-    of another program. Raises OSError.
+    of another program.
     """
     from bus_server.errors import StoreRefused
     from bus_server.store.sqlite import file, upkeep
@@ -44,7 +44,7 @@ async def fix_store(path: Path, *, deep: bool) -> list[str]:
         if path.exists() and path.stat().st_size and await _indexes_are_damaged(path, deep=deep):
             upkeep.rebuild_indexes(path)
             done.append(f"rebuilt the indexes of {path}")
-    except StoreRefused as error:
+    except (StoreRefused, OSError) as error:
         done.append(f"not fixed: {error}")
     return done
 

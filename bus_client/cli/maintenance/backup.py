@@ -15,11 +15,10 @@ from bus_client.cli.maintenance.place import (
     in_thread,
     progress,
     run,
-    size,
     store_options,
 )
 from bus_client.cli.output import Output
-from bus_client.cli.text import safe
+from bus_client.cli.text import byte_size, safe
 
 
 @click.command()
@@ -56,7 +55,7 @@ def backup(target: Path, force: bool, db: Path | None, store: str | None, as_jso
 
 def _show(out: Output, target: Path, found: dict[str, int]) -> None:
     document = {"file": str(target), "bytes": target.stat().st_size, **found}
-    parts = [size(target.stat().st_size), *counted(found)]
+    parts = [byte_size(target.stat().st_size), *counted(found)]
     out.show(document, [safe(f"{target}: {', '.join(parts)}")])
 
 

@@ -18,7 +18,7 @@ from click.core import ParameterSource
 from bus_client.cli.options import json_option
 from bus_client.cli.output import Output
 from bus_client.cli.session import run_verb, until_signal
-from bus_client.cli.text import safe
+from bus_client.cli.text import byte_size, safe
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -104,8 +104,8 @@ class Progress:
         if not self._shown or now < self._next:
             return
         self._next, self._drawn = now + _SECONDS_BETWEEN, True
-        of = f" of {size(total)}, {done * 100 // total} %" if total > 1 else ""
-        what = "checking" if total == 1 else f"{self._label}: {size(done)}{of}"
+        of = f" of {byte_size(total)}, {done * 100 // total} %" if total > 1 else ""
+        what = "checking" if total == 1 else f"{self._label}: {byte_size(done)}{of}"
         click.echo(f"\r\x1b[K{what}", nl=False, err=True)
 
     def clear(self) -> None:
@@ -167,15 +167,6 @@ def run(out: Output, verb: Callable[[], Awaitable[int]]) -> int:
             raise click.ClickException(safe(f"{error}.")) from None
 
     return run_verb(out, lambda: asyncio.run(until_signal(refusing())))
-
-
-def size(count: float) -> str:
-    """Returns a number of bytes for people."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            break
-        count /= 1024
-    return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
 
 
 def counted(found: Mapping[str, int]) -> list[str]:

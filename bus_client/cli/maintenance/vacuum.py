@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from bus_client.cli.maintenance.backup import dumps
-from bus_client.cli.maintenance.place import chosen, in_thread, progress, run, size, store_options
+from bus_client.cli.maintenance.place import chosen, in_thread, progress, run, store_options
 from bus_client.cli.output import Output
+from bus_client.cli.text import byte_size
 
 
 @click.command()
@@ -37,7 +38,7 @@ def vacuum(db: Path | None, store: str | None, as_json: bool) -> int:
             else:
                 before, after = await dumps().vacuum(place)
         document = {"bytes_before": before, "bytes_after": after}
-        out.show(document, [f"{size(before)} before, {size(after)} after"])
+        out.show(document, [f"{byte_size(before)} before, {byte_size(after)} after"])
         return 0
 
     return run(out, verb)

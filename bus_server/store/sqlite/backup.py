@@ -72,7 +72,7 @@ def back_up(source: Path, target: Path, *, force: bool, progress: Progress) -> C
             contents = _copy(source, draft, progress)
         seal(draft.path)
         with translated(source):
-            found = verify(draft.path, progress)
+            found = verify(draft.path, progress, source, "threadbus doctor --deep says more")
         if found != contents:
             raise StoreRefused(f"the copy of {source} holds {found}, and not {contents}")
         _sign(draft.path, progress)
@@ -150,16 +150,17 @@ def seal(path: Path) -> None:
         opened.write(_NO_LOG)
 
 
-def verify(path: Path, progress: Progress) -> Contents:
+def verify(path: Path, progress: Progress, source: Path, remedy: str) -> Contents:
     """Check a whole database that nobody changes. Returns what it holds.
 
-    Raises StoreRefused if it is damaged, and sqlite3.Error.
+    Raises StoreRefused if it is damaged, and sqlite3.Error. `source`: what it was copied from, and
+    `remedy`: what to do about that.
     """
     uri = f"file:{file.quoted(path)}?mode=ro&immutable=1"
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as db, interruptible(db, progress):
         faults = [str(row[0]) for row in db.execute("PRAGMA integrity_check(3)").fetchall()]
         if faults != ["ok"]:
-            raise StoreRefused(f"it is damaged ({'; '.join(faults)})")
+            raise StoreRefused(f"{source} is damaged ({'; '.join(faults)}): {remedy}")
         return _contents(db)
 
 

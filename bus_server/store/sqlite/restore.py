@@ -62,7 +62,7 @@ def restore(
             )
         backup.seal(draft.path)
         with backup.translated(source):
-            contents = backup.verify(draft.path, progress)
+            contents = backup.verify(draft.path, progress, source, "restore another backup")
             _forget_the_past(draft.path, version, keep_history=keep_history)
         _give_owner(draft.descriptor, target)
         with filesystem.lock_folder(target.parent):  # no server starts meanwhile
