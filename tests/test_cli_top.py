@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.script import scripted
 from tests.serving import ServerProcess
 from tests.shell import Shell
 from tests.terminal import Terminal, on_terminal
@@ -77,6 +78,16 @@ async def test_ctrl_z_gives_the_terminal_back_until_top_is_continued(shell: Shel
         terminal.process.terminate()
         assert await terminal.code() == 128 + signal.SIGTERM
         assert_restored(terminal, modes)
+
+
+async def test_a_refusal_is_told_on_the_restored_terminal(tmp_path: Path) -> None:
+    async with scripted() as script:  # answers as a server that knows no GetStatus
+        with on_terminal(Shell(script.address, tmp_path), *FAST) as terminal:
+            modes = terminal.modes()
+            assert await terminal.code() == 1
+            _, _, after = terminal.written.rpartition(LEAVE)
+            assert b"is older than this program" in after
+            assert terminal.modes() == modes
 
 
 @pytest.mark.own_server
