@@ -1,5 +1,6 @@
 """Draws the panels of a Grafana dashboard with matplotlib, where the dashboard has them."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,7 +64,7 @@ def _graph(axes: Axes, panel: Mapping[str, Any], data: Data) -> None:
     if stacked and lines:
         moments = sorted({moment for _, times, _ in lines for moment in times})
         known = [dict(zip(times, values, strict=True)) for _, times, values in lines]
-        heights = [[each.get(moment, 0.0) for moment in moments] for each in known]
+        heights = [[each.get(moment, math.nan) for moment in moments] for each in known]
         since = [moment - start for moment in moments]
         axes.stackplot(
             since, heights, labels=[label for label, _, _ in lines], colors=_COLOURS, alpha=0.6
