@@ -73,7 +73,7 @@ def _calls(methods: Sequence[MethodStatistics]) -> Iterable[Metric]:
     for each in methods:
         labels = [each.kind, each.service, each.method]
         started.add_metric(labels, each.started)
-        for code, count in each.handled.copy().items():
+        for code, count in ({"OK": each.succeeded} | each.failures).items():
             handled.add_metric([*labels, code], count)
         received.add_metric(labels, each.received)
         sent.add_metric(labels, each.sent)

@@ -8,7 +8,8 @@ import asyncio
 import heapq
 import sys
 import time
-from collections import Counter, deque
+from bisect import bisect_left
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,7 +37,10 @@ MAX_COMMITS = 8_192
 class MethodStatistics:
     """What was counted of one RPC method since the server started."""
 
-    __slots__ = ("handled", "kind", "method", "received", "seconds", "sent", "service", "started")
+    __slots__ = (
+        *("failures", "kind", "method", "received", "seconds", "sent", "service", "started"),
+        "succeeded",
+    )
 
     def __init__(self, path: str, kind: str) -> None:
         """
@@ -46,13 +50,26 @@ class MethodStatistics:
         """
         _, self.service, self.method = path.split("/")
         self.kind = kind
-        #: Calls that began, and those that ended, by status code.
-        self.started = 0
-        self.handled = {"OK": 0}
+        #: Calls that began, and those that succeeded.
+        self.started = self.succeeded = 0
+        #: Calls that failed, by the name of their status code in Go: `NotFound` …
+        self.failures: dict[str, int] = {}
         #: Messages of the calls: requests read, and responses or frames given to gRPC.
         self.received = self.sent = 0
         #: Of the durations of the calls that ended, in seconds.
         self.seconds = Histogram(CALL_TIMES)
+
+    @property
+    def ended(self) -> int:
+        """How many calls ended."""
+        return self.succeeded + sum(self.failures.values())
+
+    def success(self, seconds: float) -> None:
+        """Count a call that succeeded, after so many seconds. Every post pays for this: 0.4 µs."""
+        self.succeeded += 1
+        times = self.seconds
+        times.counts[bisect_left(CALL_TIMES, seconds)] += 1
+        times.sum += seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +117,13 @@ class Statistics:
     def __init__(self) -> None:
         #: Messages posted through this server, and messages delivered to waits.
         self.posted = self.delivered = 0
-        #: Calls that ended, and those of them that ended with one of FAILURES.
-        self.calls = self.failed = 0
+        #: Calls that ended with one of FAILURES.
+        self.failed = 0
         #: Refusals of calls, and of posts of PostMessages, by reason.
         self.rejections: dict[str, int] = {}
-        #: By path.
+        #: By path; and of all methods that this server does not have.
         self.methods: dict[str, MethodStatistics] = {}
+        self.unknown = MethodStatistics("//", "unary")
         #: Seconds from a commit to when the frame with its messages was written to a wait that had
         #: nothing older to read; and seconds of the store's commits.
         self.wake_seconds, self.commit_seconds = Histogram(TIMES), Histogram(TIMES)
@@ -113,7 +131,7 @@ class Statistics:
         self.batch_posts = Histogram(BATCH_SIZES)
         #: When messages were committed, on the monotonic clock, by the epoch of their thread and
         #: the seq before the first one. Oldest first.
-        self._commits: dict[tuple[str, int], float] = {}
+        self._commits = OrderedDict[tuple[str, int], float]()
         # Since the last tick.
         self._posts: dict[str, int] = {}
         self._hint_lag = 0.0
@@ -126,17 +144,16 @@ class Statistics:
         """Returns the counters of a method, which are created and listed if there are none."""
         return self.methods.setdefault(path, MethodStatistics(path, kind))
 
-    def ended(self, method: MethodStatistics, code: str, reason: str, seconds: float) -> None:
-        """Count a call that has ended. Takes about 0.5 µs.
+    def failure(self, method: MethodStatistics, code: str, reason: str, seconds: float) -> None:
+        """Count a call that failed.
 
         Args:
-            code: the name of its status code, as in Go: `OK`, `NotFound` …
+            code: the name of its status code in Go.
             reason: the ErrorReason without its prefix; empty: none.
             seconds: how long it took.
         """
-        self.calls += 1
         method.seconds.observe(seconds)
-        method.handled[code] = method.handled.get(code, 0) + 1
+        method.failures[code] = method.failures.get(code, 0) + 1
         if code in FAILURES:
             self.failed += 1
         if reason:
@@ -165,7 +182,7 @@ class Statistics:
         first = next(iter(commit.entries[name]))
         self._commits[epoch, first - 1] = commit.time
         if len(self._commits) > MAX_COMMITS:
-            del self._commits[next(iter(self._commits))]
+            self._commits.popitem(last=False)
 
     def wrote(self, messages: int, place: tuple[str, int] | None) -> None:
         """Count messages that were just written to a wait.
@@ -240,7 +257,8 @@ class Statistics:
         )
 
     def _totals(self) -> _Totals:
-        return _Totals(time.monotonic(), self.posted, self.delivered, self.calls, self.failed)
+        calls = sum(method.ended for method in (*self.methods.values(), self.unknown))
+        return _Totals(time.monotonic(), self.posted, self.delivered, calls, self.failed)
 
 
 def _difference(now: Sequence[int], before: Sequence[int]) -> list[tuple[int, int]]:

@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 from bus_server import fair_queue
@@ -215,7 +216,7 @@ class Writer:
 
     async def _write(self, batch: list[_Queued]) -> None:
         """Commit a batch and set its outcomes."""
-        self._running = min(queued.time for queued in batch)
+        self._running = min(map(_time_of, batch))
         outcomes = await self._commit([queued.command for queued in batch])
         self._running = None
         for (command, size, _, future, _), outcome in zip(batch, outcomes, strict=True):
@@ -290,6 +291,10 @@ class Writer:
     def _is_awaited(self, thread: str) -> bool:
         """Returns whether there may be a wait on a thread."""
         return self._tails.is_watched(thread) or self._memberships.any()
+
+
+#: Returns when a command was enqueued.
+_time_of = attrgetter("time")
 
 
 def _is_post(command: Command[Any]) -> bool:

@@ -177,7 +177,7 @@ async def test_posts_commits_deliveries_wake_ups_and_calls_are_counted(
     server: ServerProcess, client: Connection
 ) -> None:
     await client.threads.CreateThread(CreateThreadRequest(thread="counted"))
-    before = await scrape(server)
+    before = await until_scraped(server, lambda found: not found.value("threadbus_open_waits"))
     async with open_wait(client.bus, "counted") as live:
         await live.until(lambda: "caught_up" in live.kinds())
         for seq in (1, 2, 3):
@@ -206,7 +206,7 @@ async def test_posts_commits_deliveries_wake_ups_and_calls_are_counted(
     assert grown("threadbus_commit_seconds_sum") > 0
     assert grown("threadbus_batch_posts_count") == 4
     assert grown("threadbus_batch_posts_sum") == 7
-    assert after.value("threadbus_open_waits") == before.value("threadbus_open_waits") + 1
+    assert after.value("threadbus_open_waits") == 1
 
     def called(name: str, method: str, **labels: str) -> float:
         return after.call(name, method, **labels) - before.call(name, method, **labels)
@@ -226,7 +226,7 @@ async def test_posts_commits_deliveries_wake_ups_and_calls_are_counted(
             > after.call("grpc_server_handled_total", "WaitMessages", grpc_code="Canceled")
         ),
     )
-    assert left.value("threadbus_open_waits") == before.value("threadbus_open_waits")
+    assert left.value("threadbus_open_waits") == 0
 
 
 async def test_refusals_are_counted_by_reason_and_code(
@@ -387,11 +387,10 @@ async def test_slow_clients_hold_up_neither_scrapes_nor_the_bus(
         for number in range(100):
             slow = opened.enter_context(connect(server))
             slow.sendall(b"GET /metrics HTTP/1.1\r\nHost:" if number % 2 else b"")
-        threads = len(list(Path(f"/proc/{server.pid}/task").iterdir()))
         found = await scrape(server)
         assert found.value("threadbus_store_failing") == 0
         await post(client, "slow")
-        assert threads < 100
+        assert len(list(Path(f"/proc/{server.pid}/task").iterdir())) < 70
 
 
 @pytest.mark.slow
