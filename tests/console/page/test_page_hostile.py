@@ -106,8 +106,21 @@ CONTENT = """
 """
 NAMES = {
     *["a", "article", "aside", "b", "blockquote", "button", "code", "dd", "details", "dialog"],
-    *["div", "dl", "dt", "em", "form", "h1", "h2", "header", "hr", "input", "kbd", "label", "li"],
-    *["main", "nav", "noscript", "ol", "option", "p", "pre", "s", "section", "select", "span"],
+    *["div", "dl", "dt", "em", "form", "h1", "h2", "h3", "header", "hr", "input", "kbd", "label"],
+    *[
+        "li",
+        "main",
+        "nav",
+        "noscript",
+        "ol",
+        "option",
+        "p",
+        "pre",
+        "s",
+        "section",
+        "select",
+        "span",
+    ],
     *["strong", "summary", "table", "tbody", "td", "textarea", "th", "thead", "time", "tr", "ul"],
 }
 
@@ -166,7 +179,7 @@ async def test_nothing_of_a_text_runs_or_becomes_a_part_of_the_page(
     await shown.page.keyboard.press("Escape")
     await shown.message(last + 3).get_by_role("button", name="Answer").click()
     await shown.page.get_by_label("Message", exact=True).press_sequentially(f"@{bus.agent[:9]}")
-    await shown.page.get_by_role("option", name=bus.agent).wait_for()
+    await shown.page.get_by_role("listbox").get_by_role("option", name=bus.agent).wait_for()
     await shown.page.get_by_role("button", name="Find").click()
     await shown.page.keyboard.type("<img src=x")
     await expect(shown.page.get_by_role("search")).to_contain_text(" of ")

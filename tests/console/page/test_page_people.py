@@ -49,8 +49,8 @@ async def test_who_needs_a_person_comes_first_and_who_waits_for_whom_is_said(
     people = shown.page.get_by_role("complementary").get_by_role("listitem")
     await expect(people.nth(0)).to_contain_text("awaiting human")
     await expect(people.nth(0)).to_contain_text(bus.agent)
-    await expect(people.nth(1)).to_contain_text(f"owes {bus.agent} #1")
-    await expect(people.filter(has_text="waits for")).to_contain_text(other.agent)
+    await expect(people.nth(1)).to_contain_text(f"owes {bus.agent} an answer to #1")
+    await expect(people.filter(has_text=f"{bus.agent} waits for")).to_contain_text(other.agent)
 
 
 async def test_a_notice_is_shown_as_one(
@@ -147,7 +147,9 @@ async def test_everything_is_done_by_keyboard_alone(
     await expect(title).to_have_text(name)
     await expect(shown.page.get_by_label("Message", exact=True)).to_be_focused()
     await keys.type(f"@{bus.agent[:8]}")
-    await expect(shown.page.get_by_role("option", name=bus.agent)).to_be_visible()
+    await expect(
+        shown.page.get_by_role("listbox").get_by_role("option", name=bus.agent)
+    ).to_be_visible()
     await keys.press("Tab")
     await keys.type("hello")
     await keys.press("Control+Enter")

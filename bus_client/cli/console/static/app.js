@@ -79,7 +79,7 @@ class Page {
   async #meet() {
     const { agent, kind, operator, server } = await call("api/me");
     Object.assign(this, { me: agent, kind, operator });
-    $("me").replaceChildren(avatar(agent), el("span", {}, el("b", {}, agent), operator && agent !== "operator" ? " · operator" : "", el("span", { class: "muted" }, `at ${server}`)));
+    $("me").replaceChildren(avatar(agent), el("span", {}, el("b", {}, agent), operator && agent !== "operator" ? " · operator" : "", el("span", { class: "muted" }, ` at ${server}`)));
     for (const node of document.querySelectorAll(".operator")) node.hidden = !operator;
   }
 
@@ -433,8 +433,9 @@ class Page {
     const links = [...$("threads").querySelectorAll("a")];
     const at = links.findIndex((link) => link.getAttribute("aria-current"));
     const link = links[at + by] ?? links[at < 0 ? 0 : at];
-    this.stepping = link !== links[at];
-    link?.click();
+    if (!link || link === links[at]) return;
+    this.stepping = true;
+    link.click();
   }
 
   #key(event) {
