@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -66,8 +67,13 @@ PICTURES = {
 }
 
 
-async def take(name: str, browser: Browser, console: ConsoleProcess, out: Path) -> None:
-    """Take a picture, and write it into a folder."""
+async def take(
+    name: str, browser: Browser, console: ConsoleProcess, out: Path, pages: AsyncExitStack
+) -> None:
+    """Take a picture, and write it into a folder.
+
+    Its page stays open for the block of `pages`, so that the person stays there.
+    """
     picture = PICTURES[name]
     context = await browser.new_context(
         color_scheme=picture.scheme,
@@ -76,18 +82,16 @@ async def take(name: str, browser: Browser, console: ConsoleProcess, out: Path) 
         reduced_motion="reduce",
         **picture.screen,
     )
-    try:
-        page = await context.new_page()
-        await page.clock.set_fixed_time(f"{DAY}T{NOW}:30Z")
-        await page.route("**/api/me", _with_usual_address)
-        shown = Shown(page, console)
-        await shown.log_in()
-        await shown.go(picture.where)
-        await shown.live()
-        await _settled(page, picture)
-        await page.screenshot(path=out / name, animations="disabled", caret="hide")
-    finally:
-        await context.close()
+    pages.push_async_callback(context.close)
+    page = await context.new_page()
+    await page.clock.set_fixed_time(f"{DAY}T{NOW}:30Z")
+    await page.route("**/api/me", _with_usual_address)
+    shown = Shown(page, console)
+    await shown.log_in()
+    await shown.go(picture.where)
+    await shown.live()
+    await _settled(page, picture)
+    await page.screenshot(path=out / name, animations="disabled", caret="hide")
 
 
 async def _with_usual_address(route: Route) -> None:

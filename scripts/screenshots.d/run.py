@@ -78,6 +78,7 @@ async def _run(out: Path) -> None:
             async with (
                 _chromium(folder) as browser,
                 scene(server, wall, folder) as token,
+                contextlib.AsyncExitStack() as pages,
             ):
                 boss = operator_token_file(server.db)
                 with (
@@ -89,7 +90,8 @@ async def _run(out: Path) -> None:
                     ) as operators,
                 ):
                     for name, picture in PICTURES.items():
-                        await take(name, browser, operators if picture.operator else persons, out)
+                        console = operators if picture.operator else persons
+                        await take(name, browser, console, out, pages)
         finally:
             server.kill()
 

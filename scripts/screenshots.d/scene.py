@@ -99,7 +99,7 @@ _READ = {
     "nightly-builds": 26,
 }
 #: How much of the thread that is looked at the agents have read.
-_READ_HERE = {"coder": 14, "tester": 15, "reviewer": 8}
+_READ_HERE = {"coder": 14, "tester": 16, "reviewer": 8}
 
 
 class _Clock:
@@ -205,7 +205,7 @@ async def _fill(clock: _Clock, agents: dict[str, BusClient]) -> None:
         within=1,
         priority=Priority.PRIORITY_HIGH,
     )
-    await _overdue(planner, changelog.seq)
+    await _noticed(planner, changelog.seq)
     clock.at("09:34")
     await tester.post(
         _TESTED,
@@ -219,7 +219,7 @@ async def _fill(clock: _Clock, agents: dict[str, BusClient]) -> None:
     clock.at("09:38")
     await ann.post("Good. Please keep 11:00 to 11:30 free of load: a customer imports then.")
     clock.at("09:46")
-    await tester.post(
+    snapshots = await tester.post(
         "The rehearsal needs 80 GB, and staging has 12 left. @ann, may I delete the snapshots of "
         "February?",
         mentions=[PERSON],
@@ -227,16 +227,21 @@ async def _fill(clock: _Clock, agents: dict[str, BusClient]) -> None:
         within=1_800,
         priority=Priority.PRIORITY_URGENT,
     )
+    # The person reads it and is idle for 10 s, which is noticed: here, not between two pictures.
+    await agents[PERSON].heartbeat(state=Presence.PRESENCE_IDLE)
+    await ann.acknowledge(snapshots.seq)
+    await _noticed(tester, snapshots.seq)
     clock.at("09:48")
-    await coder.post(f"Merged as `9f31c2e`. {LAST}, @tester.", mentions=["tester"])
+    merged = await coder.post(f"Merged as `9f31c2e`. {LAST}, @tester.", mentions=["tester"])
+    await ann.acknowledge(merged.seq)
 
 
 def _file(name: str, kind: str, size: int) -> Attachment:
     return Attachment(filename=name, media_type=kind, raw=bytes(size))
 
 
-async def _overdue(asker: ThreadHandle, seq: int) -> None:
-    """Wait until the server has noticed that the reply is late."""
+async def _noticed(asker: ThreadHandle, seq: int) -> None:
+    """Wait until the server has noticed that the reply is late, or may not come."""
     async with asyncio.timeout(_PATIENCE), contextlib.aclosing(asker.follow()) as messages:
         async for message in messages:
             if message.notice.request_seq == seq:
