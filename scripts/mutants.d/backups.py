@@ -69,7 +69,7 @@ SABOTAGES = [
         ],
         [
             "tests/postgres/test_dump.py"
-            "::test_agents_go_on_at_another_database_where_the_backup_was_made"
+            "::test_a_store_is_replaced_only_with_force_and_never_while_it_is_served"
         ],
         timeout=60,
     ),

@@ -78,16 +78,27 @@ async def test_agents_go_on_at_another_database_where_the_backup_was_made(
     assert (done.code, done.err) == (0, ""), done
     with _server(monkeypatch, tmp_path, there) as second:
         await restored.check(second, past, new_history=not flags)
-    # The same database, whose newest message is lost.
-    again = await _run(shell, "restore", str(file), "--store", here)
-    assert (again.code, "--force" in again.err) == (1, True)
-    again = await _run(shell, "restore", str(file), "--store", here, "--force", *flags)
-    assert again.code == 0, again
-    with _server(monkeypatch, tmp_path, here) as first:
-        done = await _run(shell, "restore", str(file), "--store", here, "--force")
+
+
+async def test_a_store_is_replaced_only_with_force_and_never_while_it_is_served(
+    databases: tuple[str, str], shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, _ = databases
+    file = str(tmp_path / "backup")
+    run = ("restore", file, "--store", url)
+    with _server(monkeypatch, tmp_path, url) as server:
+        past = await restored.hold(server)
+        assert (await _run(shell, "backup", file, "--store", url)).code == 0
+        await restored.go_on(server, past)
+        done = await _run(shell, *run)
+        assert (done.code, "--force" in done.err) == (1, True)
+        done = await _run(shell, *run, "--force")
         assert (done.code, "is being served" in done.err) == (1, True)
-        await restored.check(first, past, new_history=not flags)
-        done = await _run(shell, "vacuum", "--store", here, "--json")
+    done = await _run(shell, *run, "--force")
+    assert done.code == 0, done
+    with _server(monkeypatch, tmp_path, url) as server:
+        await restored.check(server, past, new_history=True)
+        done = await _run(shell, "vacuum", "--store", url, "--json")
         assert done.json["bytes_before"] > 100_000
 
 
