@@ -1,9 +1,10 @@
-"""The contents of the wheel."""
+"""The contents of the wheel, and the versions of the packages that it is tested with."""
 
 import email
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -78,3 +79,16 @@ def test_without_the_server_extra_the_error_says_what_to_install() -> None:
     assert done.returncode == 1
     assert "aiosqlite" in done.stderr
     assert "in the source folder, run pip install '.[server]'" in done.stderr
+
+
+def test_each_package_that_the_tests_need_is_pinned_once() -> None:
+    def plain(name: str) -> str:
+        return re.split("[^a-z0-9.-]", name.lower().replace("_", "-"), maxsplit=1)[0]
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    optional = project["optional-dependencies"]
+    needed = [*project["dependencies"], *optional["server"], *optional["dev"]]
+    pins = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    pinned = [plain(pin.partition("==")[0]) for pin in pins]
+    assert sorted(set(pinned)) == sorted(pinned)
+    assert {plain(each) for each in needed} <= set(pinned)
