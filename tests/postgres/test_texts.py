@@ -21,7 +21,7 @@ NUL = "a\0b"
 FAILURES = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE}
 
 #: The RPCs that take no text.
-WITHOUT_TEXT = {"GetServerInfo"}
+WITHOUT_TEXT = {"GetServerInfo", "GetStatus"}
 
 
 @pytest.fixture
