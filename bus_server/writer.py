@@ -216,7 +216,7 @@ class Writer:
 
     async def _write(self, batch: list[_Queued]) -> None:
         """Commit a batch and set its outcomes."""
-        self._running = min(map(_time_of, batch))
+        self._running = batch[0].time if len(batch) == 1 else min(map(_time_of, batch))
         outcomes = await self._commit([queued.command for queued in batch])
         self._running = None
         for (command, size, _, future, _), outcome in zip(batch, outcomes, strict=True):
