@@ -116,7 +116,9 @@ class Relay:
             if before is None or before.epoch != head.epoch or before.seq >= head.seq:
                 continue
             self._measure_at = now + MEASURE_INTERVAL
-            rows = await self._store.read(head.thread_id, before.seq, before.seq + 1, 1)
+            rows, _ = self._recent.read(head.epoch, before.seq, before.seq + 1, 1)
+            if not rows:
+                rows = await self._store.read(head.thread_id, before.seq, before.seq + 1, 1)
             for _, body in rows:
                 committed = Message.FromString(body).create_time.ToMicroseconds()
                 self._statistics.learned(max(learned - committed, 0) / 1e6)
