@@ -86,7 +86,8 @@ async def back_up(url: str, target: Path, *, force: bool, progress: Progress) ->
         schema, there = (await db.run((_WHERE, {})))[0][0]
         if not there:
             raise StoreRefused(f"{name} has no store in its schema")
-    options = ["--format=custom", "--no-owner", "--no-privileges"]
+    # Level 1 takes a third of the CPU time of the default, for a few percent more bytes.
+    options = ["--format=custom", "--compress=1", "--no-owner", "--no-privileges"]
     options += [f"--table={_name(schema, table)}" for table in (*TABLES, "thread_id")]
     options += [f"--exclude-table-data={_name(schema, table)}" for table in _OF_SERVERS]
     with full_disk(target), partial(target) as draft:
