@@ -27,6 +27,7 @@ from bus_server.store.postgres.connection import (
 )
 from bus_server.store.postgres.gather import gather
 from bus_server.store.postgres.history import CONFIRMED, History, follow
+from bus_server.store.postgres.serving import check_uncopied
 from threadbus.limits import MAX_GRACE
 
 logger = logging.getLogger(__name__)
@@ -118,10 +119,11 @@ class Committer:
         """Returns a committer that is connected, and has inserted its row.
 
         Also cuts the expire times of rotated tokens to the longest grace. Raises ConnectionLost,
-        BusError or StoreBug.
+        BusError or StoreBug, and StoreRefused if the store is being copied.
         """
         connection = await database.connect()
         try:
+            await check_uncopied(connection)
             history, sent = await follow(connection, None, lost=False, epoch=epoch), monotonic()
             (own,), (row,), _ = await connection.run(
                 (_WHO, {}),
@@ -219,12 +221,15 @@ class Committer:
         # Others delete the row of a store that is idle for KEPT. A row missing before that is lost.
         idle = asyncio.get_running_loop().time() - self._seen > KEPT / 1e6 / 2
         try:
+            await check_uncopied(connection)
             _, ((found,),), (own,) = await connection.run(
                 (_END, {"pid": pid, "start": start, "wait": wait}),
                 (_SETTLE, {"writer": self.writer, "committed": self._committed if idle else 0}),
                 (_WHO, {}),
                 timeout=self._database.lock_timeout,
             )
+        except StoreRefused as error:
+            raise ConnectionLost(str(error)) from error
         except (Conflict, BusError, StoreBug) as error:
             raise ConnectionLost(f"an earlier session does not end: {error}") from error
         # That the session has not ended in time, or as in _write.
