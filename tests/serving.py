@@ -33,12 +33,17 @@ __all__ = ["AdminStub", "AgentStub", "BusStub", "ServerProcess", "ThreadStub"]
 database_of: Callable[[Path], str] | None = None
 
 
-def store_flags(db: Path) -> list[str]:
-    """Returns the flags for a server over a file, or over the database that stands for it."""
-    if database_of is None:
+def store_flags(db: Path, url: str | None = None) -> list[str]:
+    """Returns the flags for a server over a file, or over the database that stands for it.
+
+    `url`: that of the database; empty: the file itself; None: as the tests are run.
+    """
+    if url is None:
+        url = database_of(db) if database_of is not None else ""
+    if not url:
         return ["--db", str(db)]
     token_file = db.with_name(f"{db.name}.operator-token")
-    return ["--store", database_of(db), "--operator-token-file", str(token_file)]
+    return ["--store", url, "--operator-token-file", str(token_file)]
 
 
 class ServerProcess:
@@ -55,8 +60,11 @@ class ServerProcess:
         tree: Path | None = None,
         environment: Mapping[str, str] | None = None,
         fresh: bool = False,
+        url: str | None = None,
     ) -> None:
         self.db = db
+        #: As for `store_flags`.
+        self.url = url
         #: Environment variables of this server only.
         self.environment = environment or {}
         #: The folder of its code, if it is not this tree's.
@@ -102,7 +110,7 @@ class ServerProcess:
         return process
 
     def _arguments(self) -> list[str]:
-        return ["--listen", self.address, *store_flags(self.db), *self.flags]
+        return ["--listen", self.address, *store_flags(self.db, self.url), *self.flags]
 
     def _environ(self) -> dict[str, str]:
         inherited = {key: value for key, value in os.environ.items() if "THREADBUS" not in key}

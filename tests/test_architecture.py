@@ -15,6 +15,7 @@ LAYERS = [
     ["bus_server.tls", "bus_server.console", "bus_server.exporter", "bus_server.reloading"],
     ["bus_server.configuration"],
     ["bus_server.config_file"],
+    ["bus_server.copy"],
     ["bus_server.flags", "bus_server.listening", "bus_server.operator_token"],
     ["bus_server.services"],
     ["bus_server.server_status", "bus_server.metrics"],

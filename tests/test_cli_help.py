@@ -12,7 +12,7 @@ from tests.shell import Shell
 VERBS = ["serve", "demo", "register", "agents", "join", "post", "read", "wait", "tail"]
 VERBS += ["import", "export", "bench", "doctor", "certs", "proto", "login", "whoami", "token"]
 VERBS += ["requests", "withdraw", "mcp", "hook", "install", "console", "status", "top"]
-VERBS += ["backup", "restore", "vacuum"]
+VERBS += ["backup", "restore", "vacuum", "copy"]
 THREAD_VERBS = ["create", "list", "show", "update", "leave", "open", "close", "archive", "delete"]
 AGENTS_VERBS = ["list", "waits", "update", "goodbye", "rotate-token", "unregister"]
 AGENTS_VERBS += ["reset-token", "kick"]

@@ -56,7 +56,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "wait": ("wait T --as ME --timeout 5", "messages"),
 }
 #: Verbs that call no server, never end, or have no --json. They have tests of their own.
-ELSEWHERE = {"serve", "demo", "mcp", "hook", "console", "backup", "restore", "vacuum"}
+ELSEWHERE = {"serve", "demo", "mcp", "hook", "console", "backup", "restore", "vacuum", "copy"}
 #: Verbs that print documents until they are stopped.
 ENDLESS = {"tail", "top"}
 #: Verbs that need no server.

@@ -49,6 +49,7 @@ _VERBS = {
     "top": (".top", "top", "Show live how a server does."),
     "backup": (".maintenance.backup", "backup", "Write all that a store holds to one file."),
     "restore": (".maintenance.restore", "restore", "Make a store of a backup."),
+    "copy": (".maintenance.copy", "copy", "Move a store between SQLite and PostgreSQL."),
     "vacuum": (".maintenance.vacuum", "vacuum", "Return unused space to the file system."),
     "doctor": (".doctor.command", "doctor", "Check a server and this machine."),
     "certs": (".certs", "certs", "Make certificates to try TLS with."),

@@ -1,1 +1,1 @@
-"""`threadbus backup`, `restore` and `vacuum`: they work on a store itself, not through a server."""
+"""`threadbus backup`, `restore`, `copy` and `vacuum`: work on a store itself, without a server."""

@@ -136,27 +136,37 @@ class Database:
         """Seconds that a round trip may take which waits for locks."""
         return self.busy_timeout + ANSWER_TIMEOUT
 
+    def parameters(self, **settings: str) -> str:
+        """Returns libpq's parameters of a connection, as a string that may contain a password.
+
+        `settings`: of the session, besides those that every session of a store has.
+
+        Raises ConnectionLost if the URL is none, and psycopg.Error.
+        """
+        settings = _SETTINGS | {
+            "lock_timeout": f"{max(1, round(self.busy_timeout * 1000))}ms",
+            # on: a COMMIT is answered once it is on disk, and on the synchronous standby if any.
+            "synchronous_commit": "off" if self.durability == "fast" else "on",
+            **settings,
+        }
+        given = self._given()
+        options = [given.get("options") or ""]
+        options += [f"-c {name}={_quoted(value)}" for name, value in settings.items()]
+        defaults: dict[str, Any] = {
+            "application_name": "threadbus",
+            "target_session_attrs": "read-write",
+            "connect_timeout": CONNECT_TIMEOUT,
+            "tcp_user_timeout": round(ANSWER_TIMEOUT * 1000),
+            "keepalives_idle": 10,
+        }
+        always = {"options": " ".join(options), "client_encoding": "utf8"}
+        return conninfo.make_conninfo(**(defaults | given | always))
+
     async def connect(self) -> "Connection":
         """Returns a new connection. Raises ConnectionLost if it cannot be made."""
-        settings = _SETTINGS | {"lock_timeout": f"{max(1, round(self.busy_timeout * 1000))}ms"}
-        # on: a COMMIT is answered once it is on disk, and on the synchronous standby if any.
-        settings["synchronous_commit"] = "off" if self.durability == "fast" else "on"
         try:
-            given = self._given()
-            options = [given.get("options") or ""]
-            options += [f"-c {name}={_quoted(value)}" for name, value in settings.items()]
-            defaults: dict[str, Any] = {
-                "application_name": "threadbus",
-                "target_session_attrs": "read-write",
-                "connect_timeout": CONNECT_TIMEOUT,
-                "tcp_user_timeout": round(ANSWER_TIMEOUT * 1000),
-                "keepalives_idle": 10,
-            }
-            always = {"options": " ".join(options), "client_encoding": "utf8"}
             opened: AsyncConnection[Row] = await AsyncConnection.connect(
-                conninfo.make_conninfo(**(defaults | given | always)),
-                autocommit=True,
-                context=ADAPTERS_CONTEXT,
+                self.parameters(), autocommit=True, context=ADAPTERS_CONTEXT
             )
         except psycopg.Error as error:
             raise ConnectionLost(self._failed(wording.connect_failure(error))) from error

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 #: SQLite's application_id of our files: "TBus".
 APPLICATION_ID = 0x54427573
+#: That of copies that are not finished, which no server may serve: "TBuC".
+UNFINISHED_ID = 0x54427543
 SCHEMA_VERSION = 11
 _TABLES = ("thread", "message", "request", "participant", "agent", "token", "purge")
 #: The tables added after version 1, by the version that added them.
@@ -117,7 +119,7 @@ def prepare(path: Path) -> None:
             check(path, os.geteuid())
             filesystem.remove_drafts(path)
             if not path.exists() or path.stat().st_size == 0:
-                _create(path)
+                create(path, APPLICATION_ID, secrets.token_hex(8))
                 check(path, os.geteuid())
     except OSError as error:
         raise StoreRefused(f"cannot use {path}: {error.strerror or error}") from error
@@ -253,19 +255,19 @@ def quoted(path: Path) -> str:
     return urllib.parse.quote(str(path))
 
 
-def _create(path: Path) -> None:
+def create(path: Path, application_id: int, epoch: str) -> None:
     """Create the database in a draft beside `path`, then move it there.
 
-    A crash leaves a whole file or none. Raises StoreRefused.
+    A crash leaves a whole file or none. Call it under `lock_folder`. Raises StoreRefused.
     """
     draft = filesystem.draft_of(path)
     try:
         draft.touch(mode=0o600, exist_ok=False)
         with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as db:
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA application_id = {application_id}")
             schema = Path(__file__).with_name("schema.sql").read_text("utf-8")
             db.executescript(f"BEGIN; {schema}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-            db.execute("INSERT INTO store (epoch) VALUES (?)", (secrets.token_hex(8),))
+            db.execute("INSERT INTO store (epoch) VALUES (?)", (epoch,))
             db.execute("PRAGMA journal_mode = WAL").fetchall()
         try:
             path.hardlink_to(draft)
@@ -290,10 +292,16 @@ def _version(path: Path) -> int:
     """
     if not os.access(path, os.W_OK):
         raise StoreRefused(f"{path} is read-only: the database must be writable")
-    version = schema_version(path)
-    if version is None:
+    found = header(path)
+    if found is None:
         raise StoreRefused(f"{path} is not a SQLite database: choose another --db")
-    if version == 0:
+    version, application_id = found
+    if application_id == UNFINISHED_ID:
+        raise StoreRefused(
+            f"{path} is an unfinished copy of a store: repeat the `threadbus copy` that began it, "
+            "or remove the file"
+        )
+    if application_id != APPLICATION_ID:
         raise StoreRefused(f"{path} belongs to another program: choose another --db")
     if version > SCHEMA_VERSION:
         raise StoreRefused(
@@ -308,16 +316,28 @@ def schema_version(path: Path) -> int | None:
 
     Returns None for a file that is no SQLite database. Raises StoreRefused if it cannot be read.
     """
+    found = header(path)
+    if found is None:
+        return None
+    version, application_id = found
+    return version if application_id == APPLICATION_ID else 0
+
+
+def header(path: Path) -> tuple[int, int] | None:
+    """Returns the schema version and the application_id of a database, as they are in the file.
+
+    Returns None for a file that is no SQLite database. Raises StoreRefused if it cannot be read.
+    """
     # Read the header directly: SQLite could change another program's file by opening it.
     try:
         with path.open("rb") as opened:
-            header = opened.read(100)
+            found = opened.read(100)
     except OSError as error:
         raise StoreRefused(f"cannot read {path}: {error}") from error
-    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+    if len(found) < 100 or not found.startswith(b"SQLite format 3\0"):
         return None
-    version, application_id = struct.unpack(">60xI4xI28x", header)
-    return int(version) if application_id == APPLICATION_ID else 0
+    version, application_id = struct.unpack(">60xI4xI28x", found)
+    return version, application_id
 
 
 def _check_tables(path: Path, log: Path, version: int) -> None:
