@@ -3,6 +3,7 @@
 import pytest
 
 from bus_client import BusClient, Post
+from tests.console.consoles import PERSON
 from tests.console.page.pages import Opened, expect, is_whole
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -48,6 +49,32 @@ async def test_a_permanent_link_shows_its_message_and_only_counts_what_comes(
     await shown.go(f"#/{long_thread}/2000")
     await expect(shown.locator("#problem")).to_contain_text("There is no #2000")
     await expect(shown.message(1203)).to_be_in_viewport()
+
+
+async def test_a_thread_opens_at_what_is_new_which_is_unread_until_its_end_is_seen(
+    opened: Opened, bus: BusClient, name: str
+) -> None:
+    thread = await bus.join(name)
+    await thread.post("old")
+    shown = await opened(name)
+    await shown.page.get_by_role("button", name="Join").click()
+    you = shown.page.locator("#participants li", has_text="(you)")
+    await expect(you).to_contain_text("has read all")
+    await shown.page.keyboard.press("Escape")
+    await shown.page.keyboard.press("i")
+    await thread.post("for you", mentions=[PERSON])
+    async for _ in thread.post_many([Post(f"entry {at}") for at in range(150)]):
+        pass
+    link = shown.page.get_by_role("link", name=f"{name} 151 unread, 1 message for you")
+    await link.click()
+    await expect(shown.message(2)).to_be_in_viewport()
+    await expect(shown.locator(".new + [data-seq='2']")).to_have_count(1)
+    await expect(shown.locator("#newest")).to_have_text("↓ 151 new messages")
+    await expect(you).to_contain_text("151 behind")
+    await shown.locator("#newest").click()
+    await expect(shown.message(152)).to_be_in_viewport()
+    await expect(you).to_contain_text("has read all")
+    await expect(link).to_have_count(0)
 
 
 async def test_later_messages_come_on_scrolling_down(opened: Opened, long_thread: str) -> None:

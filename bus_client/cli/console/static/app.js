@@ -136,17 +136,18 @@ class Page {
     setText($("topic"), "");
     $("more").disabled = $("text").disabled = $("post").disabled = true; // until it is known
     this.#showPeople();
-    await this.#load(thread, seq);
+    const { read_seq: read = 0, head_seq: head = 0 } = this.unread.get(thread) ?? {};
+    await this.#load(thread, seq, !seq && read < head ? read : 0);
     if (matchMedia("(pointer: fine)").matches && !seq && this.failed === null) (this.stepping ? this.log.scroller : $("text")).focus();
     this.stepping = false;
   }
 
-  /** Shows a part of a thread: its end, or what is around a seq. */
-  async #load(thread, seq) {
+  /** Shows a part of a thread: what is around a seq, what is new after a seq that was `read`, or its end. */
+  async #load(thread, seq, read = 0) {
     const load = ++this.loads;
     let page;
     try {
-      page = await call(threadAddress(thread, `?limit=${PAGE}${seq ? `&around=${seq}` : ""}`));
+      page = await call(threadAddress(thread, `?limit=${PAGE}${seq || read ? `&around=${seq || read + 1}` : ""}`));
     } catch (failure) {
       if (load === this.loads) this.#unloaded(thread, seq, failure);
       return;
@@ -160,7 +161,7 @@ class Page {
     const there = !seq || page.messages.some((message) => message.seq === seq);
     this.problem(there ? null : new Failure(404, { message: `There is no #${seq} in ${thread}: it has #${oldest} to #${head}` }));
     if (past) return;
-    this.log.show(page.messages, { head, oldest, read: this.unread.get(thread)?.read_seq ?? 0, target: there ? seq : 0 });
+    this.log.show(page.messages, { head, oldest, read: read || (this.unread.get(thread)?.read_seq ?? 0), target: there ? seq : 0, fromNew: read > 0 });
     this.#showInfo();
     // From the head on, also where the page shows something earlier: else all of that would come.
     this.stream.follow(thread, `${epoch}:${head}`);

@@ -54,13 +54,13 @@ export class Log {
 
   /**
    * Shows a page of messages. `read`: the reader's read seq, after which a line says "new";
-   * `target`: the seq to look at, else the newest.
+   * `target`: the seq to look at, else the newest, or with `fromNew` that line.
    */
-  show(messages, { head, oldest, read = 0, target = 0 }) {
+  show(messages, { head, oldest, read = 0, target = 0, fromNew = false }) {
     this.clear();
     this.head = head;
     this.oldest = oldest;
-    const at = messages.findIndex((message) => message.seq === target);
+    const at = messages.findIndex((message) => (fromNew ? message.seq > read : message.seq === target));
     messages = at < 0 ? lightest(messages, -1) : [...lightest(messages.slice(0, at), -1, PAGE_WEIGHT / 2), ...lightest(messages.slice(at), 1, PAGE_WEIGHT / 2)];
     this.first = messages.length ? messages[0].seq : head + 1;
     this.last = messages.length ? messages.at(-1).seq : head;
@@ -68,6 +68,7 @@ export class Log {
     this.list.append(...this.#nodes(messages));
     this.#edge();
     if (target) this.goTo(target);
+    else if (fromNew) this.#toNew(head - read);
     else this.toEnd();
     this.on.moved();
   }
@@ -274,6 +275,14 @@ export class Log {
     this.pinned = true;
     this.behind = 0;
     this.scroller.scrollTop = this.scroller.scrollHeight;
+  }
+
+  #toNew(number) {
+    this.pinned = false;
+    this.behind = number;
+    this.scroller.scrollTop = 0;
+    this.list.querySelector(".new")?.scrollIntoView({ block: "start" });
+    this.#scrolled();
   }
 
   /** Shows a message that is in the window, and returns whether it is. */
