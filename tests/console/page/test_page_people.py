@@ -53,6 +53,27 @@ async def test_who_needs_a_person_comes_first_and_who_waits_for_whom_is_said(
     await expect(people.filter(has_text=f"{bus.agent} waits for")).to_contain_text(other.agent)
 
 
+async def test_an_agent_called_you_is_not_taken_for_the_reader(
+    opened: Opened, bus: BusClient, server: ServerProcess, tmp_path: Path, name: str
+) -> None:
+    thread = await bus.join(name)
+    async with BusClient(server.address, agent="you", credentials=tmp_path / "you") as agent:
+        await agent.join(name)
+        await thread.post("Ready?", mentions=["you"], ask=True, handoff_to="you")
+        await thread.post("Ready?", mentions=[PERSON], ask=True)
+        shown = await opened(name)
+        await expect(shown.message(1)).to_contain_text("Waiting for an answer from @you")
+        await expect(shown.message(1)).to_contain_text("turn → @you")
+        await expect(shown.message(2)).to_contain_text("Waiting for an answer from you")
+        side = shown.page.get_by_role("complementary")
+        await expect(side).to_contain_text("waits for @you: #1")
+        await expect(side).to_contain_text("waits for you: #2")
+        await expect(side).to_contain_text(f"{bus.agent} waits for @you")
+        await expect(side).to_contain_text(f"{bus.agent} waits for you")
+        await thread.withdraw(1)
+        await expect(shown.message(1)).to_contain_text("Asked @you for a reply")
+
+
 async def test_a_notice_is_shown_as_one(
     opened: Opened, bus: BusClient, other: BusClient, name: str
 ) -> None:

@@ -27,8 +27,14 @@ export const avatar = (name) => el("span", { class: "avatar", "aria-hidden": "tr
 
 export const linkTo = (thread, seq) => el("a", { href: `#/${encodeURIComponent(thread)}/${seq}` }, `#${seq}`);
 
+/** A button that opens a message. It says which, for one that listens. */
+export const opener = (thread, seq) => el("a", { class: "button", href: `#/${encodeURIComponent(thread)}/${seq}`, "aria-label": `Open #${seq} in ${thread}` }, "Open");
+
 /** Whether a message concerns an agent: mentions it, or hands its turn to it. */
 export const addresses = (message, agent) => (message.mentions ?? []).includes(agent) || message.handoff_to === agent;
+
+/** What sentences call an agent: "you" if it is the reader. One that has this very name keeps its @. */
+export const called = (name, me = "") => (name === me ? "you" : name === "you" ? `@${name}` : name);
 
 /**
  * Returns the node of an entry.
@@ -87,8 +93,8 @@ function spoken(message, context, edit, before) {
       timeOf(message.create_time),
       loud && badge(priority, priority),
       priority === "low" && badge("low"),
-      message.handoff_to && badge(`turn → ${message.handoff_to}`),
-      message.posted_by && badge(`posted by ${message.posted_by}`),
+      message.handoff_to && badge(`turn → ${called(message.handoff_to)}`),
+      message.posted_by && badge(`posted by ${called(message.posted_by)}`),
       labels(message.labels ?? {}),
     ),
     el("div", { class: "aside" }, button("Reply", () => context.reply(message), { class: "quiet small reply-button", title: "Reply (r)" }), own(message)),
@@ -111,10 +117,10 @@ export function showAsked(node, message, context) {
   place.dataset.state = state;
   place.className = `asks${open.length ? " open" : ""}${overdue ? " overdue" : ""}`;
   const mine = open.some((request) => request.agent === context.me);
-  const asked = `Asked ${message.expect_reply.agents.join(", ")} for a reply`;
+  const asked = `Asked ${message.expect_reply.agents.map((agent) => called(agent)).join(", ")} for a reply`;
   place.replaceChildren(
     ...(open.length
-      ? [el("span", {}, `Waiting for an answer from ${open.map((request) => (request.agent === context.me ? "you" : request.agent)).join(", ")}${overdue ? ", overdue" : ""}`)]
+      ? [el("span", {}, `Waiting for an answer from ${open.map((request) => called(request.agent, context.me)).join(", ")}${overdue ? ", overdue" : ""}`)]
       : answer
         ? [el("span", {}, `${asked}, answered in `, linkTo(message.thread, answer.seq))]
         : [el("span", {}, `${asked}: no longer open`)]),

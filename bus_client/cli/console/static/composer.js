@@ -1,5 +1,6 @@
 // Where a person writes: mentions, reply, ask, priority, and a text that no failure loses.
 
+import { called } from "./article.js";
 import { $, button, el, gist, keyed, line, setText, word } from "./dom.js";
 import { call } from "./net.js";
 
@@ -256,7 +257,7 @@ function newId() {
 }
 
 function sentence(posted, unknown) {
-  const others = (posted.recipients ?? []).slice(0, 4).map((each) => `${each.agent} ${word(each.presence) || "not seen yet"}`);
+  const others = (posted.recipients ?? []).slice(0, 4).map((each) => `${called(each.agent)} ${word(each.presence) || "not seen yet"}`);
   const more = (posted.recipients ?? []).length - others.length;
   const parts = [`Posted #${posted.seq}`, ...others, ...(more > 0 ? [`${more} more`] : [])];
   if (unknown.length) parts.push(`@${unknown[0]} is not registered: not mentioned`);

@@ -1,7 +1,7 @@
 // Beside the messages: the threads, who is here, and who owes an answer.
 
 import { $, ago, button, count, el, exact, gist, keyed, line, setText, timeOf, word } from "./dom.js";
-import { avatar, linkTo } from "./article.js";
+import { avatar, called, linkTo, opener } from "./article.js";
 
 /** The states of the connection, in words. */
 export const LIVE = {
@@ -100,10 +100,9 @@ function showDebts(place, agent, requests, me) {
   const key = [...debts, ...claims].map((each) => `${each.agent} ${each.seq} ${each.overdue}`).join();
   if (place.dataset.shown === key) return;
   place.dataset.shown = key;
-  const called = (name) => (name === me ? "you" : name);
   place.replaceChildren(
-    ...debts.slice(0, MOST_DEBTS).map((each) => el("span", { class: each.overdue ? "debt overdue" : "debt" }, `owes ${called(each.asker)} an answer to `, linkTo(each.thread, each.seq), each.overdue && ", overdue")),
-    ...claims.slice(0, MOST_DEBTS).map((each) => el("span", { class: "claim" }, `waits for ${called(each.agent)}: `, linkTo(each.thread, each.seq))),
+    ...debts.slice(0, MOST_DEBTS).map((each) => el("span", { class: each.overdue ? "debt overdue" : "debt" }, `owes ${called(each.asker, me)} an answer to `, linkTo(each.thread, each.seq), each.overdue && ", overdue")),
+    ...claims.slice(0, MOST_DEBTS).map((each) => el("span", { class: "claim" }, `waits for ${called(each.agent, me)}: `, linkTo(each.thread, each.seq))),
   );
 }
 
@@ -134,7 +133,7 @@ export function showRequests(list, requests, context, { empty, withThread = fals
     (request) => {
       const mine = request.asker === context.me;
       const said = [
-        el("p", {}, el("b", {}, mine ? "You" : request.asker), mine ? " wait for " : " waits for ", el("b", {}, request.agent === context.me ? "you" : request.agent)),
+        el("p", {}, el("b", {}, mine ? "You" : called(request.asker)), mine ? " wait for " : " waits for ", el("b", {}, called(request.agent, context.me))),
         el("p", { class: "words", dir: "auto" }),
         el("p", { class: "muted" }, withThread && [el("span", {}, request.thread), " "], linkTo(request.thread, request.seq), " · ", timeOf(request.create_time, true), el("span", { class: "due" })),
         (mine || context.operator) && button("Withdraw", () => context.withdraw(request), { class: "small quiet" }),
