@@ -129,9 +129,18 @@ async def test_the_keyboard_reaches_everything(opened: Opened, long_thread: str)
     await keys.press("Escape")
     await keys.press("i")
     await expect(shown.locator("#title")).to_have_text("Inbox")
+    await expect(shown.locator("#page-view")).to_be_focused()
     await keys.press("t")
     await expect(shown.locator("#filter")).to_be_focused()
     await expect(shown.locator("#veil")).to_have_count(0)
+    await keys.type(long_thread[:-1])
+    await expect(shown.locator("#threads a")).to_have_count(1)
+    await keys.press("Enter")
+    await expect(shown.locator("#title")).to_have_text(long_thread)
+    await shown.locator("#participants button").wait_for()
+    await shown.locator("#scroller").focus()
+    await keys.press("p")
+    await expect(shown.locator("#participants button")).to_be_focused()
 
 
 async def test_a_long_text_is_loaded_on_request(opened: Opened, bus: BusClient, name: str) -> None:

@@ -59,6 +59,11 @@ async def test_a_phone_shows_everything_without_scrolling_sideways(
     width = "document.scrollingElement.scrollWidth"
     assert await shown.page.evaluate(width) == 390
     assert await shown.page.locator("#scroller").evaluate("node => node.scrollWidth") == 390
+    await shown.page.get_by_role("button", name="More").click()
+    await shown.page.get_by_role("menuitem", name="Find").click()
+    await shown.page.keyboard.type("do you agree")
+    await expect(shown.locator("#find-count")).to_have_text("1 of 1")
+    await shown.page.get_by_role("button", name="Close the search").click()
     await shown.page.get_by_role("button", name="Show people and requests").click()
     await expect(shown.locator("#participants")).to_contain_text(bus.agent)
     await shown.page.get_by_role("button", name="Hide people").click()

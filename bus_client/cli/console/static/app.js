@@ -8,7 +8,7 @@ import { Log } from "./log.js";
 import { Menu } from "./menu.js";
 import { Failure, Peeks, Stream, call, decoded, threadAddress } from "./net.js";
 import { Inbox, openAgent, openHelp, openNew, openWithdraw, showAgents, showWaits } from "./pages.js";
-import { LIVE, showPeople, showRequests, showThreads } from "./side.js";
+import { LIVE, listenToFilter, showPeople, showRequests, showThreads } from "./side.js";
 
 const PAGE = 100; // messages that are loaded at once
 const AGENTS_AGE = 10_000; // ms after which the agents are read again, if they are needed
@@ -104,6 +104,7 @@ class Page {
   }
 
   #openPage(view) {
+    const first = this.view === "";
     this.composer.open(null);
     Object.assign(this, { view, thread: null, info: null, people: [], failed: null });
     this.loads += 1;
@@ -114,6 +115,7 @@ class Page {
     setText($("title"), { inbox: "Inbox", agents: "Agents", waits: "Open waits" }[view]);
     setText($("topic"), { inbox: "What needs you, in all threads", agents: "All agents that are registered", waits: "Who waits for messages right now" }[view]);
     $("page-view").replaceChildren(view === "inbox" ? this.inbox.node : el("p", { class: "muted" }, "Loading…"));
+    if (!first) $("page-view").focus();
     this.stream.follow(null, "");
     this.#refresh();
     this.changed();
@@ -421,7 +423,7 @@ class Page {
 
   /** Opens one of the panels, if the screen is too small to show it; without a name closes both. */
   #fold(name = "") {
-    if (name && !$(`show-${name}`).checkVisibility()) return $(name).querySelector("button.person, input")?.focus();
+    if (name && !$(`show-${name}`).checkVisibility()) return $(name).querySelector("button.participant, input")?.focus();
     for (const each of ["nav", "people"]) {
       $(each).classList.toggle("open", each === name);
       $(`show-${each}`).setAttribute("aria-expanded", String(each === name));
@@ -451,7 +453,7 @@ class Page {
     const inThread = this.view === "thread" && this.info !== null;
     const keys = {
       "?": () => openHelp(),
-      i: () => (location.hash = "#/"),
+      i: () => ((location.hash = "#/"), $("page-view").focus()),
       t: () => {
         this.#fold("nav");
         $("filter").focus();
@@ -489,10 +491,7 @@ class Page {
       click(`close-${name}`, () => (this.#fold(), $(`show-${name}`).focus()));
     }
     click("veil", () => this.#fold());
-    $("filter").addEventListener("input", () => this.#showThreads());
-    $("filter").addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && event.target.value.trim()) location.hash = `#/${encodeURIComponent(event.target.value.trim())}`;
-    });
+    listenToFilter(() => this.#showThreads());
     setInterval(() => document.querySelectorAll("time[data-past]").forEach((node) => setText(node, ago(node.dateTime))), 30_000);
     setInterval(() => ["agents", "waits"].includes(this.view) && document.visibilityState === "visible" && this.#refresh(), PAGE_AGE);
   }

@@ -4,7 +4,7 @@ import { $, el, openDialog } from "./dom.js";
 import { Failure, call, threadAddress } from "./net.js";
 
 export class Menu {
-  /** `page`: info, thread, log, me, kind, problem(failure), changedInfo(info). */
+  /** `page`: info, thread, log, find, me, kind, problem(failure), changedInfo(info). */
   constructor(page) {
     this.page = page;
     $("more").addEventListener("click", () => this.toggle());
@@ -59,6 +59,7 @@ export class Menu {
     const item = (text, act) => el("button", { type: "button", role: "menuitem", onclick: () => (this.toggle(false), act()) }, text);
     const file = (text, format) => el("a", { role: "menuitem", href: threadAddress(this.page.thread, `/export?format=${format}`), download: true, onclick: () => this.toggle(false) }, text);
     menu.replaceChildren(
+      ...($("find-button").checkVisibility() ? [] : [item("Find…", () => this.page.find.open(this.page.thread))]),
       item("Go to a number…", () => this.goTo()),
       item("Topic and stage…", () => this.#settings()),
       ...(this.#mayChange() ? [info.state === "THREAD_STATE_OPEN" ? item("Close thread…", () => this.#close()) : item("Reopen thread", () => this.#update({ state: "open" }).catch((failure) => this.page.problem(failure)))] : []),

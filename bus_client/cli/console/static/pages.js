@@ -1,6 +1,6 @@
 // The pages beside the threads: the inbox, and for operators all agents and open waits.
 
-import { addresses, avatar, linkTo } from "./article.js";
+import { addresses, avatar, linkTo, opener } from "./article.js";
 import { $, button, el, gist, keyed, line, openDialog, setText, timeOf, word } from "./dom.js";
 import { call, threadAddress } from "./net.js";
 import { byPresence, presence, showDue, showRequests, stateOf } from "./side.js";
@@ -53,7 +53,7 @@ export class Inbox {
         if (!card.content) this.context.peek(card.thread, card.seq, (found) => found && (words.textContent = gist(found.content ?? "", 240)));
         return el("li", { class: "card" }, avatar(card.sender), el("div", {},
           el("p", { class: "line" }, el("b", {}, card.sender), el("span", { class: "muted" }, "in ", card.thread, " ", linkTo(card.thread, card.seq)), el("span", { class: "muted" }, timeOf(card.time, true), el("span", { class: "due" }))),
-          words), el("a", { class: "button", href: `#/${encodeURIComponent(card.thread)}/${card.seq}` }, "Open"));
+          words), opener(card.thread, card.seq));
       },
       showDue,
     );
@@ -165,7 +165,7 @@ export function openWithdraw({ thread, seq }) {
 
 function showToken(name, token) {
   const field = el("input", { readonly: true, value: token, "aria-label": `The token of ${name}` });
-  const dialog = openDialog(`The token of ${name}`, [el("p", {}, "It is shown only now. Give it to whoever runs the agent."), field]);
+  const dialog = openDialog(`The token of ${name}`, [el("p", {}, "It is shown only now. Where the agent runs, ", el("code", {}, "threadbus login"), " stores it."), field]);
   dialog.querySelector("input").select();
 }
 
@@ -188,7 +188,7 @@ const KEYS = [
   ["g", "go to a message by number"],
   ["e", "newest message"],
   ["[, ]", "previous or next thread"],
-  ["t", "filter threads"],
+  ["t", "filter threads; Enter opens the first"],
   ["i", "inbox"],
   ["p", "people and requests"],
   ["Escape", "close what is open"],

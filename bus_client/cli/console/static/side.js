@@ -39,11 +39,11 @@ export function showThreads(threads, unread, chosen) {
     (thread) => thread.name,
     (thread) =>
       el("li", {}, el("a", { href: `#/${encodeURIComponent(thread.name)}` },
-        el("span", { class: "row" }, el("span", { class: "thread-name" }, thread.name), el("span", { class: "count", hidden: true }), el("span", { class: "when muted" })),
+        el("span", { class: "row" }, el("span", { class: "thread-name" }, thread.name), el("span", { class: "count", hidden: true }), el("span", { class: "unseen" }), el("span", { class: "when muted" })),
         el("span", { class: "about muted" }))),
     (node, thread) => {
       const link = node.firstChild;
-      const [name, badge, when] = link.firstChild.children;
+      const [name, badge, unseen, when] = link.firstChild.children;
       const news = unread.get(thread.name);
       const fresh = news ? news.head_seq - news.read_seq : 0;
       if (thread.name === chosen) link.setAttribute("aria-current", "page");
@@ -56,11 +56,24 @@ export function showThreads(threads, unread, chosen) {
       badge.classList.toggle("for-me", (news?.addressed_count ?? 0) > 0);
       setText(badge, fresh > 999 ? "999+" : String(fresh));
       badge.title = news?.addressed_count ? `${count(news.addressed_count, "message")} for you` : "unread";
+      setText(unseen, !fresh ? "" : news.addressed_count ? `unread, ${badge.title}` : "unread");
       setText(when, ago(thread.update_time));
       setText(link.lastChild, line([thread.state === "THREAD_STATE_OPEN" ? "" : "closed", thread.stage, thread.topic].filter(Boolean).join(" · "), 120));
     },
   );
   if (!fits.length) list.append(el("li", { class: "empty", data: { key: " " } }, threads.length ? "No such thread here. Enter opens it by name." : "No threads yet. Begin one with New thread."));
+}
+
+/** Lets the filter choose threads. `changed()` shows them; Enter opens the first, or the one of this very name. */
+export function listenToFilter(changed) {
+  $("filter").addEventListener("input", changed);
+  $("filter").addEventListener("keydown", (event) => {
+    const name = event.target.value.trim();
+    if (event.key !== "Enter" || !name) return;
+    const found = [...$("threads").querySelectorAll("a")].map((link) => link.hash);
+    const typed = `#/${encodeURIComponent(name)}`;
+    location.hash = found.length && !found.includes(typed) ? found[0] : typed;
+  });
 }
 
 /** Shows the participants of a thread. `context`: me, names, openAgent(name). */
@@ -139,7 +152,7 @@ export function showRequests(list, requests, context, { empty, withThread = fals
         (mine || context.operator) && button("Withdraw", () => context.withdraw(request), { class: "small quiet" }),
       ];
       if (!withThread) return el("li", {}, said);
-      return el("li", { class: "card" }, avatar(request.asker), el("div", {}, said), el("a", { class: "button", href: `#/${encodeURIComponent(request.thread)}/${request.seq}` }, "Open"));
+      return el("li", { class: "card" }, avatar(request.asker), el("div", {}, said), opener(request.thread, request.seq));
     },
     (node, request) => {
       if (spoken.has(request) && !node.dataset.spoken) {
