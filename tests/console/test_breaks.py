@@ -1,6 +1,7 @@
 """What pages are told when the bus, the console, a token or the store goes away."""
 
 import asyncio
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -16,6 +17,7 @@ from tests.callers import operator_token_file
 from tests.console.consoles import PERSON, ConsoleProcess, browser, console_of, events
 from tests.ports import free_port
 from tests.serving import ServerProcess
+from tests.shell import Shell
 
 pytestmark = [pytest.mark.slow, pytest.mark.own_server]
 
@@ -144,6 +146,57 @@ async def test_another_store_signs_the_pages_out(
     with console_of(server, tmp_path) as again:  # an operator registers the person again
         async with browser(again) as client:
             assert (await client.get("api/me")).json()["agent"] == PERSON
+
+
+@pytest.mark.sqlite
+async def test_a_store_that_goes_back_in_its_history_is_loaded_again(
+    console: ConsoleProcess, server: ServerProcess, bus: BusClient, tmp_path: Path, name: str
+) -> None:
+    thread = await bus.join(name)
+    epoch = (await thread.post("kept")).epoch
+    server.stop()
+    copy = shutil.copy(server.db, tmp_path / "copy.db")
+    server.start()
+    async with browser(console) as client:
+        async with events(client, name, after=f"{epoch}:1") as stream:
+            await thread.post("lost one")
+            await thread.post("lost two")
+            last = f"{epoch}:{(await stream.messages(3))[-1]['seq']}"
+            server.stop()
+            shutil.copy(copy, server.db)
+            server.start()
+            # Not the messages that get the seqs of those that are lost.
+            (end,) = [event for event in await stream.rest() if event.kind == "resync"]
+            assert end.data == {"epoch": epoch, "head": 1}
+        async with events(client, name, last=last) as stream:
+            assert (await stream.next("resync")).data == end.data
+        async with events(client, name, after=f"{epoch}:1") as stream:
+            await bus.thread(name).post("after")
+            assert [each["content"] for each in await stream.messages(2)] == ["after"]
+
+
+@pytest.mark.sqlite
+async def test_a_restored_store_that_has_all_is_followed_in_its_new_epoch(
+    console: ConsoleProcess, server: ServerProcess, bus: BusClient, tmp_path: Path, name: str
+) -> None:
+    thread = await bus.join(name)
+    old = (await thread.post("kept")).epoch
+    backup = str(tmp_path / "backup")
+    async with browser(console) as client, events(client, name) as stream:
+        await stream.next("thread", lambda data: data["participants"])
+        server.stop()
+        shell = Shell(server.address, tmp_path)
+        shell.ok("backup", backup, "--db", str(server.db))
+        shell.ok("restore", backup, "--db", str(server.db), "--force")
+        server.start()
+        await stream.next("resync", lambda data: data["epoch"] != old)
+        page = (await client.get(f"api/threads/{name}")).json()
+        epoch = page["thread"]["epoch"]
+        async with events(client, name, after=f"{epoch}:1") as again:
+            await again.next("thread", lambda data: data["thread"]["epoch"] == epoch)
+            await bus.thread(name).post("after")
+            assert (await again.next("messages")).id == f"{epoch}:2"
+            assert "resync" not in [event.kind for event in again.raw]
 
 
 async def test_the_console_starts_without_a_bus_and_goes_on_when_it_comes(

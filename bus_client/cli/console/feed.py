@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 import bus_client
-from bus_client import Cursor, Message, ParticipantUpdate
+from bus_client import Cursor, Message, ParticipantUpdate, ThreadHandle
 from bus_client.cli.console.change import Change
 from bus_client.cli.console.connection import Connection
 from bus_client.cli.documents import document, message_document
@@ -52,7 +52,8 @@ class ThreadFeed:
         change: Tells of each new message, and of changes of all that is said here.
         pages: How many pages show the thread.
         version: Counts the changes of the thread's settings and participants; 0 until it was read.
-        epoch: The epoch of the thread's history; "" until it was read.
+        history: Counts the histories that the thread was seen to have: an entry of one may not be
+            that of another with the same seq. 0 until it was read.
         head: The seq of the newest entry.
         refused: Why the thread cannot be read, as JSON. None = it can.
     """
@@ -60,21 +61,26 @@ class ThreadFeed:
     def __init__(self, connection: Connection, name: str) -> None:
         self.change = Change()
         self.pages = 0
-        self.version = 0
-        self.epoch, self.head = "", 0
+        self.version = self.history = self.head = 0
         self.refused: dict[str, str] | None = None
         self._connection = connection
         self._name = name
+        self._thread: ThreadHandle | None = None  # None until the thread's history is known
         self._recent = deque[_Recent]()
         self._recent_bytes = 0
         self._info: dict[str, Any] = {}
         self._participants: dict[str, dict[str, Any]] = {}
         self._known = False  # whether the participants are those of this reading
         self._shown = (0, "")
-        #: The event that was made last: at which epoch, after which seq and at which head; up to
-        #: which seq; and its text.
-        self._sent = (("", 0, 0), 0, b"")
+        #: The event that was made last: of which epoch and history, after which seq and at which
+        #: head; up to which seq; and its text.
+        self._sent = (("", 0, 0, 0), 0, b"")
         self._task = asyncio.create_task(self._run())
+
+    @property
+    def epoch(self) -> str:
+        """The epoch of the thread's history; "" while it is not known."""
+        return "" if self._thread is None else self._thread.position.epoch
 
     async def after(self, seq: int) -> tuple[int, bytes] | None:
         """Returns the next messages after `seq` as an event: the seq of the last one, and its text.
@@ -84,7 +90,7 @@ class ThreadFeed:
         """
         if seq >= self.head:
             return None
-        place = (self.epoch, seq, self.head)
+        place = (self.epoch, self.history, seq, self.head)
         if self._sent[0] != place:
             messages = await self._next(seq)
             texts, size = list[str](), 0
@@ -139,7 +145,9 @@ class ThreadFeed:
         while True:
             try:
                 await self._read()
-            except (bus_client.CursorLost, bus_client.Unavailable):
+            except bus_client.CursorLost:
+                self._thread = None
+            except bus_client.Unavailable:
                 pass
             except bus_client.BusError as error:
                 self._refuse(error.message, error.reason, error.hint)
@@ -163,14 +171,17 @@ class ThreadFeed:
         """
         thread = self._connection.bus.thread(self._name)
         info = await thread.refresh()
+        thread.position = Cursor(thread=info.name, after_seq=info.head_seq, epoch=info.epoch)
         self._known = False
-        if (info.epoch, info.head_seq) != (self.epoch, self.head):
+        if info.epoch != self.epoch or info.head_seq < self.head:
+            self.history += 1
+        if info.epoch != self.epoch or info.head_seq != self.head:
             self._recent.clear()
             self._recent_bytes = 0
-            self.epoch, self.head = info.epoch, info.head_seq
+            self.head = info.head_seq
+        self._thread = thread
         self.refused = None
         self._show(info)
-        thread.position = Cursor(thread=info.name, after_seq=info.head_seq, epoch=info.epoch)
         following = thread.follow(
             include_own=True,
             acknowledge=False,
@@ -184,10 +195,13 @@ class ThreadFeed:
         async with aclosing(following) as items:
             async for item in items:
                 if isinstance(item, ParticipantUpdate):
+                    changed = False
                     self._update(item)
-                    continue
-                self._keep(item)
-                if item.kind == bus_client.MessageKind.MESSAGE_KIND_THREAD:
+                else:
+                    changed = item.kind == bus_client.MessageKind.MESSAGE_KIND_THREAD
+                    self._keep(item)
+                # A history that begins with all that was read goes on with another epoch.
+                if changed or self.epoch != self._info["epoch"]:
                     self._show(await thread.refresh())
 
     def _keep(self, message: Message) -> None:

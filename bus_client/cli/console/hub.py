@@ -89,7 +89,7 @@ class Hub:
     ) -> AsyncGenerator[str | bytes]:
         overview = version = 0
         refused: dict[str, str] | None = None
-        checked = False
+        history = 0  # in which the position is; 0: not known
         while not self._closed:
             left = until - time.time()
             if left <= 0:
@@ -105,12 +105,14 @@ class Hub:
                 refused, sent = feed.refused, True
                 if refused is not None:
                     yield event("refused", json.dumps(refused))
-            if feed is not None and feed.version and feed.refused is None:
+            if feed is not None and feed.epoch and feed.refused is None:
                 if not epoch:
                     epoch, seq = feed.epoch, feed.head
                 with suppress(bus_client.BusError):  # the feed says what is wrong
-                    checked = checked or (feed.epoch == epoch and await feed.has(seq))
-                    if not checked or feed.epoch != epoch or seq < feed.head - _MOST_BEHIND:
+                    current = feed.epoch, feed.history
+                    if not history and feed.epoch == epoch and await feed.has(seq):
+                        history = feed.history
+                    if current != (epoch, history) or seq < feed.head - _MOST_BEHIND:
                         yield event("resync", json.dumps({"epoch": feed.epoch, "head": feed.head}))
                         return
                     if version != feed.version:
