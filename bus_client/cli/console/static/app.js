@@ -51,7 +51,7 @@ class Page {
       overview: (overview) => this.#overview(overview),
       thread: (given) => this.#about(given),
       messages: (messages) => this.#messages(messages),
-      resync: ({ epoch }) => this.#resync(epoch),
+      resync: (found) => this.#resync(found),
       refused: (failure) => this.#refused(failure),
       lost: () => this.#connection(true),
       found: () => this.#connection(false),
@@ -250,12 +250,10 @@ class Page {
   }
 
   /** The stream cannot go on from where the page was: its history is another one, or too long. */
-  #resync(epoch) {
-    if (epoch !== this.info?.epoch) {
-      this.peeks.clear();
-      this.told = 0;
-      announce("The history of this thread was replaced.");
-    }
+  #resync({ epoch, head }) {
+    if (epoch !== this.info?.epoch || head < this.log.head) announce("The history of this thread was replaced.");
+    this.peeks.clear();
+    this.told = 0;
     this.#load(this.thread, 0);
   }
 

@@ -169,7 +169,11 @@ export class Stream {
     const show = (overview) => this.#on.overview((this.#overview = overview));
     listen("overview", show);
     listen("changes", (changes) => show(merged(this.#overview, changes)));
-    for (const name of ["thread", "messages", "resync"]) listen(name, this.#on[name]);
+    for (const name of ["thread", "messages"]) listen(name, this.#on[name]);
+    listen("resync", (found) => {
+      this.#shut(); // else the browser opens it again while the thread is loaded, and gets the same
+      this.#on.resync(found);
+    });
     listen("logged_out", () => this.#on.out(new Failure(401)));
     listen("refused", (given) => this.#on.refused(new Failure(REFUSED[given.reason] ?? 503, given)));
     source.onopen = () => source === this.#source && this.#on.found();
