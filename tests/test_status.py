@@ -102,7 +102,7 @@ async def test_a_server_that_has_done_nothing_says_so(
     assert (found.open_waits, found.queued_posts, found.thread_count) == (0, 0, 0)
     assert list(found.agents) == list(found.busiest_threads) == []
     assert (found.store_failing, found.other_servers) == (False, 0)
-    assert found.store_lag.ToMicroseconds() == found.hint_lag.ToMicroseconds() == 0
+    assert found.hint_lag.ToMicroseconds() == 0
     assert found.memory_bytes > 1_000_000
     assert found.open_files > 3
     assert found.store_bytes > 0
@@ -297,9 +297,14 @@ async def test_another_server_is_counted_and_what_it_posts_is_not(
             return (await status(client)).delivered_per_second > 0
 
         await until_known(delivered)
+
+        async def measured() -> bool:  # twice a second, and after the wait was woken
+            await post(there, "t")
+            return 0 < (await status(client)).hint_lag.ToMicroseconds() < 20e6
+
+        await until_known(measured)
         here = await status(client)
         assert (here.posted_per_second, here.wake.count) == (0, 0)
-        assert 0 < here.hint_lag.ToMicroseconds() < 20e6
         assert (await status(there)).posted_per_second > 0
 
 
