@@ -87,6 +87,13 @@ def test_options_that_cannot_be_used_are_refused(shell: Shell, tmp_path: Path) -
         assert said in refused(shell, *arguments).err.replace("\n", " "), arguments
 
 
+def test_a_damaged_key_for_cookies_is_refused(shell: Shell) -> None:
+    file = Path(shell.environment()["XDG_DATA_HOME"]) / "threadbus/console-key"
+    file.parent.mkdir(parents=True)
+    file.touch()  # as a crash may leave it: anybody could sign with it
+    assert f"{file} is damaged" in refused(shell, "--as", "x").err.replace("\n", "")
+
+
 def test_an_address_in_use_is_said(shell: Shell) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

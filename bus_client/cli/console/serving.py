@@ -36,6 +36,7 @@ _PATIENCE = 3.0  # seconds for the bus to answer before the address is printed
 _LAST_RESPONSES = 1  # seconds for open responses at the end
 _MAX_CONNECTIONS = 1_000  # further ones get the status 503, if these have requests
 _BACKLOG = 1_000  # connections that are accepted at once
+_KEY_SIZE = 32  # bytes of the key for cookies
 
 
 class _Server(uvicorn.Server):
@@ -213,8 +214,13 @@ def _key() -> bytes:
         new = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(new, "wb") as opened:
-                opened.write(secrets.token_bytes(32))
+                opened.write(secrets.token_bytes(_KEY_SIZE))
+                opened.flush()
+                os.fsync(new)
             file.hardlink_to(part)
         finally:
             part.unlink()
-    return file.read_bytes()
+    key = file.read_bytes()
+    if len(key) != _KEY_SIZE:  # anybody could sign with an empty one
+        raise click.ClickException(f"{file} is damaged: delete it; browsers then log in again.")
+    return key
