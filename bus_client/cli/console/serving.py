@@ -88,7 +88,8 @@ async def serve(
             watch = certificate.follow(tls, site.certificate, site.key)
             tasks.append(asyncio.create_task(watch))
         if until_eof:
-            tasks.append(asyncio.create_task(in_daemon_thread(_read_stdin)))
+            wait = functools.partial(_wait_for_parent, session.server, known_as)
+            tasks.append(asyncio.create_task(in_daemon_thread(wait)))
         try:
             await _first_answer(connection, connecting)
             _announce(session, connection, f"{urls[0]}#token={gate.secret}", open_page=open_page)
@@ -195,10 +196,19 @@ def _is_worth_logging(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("ASGI callable returned without completing")
 
 
-def _read_stdin() -> None:
-    """Return when standard input has ended."""
+def _wait_for_parent(server: str, known_as: str) -> None:
+    """Return when standard input has ended.
+
+    A server that is known under another address listens at this one for this console only. If it
+    was killed, it leaves a Unix socket in a folder of its own: both are removed.
+    """
     while os.read(0, 4_096):
         pass
+    private = Path(server.removeprefix("unix:"))
+    if server != known_as and private.is_socket():
+        with suppress(OSError):
+            private.unlink()
+            private.parent.rmdir()
 
 
 def _hash(token: str | None) -> str:
@@ -206,7 +216,10 @@ def _hash(token: str | None) -> str:
 
 
 def _key() -> bytes:
-    """Returns the key for cookies, which is created if needed. Raises OSError."""
+    """Returns the key for cookies, which is created if needed.
+
+    Raises click.ClickException for a file that has no whole key, and OSError.
+    """
     file = Path(platformdirs.user_data_dir("threadbus")) / "console-key"
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileExistsError):
