@@ -178,7 +178,9 @@ async def test_the_overview_shows_what_asks_for_the_person(
 
         def asked(data: dict[str, list[dict[str, object]]]) -> bool:
             unread = {each["thread"] for each in data["unread"]}
-            return name in unread and name in {each["thread"] for each in data["requests"]}
+            fields = ("thread", "seq", "asker", "agent", "overdue")
+            requests = [tuple(each[field] for field in fields) for each in data["requests"]]
+            return name in unread and (name, 1, bus.agent, PERSON, False) in requests
 
         await stream.next("overview", asked)
         await client.post("api/post", json={"thread": name, "text": "!", "reply_to": 1})

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 JSON = {"content-type": "application/json"}
 READS = ["me", "events", "agents", "threads/x", "threads/x/1", "threads/x/1/0", "waits"]
-READS += ["threads/x/requests", "threads/x/export", "nothing"]
+READS += ["threads/x/export", "nothing"]
 WRITES = ["post", "read", "withdraw", "threads", "threads/x", "agents/x"]
 
 

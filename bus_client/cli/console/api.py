@@ -86,14 +86,10 @@ class Api:
             messages = await thread.messages(
                 before_seq=before_seq, limit=limit, newest=True, **shortened
             )
-        last = info.head_seq
-        if messages and (around or before):
-            last = messages[-1].seq
         return JSONResponse(
             {
                 "thread": document(info, whole=True),
                 "messages": [message_document(each) for each in messages],
-                "cursor": f"{info.epoch}:{last}",
             }
         )
 
@@ -118,11 +114,6 @@ class Api:
     async def agents(self, _: Request) -> Response:
         """All agents."""
         return JSONResponse([document(each) async for each in self._bus.list_agents()])
-
-    async def requests(self, request: Request) -> Response:
-        """The open requests of a thread."""
-        found = [each async for each in self._handle(request).list_requests()]
-        return JSONResponse(request_documents(found, await server_time(self._bus)))
 
     async def export(self, request: Request) -> Response:
         """What `threadbus export` writes of a thread."""

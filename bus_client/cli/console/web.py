@@ -111,7 +111,6 @@ def application(
         Route("/api/threads", api.create, methods=["POST"]),
         Route("/api/threads/{thread}", api.thread),
         Route("/api/threads/{thread}", api.update, methods=["POST"]),
-        Route("/api/threads/{thread}/requests", api.requests),
         Route("/api/threads/{thread}/export", api.export),
         Route("/api/threads/{thread}/{seq}", api.message),
         Route("/api/threads/{thread}/{seq}/{file}", api.file),

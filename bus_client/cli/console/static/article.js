@@ -14,10 +14,10 @@ const is = (message, kind) => message.kind === `MESSAGE_KIND_${kind}`;
 /** Whether an entry is a message: something that somebody said. */
 export const isMessage = (message) => !is(message, "EDIT") && !is(message, "NOTICE") && !is(message, "THREAD");
 export const isEdit = (message) => is(message, "EDIT");
-export const isNotice = (message) => is(message, "NOTICE");
+const isNotice = (message) => is(message, "NOTICE");
 
 /** A number from 0 to 11 that stays the same for a name: its colour. */
-export function hue(name) {
+function hue(name) {
   let sum = 0;
   for (const letter of name) sum = (sum * 31 + letter.charCodeAt(0)) % 9973;
   return sum % 12;
@@ -40,11 +40,11 @@ export const called = (name, me = "") => (name === me ? "you" : name === "you" ?
  * Returns the node of an entry.
  *
  * `context`: me, operator, and what can be done: reply(message), withdraw(message),
- * peek(thread, seq, use), requests(thread, seq), answer(message). `edit`: the newest edit, if there is one and it is known.
- * `before`: the entry before it, if it is shown.
+ * peek(thread, seq, use), requests(thread, seq), answer(message). `before`: the entry before it, if
+ * it is shown. Edits are shown by showEdit().
  */
-export function article(message, context, { edit, before } = {}) {
-  if (isMessage(message)) return spoken(message, context, edit, before);
+export function article(message, context, before) {
+  if (isMessage(message)) return spoken(message, context, before);
   const text = isEdit(message) ? [el("b", {}, message.sender), " edited ", linkTo(message.thread, message.edit_of)] : told(message, context);
   return el(
     "article",
@@ -71,7 +71,7 @@ const own = (message) => {
   return link;
 };
 
-function spoken(message, context, edit, before) {
+function spoken(message, context, before) {
   const priority = (message.priority ?? "").replace("PRIORITY_", "").toLowerCase();
   const plain = priority === "normal" && !message.reply_to && !message.handoff_to && !message.posted_by && !message.labels;
   const grouped =
@@ -99,7 +99,7 @@ function spoken(message, context, edit, before) {
     ),
     el("div", { class: "aside" }, button("Reply", () => context.reply(message), { class: "quiet small reply-button", title: "Reply (r)" }), own(message)),
     message.reply_to ? quote(message, context) : null,
-    el("div", { class: "body" }, body(message, context, edit)),
+    el("div", { class: "body" }, body(message, context)),
     (message.attachments ?? []).length > 0 && files(message),
     (message.expect_reply?.agents ?? []).length > 0 && el("p", { class: "asks" }),
   );

@@ -3,7 +3,7 @@
 import { article, isEdit, isMessage, showAsked, showEdit } from "./article.js";
 import { day, el } from "./dom.js";
 
-export const MOST = 600;
+const MOST = 600;
 const MOST_WEIGHT = 1_000_000; // of those in the page: what has a weight of 20,000 takes 40 ms to draw
 const PAGE_WEIGHT = 60_000; // of those that are drawn at once
 const DRAWING = 12; // ms of a frame
@@ -139,7 +139,7 @@ export class Log {
         this.newAfter = 0;
         previous = undefined;
       }
-      const node = article(message, this.context, { before: previous });
+      const node = article(message, this.context, previous);
       const item = { message, node, edit: undefined };
       this.items.set(message.seq, item);
       this.weight += weigh(message);
@@ -286,16 +286,14 @@ export class Log {
   }
 
   /** Shows a message that is in the window, and returns whether it is. */
-  goTo(seq, { mark = true } = {}) {
+  goTo(seq) {
     const item = this.items.get(seq);
     if (!item) return false;
     this.pinned = false;
     item.node.scrollIntoView({ block: "center" });
     this.focus(item.node);
-    if (mark) {
-      for (const node of this.list.querySelectorAll(".target")) node.classList.remove("target");
-      item.node.classList.add("target");
-    }
+    for (const node of this.list.querySelectorAll(".target")) node.classList.remove("target");
+    item.node.classList.add("target");
     this.#scrolled();
     return true;
   }

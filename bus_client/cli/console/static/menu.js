@@ -80,5 +80,4 @@ export class Menu {
     event.preventDefault();
     event.stopPropagation();
   }
-
 }
