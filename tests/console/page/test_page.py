@@ -1,9 +1,11 @@
 """The page: logging in, what comes, and what a person posts."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.async_api import Route
 
 from bus_client import Attachment, BusClient, Post, Presence, Priority
 from tests.console.consoles import PERSON, ConsoleProcess, console_of
@@ -55,6 +57,28 @@ async def test_messages_appear_as_they_are_posted(
     await expect(shown.locator("#participants")).to_contain_text("awaiting human")
     await shown.page.get_by_role("button", name="Join").click()
     await expect(shown.locator("#participants")).to_contain_text(f"{PERSON} (you)")
+
+
+async def test_messages_of_a_thread_that_was_left_are_not_shown(
+    opened: Opened, bus: BusClient, name: str, others_console: ConsoleProcess
+) -> None:
+    first, second = [await bus.join(f"{name}-{at}") for at in (1, 2)]
+    await second.post("of the second")
+    shown = await opened(first.name, console=others_console)
+    loaded = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await loaded.wait()
+        await route.continue_()
+
+    await shown.page.route(f"**/api/threads/{second.name}?*", hold)
+    await shown.go(f"#/{second.name}")
+    await expect(shown.locator("#title")).to_have_text(second.name)
+    await first.post("of the first", mentions=[f"{name}-p"])
+    await expect(shown.locator("#inbox-count")).to_have_text("1")  # which comes later
+    assert await shown.seqs() == []
+    loaded.set()
+    await expect(shown.message(1)).to_contain_text("of the second")
 
 
 async def test_a_burst_keeps_the_page_fluid_and_bounded(

@@ -128,6 +128,7 @@ class Page {
       return;
     }
     this.find.isOpen && this.find.close();
+    this.stream.leave();
     this.composer.open(thread);
     Object.assign(this, { view: "thread", thread, info: null, people: [], told: 0, unsaid: [] });
     this.log.clear();

@@ -94,6 +94,7 @@ export class Stream {
   #source = null;
   #thread = null;
   #cursor = "";
+  #left = false; // what comes of the thread is of no use any more
   #backoff = 1000;
   #retry = null;
   #hide = null;
@@ -115,8 +116,14 @@ export class Stream {
   follow(thread, cursor) {
     this.#thread = thread;
     this.#cursor = cursor;
+    this.#left = false;
     this.#wanted = true;
     this.#open();
+  }
+
+  /** Drop what comes of the thread until follow() is called, which may take a while. */
+  leave() {
+    this.#left = true;
   }
 
   stop() {
@@ -166,16 +173,17 @@ export class Stream {
         if (event.lastEventId) this.#cursor = event.lastEventId;
         handle(JSON.parse(event.data));
       });
+    const listenToThread = (name, handle) => listen(name, (data) => this.#left || handle(data));
     const show = (overview) => this.#on.overview((this.#overview = overview));
     listen("overview", show);
     listen("changes", (changes) => show(merged(this.#overview, changes)));
-    for (const name of ["thread", "messages"]) listen(name, this.#on[name]);
-    listen("resync", (found) => {
+    for (const name of ["thread", "messages"]) listenToThread(name, this.#on[name]);
+    listenToThread("resync", (found) => {
       this.#shut(); // else the browser opens it again while the thread is loaded, and gets the same
       this.#on.resync(found);
     });
     listen("logged_out", () => this.#on.out(new Failure(401)));
-    listen("refused", (given) => this.#on.refused(new Failure(REFUSED[given.reason] ?? 503, given)));
+    listenToThread("refused", (given) => this.#on.refused(new Failure(REFUSED[given.reason] ?? 503, given)));
     source.onopen = () => source === this.#source && this.#on.found();
     source.onerror = () => {
       if (source !== this.#source) return;
