@@ -111,6 +111,7 @@ async def test_an_agent_changes_only_its_own_threads(
     await shown.page.get_by_role("menuitem", name="Close thread").click()
     await dialog.get_by_role("button", name="Close thread").click()
     await expect(shown.page.get_by_label("Message", exact=True)).to_be_disabled()
+    await expect(more).to_be_focused()
 
 
 async def test_an_export_by_click_is_that_of_the_shell(
@@ -192,6 +193,7 @@ async def test_everything_is_done_by_keyboard_alone(
     await tabs_to(shown, "Post")
     await keys.press("Enter")
     await expect(shown.message(32)).to_contain_text(f"Waiting for an answer from {bus.agent}")
+    await expect(shown.page.get_by_role("button", name="Post", exact=True)).to_be_focused()
     posted = await thread.message(32)
     assert (posted.reply_to, posted.priority, posted.content) == (
         4,

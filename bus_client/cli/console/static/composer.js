@@ -138,6 +138,7 @@ export class Composer {
     const key = JSON.stringify(body);
     // The same again after a failure has the same id, and is posted once.
     if (this.attempt?.key !== key) this.attempt = { key, id: newId() };
+    const focused = document.activeElement === $("post"); // what is disabled loses it
     $("post").disabled = true;
     this.#tell("Posting…");
     try {
@@ -159,6 +160,7 @@ export class Composer {
       this.#tell(`Not posted. ${failure.sentence} Your text is still here.`, true);
     }
     $("post").disabled = false;
+    if (focused) $("post").focus();
   }
 
   #tell(text, failed = false) {

@@ -56,8 +56,9 @@ export class Menu {
     menu.hidden = !open;
     $("more").setAttribute("aria-expanded", String(!menu.hidden));
     if (menu.hidden) return;
-    const item = (text, act) => el("button", { type: "button", role: "menuitem", onclick: () => (this.toggle(false), act()) }, text);
-    const file = (text, format) => el("a", { role: "menuitem", href: threadAddress(this.page.thread, `/export?format=${format}`), download: true, onclick: () => this.toggle(false) }, text);
+    const close = () => (this.toggle(false), $("more").focus()); // where a dialog returns the focus
+    const item = (text, act) => el("button", { type: "button", role: "menuitem", onclick: () => (close(), act()) }, text);
+    const file = (text, format) => el("a", { role: "menuitem", href: threadAddress(this.page.thread, `/export?format=${format}`), download: true, onclick: close }, text);
     menu.replaceChildren(
       ...($("find-button").checkVisibility() ? [] : [item("Find…", () => this.page.find.open(this.page.thread))]),
       item("Go to a number…", () => this.goTo()),

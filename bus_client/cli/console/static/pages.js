@@ -140,7 +140,7 @@ export function openAgent(name, context) {
     ["Doing", agent?.status_text && line(agent.status_text, 256)],
     ["Shown as", agent?.display_name && line(agent.display_name, 128)],
     ["About", agent?.description && line(agent.description, 1024)],
-    ["Kind", word(agent?.kind).replace("agent kind ", "") || "not registered"],
+    ["Kind", word(agent?.kind).replace("agent kind ", "").replace("human", "person") || "not registered"],
     ["Last seen", timeOf(agent?.last_seen_time)],
     ["Registered", timeOf(agent?.create_time)],
   ].filter(([, value]) => value && value.textContent !== "");
