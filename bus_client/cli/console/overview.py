@@ -71,7 +71,8 @@ class Overview:
                 state["signed_out"] = error.message
             except (bus_client.BusError, TimeoutError):
                 state["live"] = False
-            self._show(state)
+            if self._wanted.is_set():  # else the next page would get it, however old it is then
+                self._show(state)
             await asyncio.sleep(_POLL)
 
     def after(self, version: int) -> tuple[str, str]:
