@@ -12,18 +12,13 @@ from playwright.async_api import Browser, Page, Route
 from scene import DAY, LAST, NOW, THREAD
 
 from tests.console.consoles import ConsoleProcess
-from tests.console.page.pages import Shown, expect
+from tests.console.page.pages import PHONE, Shown, expect
 
 _DESKTOP: dict[str, Any] = {
     "viewport": {"width": 1280, "height": 800},
     "device_scale_factor": 1.5,
 }
-_PHONE: dict[str, Any] = {
-    "viewport": {"width": 390, "height": 780},
-    "device_scale_factor": 2,
-    "has_touch": True,
-    "is_mobile": True,
-}
+_PHONE = PHONE | {"device_scale_factor": 2}
 
 
 @dataclass(frozen=True, slots=True)
