@@ -102,6 +102,25 @@ def test_an_address_in_use_is_said(shell: Shell) -> None:
     assert f"cannot listen at {address}: Address already in use" in done.err
 
 
+BROWSER = """
+import os, signal, sys, urllib.request
+try:
+    print("loaded", urllib.request.urlopen(sys.argv[1], timeout=20).status)
+finally:
+    os.kill(os.getppid(), signal.SIGTERM)
+"""
+
+
+def test_a_browser_that_runs_in_the_terminal_is_served(
+    shell: Shell, server: ServerProcess, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "browser.py").write_text(BROWSER)
+    who = ("--as", name, "--token-file", str(operator_token_file(server.db)))
+    browser = {"BROWSER": f"{sys.executable} {tmp_path}/browser.py %s"}
+    code, shown = shell.on_terminal("console", "--listen", "127.0.0.1:0", *who, env=browser)
+    assert (code, "loaded 200" in shown) == (128 + signal.SIGTERM, True), shown
+
+
 def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> None:
     program = "import sys; sys.modules['uvicorn'] = None; from bus_client.cli import main; "
     program += "sys.exit(main(['console', '--as', 'x']))"

@@ -11,6 +11,7 @@ import resource
 import secrets
 import socket
 import ssl
+import threading
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -131,8 +132,13 @@ def _announce(session: Session, connection: Connection, address: str, *, open_pa
     if not connection.kind:
         session.out.note(f"{connection.server} does not answer yet; the page says when it does.")
     if open_page:
-        with suppress(webbrowser.Error):
-            webbrowser.open(address)
+        threading.Thread(target=_open, args=(address,), daemon=True).start()
+
+
+def _open(address: str) -> None:
+    """Open a page in the user's browser. Returns at its end if it runs in the terminal."""
+    with suppress(webbrowser.Error):
+        webbrowser.open(address)
 
 
 @contextmanager
