@@ -152,15 +152,18 @@ class ThreadFeed:
             except bus_client.BusError as error:
                 self._refuse(error.message, error.reason, error.hint)
             except Exception:
-                logger.exception("cannot read thread %s", self._name)
-                self._refuse("The console failed: see its log.", "", "")
+                if self._refuse("The console failed: see its log.", "", ""):
+                    logger.exception("cannot read thread %s", self._name)
             await asyncio.sleep(_AGAIN)
 
-    def _refuse(self, message: str, reason: str, hint: str) -> None:
+    def _refuse(self, message: str, reason: str, hint: str) -> bool:
+        """Say why the thread cannot be read. Returns whether that is new."""
         why = {"message": message, "reason": reason, "hint": hint}
-        if self.refused != why:
-            self.refused = why
-            self.change.tell()
+        if self.refused == why:
+            return False
+        self.refused = why
+        self.change.tell()
+        return True
 
     async def _read(self) -> None:
         """Read the thread, from its newest entry on, until that fails or the session was ended.

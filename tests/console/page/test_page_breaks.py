@@ -72,7 +72,7 @@ async def test_a_console_that_dies_resumes_without_a_gap(
     assert await shown.seqs() == [1, 2, 3, 4]
 
 
-async def test_a_thread_that_was_replaced_is_shown_anew(
+async def test_a_thread_that_was_replaced_is_shown_after_a_reload(
     opened: Opened, own_console: ConsoleProcess, bus: BusClient, name: str
 ) -> None:
     thread = await bus.join(name)
