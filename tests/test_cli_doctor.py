@@ -208,10 +208,22 @@ async def test_a_server_whose_health_is_not_serving_is_a_failure(offline: Shell)
     try:
         run = ("doctor", "--server", address, "--json")
         done = await asyncio.to_thread(offline.run, *run)
+        only_this = await asyncio.to_thread(offline.run, *run, "--serving")
     finally:
         await server.stop(None)
     assert (done.code, _checks(done)["server"]["status"]) == (1, "failure")
     assert "not serving" in _checks(done)["server"]["finding"]
+    assert (only_this.code, _checks(only_this)["server"]["status"]) == (4, "failure")
+
+
+def test_serving_asks_for_nothing_else_and_needs_no_token(
+    start_server: StartServer, offline: Shell, tmp_path: Path
+) -> None:
+    server = start_server("--auth", "required")
+    done = Shell(server.address, tmp_path).ok("doctor", "--serving", "--db", "/nonexistent")
+    assert done.out == f"ok       server       {server.address} is serving\n"
+    done = offline.run("doctor", "--serving", "--json")
+    assert (done.code, set(_checks(done)), done.json["healthy"]) == (4, {"server"}, False)
 
 
 def _may_post(script: Script) -> None:

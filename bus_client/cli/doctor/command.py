@@ -43,6 +43,12 @@ _DEFAULT_DB = Path("threadbus.db")
     help="Let only their owner open the store's files and your tokens, remove what killed programs "
     "left, and rebuild missing indexes; with --deep, also damaged ones. Never changes messages.",
 )
+@click.option(
+    "--serving",
+    is_flag=True,
+    help="Only ask the server whether it serves, as the health check of a container does. Needs no "
+    "token and writes nothing.",
+)
 @seconds_option("--timeout", default=5.0, help="How long to try each call, and the wake-up check.")
 @click.option(
     "--as",
@@ -54,7 +60,7 @@ _DEFAULT_DB = Path("threadbus.db")
     help="Also check the token stored for NAME.",
 )
 @on_server
-async def doctor(session: Session, db: Path | None, deep: bool, fix: bool) -> int:
+async def doctor(session: Session, db: Path | None, deep: bool, fix: bool, serving: bool) -> int:
     """Check a server, this machine and, if it is on this machine, the server's database file.
 
     Each check is ok, a warning, a failure or skipped; unless it is ok, it says what to do. To
@@ -69,8 +75,11 @@ async def doctor(session: Session, db: Path | None, deep: bool, fix: bool) -> in
       threadbus doctor
       threadbus doctor --db team.db --deep
       threadbus doctor --db team.db --fix
+      threadbus doctor --serving
       threadbus doctor --as reviewer --json | jq '.checks[] | select(.status != "ok")'
     """
+    if serving:
+        return await _serving(session)
     checks: list[Check] = []
 
     def report(check: Check) -> None:
@@ -102,10 +111,31 @@ async def doctor(session: Session, db: Path | None, deep: bool, fix: bool) -> in
             report(await integrity_check(db))
     healthy = not any(check.status == "failure" for check in checks)
     if session.out.json:
-        document = {"checks": [dataclasses.asdict(check) for check in checks], "healthy": healthy}
-        document |= {"fixed": fixed} if fix else {}
-        session.out.show(document, [])
+        _show_document(session, checks, **({"fixed": fixed} if fix else {}))
     return UNREACHABLE if not reached else 0 if healthy else FAILED
+
+
+async def _serving(session: Session) -> int:
+    """Report whether the health service says SERVING. Returns the exit code."""
+    try:
+        if await health.is_serving(session):
+            check = Check("server", "ok", f"{session.server} is serving")
+        else:
+            finding = f"{session.server} is there, but not serving"
+            check = Check("server", "failure", finding, health.ADVICE)
+    except bus_client.BusError as error:
+        check = _server_failure(session.server, error)
+    if session.out.json:
+        _show_document(session, [check])
+    else:
+        session.out.show(None, check.lines(colour=session.out.colour))
+    return 0 if check.status == "ok" else UNREACHABLE
+
+
+def _show_document(session: Session, checks: list[Check], **more: object) -> None:
+    healthy = not any(check.status == "failure" for check in checks)
+    document = {"checks": [dataclasses.asdict(check) for check in checks], "healthy": healthy}
+    session.out.show(document | more, [])
 
 
 def _server_failure(address: str, error: bus_client.BusError) -> Check:
