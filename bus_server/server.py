@@ -37,7 +37,8 @@ from bus_server.reloading import Reloader
 from bus_server.server_status import ServerStatus
 from bus_server.services import admin_service, agent_service, bus_service, thread_service
 from bus_server.services.call_log import CallLog
-from bus_server.services.dispatch import Authorization, Dispatcher
+from bus_server.services.call_metadata import CallMetadata
+from bus_server.services.dispatch import Dispatcher
 from bus_server.services.request_reader import PendingReads
 from bus_server.services.standard import Health, StandardServices
 from bus_server.settings import Settings
@@ -148,7 +149,7 @@ async def serve(configuration: Configuration) -> None:
             raise ServeError(f"cannot write --audit-log {settings.audit_log}: {reason}") from error
     fd_limit.raise_limit()
     logging.getLogger("grpc._cython.cygrpc").addFilter(_worth_logging)
-    server = grpc.aio.server(interceptors=[Authorization()], options=channel_options(settings))
+    server = grpc.aio.server(interceptors=[CallMetadata()], options=channel_options(settings))
     certificates = tls.certificates(settings)
     add_port = server.add_insecure_port
     if certificates:

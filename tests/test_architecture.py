@@ -52,6 +52,7 @@ LAYERS = [
         "bus_server.load",
         "bus_server.histogram",
         "bus_server.logs",
+        "bus_server.trace_context",
     ],
 ]
 
@@ -153,7 +154,7 @@ def test_the_contracts_limits_and_names_import_nothing_heavy() -> None:
 
 def test_name_rules_are_defined_once() -> None:
     rules = [names.THREAD.pattern, names.AGENT.pattern, names.TOKEN.pattern]
-    rules += [names.THREAD_RULE, names.AGENT_RULE, names.TOKEN_RULE]
+    rules += [names.THREAD_RULE, names.AGENT_RULE, names.TOKEN_RULE, names.TRACEPARENT.pattern]
     for module, path in (_modules("bus_server") | _modules("bus_client")).items():
         text = path.read_text("utf-8")
         assert not [rule for rule in rules if rule in text], module

@@ -22,7 +22,8 @@ from bus_server.presence.token_uses import TokenUses
 from bus_server.services import dispatch
 from bus_server.services.admin_service import SERVICE
 from bus_server.services.call import FinishedCall, Observer
-from bus_server.services.dispatch import Authorization, Dispatcher
+from bus_server.services.call_metadata import CallMetadata
+from bus_server.services.dispatch import Dispatcher
 from bus_server.services.request_reader import PendingReads
 from bus_server.services.standard import StandardServices
 from bus_server.statistics import Statistics
@@ -114,7 +115,7 @@ async def serve(
     )
     dispatcher.add(SERVICE, servicer)
     dispatcher.add_methods(StandardServices([]).methods())
-    server = grpc.aio.server(interceptors=[Authorization()])
+    server = grpc.aio.server(interceptors=[CallMetadata()])
     server.add_generic_rpc_handlers((dispatcher,))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

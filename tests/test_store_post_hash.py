@@ -29,6 +29,7 @@ MAY_DIFFER = {
     "edit_seq",
     "content_size",
     "notice",
+    "traceparent",
 }
 LOOKED_UP_BY = {"thread", "sender", "request_id"}
 

@@ -28,8 +28,9 @@ from bus_server.services.key_formats import refuse_keys_in_post
 from bus_server.settings import Settings
 from bus_server.status import TABLE, incident, to_status_proto
 from bus_server.store import Append, Appended, wire
-from bus_server.store.bodies import content_size
+from bus_server.store.bodies import first_fields
 from bus_server.store.post_hash import plain_post_hash
+from bus_server.trace_context import traceparent
 from threadbus.limits import (
     MAX_BATCH_POSTS,
     MAX_EPOCH_BYTES,
@@ -81,7 +82,7 @@ class Requests(Protocol):
 
 
 def to_append(request: pb.PostMessageRequest, caller: Caller, settings: Settings) -> Append:
-    """Returns the store's command for a post.
+    """Returns the store's command for a post, which gets the traceparent of the current call.
 
     Raises:
         ValidationFailed: a field is missing or invalid.
@@ -153,6 +154,7 @@ def _general(request: pb.PostMessageRequest, caller: Caller, settings: Settings)
     size = message.ByteSize()
     if size > MAX_MESSAGE_BYTES:
         raise MessageTooLarge("", size=size, limit=MAX_MESSAGE_BYTES)
+    message.traceparent = traceparent.get()
     expected = None
     if request.HasField("expected_last_seq"):
         expected = validation.number("expected_last_seq", request.expected_last_seq)
@@ -215,7 +217,8 @@ def _plain(request: pb.PostMessageRequest, caller: Caller, settings: Settings) -
     plain = request.ByteSize() == wire.text_size(len(thread)) + len(fields)
     if not content or not plain or len(content) > settings.max_content_bytes:
         return None
-    body = content_size(len(content)) + _plain_body(thread, caller.name, caller.kind) + fields
+    first = first_fields(len(content), traceparent.get())
+    body = first + _plain_body(thread, caller.name, caller.kind) + fields
     if request_id:
         validation.request_id("request_id", request_id)
         hashed = plain_post_hash(request.content)

@@ -5,6 +5,7 @@ import struct
 import time
 from dataclasses import replace
 
+from bus_server import trace_context
 from bus_server.auth import Caller
 from bus_server.bus import Bus
 from bus_server.errors import BusError, OutcomeUnknown, ThreadNotFound, ValidationFailed
@@ -179,7 +180,7 @@ class ThreadService:
         self._check_content(settings)
         change = UpdateThread(
             name,
-            Message(sender=caller.name, sender_kind=caller.kind),
+            _entry(caller),
             settings,
             mask,
             conditions=self._conditions(caller, request.epoch, who_may_update(mask)),
@@ -193,7 +194,7 @@ class ThreadService:
         state = ThreadState.ValueType(
             validation.enum("state", request.state, ThreadState, unset=False)
         )
-        entry = Message(sender=caller.name, sender_kind=caller.kind)
+        entry = _entry(caller)
         who = RULES["ThreadService.SetThreadState"].who
         conditions = self._conditions(caller, request.epoch, who)
         thread = await self._bus.change_thread(
@@ -249,6 +250,13 @@ async def _join_within(
     if not joined.created:
         quota.give_back(caller.name)
     return joined, entrance
+
+
+def _entry(caller: Caller) -> Message:
+    """Returns what a change of a thread by the current call has in its THREAD entry."""
+    return Message(
+        sender=caller.name, sender_kind=caller.kind, traceparent=trace_context.traceparent.get()
+    )
 
 
 def _sync_mode(value: int) -> SyncMode.ValueType:

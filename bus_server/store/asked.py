@@ -22,7 +22,6 @@ from threadbus.v1.message_pb2 import (
     PRIORITY_NORMAL,
     WAKE_ADDRESSED,
     WAKE_NOBODY,
-    ExpectReply,
     Message,
     Notice,
     Wake,
@@ -59,9 +58,12 @@ def check_quota(batch: Batch, name: str, agents: Iterable[str]) -> None:
             raise QuotaExceeded(quota, MAX_OPEN_REQUESTS, "withdraw some, or ask in another thread")
 
 
-def open_requests(batch: Batch, name: str, seq: int, asker: str, expected: ExpectReply) -> None:
-    """Open the requests of a message that was appended."""
+def open_requests(batch: Batch, seq: int, message: Message) -> None:
+    """Open the requests of a message that was appended. `message`: without its content."""
+    name, asker, expected = message.thread, message.sender, message.expect_reply
     thread_id, facts = batch.head(name).thread_id, batch.facts
+    if message.traceparent:
+        facts.traceparents[thread_id, seq] = message.traceparent
     due = 0
     if expected.HasField("within"):
         due = facts.store_now + expected.within.ToMicroseconds()
@@ -195,6 +197,7 @@ def _append_notice(
         content=_TEXTS[reason].format(agent=key.agent, seq=key.seq),
         mentions=[asked.asker],
         notice=notice,
+        traceparent=batch.facts.traceparents.get((key.thread_id, key.seq), ""),
     )
     seq = batch.append(name, SYSTEM, message_body(entry), None, wakes)
     batch.address(name, seq, [asked.asker], wakes)

@@ -21,18 +21,43 @@ _CONTENT_SIZE = Message.CONTENT_SIZE_FIELD_NUMBER
 #: The first byte of a message's body, that of its content_size. Those that older servers stored
 #: begin with the thread.
 FIRST = number(_CONTENT_SIZE, 0)[0]
+#: Bytes of a traceparent, and what precedes them in a body: the field's key and their number.
+_TRACEPARENT_SIZE = 55
+_TRACEPARENT = Message(traceparent="0" * _TRACEPARENT_SIZE).SerializeToString()[:-_TRACEPARENT_SIZE]
+#: How many bytes of a body `traceparent_of` needs at most: a size takes up to 6.
+BEGINNING = 6 + len(_TRACEPARENT) + _TRACEPARENT_SIZE
 
 
-def content_size(size: int) -> bytes:
-    """Returns what the body of a message begins with: its content_size."""
-    return number(_CONTENT_SIZE, size)
+def first_fields(content_size: int, traceparent: str) -> bytes:
+    """Returns what the body of a message begins with: its content_size, and any traceparent.
+
+    The traceparent comes before what may be large, as notices need it: see `traceparent_of`.
+    """
+    size = number(_CONTENT_SIZE, content_size)
+    return size + _TRACEPARENT + traceparent.encode() if traceparent else size
+
+
+def traceparent_of(body: bytes) -> str:
+    """Returns the traceparent of a message; "" if it has none.
+
+    `body`: at least the first BEGINNING bytes of its body.
+    """
+    start = body.find(_TRACEPARENT, 0, 6 + len(_TRACEPARENT))
+    if body[0] != FIRST or start < 0:
+        return ""
+    start += len(_TRACEPARENT)
+    return body[start : start + _TRACEPARENT_SIZE].decode()
 
 
 def message_body(message: Message) -> bytes:
     """Returns the body of a message. Sets the size of each of its attachments."""
     for file in message.attachments:
         file.size = len(file.raw)
-    return content_size(len(message.content.encode())) + message.SerializeToString()
+    traceparent = message.traceparent
+    message.ClearField("traceparent")
+    body = first_fields(len(message.content.encode()), traceparent) + message.SerializeToString()
+    message.traceparent = traceparent
+    return body
 
 
 def message_of(body: bytes, edit_seq: int | None) -> bytes:

@@ -85,7 +85,7 @@ class Append(Command["Appended"]):
     request_id: str = ""
     post_hash: bytes = b""
     #: The Message without content and attachments. None for a plain post, which has only content,
-    #: priority NORMAL, and perhaps a request_id.
+    #: priority NORMAL, and perhaps a request_id and a traceparent.
     header: Message | None = None
     #: None: not checked.
     expected_last_seq: int | None = None
@@ -127,7 +127,7 @@ class Append(Command["Appended"]):
     def whole_header(self) -> Message:
         """Returns the Message without content and attachments.
 
-        That of a plain post has no request_id, either.
+        That of a plain post has no request_id and no traceparent, either.
         """
         return self.header or Message(
             thread=self.thread,
@@ -218,7 +218,7 @@ class SetThreadState(Command[Thread]):
 
     name: str
     state: ThreadState.ValueType
-    entry: Message  # of the THREAD entry: sender and sender_kind
+    entry: Message  # of the THREAD entry: sender, sender_kind and traceparent
     position: "Position | None" = None  # as in Append
     conditions: Conditions | None = None
 
@@ -232,7 +232,7 @@ class UpdateThread(Command[Thread]):
     """
 
     name: str
-    entry: Message  # of the THREAD entry: sender and sender_kind
+    entry: Message  # of the THREAD entry: sender, sender_kind and traceparent
     settings: Thread
     fields: Sequence[str]
     position: "Position | None" = None  # as in Append

@@ -279,6 +279,9 @@ class Facts:
     authors: dict[tuple[int, int], str] = field(default_factory=dict)
     #: The needed requests.
     asked: dict[AskedKey, Asked] = field(default_factory=dict)
+    #: The traceparents of the messages that ask, by thread id and seq: of those about whose
+    #: requests the batch may append notices.
+    traceparents: dict[tuple[int, int], str] = field(default_factory=dict)
     #: How many open requests the agents to be asked have, by thread id and agent, up to
     #: MAX_OPEN_REQUESTS.
     open_requests: dict[tuple[int, str], int] = field(default_factory=dict)

@@ -19,8 +19,8 @@ def post_hash(message: Message) -> bytes:
     """Returns the first 16 bytes of a SHA-256 of what was posted.
 
     All fields are hashed except seq, create_time, sender_kind, based_on_seq, edit_seq, notice,
-    content_size and the sizes of attachments, and the key that the hash is stored under: thread,
-    sender and request_id.
+    content_size, traceparent and the sizes of attachments, and the key that the hash is stored
+    under: thread, sender and request_id.
 
     Future servers must compute the same hash, so it is built from the values themselves: even
     deterministic serialisation in protobuf orders the keys of a map differently in each

@@ -69,7 +69,7 @@ def append(batch: Batch, post: Append) -> Appended:
         others = {*addressed, author} - {post.sender, ""}
         batch.address(post.thread, seq, sorted(others), wakes)
         if header.HasField("expect_reply"):
-            open_requests(batch, post.thread, seq, post.sender, header.expect_reply)
+            open_requests(batch, seq, header)
         if header.reply_to and wakes != WAKE_NOBODY:
             answer(batch, post.thread, seq, post.sender, header.reply_to)
     return Appended(seq, batch.create_time, False, seq, head.epoch)

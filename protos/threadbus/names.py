@@ -1,4 +1,4 @@
-"""The contract's rules for names and tokens, shared by server and client.
+"""The contract's rules for names, tokens and traceparents, shared by server and client.
 
 Match patterns with `fullmatch`. Each *_RULE states its pattern in words, for error messages.
 """
@@ -19,3 +19,7 @@ RESERVED = frozenset(("anonymous", "system", "operator", "me", "all", "everyone"
 #: An agent's token, or the operator's.
 TOKEN = re.compile(r"[A-Za-z0-9_-]{32,128}")
 TOKEN_RULE = "32–128 characters of A-Z a-z 0-9 _ -"  # noqa: S105 - no password
+
+#: A `traceparent` of the version 00: the ids of a trace and of a span in it, and flags.
+#: https://www.w3.org/TR/trace-context/#traceparent-header
+TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")

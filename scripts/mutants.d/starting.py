@@ -227,7 +227,7 @@ SABOTAGES = [
         "of two tokens the last one is used",
         [
             Edit(
-                "bus_server/services/dispatch.py",
+                "bus_server/services/call_metadata.py",
                 "if found is not None and value != found:",
                 "if False:",
             )

@@ -202,6 +202,35 @@ async def test_closing_withdrawing_and_leaving(store: Store, thread: int, togeth
     assert await notices(store) == [("WITHDRAWN", 1, "cyd"), ("AGENT_LEFT", 2, "ben")]
 
 
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_notice_has_the_traceparent_of_the_message_that_asks(
+    store: Store, thread: int, together: bool
+) -> None:
+    traces = [f"00-{number:032x}-{number:016x}-01" for number in (1, 2, 3)]
+    commands: list[Command[Any]] = [
+        ask("ben", traceparent=traces[0]),
+        ask("ben", content=LARGE, traceparent=traces[1]),
+        ask("cyd", content="x" * 186, traceparent=traces[2]),  # its size looks like the field's key
+        ask("cyd", content="x" * 186),
+        Withdraw("t", 3, "ann", operator=False),  # 5
+        Withdraw("t", 4, "ann", operator=False),  # 6
+        LeaveThread("t", "ben"),  # 7 and 8
+    ]
+    await outcomes(store, commands, together=together)
+    overdue = AskedKey(thread, 2, "ben")
+    left = await store.commit([WriteNotice("t", overdue, GONE[1], sighting("ben", 1_000))])  # 9
+    assert left.outcomes == [True]
+    entries = await log(store)
+    assert [entry.traceparent for entry in entries[:4]] == [*traces, ""]
+    assert [(entry.notice.request_seq, entry.traceparent) for entry in entries[4:]] == [
+        (3, traces[2]),
+        (4, ""),
+        (1, traces[0]),
+        (2, traces[1]),
+        (2, traces[1]),
+    ]
+
+
 async def test_withdrawals_that_are_refused(store: Store, thread: int) -> None:
     await commit(store, ask("ben"), post())
     found = [

@@ -5,6 +5,7 @@ from typing import Any
 
 from bus_server import store
 from bus_server.store.batch import Changes
+from bus_server.store.bodies import BEGINNING, traceparent_of
 from bus_server.store.commands import MAX_SEQ
 from bus_server.store.facts import Facts, Needs
 from bus_server.store.postgres.arrays import Ints, Texts, texts, without_nul
@@ -15,24 +16,29 @@ _COLUMNS = (
     "a.thread_id, a.seq, a.agent, a.asker, a.state, a.create_time, a.open_time, a.due, a.reply_seq,"
     " a.noticed"
 )
+#: The beginning of the message that asks; NULL where no notice can follow.
+_BEGINNING = f"""(SELECT substring(body FOR {BEGINNING}) FROM message
+    WHERE thread_id = a.thread_id AND seq = a.seq)"""  # noqa: S608
+_NO_BEGINNING = "NULL::bytea"
 _THREAD = "CROSS JOIN LATERAL (SELECT id FROM thread WHERE name = n.thread LIMIT 1) AS t"
 _GATHER = f"""
-SELECT {_COLUMNS} FROM unnest(%(threads)s, %(agents)s) AS n (thread, agent)
+SELECT {_COLUMNS}, {_BEGINNING} FROM unnest(%(threads)s, %(agents)s) AS n (thread, agent)
 {_THREAD} CROSS JOIN LATERAL (
     SELECT * FROM asked WHERE agent = n.agent AND thread_id = t.id AND state = 1 OFFSET 0
 ) AS a
 UNION
-SELECT {_COLUMNS} FROM unnest(%(closing)s) AS n (thread)
+SELECT {_COLUMNS}, {_NO_BEGINNING} FROM unnest(%(closing)s) AS n (thread)
 {_THREAD} CROSS JOIN LATERAL (
     SELECT * FROM asked WHERE thread_id = t.id AND state = 1 OFFSET 0
 ) AS a
 UNION
-SELECT {_COLUMNS} FROM unnest(%(replying)s, %(repliers)s, %(replied)s) AS n (thread, agent, seq)
+SELECT {_COLUMNS}, {_NO_BEGINNING}
+FROM unnest(%(replying)s, %(repliers)s, %(replied)s) AS n (thread, agent, seq)
 {_THREAD} CROSS JOIN LATERAL (
     SELECT * FROM asked WHERE thread_id = t.id AND seq = n.seq AND agent = n.agent OFFSET 0
 ) AS a
 UNION
-SELECT {_COLUMNS} FROM unnest(%(asking)s, %(asking_seqs)s) AS n (thread, seq)
+SELECT {_COLUMNS}, {_BEGINNING} FROM unnest(%(asking)s, %(asking_seqs)s) AS n (thread, seq)
 {_THREAD} CROSS JOIN LATERAL (
     SELECT * FROM asked WHERE thread_id = t.id AND seq = n.seq OFFSET 0
 ) AS a
@@ -85,8 +91,11 @@ def count_statement(needs: Needs) -> Statement:
 
 def add(facts: Facts, rows: Iterable[Row]) -> None:
     """Add the requests that `statement` found to the facts."""
-    for row in rows:
-        facts.asked[store.AskedKey(*row[:3])] = _asked(row[3:])
+    for *row, beginning in rows:
+        key = store.AskedKey(*row[:3])
+        facts.asked[key] = _asked(row[3:])
+        if beginning is not None and (traceparent := traceparent_of(beginning)):
+            facts.traceparents[key[:2]] = traceparent
 
 
 def writes(changes: Changes) -> Iterable[Statement]:

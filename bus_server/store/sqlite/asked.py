@@ -8,6 +8,7 @@ from typing import Any
 
 from bus_server import store
 from bus_server.store.batch import Changes
+from bus_server.store.bodies import BEGINNING, traceparent_of
 from bus_server.store.facts import Facts, Needs
 from bus_server.store.sqlite import reads
 from threadbus.v1.request_pb2 import RequestState
@@ -45,15 +46,26 @@ def gather(db: sqlite3.Connection, needs: Needs, facts: Facts) -> None:
     for thread, agent in needs.asked:
         if thread in ids:
             _add(facts, db.execute(_OPEN_OF_AGENT, (agent, ids[thread])))
-    for thread in needs.closing & ids.keys():
+    for thread, seq in needs.asking:
+        if thread in ids and seq <= store.MAX_SEQ:
+            _add(facts, db.execute(_OF_MESSAGE, (ids[thread], seq)))
+    for thread_id, seq in {key[:2] for key in facts.asked}:
+        if traceparent := _traceparent(db, thread_id << 32 | seq):
+            facts.traceparents[thread_id, seq] = traceparent
+    for thread in needs.closing & ids.keys():  # these get no notices
         _add(facts, db.execute(_OPEN_IN_THREAD, (ids[thread],)))
     for thread, agent in needs.asks:
         if thread in ids:
             ((count,),) = db.execute(_COUNT_OPEN, (agent, ids[thread], store.MAX_OPEN_REQUESTS))
             facts.open_requests[ids[thread], agent] = count
-    for thread, seq in needs.asking:
-        if thread in ids and seq <= store.MAX_SEQ:
-            _add(facts, db.execute(_OF_MESSAGE, (ids[thread], seq)))
+
+
+def _traceparent(db: sqlite3.Connection, message_id: int) -> str:
+    """Returns the traceparent of a message; "" if it has none, or is not kept any more."""
+    if db.execute("SELECT 1 FROM message WHERE id = ?", (message_id,)).fetchone() is None:
+        return ""
+    with db.blobopen("message", "body", message_id, readonly=True) as body:  # reads no more pages
+        return traceparent_of(body.read(BEGINNING))
 
 
 def has_open(db: sqlite3.Connection, thread_id: int, agent: str) -> bool:

@@ -1,0 +1,17 @@
+"""The trace context of calls: the `traceparent` that tracing systems pass on.
+
+https://www.w3.org/TR/trace-context/#traceparent-header
+"""
+
+from contextvars import ContextVar
+
+from threadbus.names import TRACEPARENT
+
+#: The traceparent of the call that the current task handles. Empty: the call has no valid one.
+traceparent: ContextVar[str] = ContextVar("traceparent", default="")
+
+
+def set_traceparent(value: object) -> None:
+    """Set the current task's traceparent, unless the value, of a call's metadata, is not valid."""
+    if isinstance(value, str) and TRACEPARENT.fullmatch(value):
+        traceparent.set(value)

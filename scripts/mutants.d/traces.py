@@ -1,0 +1,36 @@
+"""Mutants: the trace context of calls and messages."""
+
+from sabotage import Edit, Sabotage
+
+_CONTEXT, _BODIES = "bus_server/trace_context.py", "bus_server/store/bodies.py"
+_ASKED, _HASH = "bus_server/store/asked.py", "bus_server/store/post_hash.py"
+_SERVER, _STORE = "tests/test_traceparents.py", "tests/store/test_asked.py"
+
+SABOTAGES = [
+    Sabotage(
+        "any traceparent of 55 characters is stored",
+        [Edit(_CONTEXT, "TRACEPARENT.fullmatch(value):", "len(value) == 55:")],
+        [f"{_SERVER}::test_one_that_is_not_valid_is_ignored"],
+    ),
+    Sabotage(
+        "a traceparent is found only if the content is short",
+        [Edit(_BODIES, "0, 6 + len(_TRACEPARENT))", "0, 4 + len(_TRACEPARENT))")],
+        [f"{_STORE}::test_a_notice_has_the_traceparent_of_the_message_that_asks"],
+    ),
+    Sabotage(
+        "a question that is withdrawn in its own batch has no traceparent",
+        [Edit(_ASKED, "    if message.traceparent:", "    if False:")],
+        [f"{_STORE}::test_a_notice_has_the_traceparent_of_the_message_that_asks"],
+    ),
+    Sabotage(
+        "a retry must have the same traceparent",
+        [
+            Edit(
+                _HASH,
+                "    hashed = hashlib.sha256(text.encode())\n",
+                "    hashed = hashlib.sha256((text + m.traceparent).encode())\n",
+            )
+        ],
+        ["tests/test_store_post_hash.py"],
+    ),
+]
