@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from tests import restored
 from tests.callers import operator
 from tests.conftest import StartServer
 from tests.disks import fill, small_disk
-from tests.polling import until
+from tests.polling import has_open, until
 from tests.refused_start import refused_start
 from tests.shell import Shell
 from tests.sqlite.stores import filled, locked, logs, rows
@@ -207,6 +208,62 @@ restore(Path({str(backup)!r}), Path({str(server.db)!r}), force=True, keep_histor
     assert f"threadbus restore {backup} --db {server.db} --force" in said
     shell.ok("restore", str(backup), "--db", str(server.db), "--force")
     server.start()
+
+
+def test_a_server_that_is_opening_the_store_keeps_it(
+    backup: Path, shell: Shell, tmp_path: Path
+) -> None:
+    db = tmp_path / "bus.db"
+    shell.ok("restore", str(backup), "--db", str(db))
+    script = f"""
+import aiosqlite, os, signal
+from bus_server.__main__ import main
+connect = aiosqlite.connect
+def paused(*args, **options):
+    aiosqlite.connect = connect
+    os.kill(os.getpid(), signal.SIGSTOP)  # the file was checked, and is not open
+    return connect(*args, **options)
+aiosqlite.connect = paused
+main(["--listen", "127.0.0.1:0", "--db", {str(db)!r}])
+"""
+    with contextlib.ExitStack() as ends:
+        server = ends.enter_context(subprocess.Popen([sys.executable, "-c", script]))
+        ends.callback(server.kill)
+        os.waitid(os.P_PID, server.pid, os.WSTOPPED)
+        process = ends.enter_context(
+            shell.start("restore", str(backup), "--db", str(db), "--force")
+        )
+        asyncio.run(until(lambda: process.poll() is not None or has_open(process.pid, tmp_path)))
+        server.send_signal(signal.SIGCONT)
+        assert process.stderr is not None
+        assert "is being served" in process.stderr.read()
+
+
+def test_a_journal_of_a_former_store_is_not_rolled_back_into_the_new_one(
+    backup: Path, start_server: StartServer, shell: Shell, tmp_path: Path
+) -> None:
+    db, journal = tmp_path / "bus.db", tmp_path / "bus.db-journal"
+    run = ("restore", str(backup), "--db", str(db))
+    former = filled(tmp_path / "former", messages=500)
+    with contextlib.closing(sqlite3.connect(former)) as opened:
+        opened.execute("PRAGMA journal_mode = DELETE").fetchall()
+        opened.execute("PRAGMA cache_size = 1")
+        opened.execute("DELETE FROM message WHERE id % 2")
+        hot = former.with_name("former-journal").read_bytes()
+        torn = former.read_bytes()
+        opened.rollback()
+    journal.write_bytes(hot)
+    shell.ok(*run)
+    assert logs(db) == logs(backup)
+    db.write_bytes(torn)
+    journal.write_bytes(hot)
+    shell.ok(*run, "--force")
+    assert logs(db) == logs(backup)
+    db.unlink()
+    journal.write_bytes(hot)
+    server = start_server()
+    assert Shell(server.address, tmp_path).ok("post", "talk", "hello")
+    assert not server.problems
 
 
 def test_a_full_disk_leaves_the_old_store(backup: Path, shell: Shell, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import struct
 import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 
 from bus_server import filesystem
@@ -98,10 +99,12 @@ def files(path: Path) -> list[Path]:
     return [*(filesystem.beside(path, ending) for ending in _ENDINGS), token_file(path)]
 
 
-def prepare(path: Path) -> None:
+@contextlib.contextmanager
+def prepared(path: Path) -> Iterator[None]:
     """Check the store at `path`, or create one if there is none or the file is empty.
 
-    Also removes the drafts of killed servers, and sets aside the log of another database.
+    Also removes the drafts of killed servers, and sets aside the log of another database. Within
+    the block, no restore replaces the file: open it there (context manager).
 
     Raises:
         StoreRefused: the file is not a store, is damaged, cannot be created or written, or others
@@ -121,6 +124,7 @@ def prepare(path: Path) -> None:
             if not path.exists() or path.stat().st_size == 0:
                 create(path, APPLICATION_ID, secrets.token_hex(8))
                 check(path, os.geteuid())
+            yield
     except OSError as error:
         raise StoreRefused(f"cannot use {path}: {error.strerror or error}") from error
 
@@ -269,6 +273,8 @@ def create(path: Path, application_id: int, epoch: str) -> None:
             db.executescript(f"BEGIN; {schema}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
             db.execute("INSERT INTO store (epoch) VALUES (?)", (epoch,))
             db.execute("PRAGMA journal_mode = WAL").fetchall()
+        # That of a database that is gone: SQLite would roll it back into this one.
+        filesystem.beside(path, "-journal").unlink(missing_ok=True)
         try:
             path.hardlink_to(draft)
         except FileExistsError:

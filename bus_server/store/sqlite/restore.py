@@ -147,22 +147,25 @@ def _give_owner(descriptor: int, target: Path) -> None:
 
 def _place(draft: Partial, target: Path, source: Path) -> None:
     """Put the new store in its place. Raises StoreRefused and OSError."""
-    log = filesystem.beside(target, "-wal")
+    log, journal = [filesystem.beside(target, ending) for ending in ("-wal", "-journal")]
     if not target.exists() and not log.exists():
+        journal.unlink(missing_ok=True)
         draft.place(replace=False)
         return
     lock = WriteLock(target, LOCK_TIMEOUT)
     try:
         _give_owner(lock.descriptor, target)
         with lock.held():
-            if target.exists() and log.exists():
-                # Without its log, the former store must not be served.
+            if target.exists() and (log.exists() or journal.exists()):
+                # Without them, the former store must not be served.
                 again = f"threadbus restore {shlex.quote(str(source.absolute()))}"
                 again += f" --db {shlex.quote(str(target))} --force"
                 rescue.record_incomplete(lock.descriptor, target, again)
                 os.fsync(lock.descriptor)
             if log.exists():
                 rescue.set_aside(target)
+            # What a program has left that was killed: SQLite would roll it back into the new store.
+            journal.unlink(missing_ok=True)
             draft.place(replace=True)
             rescue.forget(lock.descriptor, target)
     except StoreBusy:

@@ -120,14 +120,14 @@ class SqliteStore:
             StoreRefused: the file is not a store, is damaged, of a newer version, locked or not
                 writable, or others can write to it. Its messages were not changed.
         """
-        file.prepare(path)
         logging.getLogger("aiosqlite").setLevel(logging.INFO)
         opened: list[aiosqlite.Connection] = []
         try:
             logged: Any = {"isolation_level": None, "factory": connections.LoggedConnection}
-            writer = await aiosqlite.connect(path, timeout=busy_timeout, **logged)
-            opened.append(writer)
-            epoch = await _run(writer, connections.set_up_writer, full_durability)
+            with file.prepared(path):
+                writer = await aiosqlite.connect(path, timeout=busy_timeout, **logged)
+                opened.append(writer)
+                epoch = await _run(writer, connections.set_up_writer, full_durability)
             for _ in ("quick", "heavy"):
                 read_only = f"file:{file.quoted(path)}?mode=ro"
                 opened.append(await aiosqlite.connect(read_only, uri=True, **logged))
