@@ -8,7 +8,10 @@ from contextlib import contextmanager
 
 
 class Change:
-    """Sets the events of those that watch, however often something changes, once a loop's turn."""
+    """Wakes the tasks that watch something, once per turn of the event loop.
+
+    An event carries nothing: a task that is woken reads what is new. All methods are for the loop.
+    """
 
     def __init__(self) -> None:
         self._watching = set[asyncio.Event]()
@@ -24,7 +27,7 @@ class Change:
             self._watching.discard(event)
 
     def tell(self) -> None:
-        """Something has changed."""
+        """Set the events of all that watch, in the loop's next turn."""
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._set_all)

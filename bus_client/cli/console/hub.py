@@ -44,11 +44,18 @@ class Hub:
     async def events(
         self, thread: str | None, epoch: str, seq: int, until: float
     ) -> AsyncGenerator[str | bytes]:
-        """Yields the events of a page, as text: of its thread after `seq`, and of the overview.
+        """Yields the events of a page, in the format of EventSource.
 
-        `epoch` "": from the thread's newest entry on. Ends when the page has to load the thread
-        again, after the event `resync`; and when the browser has to log in again, after the event
-        `logged_out`: at `until`, in seconds since the epoch.
+        They are `overview` and `changes` (see Overview.after), `thread` and `messages` (see
+        ThreadFeed), and `refused`: why the thread cannot be read, for now. Two are the last one:
+        `resync`, if the page has to load the thread again, and `logged_out`. A comment comes at
+        least every 15 s.
+
+        Args:
+            thread: The thread that the page shows. None = only the overview.
+            epoch: Of `seq`. "" = messages from the thread's newest entry on.
+            seq: The last entry that the page has.
+            until: When the browser has to log in again, in seconds since 1970.
         """
         woken = asyncio.Event()
         with ExitStack() as watching:

@@ -172,7 +172,7 @@ def _config(app: object, tls: ssl.SSLContext | None) -> uvicorn.Config:
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
         log_config=None,
-        log_level="error",  # below, whoever sends what is not HTTP could fill the log
+        log_level="error",  # a lower one logs each request that is not HTTP
         http=functools.partial(Http, tls=tls),  # type: ignore[arg-type]
         access_log=False,
         server_header=False,

@@ -21,7 +21,7 @@ export function el(tag, props, ...children) {
 
 export const button = (text, onclick, props) => el("button", { type: "button", onclick, ...props }, text);
 
-/** Sets a text only if it is another one, so that screen readers are not told it again. */
+/** Sets a text only if it is another one, so that screen readers do not read it again. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
