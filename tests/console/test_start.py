@@ -41,7 +41,7 @@ def shell(server: ServerProcess, tmp_path: Path) -> Shell:
 def refused(shell: Shell, *arguments: str) -> Done:
     """Returns what a console says that does not start."""
     flags = () if "--listen" in arguments else ("--listen", "127.0.0.1:0")
-    done = shell.run_process("console", "--no-open", *flags, *arguments)
+    done = shell.run("console", "--no-open", *flags, *arguments)
     assert done.code != 0
     assert (done.out, "Traceback" in done.err) == ("", False)
     return done
