@@ -20,6 +20,8 @@ from bus_server.settings import FileMode, Setting, Settings, StoreUrl, declared
 MAX_BYTES = 1024 * 1024
 #: What is written in place of a password.
 MASK = "********"
+#: A whole number, as click takes it.
+_WHOLE = re.compile(r"\s*[+-]?\d+\s*")
 #: Columns of the comments in a file.
 _WIDTH = 99
 
@@ -42,7 +44,9 @@ def read(path: Path) -> dict[str, Any]:
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+        # What tomllib says of a key that is there twice.
+        why = str(error).replace("Cannot overwrite a value", "a setting is there twice")
+        raise ConfigError(f"{path} is not valid TOML: {why}") from error
     values = dict[str, Any]()
     for key, value in found.items():
         try:
@@ -111,6 +115,8 @@ def _value(setting: Setting, found: object) -> Any:
     try:
         return parse(setting, str(found))
     except click.BadParameter as error:
+        if setting.kind is int and not _WHOLE.fullmatch(str(found)):
+            raise ConfigError(f"{shown}, but must be {_wanted(setting)}") from None
         raise ConfigError(f"{shown}: {error.message}") from None
 
 

@@ -64,8 +64,8 @@ def test_times_are_numbers_or_have_a_unit(file: Path, text: str, seconds: float)
         ("THREADBUS_DB = 'x'", "THREADBUS_DB is not a setting: is it db?"),
         ("colour = 'x'", "colour is not a setting"),
         ("log.level = 'debug'", "log is a table: write each setting as KEY = VALUE"),
-        ("max-open-waits = 'many'", 'max-open-waits is "many": '),
-        ("max-open-waits = 1.5", "max-open-waits is 1.5: "),
+        ("max-open-waits = 'many'", 'max-open-waits is "many", but must be a whole number'),
+        ("max-open-waits = 1.5", "max-open-waits is 1.5, but must be a whole number"),
         ("max-open-waits = true", "max-open-waits is true, but must be a whole number"),
         ("max-open-waits = 0", "max-open-waits is 0: 0 is not in the range 1<=x"),
         ("max-open-waits = [1]", "max-open-waits is "),
@@ -96,7 +96,12 @@ def test_what_is_no_toml_or_no_file_is_an_error(file: Path, tmp_path: Path) -> N
     for path, error in ((file, "cannot read"), (tmp_path, "folder, not a file|Is a directory")):
         with pytest.raises(ConfigError, match=error):
             read(path)
-    for data, error in ((b"a = \n", "line 1"), (b"\xff", "UTF-8"), (b"#" * 2**21, "1 MiB")):
+    for data, error in (
+        (b"a = \n", "line 1"),
+        (b"db = 'a'\ndb = 'b'\n", "a setting is there twice .at line 2"),
+        (b"\xff", "UTF-8"),
+        (b"#" * 2**21, "1 MiB"),
+    ):
         file.write_bytes(data)
         with pytest.raises(ConfigError, match=error):
             read(file)
