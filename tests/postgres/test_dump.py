@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -52,9 +53,9 @@ async def _run(shell: Shell, *arguments: str) -> Done:
     return await asyncio.to_thread(shell.run_process, *arguments)
 
 
-def _server(monkeypatch: pytest.MonkeyPatch, folder: Path, url: str) -> ServerProcess:
+def _server(monkeypatch: pytest.MonkeyPatch, folder: Path, url: str, *flags: str) -> ServerProcess:
     monkeypatch.setattr(serving, "database_of", lambda _: url)
-    return ServerProcess(folder / "bus.db")
+    return ServerProcess(folder / "bus.db", *flags)
 
 
 @pytest.mark.parametrize("flags", [(), ("--keep-history",)])
@@ -100,6 +101,50 @@ async def test_a_store_is_replaced_only_with_force_and_never_while_it_is_served(
         await restored.check(server, past, new_history=True)
         done = await _run(shell, "vacuum", "--store", url, "--json")
         assert done.json["bytes_before"] > 100_000
+
+
+async def test_servers_are_noticed_at_once_and_those_of_other_stores_do_not_matter(
+    databases: tuple[str, str], shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, _ = databases
+    file = str(tmp_path / "backup")
+    run = ("restore", file, "--store", url, "--force")
+    with psycopg.connect(url) as session:
+        session.execute("CREATE SCHEMA other")
+    with _server(monkeypatch, tmp_path, url, "--hints", "off") as server:
+        done = await _run(shell, "backup", file, "--store", url)
+        assert done.code == 0, done
+        done = await _run(shell, *run)
+        assert (done.code, "is being served" in done.err) == (1, True)
+        server.kill()
+    with _server(monkeypatch, tmp_path, f"{url}&options=-csearch_path%3Dother"):
+        done = await _run(shell, *run)
+        assert done.code == 0, done
+
+
+async def test_a_server_gives_all_threads_new_epochs_where_an_operator_has_cleared_the_place(
+    databases: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, _ = databases
+    with _server(monkeypatch, tmp_path, url) as server:
+        past = await restored.hold(server)
+    guide = (Path(__file__).parents[2] / "docs/operations.md").read_text("utf-8")
+    (statement,) = re.findall(r"`(UPDATE [^`]+)`", guide)
+    with psycopg.connect(url) as session:
+        session.execute(statement)
+    with _server(monkeypatch, tmp_path, url) as server:
+        await restored.check(server, past, new_history=True)
+
+
+async def test_a_secret_that_a_program_would_show_is_refused(
+    databases: tuple[str, str], shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, _ = databases
+    with _server(monkeypatch, tmp_path, url):
+        pass
+    run = ("backup", str(tmp_path / "backup"), "--store", f"{url}&sslpassword=s3cr3t")
+    done = await _run(shell, *run)
+    assert (done.code, "sslpassword" in done.err, "s3cr3t" in done.err) == (1, True, False), done
 
 
 async def test_what_cannot_be_dumped_or_restored_is_refused(

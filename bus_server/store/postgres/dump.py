@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import psycopg
-from psycopg import conninfo
+from psycopg import conninfo, pq
 
 from bus_server import filesystem
-from bus_server.errors import BusError, StoreBug, StoreRefused
+from bus_server.errors import BusError, StoreBug, StoreBusy, StoreRefused
 from bus_server.partial import full_disk, new_file, partial
 from bus_server.store.postgres.connection import (
     Conflict,
@@ -28,6 +28,7 @@ from bus_server.store.postgres.connection import (
 from bus_server.store.postgres.gather import lock_key
 from bus_server.store.postgres.history import PLACE
 from bus_server.store.postgres.schema import SCHEMA_VERSION
+from bus_server.store.postgres.serving import KEYS
 
 T = TypeVar("T")
 
@@ -51,19 +52,17 @@ _OF_SERVERS = ("server", "wait")
 Progress = Callable[[int, int], object]
 
 _WHERE = "SELECT current_schema(), to_regclass('meta') IS NOT NULL"
-# Sessions have no schema. A server writes its row within seconds, and a lone one never again, so
-# that its age says nothing; with hints, it listens to a channel of the store from the start.
-_SERVED = """
-SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database()
-AND pid <> pg_backend_pid() AND application_name = current_setting('application_name')
-AND (EXISTS (SELECT FROM server) OR query = 'LISTEN threadbus_' || (SELECT epoch FROM meta))
-"""
+_ALONE = f"SELECT pg_advisory_lock({KEYS})"
 _LOCK = "SELECT pg_try_advisory_lock(%(key)s)"
 _KEEP = f"UPDATE meta SET place = {PLACE}"  # noqa: S608
 _SIZES = """
 SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class AS c
 WHERE c.relnamespace = current_schema()::regnamespace AND c.relname = ANY (%(tables)s)
 """
+#: Parameters of libpq that nobody should see.
+_SECRETS = {
+    option.keyword.decode() for option in pq.Conninfo.get_defaults() if option.dispchar == b"*"
+}
 _INSTALL = (
     "is not on the PATH: install PostgreSQL's client programs of the database's version, or a newer"
     " one (Debian: postgresql-client)"
@@ -134,8 +133,11 @@ async def restore(
                 f"{name} has a store in its schema {schema}: name another database, or add"
                 " --force to replace it"
             )
-        if there and (await db.run((_SERVED, {})))[0][0][0]:
-            raise StoreRefused(f"{name} is being served: stop every server on it")
+        if there:
+            try:  # waits, as the lock of a server ends shortly after the server
+                await db.run((_ALONE, {}))
+            except StoreBusy as error:
+                raise StoreRefused(f"{name} is being served: stop every server on it") from error
         options = ["--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges"]
         options += ["--clean", "--if-exists"] if there else []
         with source.open("rb") as given:
@@ -284,7 +286,10 @@ def _failure(program: str, said: str) -> str:
 
 
 def _without_password(url: str) -> tuple[Sequence[str], dict[str, str]]:
-    """Returns the option for a database, and an environment with its password."""
+    """Returns the option for a database, and an environment with its password.
+
+    Raises StoreRefused if the URL has another secret: libpq has no variable for one.
+    """
     environment = dict(os.environ)
     if not url:
         return [], environment
@@ -294,6 +299,12 @@ def _without_password(url: str) -> tuple[Sequence[str], dict[str, str]]:
         raise StoreRefused("this is no connection URI or string of libpq") from error
     if password := given.pop("password", None):
         environment["PGPASSWORD"] = str(password)
+    if secrets := sorted(given.keys() & _SECRETS):
+        raise StoreRefused(
+            f"other users would see {secrets[0]} in the list of processes: put it into"
+            " ~/.pg_service.conf, and name the service in the URL: postgresql://?service=NAME"
+        )
+    given.setdefault("target_session_attrs", "read-write")  # as a server: not a standby
     return [
         f"--dbname={conninfo.make_conninfo(**{key: str(value) for key, value in given.items()})}"
     ], environment

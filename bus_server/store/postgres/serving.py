@@ -1,6 +1,7 @@
-"""The lock by which a copy of a store, and the servers on it, exclude one another.
+"""The lock by which a copy or a restore of a store, and the servers on it, exclude one another.
 
-Each session of a server that writes shares it, and a copy has it alone. It ends with the session.
+Each session of a server that writes shares it, and the others have it alone. It ends with the
+session.
 """
 
 from bus_server.errors import StoreRefused
@@ -16,8 +17,8 @@ _SHARE = f"SELECT pg_try_advisory_lock_shared({KEYS})"
 async def check_uncopied(db: Connection) -> None:
     """Take the lock for a session that writes.
 
-    Raises StoreRefused if the store is being copied, and what Connection.run does.
+    Raises StoreRefused if the store is being copied or restored, and what Connection.run does.
     """
     (((shared,),),) = await db.run((_SHARE, {}))
     if not shared:
-        raise StoreRefused("it is being copied (threadbus copy): wait until that has ended")
+        raise StoreRefused("it is being copied or restored: wait until that has ended")
