@@ -105,6 +105,41 @@ def test_a_backup_of_a_backup_is_the_same(store: Path, shell: Shell, tmp_path: P
     assert logs(first) == logs(second) == logs(store)
 
 
+def test_a_store_that_is_in_use_is_not_replaced_even_with_force(
+    store: Path, start_server: StartServer, shell: Shell
+) -> None:
+    server = start_server()
+    Shell(server.address, shell.home).ok("post", "talk", "hello")
+    run = ("backup", str(server.db), "--db", str(store), "--force")
+    for stop in (lambda: None, server.kill):
+        stop()
+        done = shell.run(*run)
+        assert (done.code, "is a store that is served or has a log" in done.err) == (1, True)
+    server.start()
+    assert "hello" in Shell(server.address, shell.home).ok("read", "talk").out
+    done = shell.run("backup", f"{store}-hints", "--db", str(store), "--force")
+    assert (done.code, "is a file of the store" in done.err) == (1, True)
+
+
+async def test_an_interrupt_while_the_finished_copy_waits_for_its_name_leaves_nothing(
+    store: Path, shell: Shell, tmp_path: Path
+) -> None:
+    folder = tmp_path / "backups"
+    folder.mkdir()
+
+    def is_whole() -> bool:
+        return any(b"ThreadBus backup 1" in file.read_bytes()[-200:] for file in folder.iterdir())
+
+    with (
+        locked(folder),
+        shell.start("backup", str(folder / "copy"), "--db", str(store)) as process,
+    ):
+        await until(is_whole)
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(process.wait, 30) == 130
+    assert not list(folder.iterdir())
+
+
 def test_a_file_that_is_there_is_replaced_only_with_force(
     store: Path, shell: Shell, tmp_path: Path
 ) -> None:

@@ -66,7 +66,9 @@ async def _back_up(place: Path | str, target: Path, force: bool, shown: Progress
         return asdict(
             await in_thread(shown, lambda: back_up(place, target, force=force, progress=shown))
         )
-    dump = dumps()
+    from bus_server.store.sqlite.backup import spare
+
+    dump, target = dumps(), spare(target, force=force)
     await dump.back_up(place, target, force=force, progress=shown)
     return {}
 

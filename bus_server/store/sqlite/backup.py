@@ -63,8 +63,9 @@ def back_up(source: Path, target: Path, *, force: bool, progress: Progress) -> C
         OSError: a file cannot be read or written.
     """
     source = checked(source)
-    target = new_file(target, force=force, what="the backup")
-    if str(target) in map(os.path.realpath, file.files(source)):
+    target = spare(target, force=force)
+    taken = (*file.files(source), filesystem.beside(source, "-hints"))
+    if str(target) in map(os.path.realpath, taken):
         raise StoreRefused(f"{target} is a file of the store: name another file for the backup")
     need_space(target.parent, source.stat().st_size, "the backup")
     with full_disk(target), partial(target) as draft:
@@ -80,6 +81,21 @@ def back_up(source: Path, target: Path, *, force: bool, progress: Progress) -> C
             progress(1, 1)
             draft.place(replace=force)
     return contents
+
+
+def spare(path: Path, *, force: bool) -> Path:
+    """Returns where a backup can be written, with symbolic links resolved. Only reads.
+
+    Raises StoreRefused for what `new_file` refuses; and, whatever `force` says, for a store that is
+    served or has a log: its newest messages are there, and would be lost.
+    """
+    path = new_file(path, force=force, what="the backup")
+    log = filesystem.beside(path, "-wal")
+    if path.exists() and (log.exists() or rescue.is_open(path)):
+        raise StoreRefused(
+            f"{path} is a store that is served or has a log, and not a backup: name another file"
+        )
+    return path
 
 
 def checked(path: Path) -> Path:
