@@ -13,6 +13,7 @@ from tests.callers import operator
 from tests.connections import Connection, connected
 from tests.own_bus import opened
 from tests.participation import join, participants
+from tests.peek import peek
 from tests.peers import Peer, registered
 from tests.polling import until, until_known
 from tests.presence import beat, seen, state, until_state
@@ -25,7 +26,6 @@ from tests.server_pairs import (
     has_waits,
     open_wait,
     pair,
-    stored,
     until_waiting,
     waits,
 )
@@ -374,7 +374,7 @@ async def test_a_new_server_knows_what_an_agent_reported(tmp_path: Path, name: s
         async with connected(here.address) as client:
             agent = await registered(client.agents, client.bus, "coder")
             await beat(client.bus, caller_of(agent), state=PRESENCE_WAITING, lease=60)
-            await until(lambda: stored(db, "presence") == 1)
+            await until(lambda: bool(peek(db, "SELECT 1 FROM presence WHERE reported")))
             with ServerProcess(db, *HASTY) as there:
                 async with connected(there.address) as other:
                     assert await state(other.agents, agent.name) == "WAITING"
