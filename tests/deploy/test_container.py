@@ -34,7 +34,7 @@ async def healthy(container: Container) -> None:
 # A build installs ThreadBus from the package registry, which takes a minute: so it is one test.
 @pytest.mark.soak
 @pytest.mark.sqlite
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)  # on a busy machine, six minutes
 async def test_the_image_does_what_its_file_promises(tmp_path: Path) -> None:
     try:
         image = Image.build(tmp_path / "image")
