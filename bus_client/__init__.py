@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     )
     from bus_client.post import Post
     from bus_client.thread import ThreadHandle
+    from bus_client.traces import continue_trace
     from threadbus.v1.admin_service_pb2 import Token, Wait
     from threadbus.v1.agent_pb2 import Agent, AgentKind, Participant, Presence
     from threadbus.v1.bus_service_pb2 import ParticipantUpdate
@@ -130,6 +131,7 @@ __all__ = [
     "Unreachable",
     "Wait",
     "Wake",
+    "continue_trace",
 ]
 
 # The module of each lazily imported name; all other names are in bus_client.errors.
@@ -157,6 +159,7 @@ _MODULES = {
     "Token": "threadbus.v1.admin_service_pb2",
     "Wait": "threadbus.v1.admin_service_pb2",
     "Wake": "threadbus.v1.message_pb2",
+    "continue_trace": "bus_client.traces",
 }
 
 

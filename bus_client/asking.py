@@ -20,6 +20,7 @@ from bus_client.read_position import ReadPosition
 from bus_client.requests import build, refuse, text
 from bus_client.retry import backoff
 from bus_client.stream import KNOWN_NOTICES, known_kinds, wait_frames
+from bus_client.traces import received
 from threadbus.v1.bus_service_pb2 import (
     ListRequestsRequest,
     MessageBatch,
@@ -137,6 +138,7 @@ class Question:
                             await self._look_for_closed()
                         if (reply := self._look_at(frame.messages)) is not None:
                             self._take(position)
+                            received(reply)
                             return reply
                 # Before that, a reply may still come after the notices.
                 if caught_up and self._given_up.keys() >= self._agents:

@@ -32,6 +32,7 @@ from bus_client.retry import backoff
 from bus_client.session_generation import SessionGeneration
 from bus_client.status import from_rpc_error, refused_by_proxy, token_refused
 from bus_client.taken import Taken
+from bus_client.traces import trace_metadata
 from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
 from threadbus.v1.agent_service_pb2 import RotateTokenRequest
 from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
@@ -338,6 +339,7 @@ class Calls:
             token_version = self.token_version
             try:
                 sent = self._metadata if metadata is None else metadata
+                sent += trace_metadata(request)
                 response = await method(request, timeout=left, metadata=sent)
                 return _checked_response(response, check)
             except grpc.aio.AioRpcError as failure:
@@ -433,17 +435,20 @@ class Calls:
         )
 
     def post_messages(
-        self,
+        self, trace: Metadata
     ) -> grpc.aio.StreamStreamCall[PostMessagesRequest, PostMessagesResponse]:
         """Open a stream of posts, and return it. It starts once the channel is connected.
 
         Call this, and use the stream, within stream_errors().
 
+        Args:
+            trace: As trace_metadata() returned it.
+
         Raises:
             RuntimeError: The process was forked; see refuse_fork().
         """
         return self._connections.open_stream(
-            lambda bus: bus.PostMessages(metadata=self._metadata, wait_for_ready=True)
+            lambda bus: bus.PostMessages(metadata=self._metadata + trace, wait_for_ready=True)
         )
 
     async def close(self) -> None:

@@ -28,6 +28,7 @@ from bus_client.errors import (
 from bus_client.responses import checked_results
 from bus_client.retry import backoff
 from bus_client.status import from_rpc_error, from_status, refused_by_proxy
+from bus_client.traces import trace_metadata
 from threadbus.v1.bus_service_pb2 import (
     PostMessageRequest,
     PostMessageResponse,
@@ -78,6 +79,8 @@ class PostStream:
         self._calls = calls
         self._posts = posts
         self._timeout = timeout
+        #: The trace of all posts: that of the task which posts them first.
+        self._trace = trace_metadata()
         #: Posts taken from `posts` that are not yet in a batch, and whether there are no more.
         self._ready: deque[PostMessageRequest | BusError] = deque()
         self._all_taken = False
@@ -215,7 +218,7 @@ class PostStream:
             RuntimeError: As in results().
         """
         with self._calls.stream_errors():
-            call = self._calls.post_messages()
+            call = self._calls.post_messages(self._trace)
         self._closing = False
         sending = asyncio.create_task(self._send(call))
         try:

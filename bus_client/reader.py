@@ -18,6 +18,7 @@ from bus_client.read_position import ReadPosition
 from bus_client.requests import build, choice, integer, refuse
 from bus_client.responses import checked_join, hides, joined_position
 from bus_client.stream import cursor_lost, cursors_of, given, wait_frames
+from bus_client.traces import received
 from threadbus.v1.bus_service_pb2 import (
     MessageBatch,
     ParticipantUpdate,
@@ -165,6 +166,7 @@ class Reader:
         """Yields the messages, and marks each as read when the next one is requested."""
         epoch, self._hidden = batch.cursor.epoch, batch.cursor.hidden_seq
         for message in given(self._calls, batch, include_own=include_own, all_notices=all_notices):
+            received(message)
             yield message
             refuse_fork()  # the rest of the batch is the parent's
             position = ReadPosition.at(epoch, message.seq, batch.cursor.hidden_seq)
@@ -218,6 +220,8 @@ class Reader:
                 self._returned_to, self._hidden = ReadPosition.of(end), end.hidden_seq
             if not acknowledge:
                 self._mark_returned_read(report=False)
+            if poll.found:
+                received(poll.found[-1])
             return poll.found
         finally:
             self._reading = False

@@ -40,7 +40,8 @@ class ThreadHandle(ThreadCalls):
     Any number of calls may run at once, but only one follow() or wait(). Every call may raise
     ThreadNotFound, and what every call of a BusClient may raise; one that changes or deletes the
     thread, OutcomeUnknown if its response was lost. Only its creator, people and operators may do
-    that; its participants may change its stage.
+    that; its participants may change its stage. What a task posts continues the trace of the
+    message that it received last; see continue_trace().
 
     Attributes:
         name: The thread's name.

@@ -16,6 +16,7 @@ from bus_client.read_position import ReadPosition
 from bus_client.requests import build, choice, refuse, text
 from bus_client.responses import checked_join, hides, joined_position
 from bus_client.stream import cursor_lost, cursors_of, given, wait_frames
+from bus_client.traces import received
 from threadbus.limits import MAX_WAIT_THREADS
 from threadbus.v1.bus_service_pb2 import (
     MessageBatch,
@@ -163,6 +164,8 @@ class ThreadsReader:
             )
         if acknowledge and not request.observe:
             self._returned_to = {thread: ReadPosition.of(end) for thread, end in poll.ends.items()}
+        if poll.found:
+            received(poll.found[-1])
         return poll.found
 
     def unread(self) -> None:
@@ -223,6 +226,7 @@ class ThreadsReader:
         """Yields the messages, and marks each as read when the next one is requested."""
         thread, epoch, hidden = batch.cursor.thread, batch.cursor.epoch, batch.cursor.hidden_seq
         for message in given(self._calls, batch, include_own=include_own, all_notices=all_notices):
+            received(message)
             yield message
             refuse_fork()  # the rest of the batch is the parent's
             if report:

@@ -296,6 +296,20 @@ def test_all_fields_of_a_message_are_imported(
     assert "reply_to" not in fourth
 
 
+def test_the_traceparent_of_a_message_is_imported(shell: Shell, token: str, name: str) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    lines = [line(name, "a", "0"), line(name, "a", "1", traceparent=trace), line(name, "a", "2")]
+    lines.append(line(name, "a", "3", traceparent="none"))
+    shell.ok("import", "-", token, stdin="".join(lines))
+    exported = map(json.loads, shell.ok("export", name).out.splitlines())
+    assert [(each["content"], each.get("traceparent")) for each in exported] == [
+        ("0", None),
+        ("1", trace),
+        ("2", None),
+        ("3", None),
+    ]
+
+
 def test_messages_may_have_attachments_only(shell: Shell, token: str, name: str) -> None:
     files = [{"filename": "a.txt", "raw": "AAEC"}, {"url": "https://example.org/"}]
     text = json.dumps({"thread": name, "sender": "a", "attachments": files})

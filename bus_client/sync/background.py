@@ -17,10 +17,12 @@ from collections.abc import (
 )
 from concurrent.futures import Future, wait
 from contextlib import closing, suppress
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, Final, Generic, ParamSpec, TypeVar
 
 from bus_client.channel import FORKED
+from bus_client.traces import adopt
 
 _END_TIMEOUT = 2.0  # seconds for a cancelled call to end, and for the loop to end at exit
 _INTERRUPT_POLL = 0.5  # seconds between two checks for a missed interrupt
@@ -36,14 +38,16 @@ T = TypeVar("T")
 class _Call(Generic[T]):
     """A coroutine that runs in the loop. All methods must be called in the loop's thread."""
 
-    def __init__(self, start: Callable[[], Coroutine[Any, Any, T]]) -> None:
+    def __init__(self, start: Callable[[], Coroutine[Any, Any, T]], context: Context) -> None:
+        """`context`: what the coroutine runs in."""
         self.outcome: Future[T] = Future()
+        self._context = context
         self._start = start
         self._task: asyncio.Task[T] | None = None
         self._interrupted = False
 
     def begin(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._start())
+        self._task = asyncio.get_running_loop().create_task(self._start(), context=self._context)
         self._task.add_done_callback(self._end)
 
     def cancel(self) -> None:
@@ -93,14 +97,17 @@ class Background:
         """
         if refusal := self.refusal():
             raise RuntimeError(refusal)
-        call = _Call(start)
+        context = copy_context()
+        call = _Call(start, context)
         try:
             self._loop.call_soon_threadsafe(call.begin)
             while not call.outcome.done():
                 # A signal that arrives just before the thread sleeps does not wake it.
                 with suppress(TimeoutError):
                     call.outcome.exception(timeout=_INTERRUPT_POLL)
-            return call.outcome.result()
+            result = call.outcome.result()
+            adopt(context)
+            return result
         except BaseException:
             if not call.outcome.done():  # this thread was interrupted; the coroutine has not raised
                 self._loop.call_soon_threadsafe(call.cancel)

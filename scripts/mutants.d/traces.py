@@ -4,7 +4,9 @@ from sabotage import Edit, Sabotage
 
 _CONTEXT, _BODIES = "bus_server/trace_context.py", "bus_server/store/bodies.py"
 _ASKED, _HASH = "bus_server/store/asked.py", "bus_server/store/post_hash.py"
+_SDK, _BACKGROUND = "bus_client/traces.py", "bus_client/sync/background.py"
 _SERVER, _STORE = "tests/test_traceparents.py", "tests/store/test_asked.py"
+_TASKS = "tests/test_sdk_traces.py"
 
 SABOTAGES = [
     Sabotage(
@@ -32,5 +34,26 @@ SABOTAGES = [
             )
         ],
         ["tests/test_store_post_hash.py"],
+    ),
+    Sabotage(
+        "a message of no trace leaves the trace of the one before",
+        [
+            Edit(
+                _SDK,
+                "def received(message: Message) -> None:\n",
+                "def received(message: Message) -> None:\n    if not message.traceparent: return\n",
+            )
+        ],
+        [f"{_TASKS}::test_a_post_continues_the_trace_of_the_message_that_is_handled"],
+    ),
+    Sabotage(
+        "a blocking wait continues no trace",
+        [Edit(_BACKGROUND, "            adopt(context)\n", "")],
+        [f"{_TASKS}::test_the_blocking_client_does_the_same"],
+    ),
+    Sabotage(
+        "a message that is received counts more than continue_trace",
+        [Edit(_SDK, "_received.get() if chosen is None else chosen", "_received.get() or chosen")],
+        [f"{_TASKS}::test_within_continue_trace_only_that_counts"],
     ),
 ]

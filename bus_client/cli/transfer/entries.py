@@ -33,6 +33,7 @@ _DETAILS = (
     "wakes",
     "labels",
     "attachments",
+    "traceparent",
 )
 _EXAMPLE = '{"thread": "design", "sender": "coder", "content": "hello"}'
 _TYPES = {dict: "an object", list: "an array", bool: "true or false", type(None): "null"}

@@ -83,11 +83,11 @@ async def import_(session: Session, file: IO[bytes], source: str) -> int:
     the first one of this file, unless the files have different sources. Give each file of a series,
     such as one for each day, its own --source, and the same one in each run.
 
-    Of the fields that `threadbus export` writes, mentions, handoff_to, priority, wakes, labels and
-    attachments are kept, and reply_to if the message that it names is earlier in the file; agents
-    that are mentioned or handed off to are registered if needed. Messages get new seqs and times.
-    Edits, notices, entries about changes of the thread, and all other fields are omitted: a message
-    that asks for replies (expect_reply) is posted without asking again.
+    Of the fields that `threadbus export` writes, mentions, handoff_to, priority, wakes, labels,
+    attachments and traceparent are kept, and reply_to if the message that it names is earlier in
+    the file; agents that are mentioned or handed off to are registered if needed. Messages get new
+    seqs and times. Edits, notices, entries about changes of the thread, and all other fields are
+    omitted: a message that asks for replies (expect_reply) is posted without asking again.
 
     \b
     Examples:
@@ -277,18 +277,19 @@ class _Import:
             self.counts.replies_unlinked += 1
         for name in (*entry.mentions, entry.handoff_to):
             await self._register(name)
-        posted = await posting.thread.post(
-            entry.content,
-            mentions=entry.mentions,
-            reply_to=reply_to,
-            handoff_to=entry.handoff_to,
-            priority=entry.priority,
-            wakes=entry.wakes,
-            labels=entry.labels,
-            attachments=entry.attachments,
-            on_behalf_of=self._on_behalf_of(entry),
-            request_id=line.request_id,
-        )
+        with bus_client.continue_trace(entry.traceparent):
+            posted = await posting.thread.post(
+                entry.content,
+                mentions=entry.mentions,
+                reply_to=reply_to,
+                handoff_to=entry.handoff_to,
+                priority=entry.priority,
+                wakes=entry.wakes,
+                labels=entry.labels,
+                attachments=entry.attachments,
+                on_behalf_of=self._on_behalf_of(entry),
+                request_id=line.request_id,
+            )
         await self._record(posting, line, posted)
 
     def _to_post(self, line: _Line) -> bus_client.Post:
@@ -349,6 +350,7 @@ class _Line:
             or entry.wakes
             or entry.labels
             or entry.attachments
+            or entry.traceparent  # a stream of posts has one for all
         )
 
 
