@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bus_client.cli.maintenance.place import counted
 from bus_client.cli.text import safe
 
 
@@ -84,8 +85,9 @@ def copy(source: str | Path, target: str | Path) -> None:
         raise click.Abort from None
     line.end()
     serve = f"--db {name}" if isinstance(target, Path) else "--store and the URL of the copy"
+    threads, messages = counted({"threads": copied.threads, "messages": copied.messages})
     click.echo(
-        f"copied {copied.threads:,} threads with {copied.messages:,} messages "
+        f"copied {threads} with {messages} "
         f"({copied.bytes / 1e6:,.1f} MB) in {duration(line.elapsed)}, and compared each row; now "
         f"run threadbus serve with {serve}"
     )
