@@ -30,6 +30,32 @@ def test_every_link_has_a_target() -> None:
             assert (path.parent / link).exists(), f"{path.name} links to {link}"
 
 
+def test_every_link_to_a_section_has_one() -> None:
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        links = re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", path.read_text("utf-8"))
+        for link, section in links:
+            target = (path.parent / link) if link else path
+            if target.suffix == ".md":
+                assert section in _sections(target), f"{path.name} links to {link}#{section}"
+
+
+def test_the_runbook_names_all_of_its_sections_at_its_beginning() -> None:
+    contents, _, rest = page("docs/operations.md").partition("\n## ")
+    sections = [_slug(title) for title in re.findall(r"^## (.+)", "## " + rest, re.MULTILINE)]
+    assert re.findall(r"\]\(#([^)]+)\)", contents) == sections
+
+
+def _sections(path: Path) -> set[str]:
+    """Returns the anchors of a page's headings, as GitHub makes them."""
+    found = re.findall(r"^#+ (.+)", path.read_text("utf-8"), re.MULTILINE)
+    return {_slug(title) for title in found}
+
+
+def _slug(title: str) -> str:
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title)
+    return re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
+
+
 def test_every_picture_is_shown_and_described() -> None:
     shown = set[Path]()
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
