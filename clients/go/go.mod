@@ -6,7 +6,7 @@ require (
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260120221211-b8f7ae30c516
 	google.golang.org/grpc v1.80.0
 	google.golang.org/protobuf v1.36.11
-	threadbus.dev/gen/go v0.0.0
+	threadbus.dev/gen/go v0.1.0
 )
 
 require (
