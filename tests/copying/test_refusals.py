@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from bus_server.errors import StoreRefused
 from bus_server.store.copies import TABLES
 from bus_server.store.opening import open_copy
+from bus_server.store.sqlite.write_lock import WriteLock
 from tests.copying.conftest import ENGINES, Furnished, NewPlace
 from tests.copying.interrupting import Interrupted, opened
 from tests.copying.interrupting import copy as copy_in_steps
@@ -70,6 +72,29 @@ def test_a_store_is_not_copied_into_itself_or_into_another_one(
     if not place.url:
         link.symlink_to(place.db)
         assert "is the store itself" in refused(place, str(link))
+
+
+def test_a_copy_that_ends_while_another_one_waits_for_it_is_not_begun_again(
+    furnished: Callable[[str], Furnished], new_place: NewPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, copy = furnished("sqlite").place, new_place("sqlite")
+    with pytest.raises(Interrupted):
+        copy_in_steps(place, copy, steps=1)
+    unfinished = copy.db.read_bytes()
+    copy_in_steps(place, copy)
+    finished = copy.db.read_bytes()
+    copy.db.write_bytes(unfinished)
+    lock = WriteLock.held
+
+    def finish_first(self: WriteLock) -> contextlib.AbstractContextManager[None]:
+        if self.path.name.startswith(copy.db.name):
+            copy.db.write_bytes(finished)
+        return lock(self)
+
+    monkeypatch.setattr(WriteLock, "held", finish_first)
+    with pytest.raises(StoreRefused, match="is a store already"):
+        copy_in_steps(place, copy)
+    assert copy.db.read_bytes() == finished
 
 
 def test_other_files_are_refused_and_left_as_they_are(

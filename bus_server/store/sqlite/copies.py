@@ -275,6 +275,7 @@ def opened_target(path: Path, source: Source) -> Iterator[Target]:
             _check_target(path)
             closing.enter_context(_locked(path))
             with filesystem.lock_folder(path.parent):
+                _check_target(path)  # again: the other copy may have ended
                 filesystem.remove_drafts(path)
                 if not path.exists() or path.stat().st_size == 0:
                     file.create(path, file.UNFINISHED_ID, source.epoch)
