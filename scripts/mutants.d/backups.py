@@ -63,8 +63,8 @@ SABOTAGES = [
         [
             Edit(
                 _DUMP,
-                "if there and (await db.run((_SERVED, {})))[0][0][0]:",
-                "if False:",
+                "                await db.run((_ALONE, {}))\n",
+                "                pass\n",
             )
         ],
         [

@@ -277,6 +277,28 @@ def test_a_full_disk_leaves_the_old_store(backup: Path, shell: Shell, tmp_path: 
         assert logs(disk / "new.db") == logs(backup)
 
 
+def test_a_disk_that_fills_while_a_store_is_restored_leaves_the_old_one(
+    backup: Path, shell: Shell, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk", megabytes=60) as disk:
+        old = filled(disk / "bus.db", messages=1)
+        before = logs(old)
+        run = ("restore", str(backup), "--db", str(old), "--force")
+        with shell.start(*run) as process, locked(disk):  # it cannot end
+            while not (found := list(disk.glob("*-partial-*"))):
+                assert process.poll() is None
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+            missing = backup.stat().st_size - found[0].stat().st_size
+            ballast = fill(disk)
+            process.send_signal(signal.SIGCONT)
+            if missing > 0:
+                said = process.communicate(timeout=30)[1]
+                assert (process.returncode, "is full" in said) == (1, True), said
+        assert set(disk.glob("*")) == {old, ballast, disk / "bus.db-writer"}
+        assert logs(old) == before
+
+
 def test_root_restores_for_the_user_of_the_folder(backup: Path, shell: Shell) -> None:
     folder = shell.home / "data"
     folder.mkdir()
