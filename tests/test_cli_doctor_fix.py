@@ -133,6 +133,11 @@ def test_damage_to_messages_and_files_of_others_are_left_alone(
     store.write_bytes(data)
     assert _statuses(offline, store, "--deep", "--fix")[1] == []
     assert store.read_bytes() == data
+    data[100:4096] = b"\xff" * 3996  # the list of tables
+    store.write_bytes(data)
+    ((said,),) = [_statuses(offline, store, "--fix")[1]]
+    assert said.startswith("not fixed: ")
+    assert store.read_bytes() == data
     other = tmp_path / "other.db"
     with contextlib.closing(sqlite3.connect(other)) as db:
         db.execute("CREATE TABLE other (x)")

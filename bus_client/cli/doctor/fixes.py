@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,7 +45,7 @@ async def fix_store(path: Path, *, deep: bool) -> list[str]:
         if path.exists() and path.stat().st_size and await _indexes_are_damaged(path, deep=deep):
             upkeep.rebuild_indexes(path)
             done.append(f"rebuilt the indexes of {path}")
-    except (StoreRefused, OSError) as error:
+    except (StoreRefused, OSError, sqlite3.Error) as error:
         done.append(f"not fixed: {error}")
     return done
 
