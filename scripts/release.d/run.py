@@ -118,7 +118,7 @@ def _commands(version: str, here: list[str]) -> str:
     """Return the commands that publish what is in dist/, one a line."""
     upload = {
         "go": "# dist/go: the files to serve as the module proxy of threadbus.dev",
-        "java": "# dist/java: sign each with gpg, and upload them to central.sonatype.com as a bundle",
+        "java": "# dist/java: sign each with gpg, upload them to Maven Central in a bundle",
         "rust": "cargo publish --manifest-path clients/rust/Cargo.toml"
         " --package threadbus-proto --package threadbus-client",
         "typescript": f"npm publish dist/typescript/threadbus-client-{version}.tgz",
