@@ -86,6 +86,12 @@ def invoke(bus: Any, first: Callable[[Any], Any], method: str, fields: Fields) -
     return calls[method]()
 
 
+def call_metadata(token: str, fields: Fields) -> tuple[tuple[str, str], ...]:
+    """Return the metadata of the command `call`."""
+    trace = fields.get("traceparent")
+    return bearer(token) + ((("traceparent", trace),) if trace else ())
+
+
 def bearer(token: str) -> tuple[tuple[str, str], ...]:
     """Return the metadata of a call."""
     return (("authorization", f"Bearer {token}"),) if token else ()

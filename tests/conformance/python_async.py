@@ -15,6 +15,7 @@ from tests.conformance.python import (
     Fields,
     ask_keywords,
     bearer,
+    call_metadata,
     cursor,
     error_of,
     follow_keywords,
@@ -77,7 +78,7 @@ class Driver:
     async def _call(self, fields: Fields) -> Fields:
         method = stub_method(self._channel, fields["method"])
         asked = request(fields["method"], fields["request"])
-        timeout, metadata = fields["timeout"], bearer(self._token)
+        timeout, metadata = fields["timeout"], call_metadata(self._token, fields)
         return MessageToDict(await method(asked, timeout=timeout, metadata=metadata))
 
     async def _invoke(self, fields: Fields) -> None:

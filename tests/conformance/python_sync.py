@@ -17,6 +17,7 @@ from tests.conformance.python import (
     Fields,
     ask_keywords,
     bearer,
+    call_metadata,
     cursor,
     error_of,
     follow_keywords,
@@ -100,7 +101,7 @@ class Driver:
     def _call(self, fields: Fields) -> Fields:
         method = stub_method(self._channel, fields["method"])
         asked = request(fields["method"], fields["request"])
-        timeout, metadata = fields["timeout"], bearer(self._token)
+        timeout, metadata = fields["timeout"], call_metadata(self._token, fields)
         call = method.future(asked, timeout=timeout, metadata=metadata)
         self._cancels[fields["id"]] = call.cancel
         try:

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	threadbus "threadbus.dev/clients/go"
@@ -32,6 +33,9 @@ func (d *driver) run(ctx context.Context, bus *threadbus.Client, c command) (any
 	}
 	switch c.Do {
 	case "call":
+		if c.Trace != "" {
+			ctx = metadata.AppendToOutgoingContext(ctx, "traceparent", c.Trace)
+		}
 		stubs := []any{
 			pb.NewBusServiceClient(bus), pb.NewThreadServiceClient(bus), pb.NewAgentServiceClient(bus),
 		}

@@ -29,6 +29,7 @@ type command struct {
 	Request  json.RawMessage   `json:"request"`
 	Requests []json.RawMessage `json:"requests"`
 	Timeout  float64           `json:"timeout"` // seconds; 0 = none
+	Trace    string            `json:"traceparent"`
 	Agent    string            `json:"agent"`
 	Thread   string            `json:"thread"`
 	Start    string            `json:"start"`

@@ -32,6 +32,7 @@ interface Command {
   thread: string;
   timeout?: number;
   token?: string;
+  traceparent?: string;
 }
 
 let opened: { bus: ThreadBus; stubs: Stubs } | undefined;
@@ -56,7 +57,8 @@ async function obey(command: Command, signal: AbortSignal): Promise<unknown> {
       running.get(command.target)?.abort();
       return {};
     case 'call':
-      return client().stubs.call(command.method, command.request, timeout!, signal);
+      return client().stubs.call(command.method, command.request, timeout!, signal,
+        command.traceparent);
     case 'invoke':
       return client().bus.call(...unary(command.method, command.request));
     case 'wait':

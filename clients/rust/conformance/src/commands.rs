@@ -26,7 +26,8 @@ pub async fn run(id: u64, command: Value, bus: Option<ThreadBus>) -> Result<Valu
         "call" => {
             let (stubs, request) = (bus.stubs(timeout), &command["request"]);
             let request = if request.is_null() { &nothing } else { request };
-            return Ok(within(timeout, call(stubs, text("method"), request)).await?);
+            let call = call(stubs, text("method"), request, text("traceparent"));
+            return Ok(within(timeout, call).await?);
         }
         "invoke" => return invoke(&bus, text("method"), &command["request"]).await,
         "wait" => within(timeout, wait(&command["request"], bus.stubs(timeout), id)).await?,

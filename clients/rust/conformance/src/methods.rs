@@ -2,23 +2,34 @@
 use serde_json::Value;
 use threadbus_client::{Error, Stubs, ThreadBus};
 use threadbus_proto::v1;
-use tonic::Status;
+use tonic::{Request, Status};
 
 use crate::json::{parse, print};
+
+/// Adds a traceparent to a request, unless it is empty.
+fn traced<M>(message: M, traceparent: &str) -> Result<Request<M>, Status> {
+    let mut request = Request::new(message);
+    if !traceparent.is_empty() {
+        let value = traceparent.parse().map_err(|_| Status::invalid_argument("traceparent"))?;
+        request.metadata_mut().insert("traceparent", value);
+    }
+    Ok(request)
+}
 
 /// Defines functions with an arm per method, which parses the request, calls, and prints the
 /// response.
 macro_rules! unary {
     ($($name:literal => $service:ident.$rpc:ident($request:ident),)*) => {
-        /// Calls the stub, without retries.
+        /// Calls the stub, without retries. `traceparent`: metadata, unless it is empty.
         pub async fn call(
             mut stubs: Stubs,
             method: &str,
             request: &Value,
+            traceparent: &str,
         ) -> Result<Value, Status> {
             match method {
                 $($name => {
-                    let request = parse::<v1::$request>(request)?;
+                    let request = traced(parse::<v1::$request>(request)?, traceparent)?;
                     print(&stubs.$service.$rpc(request).await?.into_inner())
                 })*
                 _ => Err(unknown(method)),

@@ -42,14 +42,16 @@ export class Stubs {
   }
 
   /** Calls the unary method `name`, for example `PostMessage`; `timeout` in seconds. */
-  call(name: string, json: Json, timeout: number, signal: AbortSignal): Promise<unknown> {
+  call(name: string, json: Json, timeout: number, signal: AbortSignal, traceparent?: string) {
     const method = lowerFirst(name);
     const client = this.#clients.find((client) => method in client);
     if (!client) throw new TypeError(`there is no method ${name}`);
     const stub = (client as unknown as Record<string, Unary>)[method]!.bind(client);
     const request = parsed(name, json);
-    return new Promise((resolve, reject) => {
-      const call = stub(request, this.#metadata(), until(timeout), (failure, response) =>
+    const metadata = this.#metadata();
+    if (traceparent) metadata.set('traceparent', traceparent);
+    return new Promise<unknown>((resolve, reject) => {
+      const call = stub(request, metadata, until(timeout), (failure, response) =>
         failure ? reject(new BusError(failure)) : resolve(response));
       signal.addEventListener('abort', () => call.cancel());
     });

@@ -28,6 +28,8 @@ import dev.threadbus.v1.PostMessagesRequest;
 import dev.threadbus.v1.ThreadServiceGrpc;
 import dev.threadbus.v1.WaitMessagesRequest;
 import io.grpc.CallOptions;
+import io.grpc.ClientInterceptors;
+import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 import io.grpc.ServiceDescriptor;
 import io.grpc.Status;
@@ -35,6 +37,7 @@ import io.grpc.StatusException;
 import io.grpc.StatusRuntimeException;
 import io.grpc.stub.AbstractStub;
 import io.grpc.stub.ClientCalls;
+import io.grpc.stub.MetadataUtils;
 import java.io.BufferedReader;
 import java.io.FileDescriptor;
 import java.io.FileOutputStream;
@@ -55,7 +58,7 @@ import java.util.stream.Stream;
 public final class Driver {
   private static final Map<String, Set<String>> FIELDS = Map.ofEntries(
       Map.entry("open", Set.of("address", "token", "ca_file", "client_cert", "client_key")),
-      Map.entry("call", Set.of("method", "request", "timeout")),
+      Map.entry("call", Set.of("method", "request", "timeout", "traceparent")),
       Map.entry("invoke", Set.of("method", "request")),
       Map.entry("wait", Set.of("request", "timeout")),
       Map.entry("post_many", Set.of("requests", "timeout")),
@@ -69,6 +72,8 @@ public final class Driver {
           Set.of("addressed", "read", "omit_attachment_data", "max_content_bytes")),
       Map.entry("read", Set.of("cursor")),
       Map.entry("cancel", Set.of("target")));
+  private static final Metadata.Key<String> TRACEPARENT =
+      Metadata.Key.of("traceparent", Metadata.ASCII_STRING_MARSHALLER);
   private static final TypeRegistry DETAILS = TypeRegistry.newBuilder()
       .add(ErrorDetailsProto.getDescriptor().getMessageTypes()).build();
   private static final JsonFormat.Printer PRINTER =
@@ -197,7 +202,13 @@ public final class Driver {
   private Message call(JsonObject command) throws InvalidProtocolBufferException {
     var method = unary(text(command, "method"));
     CallOptions options = CallOptions.DEFAULT.withDeadlineAfter(seconds(command, "timeout"));
-    return ClientCalls.blockingUnaryCall(bus.channel(), method, options, request(method, command));
+    Metadata headers = new Metadata();
+    if (command.has("traceparent")) {
+      headers.put(TRACEPARENT, text(command, "traceparent"));
+    }
+    var channel = ClientInterceptors.intercept(bus.channel(),
+        MetadataUtils.newAttachHeadersInterceptor(headers));
+    return ClientCalls.blockingUnaryCall(channel, method, options, request(method, command));
   }
 
   @SuppressWarnings("unchecked") // all marshallers of the stubs are for protobuf messages
