@@ -55,6 +55,7 @@ tokens = st.sampled_from([b"1", b"2", b"3", b"4"])
 new_tokens = st.uuids().map(lambda uuid: uuid.bytes)
 epochs = st.sampled_from(["", "epoch-0", "epoch-1"])
 seqs = st.integers(1, 4)
+positions = st.builds(store.Position, epochs, seqs, seqs, st.integers(0, 4))
 
 
 def message(**fields: Any) -> Message:
@@ -94,7 +95,7 @@ def posts(draw: st.DrawFn) -> store.Append:
         expected_last_seq=draw(st.none() | seqs),
         epoch=draw(epochs),
         register_sender=draw(st.booleans()),
-        position=draw(st.none() | st.builds(store.Position, epochs, seqs, seqs)),
+        position=draw(st.none() | positions),
     )
 
 
@@ -165,9 +166,7 @@ commands: st.SearchStrategy[store.Command[Any]] = st.one_of(
             ),
             max_size=2,
         ),
-        st.dictionaries(
-            st.tuples(agents, threads), st.builds(store.Position, epochs, seqs, seqs), max_size=2
-        ),
+        st.dictionaries(st.tuples(agents, threads), positions, max_size=2),
     ),
 )
 
