@@ -89,15 +89,20 @@ def log_loop_errors(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
 class _StandardError(logging.StreamHandler[Any]):
     """The one handler of the server's log."""
 
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, unless the shell had closed standard error."""
+        if self.stream is not None:
+            super().emit(record)
+
     def handleError(self, record: logging.LogRecord) -> None:
         """Log that a record could not be, without what is in it. No error if that fails, too."""
         if isinstance(sys.exc_info()[1], OSError):
             return
         text = "a record from %s:%d could not be logged"
         where = (record.filename, record.lineno)
-        told = logging.LogRecord(record.name, logging.ERROR, "", 0, text, where, None)
+        instead = logging.LogRecord(record.name, logging.ERROR, "", 0, text, where, None)
         with contextlib.suppress(OSError, ValueError):
-            self.stream.write(self.format(told) + self.terminator)
+            self.stream.write(self.format(instead) + self.terminator)
 
 
 class _Formatter(logging.Formatter):
