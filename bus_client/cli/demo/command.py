@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 _PATIENCE = 90.0  # seconds, besides its pauses, that the demo may take on a slow machine
 # With these, others see within two seconds that the reviewer is gone, not after a minute.
-_SERVER_SETTINGS = ("--heartbeat-interval", 0.6, "--agent-timeout", 1.0)
+_SERVER_SETTINGS = (
+    *("--heartbeat-interval", 0.6, "--agent-timeout", 1.0),
+    *("--log-level", "warning"),  # the log is shown when the demo fails
+)
 _NEXT = """\
   threadbus serve                             run a server, in its own terminal
   threadbus post design "hello" --as coder    an agent posts a message
