@@ -5,7 +5,7 @@ from time import monotonic
 
 from bus_server.copy.copier import Progress
 
-#: Seconds between two lines; on a terminal, between two changes of the line.
+#: Seconds before the first line and between two; on a terminal, between two changes of the line.
 INTERVAL, TERMINAL_INTERVAL = 5.0, 0.2
 
 
@@ -16,7 +16,7 @@ class ProgressLine:
         self._terminal = sys.stderr.isatty()
         self._interval = TERMINAL_INTERVAL if self._terminal else INTERVAL
         self._start = monotonic()
-        self._next = self._start + self._interval
+        self._next = self._start if self._terminal else self._start + INTERVAL
         self._width = 0
 
     def show(self, progress: Progress) -> None:
