@@ -360,7 +360,9 @@ def _check_tables(path: Path, log: Path, version: int) -> None:
 
 
 def _damaged(path: Path, error: sqlite3.Error) -> StoreRefused:
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    # PROTOCOL: a program that has stopped holds a lock that is otherwise held for microseconds.
+    locked = sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in locked:
         return StoreRefused(f"{path} is locked by another program: end that first")
     return StoreRefused(f"{path} is damaged ({error}): restore a backup")
 
