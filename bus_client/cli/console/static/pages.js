@@ -33,7 +33,7 @@ export class Inbox {
     const found = [...this.mentions.values()].flatMap(({ messages }) => messages).filter((message) => !asked.has(`${message.thread} ${message.seq}`));
     this.#cards(this.named, found.map((message) => ({ ...message, time: message.create_time })), "Nothing unread mentions you.");
     const stuck = [...this.context.names.values()].filter((agent) => stateOf(agent.presence) === "AWAITING_HUMAN");
-    keyed(this.stuck, stuck, (agent) => agent.name, (agent) => el("li", { class: "card waiting" }, avatar(agent.name), el("div", {}, el("p", { class: "line" }, el("b", {}, agent.name), presence(agent.presence)), el("p", { class: "words" })), el("a", { class: "button" }, "Open")), (node, agent) => {
+    keyed(this.stuck, stuck, (agent) => agent.name, (agent) => el("li", { class: "card waiting" }, avatar(agent.name), el("div", {}, el("p", { class: "line" }, el("b", {}, agent.name), presence(agent.presence)), el("p", { class: "words" })), el("a", { class: "button", href: "#/" }, "Open")), (node, agent) => {
       setText(node.querySelector(".words"), line(agent.status_text || "It has not said what it needs. Find it in its thread.", 200));
       const asks = overview.requests.find((request) => request.asker === agent.name);
       node.lastChild.hidden = !asks;
