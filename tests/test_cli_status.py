@@ -34,17 +34,18 @@ async def test_a_status_tells_what_was_done(server: ServerProcess, tmp_path: Pat
         BusClient(server.address, agent="reviewer", credentials=own) as reviewer,
         BusClient(server.address) as anybody,
     ):
+
+        async def is_waiting(agent: str) -> bool:
+            return (await anybody.get_agent(agent)).presence == Presence.PRESENCE_WAITING
+
         waiting = asyncio.create_task(anext((await reviewer.join("design")).follow()))
+        await until_known(lambda: is_waiting("reviewer"))
         thread = await coder.join("design")
         for _ in range(3):
             await thread.post("?", mentions=["reviewer"], ask=True)
         await waiting
         waiting = asyncio.create_task(anext((await coder.join("design")).follow()))
-
-        async def is_waiting() -> bool:
-            return (await anybody.get_agent("coder")).presence == Presence.PRESENCE_WAITING
-
-        await until_known(is_waiting)
+        await until_known(lambda: is_waiting("coder"))
         status = await anybody.status(window=300)
         shown = (await asyncio.to_thread(shell.ok, "status", "--window", "5m")).out
         document = (await asyncio.to_thread(shell.ok, "status", "--window", "5m", "--json")).json

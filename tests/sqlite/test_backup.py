@@ -39,6 +39,11 @@ def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+def _is_whole(path: Path) -> bool:
+    """Returns whether a backup has its last line."""
+    return b"ThreadBus backup 1 sha256 " in path.read_bytes()[-100:]
+
+
 async def test_a_backup_has_all_that_was_acknowledged_before_it_and_a_beginning_of_the_rest(
     start_server: StartServer, shell: Shell, tmp_path: Path
 ) -> None:
@@ -235,7 +240,7 @@ def test_a_backup_that_runs_keeps_its_file(store: Path, shell: Shell, tmp_path: 
     run = ("backup", str(folder / "copy"), "--db", str(store), "--force")
     with shell.start(*run) as first:
         with locked(folder):  # it cannot end
-            asyncio.run(until(lambda: bool(_names(folder))))
+            asyncio.run(until(lambda: any(map(_is_whole, folder.iterdir()))))
             first.send_signal(signal.SIGSTOP)
         (partial,) = _names(folder)
         shell.ok(*run)
