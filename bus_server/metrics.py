@@ -1,7 +1,7 @@
 """The metrics of a server for Prometheus.
 
 They are made when they are asked for, from what is counted anyway. No label is the name of a thread
-or an agent, or an address: there may be any number of them, and whoever can reach the port could
+or an agent, or an address: there may be any number of them, and anyone who can reach the port could
 read them.
 """
 

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class Reloader:
-    """The settings in effect, and those who use what can change of them."""
+    """The settings in effect, and the parts of the server that use the reloadable ones."""
 
     def __init__(
         self,

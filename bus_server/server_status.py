@@ -17,8 +17,8 @@ from threadbus.v1.admin_service_pb2 import GetStatusResponse, Latency, PresenceC
 BUSIEST, LOOKED_AT = 20, 40
 #: Seconds to wait for the store. After that, a status has what was known before.
 STORE_TIMEOUT = 2.0
-#: The store is counted again so many times later as it took, but at most so many seconds: whoever
-#: asks for the status again and again may not keep it busy.
+#: The store is counted again after PAUSE times as long as the last count took, at most MAX_PAUSE
+#: seconds: a caller that polls the status must not keep it busy.
 PAUSE, MAX_PAUSE = 20, 10.0
 
 

@@ -153,7 +153,7 @@ export function showEdit(node, message, context, edit) {
 function text(message, context, first = message) {
   const content = message.content ?? "";
   const nodes = document.createDocumentFragment();
-  // Those who were mentioned, whether or not the agents are known by now.
+  // Everybody that was mentioned, whether or not the agents are known by now.
   const names = new Set([...(message.mentions ?? []), ...(first.mentions ?? [])]);
   nodes.append(render(content, names, context.me, message.thread));
   if (!message.content_truncated) return nodes;

@@ -61,7 +61,7 @@ export class Composer {
     this.#typed();
   }
 
-  /** Offers the participants as those whose turn it may be. */
+  /** Offers the participants to hand the turn to. */
   showTurns() {
     this.#setTurn($("handoff").value);
   }
