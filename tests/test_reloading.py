@@ -15,11 +15,13 @@ from tests.conftest import StartServer
 from tests.connections import Connection, connected
 from tests.locks import commit_lock_held
 from tests.open_wait import open_wait
-from tests.polling import until
+from tests.polling import until, until_known
 from tests.post_stream import post_stream, reason
 from tests.raw_connection import RawConnection
 from tests.refusals import refused
 from tests.serving import ServerProcess
+from threadbus.v1.admin_service_pb2 import GetStatusRequest
+from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
 from threadbus.v1.bus_service_pb2 import (
     GetServerInfoRequest,
     HeartbeatRequest,
@@ -261,6 +263,7 @@ async def test_a_file_that_is_gone_changes_nothing(
     await client.bus.GetServerInfo(GetServerInfoRequest())
 
 
+@pytest.mark.sqlite
 async def test_the_time_to_drain(start_server: StartServer, tmp_path: Path, name: str) -> None:
     file = tmp_path / "threadbus.toml"
     file.write_text("")
@@ -269,7 +272,13 @@ async def test_the_time_to_drain(start_server: StartServer, tmp_path: Path, name
     async with connected(server.address, name) as client:
         with commit_lock_held(server.db):
             post: Any = client.bus.PostMessage(PostMessageRequest(thread=name, content="x"))
-            await until(lambda: not post.done())
+
+            async def is_queued() -> bool:
+                return (await admin.GetStatus(GetStatusRequest())).queued_posts == 1
+
+            admin = AdminServiceStub(client.channel)
+            await until_known(is_queued)
+            assert not post.done()
             server.signal(signal.SIGTERM)
             assert server.process is not None
             assert server.process.wait(20) == 1

@@ -374,7 +374,7 @@ async def test_a_new_server_knows_what_an_agent_reported(tmp_path: Path, name: s
         async with connected(here.address) as client:
             agent = await registered(client.agents, client.bus, "coder")
             await beat(client.bus, caller_of(agent), state=PRESENCE_WAITING, lease=60)
-            await until(lambda: bool(peek(db, "SELECT 1 FROM presence WHERE reported")))
+            await until(lambda: bool(peek(db, "SELECT 1 FROM presence WHERE reported <> 0")))
             with ServerProcess(db, *HASTY) as there:
                 async with connected(there.address) as other:
                     assert await state(other.agents, agent.name) == "WAITING"
