@@ -138,7 +138,7 @@ class Question:
                             await self._look_for_closed()
                         if (reply := self._look_at(frame.messages)) is not None:
                             self._take(position)
-                            received(reply)
+                            received(self._calls.agent, reply)
                             return reply
                 # Before that, a reply may still come after the notices.
                 if caught_up and self._given_up.keys() >= self._agents:

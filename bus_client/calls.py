@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeVar
 
 import grpc.aio
 
@@ -32,7 +32,7 @@ from bus_client.retry import backoff
 from bus_client.session_generation import SessionGeneration
 from bus_client.status import from_rpc_error, refused_by_proxy, token_refused
 from bus_client.taken import Taken
-from bus_client.traces import trace_metadata
+from bus_client.traces import Metadata, appends, sending
 from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
 from threadbus.v1.agent_service_pb2 import RotateTokenRequest
 from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
@@ -60,9 +60,6 @@ _GRPC_ERRORS = (grpc.aio.BaseError, TypeError, ValueError)
 
 Request = TypeVar("Request", bound=UnaryRequest)
 Response = TypeVar("Response")
-
-
-Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
 
 def _cancelled_by_caller() -> bool:
@@ -232,13 +229,15 @@ class Calls:
             RuntimeError: The client was closed, or the process was forked; see refuse_fork().
             BusError: The last failure.
         """
-        return await self._repeat(
-            method,
-            request,
-            self._timeout if timeout is None else timeout,
-            reauthenticate=True,
-            check=check,
-        )
+        limit = self._timeout if timeout is None else timeout
+        repeat = partial(self._repeat, method, request, limit, reauthenticate=True, check=check)
+        if not appends(request):
+            return await repeat()
+        thread: str = getattr(request, "thread", "")
+        with sending(self.agent, thread, request) as sent:
+            response = await repeat(trace=sent.metadata)
+            sent.seq = getattr(response, "seq", 0)
+            return response
 
     def pages(
         self,
@@ -311,6 +310,7 @@ class Calls:
         *,
         reauthenticate: bool = False,
         metadata: Metadata | None = None,
+        trace: Metadata = (),
         check: Callable[[Response], object] | None = None,
     ) -> Response:
         """Returns the response, as call() does.
@@ -320,6 +320,7 @@ class Calls:
             timeout: Seconds.
             reauthenticate: Whether to reauthenticate() if the server refuses the token.
             metadata: Replaces the metadata with the client's token. None = send the token.
+            trace: Further metadata, of the trace that the call belongs to.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
@@ -338,8 +339,7 @@ class Calls:
             left = min(deadline - loop.time(), _ATTEMPT_TIMEOUT)
             token_version = self.token_version
             try:
-                sent = self._metadata if metadata is None else metadata
-                sent += trace_metadata(request)
+                sent = (self._metadata if metadata is None else metadata) + trace
                 response = await method(request, timeout=left, metadata=sent)
                 return _checked_response(response, check)
             except grpc.aio.AioRpcError as failure:
@@ -442,7 +442,7 @@ class Calls:
         Call this, and use the stream, within stream_errors().
 
         Args:
-            trace: As trace_metadata() returned it.
+            trace: The metadata of the trace that the posts belong to.
 
         Raises:
             RuntimeError: The process was forked; see refuse_fork().

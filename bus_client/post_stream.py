@@ -28,7 +28,7 @@ from bus_client.errors import (
 from bus_client.responses import checked_results
 from bus_client.retry import backoff
 from bus_client.status import from_rpc_error, from_status, refused_by_proxy
-from bus_client.traces import trace_metadata
+from bus_client.traces import Metadata
 from threadbus.v1.bus_service_pb2 import (
     PostMessageRequest,
     PostMessageResponse,
@@ -65,6 +65,7 @@ class PostStream:
         self,
         calls: Calls,
         posts: AsyncIterator[PostMessageRequest | BusError],
+        trace: Metadata = (),
         *,
         timeout: float,
     ) -> None:
@@ -73,14 +74,14 @@ class PostStream:
         Args:
             calls: The client's calls.
             posts: The posts, with an error in place of each post that cannot be sent.
+            trace: The metadata of the trace that they all belong to.
             timeout: Seconds to retry without any result. A post that is still refused with
                 RATE_LIMITED then, or has to wait for longer, has that as its result.
         """
         self._calls = calls
         self._posts = posts
         self._timeout = timeout
-        #: The trace of all posts: that of the task which posts them first.
-        self._trace = trace_metadata()
+        self._trace = trace
         #: Posts taken from `posts` that are not yet in a batch, and whether there are no more.
         self._ready: deque[PostMessageRequest | BusError] = deque()
         self._all_taken = False

@@ -166,7 +166,7 @@ class Reader:
         """Yields the messages, and marks each as read when the next one is requested."""
         epoch, self._hidden = batch.cursor.epoch, batch.cursor.hidden_seq
         for message in given(self._calls, batch, include_own=include_own, all_notices=all_notices):
-            received(message)
+            received(self._calls.agent, message)
             yield message
             refuse_fork()  # the rest of the batch is the parent's
             position = ReadPosition.at(epoch, message.seq, batch.cursor.hidden_seq)
@@ -221,7 +221,7 @@ class Reader:
             if not acknowledge:
                 self._mark_returned_read(report=False)
             if poll.found:
-                received(poll.found[-1])
+                received(self._calls.agent, *poll.found)
             return poll.found
         finally:
             self._reading = False

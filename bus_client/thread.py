@@ -19,6 +19,7 @@ from bus_client.requests import seconds
 from bus_client.responses import checked_post
 from bus_client.stream import known_kinds
 from bus_client.thread_calls import ThreadCalls
+from bus_client.traces import sending
 from threadbus.v1 import bus_service_pb2, thread_service_pb2
 from threadbus.v1.agent_pb2 import Participant
 from threadbus.v1.message_pb2 import (
@@ -488,6 +489,8 @@ class ThreadHandle(ThreadCalls):
         """Yields the results of post_many(), in batches as they arrive."""
         limit = seconds("timeout", timeout)
         pending = post_requests(checked_several(posts), self.name, self.position.epoch)
-        async with aclosing(PostStream(self._calls, pending, timeout=limit).results()) as found:
-            async for results in found:
-                yield results
+        with sending(self._calls.agent, self.name) as sent:
+            stream = PostStream(self._calls, pending, sent.metadata, timeout=limit)
+            async with aclosing(stream.results()) as found:
+                async for results in found:
+                    yield results

@@ -165,7 +165,7 @@ class ThreadsReader:
         if acknowledge and not request.observe:
             self._returned_to = {thread: ReadPosition.of(end) for thread, end in poll.ends.items()}
         if poll.found:
-            received(poll.found[-1])
+            received(self._calls.agent, *poll.found)
         return poll.found
 
     def unread(self) -> None:
@@ -226,7 +226,7 @@ class ThreadsReader:
         """Yields the messages, and marks each as read when the next one is requested."""
         thread, epoch, hidden = batch.cursor.thread, batch.cursor.epoch, batch.cursor.hidden_seq
         for message in given(self._calls, batch, include_own=include_own, all_notices=all_notices):
-            received(message)
+            received(self._calls.agent, message)
             yield message
             refuse_fork()  # the rest of the batch is the parent's
             if report:

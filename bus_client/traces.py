@@ -1,23 +1,55 @@
-"""The trace that a task continues: what it posts has the traceparent of the trace."""
+"""The trace that a task continues: what it posts has the traceparent of the trace.
+
+If the program uses OpenTelemetry, the posts and what it receives have spans; see spans.py.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import Context, ContextVar
+from types import ModuleType
+from typing import NamedTuple, TypeAlias
 
 from threadbus.names import TRACEPARENT
 from threadbus.v1.bus_service_pb2 import PostMessageRequest
 from threadbus.v1.message_pb2 import Message
 from threadbus.v1.thread_service_pb2 import SetThreadStateRequest, UpdateThreadRequest
 
-#: The requests that append an entry of their own.
-_APPENDING = PostMessageRequest, UpdateThreadRequest, SetThreadStateRequest
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
-#: The traceparent of the message that was received last; empty if it had none.
-_received: ContextVar[str] = ContextVar("received", default="")
-#: That of the innermost continue_trace(); None outside of one.
+#: What spans call the requests that append an entry of their own.
+_APPENDING = {
+    PostMessageRequest: "send",
+    UpdateThreadRequest: "update",
+    SetThreadStateRequest: "set_state",
+}
+
+
+class _Received(NamedTuple):
+    """What was received last."""
+
+    #: Of its trace; empty if it has none.
+    traceparent: str = ""
+    #: The id of the program's span in which it was received. 0: in none.
+    within: int = 0
+
+
+_NOTHING = _Received()
+_received: ContextVar[_Received] = ContextVar("received", default=_NOTHING)
+#: The traceparent of the innermost continue_trace(); None outside of one.
 _chosen: ContextVar[str | None] = ContextVar("chosen", default=None)
+
+
+class Sending:
+    """A call that appends to a thread: its metadata, and what its span is to say of it."""
+
+    def __init__(self, traceparent: str) -> None:
+        """`traceparent`: empty if the call belongs to no trace."""
+        self.metadata: Metadata = (("traceparent", traceparent),) if traceparent else ()
+        #: The seq of the message; 0: it is not known, or there are several.
+        self.seq = 0
 
 
 @contextmanager
@@ -31,35 +63,68 @@ def continue_trace(traceparent: str) -> Iterator[None]:
         with bus_client.continue_trace(request.headers.get("traceparent", "")):
             await thread.post("Please build it.")
 
+    With OpenTelemetry, spans that are started in the block belong to the trace, and what is posted
+    has spans of its own in it: its traceparent names these.
+
     Args:
         traceparent: As in W3C's header `traceparent`, version 00, or as in Message.traceparent.
             Empty, or not valid: what is posted has none.
     """
-    token = _chosen.set(traceparent if TRACEPARENT.fullmatch(traceparent) else "")
+    valid = traceparent if TRACEPARENT.fullmatch(traceparent) else ""
+    token = _chosen.set(valid)
+    spans = _spans() if valid else None
     try:
-        yield
+        with spans.within(valid) if spans else nullcontext():
+            yield
     finally:
         _chosen.reset(token)
 
 
-def received(message: Message) -> None:
-    """Record that the current task has received a message."""
-    _received.set(message.traceparent if TRACEPARENT.fullmatch(message.traceparent) else "")
+def received(agent: str, *messages: Message) -> None:
+    """Record that the current task, which acts for an agent, has received messages."""
+    spans = _spans()
+    traceparent = ""
+    for message in messages:
+        valid = TRACEPARENT.fullmatch(message.traceparent)
+        traceparent = message.traceparent if valid else ""
+        if spans and traceparent:
+            traceparent = spans.receive(agent, message)
+    _received.set(_Received(traceparent, spans.current_id() if spans else 0))
 
 
 def adopt(context: Context) -> None:
     """Record what a task has received that ran in this context, on behalf of the current one."""
-    if (traceparent := context.get(_received, "")) != _received.get():
-        _received.set(traceparent)
+    if (last := context.get(_received, _NOTHING)) != _received.get():
+        _received.set(last)
 
 
-def trace_metadata(request: object = None) -> tuple[tuple[str, str], ...]:
-    """Returns the metadata that continues the current task's trace; empty if there is none.
+def appends(request: object) -> bool:
+    """Returns whether a call with this request appends an entry of its own."""
+    return type(request) in _APPENDING
 
-    `request`: of the call, which may append nothing; None: it appends posts.
+
+def sending(agent: str, thread: str, request: object = None) -> AbstractContextManager[Sending]:
+    """Context manager for a call, or a stream of posts, that appends to a thread.
+
+    It continues the trace of the task that creates it, and has a span if the program uses
+    OpenTelemetry. `request`: of the call; None: of a stream.
     """
-    if request is not None and not isinstance(request, _APPENDING):
-        return ()
-    chosen = _chosen.get()
-    traceparent = _received.get() if chosen is None else chosen
-    return (("traceparent", traceparent),) if traceparent else ()
+    chosen, last, spans = _chosen.get(), _received.get(), _spans()
+    if spans is None or chosen == "":
+        return nullcontext(Sending(last.traceparent if chosen is None else chosen))
+    # What came last counts: the message, or the program's span.
+    after = chosen is None and spans.current_id() in (0, last.within)
+    operation = _APPENDING.get(type(request), "send")
+    found: AbstractContextManager[Sending] = spans.send(
+        operation, agent, thread, last.traceparent if after else ""
+    )
+    return found
+
+
+def _spans() -> ModuleType | None:
+    """Returns the module that makes spans; None if the program has not imported OpenTelemetry."""
+    if "opentelemetry.trace" not in sys.modules:
+        return None
+    from bus_client import spans
+
+    return spans

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bus_server.bus import Bus
 from bus_server.encoding import BatchEncoder
@@ -30,6 +31,9 @@ from bus_server.tail import Tails
 from bus_server.tokens import Tokens
 from bus_server.waits import Waits
 from bus_server.writer import Writer
+
+if TYPE_CHECKING:
+    from bus_server.tracing import Tracing
 
 #: Maximum bytes of recent messages kept in memory, over all threads.
 RECENT_BYTES = 32 * 1024 * 1024
@@ -75,11 +79,16 @@ class Parts:
 
 
 def build(
-    store: Store, settings: Settings, clear_tokens: Callable[[], None] = lambda: None
+    store: Store,
+    settings: Settings,
+    clear_tokens: Callable[[], None] = lambda: None,
+    tracing: "Tracing | None" = None,
 ) -> Parts:
     """Returns the parts of a server over a store, not started. Call it on the event loop.
 
-    `clear_tokens`: empties the cache of callers; see Tokens.
+    Args:
+        clear_tokens: empties the cache of callers; see Tokens.
+        tracing: makes spans of commits and deliveries. None: nothing does.
     """
     tails, recent, changes = Tails(), Recent(RECENT_BYTES), Changes()
     memberships, statistics = Memberships(store), Statistics()
@@ -89,6 +98,7 @@ def build(
         recent,
         memberships,
         statistics,
+        tracing,
         max_commands=settings.max_queued_posts,
         max_bytes=settings.max_queued_bytes,
     )
@@ -106,7 +116,8 @@ def build(
     participants = Participants(store, presence, positions, waits, remote, changes, memberships)
     cache = ParticipantCache(changes)
     resources = WaitResources(
-        store, tails, recent, BatchEncoder(), participants, cache, memberships, statistics
+        *(store, tails, recent, BatchEncoder(), participants, cache, memberships, statistics),
+        tracing,
     )
     uses = TokenUses(changes, store.clock)
     checkpointer = Checkpointer(writer, presence, positions, servers, uses, changes)

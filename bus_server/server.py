@@ -10,13 +10,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 
-from bus_server import __version__, fd_limit, listening, logs, memory, tls
+from bus_server import __version__, extras, fd_limit, listening, logs, memory, tls
 from bus_server.audit import Audit, log_to
 from bus_server.auth import Auth, token_hash
 from bus_server.budget import Budget
@@ -49,6 +49,7 @@ from threadbus.limits import MAX_CALL_BYTES
 
 if TYPE_CHECKING:
     from bus_server.exporter import Exporter
+    from bus_server.tracing import Tracing
 
 __all__ = ["ServeError", "channel_options", "serve"]
 
@@ -71,6 +72,23 @@ REFUSAL_PERIOD, MAX_REFUSAL_PERIODS = 0.1, 10
 STOP_GRACE = 1.0
 #: Seconds between inspections of the store's files.
 INSPECT_INTERVAL = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Setup:
+    """What a server has before it opens its store. It listens already."""
+
+    configuration: Configuration
+    settings: Settings
+    server: grpc.aio.Server
+    certificates: tls.Certificates | None
+    port: int
+    #: Who can reach it: see `listening.resolve`.
+    reach: str
+    #: See `address`.
+    for_console: Sequence[str]
+    exporter: "Exporter | None"
+    tracing: "Tracing | None"
 
 
 def _worth_logging(record: logging.LogRecord) -> bool:
@@ -159,53 +177,41 @@ async def serve(configuration: Configuration) -> None:
     with (
         listening.listen(settings, add_port) as port,
         address(settings, port, server.add_insecure_port) as for_console,
-        _exporter(settings) as exporter,
+        extras.exporter(settings) as exporter,
     ):
-        announce = functools.partial(_announce, settings, port, reach, exporter)
-        await _serve(configuration, settings, for_console, server, certificates, exporter, announce)
+        tracing = extras.tracing(settings)
+        try:
+            await _serve(
+                _Setup(
+                    configuration=configuration,
+                    settings=settings,
+                    server=server,
+                    certificates=certificates,
+                    port=port,
+                    reach=reach,
+                    for_console=for_console,
+                    exporter=exporter,
+                    tracing=tracing,
+                )
+            )
+        finally:
+            if tracing:
+                await asyncio.to_thread(tracing.close)
     logs.event(logger, logging.INFO, "stopped", "stopped")
 
 
-def _exporter(settings: Settings) -> AbstractContextManager["Exporter | None"]:
-    """Returns a context manager of what serves the metrics, if they are wanted.
-
-    Raises ServeError if it cannot listen, or the extra is missing.
-    """
-    if not settings.metrics:
-        return nullcontext()
-    try:
-        from bus_server.exporter import Exporter
-    except ImportError as error:
-        raise ServeError(
-            f"--metrics needs {error.name}, which comes with the extra `metrics`: in the source "
-            "folder, run pip install '.[server,metrics]'"
-        ) from error
-    return Exporter(settings.metrics)
-
-
-async def _serve(
-    configuration: Configuration,
-    settings: Settings,
-    for_console: Sequence[str],
-    server: grpc.aio.Server,
-    certificates: tls.Certificates | None,
-    exporter: "Exporter | None",
-    started: Callable[[ServedStore], None],
-) -> None:
-    store = await open_store(settings)
+async def _serve(setup: _Setup) -> None:
+    store = await open_store(setup.settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    if configuration.file is not None:
+    if setup.configuration.file is not None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the file can be reloaded
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # SIGHUP stays ignored under nohup: the server must outlive its terminal.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, _stop, stop, number)
     try:
-        await _run(
-            *(configuration, settings, for_console, server, certificates, exporter, store),
-            *(functools.partial(started, store), stop),
-        )
+        await _run(setup, store, stop)
     finally:
         await store.close()
 
@@ -217,22 +223,13 @@ def _stop(stop: asyncio.Event, number: signal.Signals) -> None:
         stop.set()
 
 
-async def _run(
-    configuration: Configuration,
-    settings: Settings,
-    for_console: Sequence[str],
-    server: grpc.aio.Server,
-    certificates: tls.Certificates | None,
-    exporter: "Exporter | None",
-    store: ServedStore,
-    started: Callable[[], None],
-    stop: asyncio.Event,
-) -> None:
+async def _run(setup: _Setup, store: ServedStore, stop: asyncio.Event) -> None:
     """Serve over an open store until `stop` is set or a background task ends, then drain.
 
     Raises StoreRefused if the store cannot be set up, and ServeError after a background task ended.
     """
-    parts = build(store, settings, lambda: auth.clear_cache())
+    configuration, settings, server = setup.configuration, setup.settings, setup.server
+    parts = build(store, settings, lambda: auth.clear_cache(), setup.tracing)
     auth = Auth(store, parts.uses, required=settings.auth == "required")
     try:
         if token_file := settings.operator_token_file or store.token_file:
@@ -261,26 +258,24 @@ async def _run(
         logger.warning("%s", risk)
     audit = Audit()
     calls, status = CallLog(), ServerStatus(store, parts)
-    dispatcher, health, users = _add_services(
-        *(server, settings, store, parts, auth, audit, calls, status)
-    )
+    dispatcher, health, users = _add_services(*(setup, store, parts, auth, audit, calls, status))
     reloader = Reloader(configuration, settings, users)
     if configuration.file is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.reload)
     inspecting = asyncio.create_task(_inspect(store, health))
     watches = [memory.trim_forever(), fd_limit.watch_forever()]
-    if certificates:
-        watches.append(certificates.watch_forever())
-    if exporter:
-        watches.append(exporter.run(status, parts.statistics))
+    if setup.certificates:
+        watches.append(setup.certificates.watch_forever())
+    if setup.exporter:
+        watches.append(setup.exporter.run(status, parts.statistics))
     tasks = [*parts.start(settings), *(asyncio.create_task(watch) for watch in watches), inspecting]
     await server.start()
     rights = {"auth": settings.auth, "thread_rights": settings.thread_rights}
     audit.event("server_started", None, "", listen=settings.listen, **rights)
     _tune_gc()
-    started()
+    _announce(setup, store)
 
-    async with console(settings, for_console, token_file):
+    async with console(settings, setup.for_console, token_file):
         stopping = asyncio.create_task(stop.wait())
         ended, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
     failed = ended - {stopping}
@@ -310,8 +305,7 @@ def _operator_token(path: Path) -> str:
 
 
 def _add_services(
-    server: grpc.aio.Server,
-    settings: Settings,
+    setup: _Setup,
     store: ServedStore,
     parts: Parts,
     auth: Auth,
@@ -319,10 +313,11 @@ def _add_services(
     calls: CallLog,
     status: ServerStatus,
 ) -> tuple[Dispatcher, Health, list[Callable[[Settings], None]]]:
-    """Add all services to a gRPC server.
+    """Add all services to the gRPC server.
 
     Returns their dispatcher, their health, and functions that take up reloaded settings.
     """
+    settings, server = setup.settings, setup.server
     posts = bus_service.BusService(parts.bus, audit, settings, store, parts.statistics)
     threads = thread_service.ThreadService(parts.bus, settings)
     agents = agent_service.AgentService(parts.agents, parts.tokens, auth, settings)
@@ -344,6 +339,7 @@ def _add_services(
         unread,
         audit,
         parts.statistics,
+        setup.tracing,
         calls,
     )
     for service, servicer in services.items():
@@ -429,16 +425,14 @@ async def _drain(parts: Parts, settings: Settings, store: ServedStore) -> None:
         os._exit(1)
 
 
-def _announce(
-    settings: Settings, port: int, reach: str, exporter: "Exporter | None", store: ServedStore
-) -> None:
+def _announce(setup: _Setup, store: ServedStore) -> None:
     """Print on standard output that the server is listening, and log it.
 
     Logs a warning if it cannot be printed.
     """
-    where = settings.listen
+    settings, exporter, where = setup.settings, setup.exporter, setup.settings.listen
     if not where.startswith("unix:"):
-        where = f"{where.rpartition(':')[0]}:{port}"
+        where = f"{where.rpartition(':')[0]}:{setup.port}"
     facts = {
         "listen": where,
         "store" if settings.store else "db": store.name,
@@ -454,7 +448,7 @@ def _announce(
     else:
         line = (
             f"listening on {where} · store {store.name} ({store.kind}) · "
-            f"auth {settings.auth} ({reach})"
+            f"auth {settings.auth} ({setup.reach})"
         )
         if exporter:
             line += f" · metrics {exporter.url}"

@@ -281,6 +281,11 @@ class Settings:
         "or contents; anyone who can reach the port can read them.",
         metavar="HOST:PORT",
     )
+    otel: bool = _setting(
+        False,
+        "Also send the spans of traces by OpenTelemetry, to where its variables say, such as "
+        "OTEL_EXPORTER_OTLP_ENDPOINT. They have names of threads and agents, but no contents.",
+    )
     json: bool = _setting(
         False, "Announce the start as one JSON object on standard output.", variable=False
     )

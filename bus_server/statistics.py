@@ -187,17 +187,19 @@ class Statistics:
         if len(self._commits) > MAX_COMMITS:
             self._commits.popitem(last=False)
 
-    def wrote(self, messages: int, place: tuple[str, int] | None) -> None:
+    def wrote(self, messages: int, place: tuple[str, int] | None) -> float:
         """Count messages that were just written to a wait.
 
         `place`: up to where the wait had read the thread, as epoch and seq. If this server has
         lately committed what follows there, this was a wake-up. None: the wait reads history.
+
+        Returns when that was committed, on the monotonic clock; 0: this was no wake-up.
         """
         self.delivered += messages
-        if place is not None:
-            committed = self._commits.get(place)
-            if committed is not None:
-                self.wake_seconds.observe(time.monotonic() - committed)
+        committed = self._commits.get(place, 0.0) if place is not None else 0.0
+        if committed:
+            self.wake_seconds.observe(time.monotonic() - committed)
+        return committed
 
     def learned(self, lag: float) -> None:
         """Record how late a commit of another server was learned of, in seconds."""

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from bus_server import fair_queue
+from bus_server import fair_queue, trace_context
 from bus_server.errors import BusError, StoreBusy
 from bus_server.fair_queue import FairQueue
 from bus_server.load import Load
@@ -19,6 +19,9 @@ from bus_server.store import Append, AppendMany, Command, Commit
 from bus_server.store.interface import AGENTS, Store
 from bus_server.tail import Tails
 from threadbus.limits import MAX_CALL_BYTES
+
+if TYPE_CHECKING:
+    from bus_server.tracing import Tracing
 
 R = TypeVar("R")
 
@@ -51,6 +54,8 @@ class _Queued(NamedTuple):
     outcome: "asyncio.Future[Any]"
     #: When it was enqueued, on the monotonic clock.
     time: float
+    #: The span of the call; None: it has none.
+    span: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,7 @@ class Writer:
         recent: Recent,
         memberships: Memberships,
         statistics: Statistics,
+        tracing: "Tracing | None" = None,
         *,
         max_commands: int,
         max_bytes: int,
@@ -101,6 +107,7 @@ class Writer:
         self._recent = recent
         self._memberships = memberships
         self._statistics = statistics
+        self._tracing = tracing
         self._max_commands = max_commands
         self._max_bytes = max_bytes
         self._queue: FairQueue[_Queued] = FairQueue()
@@ -184,7 +191,8 @@ class Writer:
         outcome: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         posts = len(command.posts) if isinstance(command, AppendMany) else CALL_COST
         cost = posts + size // COST_BYTES
-        queued = _Queued(command, size, cost, outcome, time.monotonic())
+        span = trace_context.span.get()
+        queued = _Queued(command, size, cost, outcome, time.monotonic(), span)
         self._queue.put(fair_queue.fairness_key.get(), queued, cost)
         self._cost += cost
         self._pending += 1
@@ -217,9 +225,9 @@ class Writer:
     async def _write(self, batch: list[_Queued]) -> None:
         """Commit a batch and set its outcomes."""
         self._running = batch[0].time if len(batch) == 1 else min(map(_time_of, batch))
-        outcomes = await self._commit([queued.command for queued in batch])
+        outcomes = await self._commit(batch)
         self._running = None
-        for (command, size, _, future, _), outcome in zip(batch, outcomes, strict=True):
+        for (command, size, _, future, _, _), outcome in zip(batch, outcomes, strict=True):
             self._bytes -= size
             self._posts -= _is_post(command)
             if future.done():
@@ -256,18 +264,30 @@ class Writer:
             self._available.clear()
         return batch
 
-    async def _commit(self, commands: list[Command[Any]]) -> list[Any]:
+    async def _commit(self, batch: list[_Queued]) -> list[Any]:
         """Commit a batch. Returns the outcome of each command: its result or an exception."""
         begin = time.monotonic()
         try:
-            commit = await self._store.commit(commands)
+            commit = await self._store.commit([queued.command for queued in batch])
         except BusError as refusal:
-            return [refusal.without_traceback()] * len(commands)
+            return [refusal.without_traceback()] * len(batch)
         except Exception as error:  # noqa: BLE001 - the callers get any error
-            return [error] * len(commands)
+            return [error] * len(batch)
         self._statistics.committed(commit, begin)
+        if self._tracing is not None and commit.time:
+            self._trace(batch, commit, begin)
         await self._notify(commit)
         return commit.outcomes
+
+    def _trace(self, batch: list[_Queued], commit: Commit, begin: float) -> None:
+        """Make the spans of a batch that was just committed."""
+        traced = [
+            (queued.command, queued.span, outcome)
+            for queued, outcome in zip(batch, commit.outcomes, strict=True)
+            if queued.span is not None and not isinstance(outcome, Exception)
+        ]
+        if traced and self._tracing is not None:
+            self._tracing.committed(traced, begin, commit.time, len(batch))
 
     async def _notify(self, commit: Commit) -> None:
         """Update `Recent` with a commit, and notify waits and servers of what it changed."""

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     ["bus_server.__main__"],
     ["bus_server.server"],
+    ["bus_server.extras"],
     ["bus_server.tls", "bus_server.console", "bus_server.exporter", "bus_server.reloading"],
     ["bus_server.configuration"],
     ["bus_server.config_file"],
@@ -31,7 +32,8 @@ LAYERS = [
     ["bus_server.waits", "bus_server.post_streams"],
     ["bus_server.writer", "bus_server.filter"],
     ["bus_server.memberships"],
-    ["bus_server.tail", "bus_server.recent", "bus_server.encoding", "bus_server.statistics"],
+    ["bus_server.tail", "bus_server.recent", "bus_server.encoding"],
+    ["bus_server.statistics", "bus_server.tracing"],
     ["bus_server.trim"],
     ["bus_server.cutting"],
     ["bus_server.store"],

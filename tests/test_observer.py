@@ -111,7 +111,7 @@ async def serve(
         budget,
         Audit(),
         Statistics(),
-        observer,
+        observer=observer,
     )
     dispatcher.add(SERVICE, servicer)
     dispatcher.add_methods(StandardServices([]).methods())

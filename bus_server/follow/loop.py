@@ -231,8 +231,9 @@ class WaitLoop:
                 frame = await self._next_frame(p)
                 if frame is not None:
                     await self._send_bytes(frame)
+                    agent, count = self._request.agent, self._delivered - delivered
+                    self._resources.wrote(frame, agent, count, place)
                     del frame
-                    self._resources.statistics.wrote(self._delivered - delivered, place)
                 elif p.after > before:
                     skipped = True
             if not p.caught_up and p.after >= p.start_seq and p.head.epoch == p.epoch:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bus_server.encoding import BatchEncoder
 from bus_server.memberships import Memberships
@@ -12,6 +12,9 @@ from bus_server.recent import Recent
 from bus_server.statistics import Statistics
 from bus_server.store.interface import Store
 from bus_server.tail import Tails
+
+if TYPE_CHECKING:
+    from bus_server.tracing import Tracing
 
 
 class Frames(Protocol):
@@ -50,3 +53,17 @@ class WaitResources:
     cache: ParticipantCache
     memberships: Memberships
     statistics: Statistics
+    #: Makes spans of deliveries. None: nothing does.
+    tracing: "Tracing | None" = None
+
+    def wrote(self, frame: bytes, agent: str, messages: int, place: tuple[str, int] | None) -> None:
+        """Count, and trace, a frame of messages that was just written to a wait.
+
+        Args:
+            agent: the caller of the wait; empty: it is anonymous.
+            messages: how many there are in the frame.
+            place: as in `Statistics.wrote`.
+        """
+        committed = self.statistics.wrote(messages, place)
+        if self.tracing is not None and place is not None:
+            self.tracing.delivered(frame, agent, committed)

@@ -7,7 +7,7 @@ import functools
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf import message_factory
@@ -38,6 +38,9 @@ from bus_server.services.request_reader import Context, PendingReads, RequestRea
 from bus_server.statistics import MethodStatistics, Statistics
 from bus_server.status import TABLE, abort, incident
 from threadbus.limits import MAX_CALL_BYTES
+
+if TYPE_CHECKING:
+    from bus_server.tracing import Tracing
 
 #: Unary methods whose responses can be large.
 _LARGE_RESPONSES = frozenset(
@@ -78,6 +81,7 @@ class Dispatcher(grpc.GenericRpcHandler):
         unread: Budget,
         audit: Audit,
         statistics: Statistics,
+        tracing: Tracing | None = None,
         observer: Observer | None = None,
     ) -> None:
         """
@@ -88,6 +92,7 @@ class Dispatcher(grpc.GenericRpcHandler):
             unread: budget of responses and frames that callers have not read.
             audit: gets the events of the calls.
             statistics: counts the calls.
+            tracing: makes their spans. None: nothing does.
             observer: gets the RPCs when they have finished. Not those of services that are not
                 served here, which gRPC itself refuses.
         """
@@ -97,6 +102,7 @@ class Dispatcher(grpc.GenericRpcHandler):
         self._unread = unread
         self._audit = audit
         self._statistics = statistics
+        self._tracing = tracing
         self._observer = observer
         #: Audited methods that are running.
         self._running: set[asyncio.Task[Message]] = set()
@@ -169,7 +175,7 @@ class Dispatcher(grpc.GenericRpcHandler):
     ) -> grpc.RpcMethodHandler[Any, Any]:
         """Returns gRPC's handler of a method. Every RPC runs in this wrapper."""
         path, serve, observer, audit = method.path, method.serve, self._observer, self._audit
-        statistics = self._statistics
+        statistics, tracing = self._statistics, self._tracing
 
         # A coroutine that writes, not a generator: a generator that is cancelled in a write is
         # cleaned up in another task.
@@ -177,6 +183,7 @@ class Dispatcher(grpc.GenericRpcHandler):
             call = Call(context, self._pending_reads, self._unread, counted)
             counted.started += 1
             begin = time.monotonic()
+            span = tracing.begin(path) if tracing else None
             code, error = grpc.StatusCode.CANCELLED, None
             try:
                 response = await serve(call)
@@ -206,6 +213,8 @@ class Dispatcher(grpc.GenericRpcHandler):
                     if error is not None:
                         code, reason = TABLE[type(error)]
                     statistics.failure(counted, _LABELS[code], reason, duration)
+                if tracing and span:
+                    tracing.end(span, call.caller.name if call.caller else "", code.name, reason)
                 if observer and observer.wants(failed=error is not None):
                     name, start = path if path in self._handlers else "", time.time() - duration
                     observer.record(

@@ -1,0 +1,217 @@
+"""Spans by OpenTelemetry: of calls, of the commits of what they append, and of deliveries.
+
+They belong to the trace of the call's `traceparent`. A call that appends without one begins a
+trace. OpenTelemetry's variables say where spans are sent, and which:
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+"""
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from importlib.metadata import entry_points
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    set_span_in_context,
+)
+from opentelemetry.util.types import AttributeValue
+
+from bus_server import __version__, trace_context
+from bus_server.store import Append, Appended, AppendMany, Command
+from threadbus.v1.bus_service_pb2 import WaitMessagesResponse
+from threadbus.v1.message_pb2 import Message
+
+#: The methods that append entries: they begin a trace if the call continues none.
+_APPENDING = frozenset(
+    (
+        *("/threadbus.v1.BusService/PostMessage", "/threadbus.v1.BusService/PostMessages"),
+        *("/threadbus.v1.ThreadService/SetThreadState", "/threadbus.v1.ThreadService/UpdateThread"),
+    )
+)
+#: The codes that say that the server failed, not its caller:
+#: https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
+_FAILURES = frozenset(
+    ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
+)
+#: Milliseconds to send the last spans when the server stops.
+FLUSH_TIMEOUT = 2_000
+
+
+class Tracing:
+    """Makes the spans of a server, which an OS thread of OpenTelemetry sends.
+
+    Use it on the event loop only. Spans have names of threads and agents, but no contents.
+    """
+
+    def __init__(self) -> None:
+        """Raises ValueError if the variables name an exporter that is not installed."""
+        resource = Resource.create({"service.version": __version__})
+        if not OTELResourceDetector().detect().attributes.get("service.name"):
+            resource = resource.merge(Resource({"service.name": "threadbus"}))
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._provider.add_span_processor(BatchSpanProcessor(_exporter()))
+        self._tracer = self._provider.get_tracer("threadbus", __version__)
+        #: The last frame that was delivered, which many waits get, and its traced messages.
+        self._frame: bytes = b""
+        self._traced: Sequence[tuple[Message, Context]] = ()
+
+    def begin(self, path: str) -> Span | None:
+        """Begin the span of the call that the current task handles; None: it is not traced.
+
+        `path`: `/package.Service/Method`. Sets the task's span, and its traceparent if it has none.
+        """
+        traceparent = trace_context.traceparent.get()
+        if not traceparent and path not in _APPENDING:
+            return None
+        name = path[1:]
+        span = self._tracer.start_span(
+            name,
+            _context(traceparent) if traceparent else Context(),
+            SpanKind.SERVER,
+            {"rpc.system.name": "grpc", "rpc.method": name},
+        )
+        if not traceparent:
+            trace_context.traceparent.set(_traceparent(span.get_span_context()))
+        if not span.is_recording():
+            return None
+        trace_context.span.set(span)
+        return span
+
+    def end(self, span: Span, agent: str, code: str, reason: str) -> None:
+        """End the span of a call.
+
+        Args:
+            agent: the caller's name; empty: it is not known.
+            code: the name of the call's status code.
+            reason: the ErrorReason without its prefix; empty: none.
+        """
+        span.set_attribute("rpc.response.status_code", code)
+        if agent:
+            span.set_attribute("threadbus.agent", agent)
+        if code != "OK":
+            span.set_attribute("error.type", reason or code)
+        if code in _FAILURES:
+            span.set_status(Status(StatusCode.ERROR))
+        span.end()
+
+    def committed(
+        self,
+        commands: Iterable[tuple[Command[Any], Span, Any]],
+        begin: float,
+        end: float,
+        size: int,
+    ) -> None:
+        """Make the spans of the commands of a batch that belong to traces.
+
+        Args:
+            commands: these, each with the span of its call and its outcome.
+            begin: when the store got the batch, on the monotonic clock.
+            end: when it was committed.
+            size: the number of all commands in the batch.
+        """
+        start, end_ns = _wall(begin), _wall(end)
+        for command, span, outcome in commands:
+            attributes: dict[str, AttributeValue] = {"threadbus.batch_commands": size}
+            if isinstance(command, AppendMany):
+                attributes["messaging.batch.message_count"] = len(command.posts)
+            elif isinstance(command, Append) and isinstance(outcome, Appended):
+                attributes |= _message(command.thread, outcome.seq)
+            self._make("commit", set_span_in_context(span, Context()), attributes, start, end_ns)
+
+    def delivered(self, frame: bytes, agent: str, committed: float) -> None:
+        """Make the spans of the messages in a frame that was just written to a wait.
+
+        Args:
+            frame: a WaitMessagesResponse with messages.
+            agent: the caller of the wait; empty: it is anonymous.
+            committed: when the first message was committed, on the monotonic clock; 0: another
+                server committed it, and the spans begin as they end.
+        """
+        if frame is not self._frame:
+            self._frame, self._traced = frame, _traced(frame)
+        if not self._traced:
+            return
+        now = time.time_ns()
+        start = _wall(committed) if committed else now
+        for message, context in self._traced:
+            attributes = _message(message.thread, message.seq)
+            if agent:
+                attributes["threadbus.agent"] = agent
+            self._make("deliver", context, attributes, start, now)
+
+    def close(self) -> None:
+        """Send the last spans, for at most FLUSH_TIMEOUT, and stop. Blocks meanwhile."""
+        self._provider.force_flush(FLUSH_TIMEOUT)
+        self._provider.shutdown()
+
+    def _make(
+        self,
+        name: str,
+        parent: Context,
+        attributes: dict[str, AttributeValue],
+        start: int,
+        end: int,
+    ) -> None:
+        span = self._tracer.start_span(name, parent, attributes=attributes, start_time=start)
+        span.end(end)
+
+
+def _wall(moment: float) -> int:
+    """Returns a time of the monotonic clock in nanoseconds since the Unix epoch."""
+    return time.time_ns() - round((time.monotonic() - moment) * 1e9)
+
+
+def _exporter() -> Any:
+    """Returns the exporter of spans that OpenTelemetry's variables name. Raises ValueError."""
+    name = os.environ.get("OTEL_TRACES_EXPORTER") or "otlp"
+    protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get(
+        "OTEL_EXPORTER_OTLP_PROTOCOL"
+    )
+    if name == "otlp":
+        name = "otlp_proto_http" if protocol == "http/protobuf" else "otlp_proto_grpc"
+    found = list(entry_points(group="opentelemetry_traces_exporter", name=name))
+    if not found:
+        raise ValueError(f"OpenTelemetry's exporter {name} is not installed")
+    return found[0].load()()
+
+
+def _context(traceparent: str) -> Context:
+    """Returns the context of spans whose parent has a valid traceparent."""
+    _, trace, span, flags = traceparent.split("-")
+    parent = SpanContext(
+        int(trace, 16), int(span, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16))
+    )
+    return set_span_in_context(NonRecordingSpan(parent), Context())
+
+
+def _traceparent(span: SpanContext) -> str:
+    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+
+
+def _traced(frame: bytes) -> list[tuple[Message, Context]]:
+    """Returns the messages in a frame that belong to sampled traces, and their contexts."""
+    return [
+        (message, _context(message.traceparent))
+        for message in WaitMessagesResponse.FromString(frame).messages.messages
+        if trace_context.is_sampled(message.traceparent)
+    ]
+
+
+def _message(thread: str, seq: int) -> dict[str, AttributeValue]:
+    """Returns the attributes that name a message."""
+    return {
+        "messaging.system": "threadbus",
+        "messaging.destination.name": thread,
+        "messaging.message.id": str(seq),
+    }
