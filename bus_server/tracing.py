@@ -5,7 +5,10 @@ trace. OpenTelemetry's variables say where spans are sent, and which:
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
 """
 
+import logging
+import math
 import os
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from importlib.metadata import entry_points
@@ -27,10 +30,12 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import AttributeValue
 
-from bus_server import __version__, trace_context
+from bus_server import __version__, logs, trace_context
 from bus_server.store import Append, Appended, AppendMany, Command
 from threadbus.v1.bus_service_pb2 import WaitMessagesResponse
 from threadbus.v1.message_pb2 import Message
+
+logger = logging.getLogger(__name__)
 
 #: The methods that append entries: they begin a trace if the call continues none.
 _APPENDING = frozenset(
@@ -44,8 +49,24 @@ _APPENDING = frozenset(
 _FAILURES = frozenset(
     ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
 )
-#: Milliseconds to send the last spans when the server stops.
-FLUSH_TIMEOUT = 2_000
+#: Seconds to send the last spans when the server stops.
+FLUSH_TIMEOUT = 2.0
+#: Seconds between log lines about spans that cannot be sent: OpenTelemetry has one every few.
+LOG_INTERVAL = 60.0
+
+
+class _Seldom(logging.Handler):
+    """Logs what OpenTelemetry says once in LOG_INTERVAL: a collector may be away for hours."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._next = -math.inf
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + LOG_INTERVAL
+            said = record.getMessage()
+            logs.event(logger, logging.WARNING, "opentelemetry", "OpenTelemetry: %s", said)
 
 
 class Tracing:
@@ -59,8 +80,12 @@ class Tracing:
         resource = Resource.create({"service.version": __version__})
         if not OTELResourceDetector().detect().attributes.get("service.name"):
             resource = resource.merge(Resource({"service.name": "threadbus"}))
+        self._exporter = _exporter()
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(_exporter()))
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
+        library = logging.getLogger("opentelemetry")
+        library.addHandler(_Seldom(logging.WARNING))
+        library.propagate = False
         self._tracer = self._provider.get_tracer("threadbus", __version__)
         #: The last frame that was delivered, which many waits get, and its traced messages.
         self._frame: bytes = b""
@@ -152,8 +177,12 @@ class Tracing:
 
     def close(self) -> None:
         """Send the last spans, for at most FLUSH_TIMEOUT, and stop. Blocks meanwhile."""
-        self._provider.force_flush(FLUSH_TIMEOUT)
+        # OpenTelemetry's own timeout does not end what it sends. Shutting down the exporter does.
+        timer = threading.Timer(FLUSH_TIMEOUT, self._exporter.shutdown)
+        timer.daemon = True
+        timer.start()
         self._provider.shutdown()
+        timer.cancel()
 
     def _make(
         self,

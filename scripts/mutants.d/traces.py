@@ -7,6 +7,9 @@ _ASKED, _HASH = "bus_server/store/asked.py", "bus_server/store/post_hash.py"
 _SDK, _BACKGROUND = "bus_client/traces.py", "bus_client/sync/background.py"
 _SERVER, _STORE = "tests/test_traceparents.py", "tests/store/test_asked.py"
 _TASKS = "tests/test_sdk_traces.py"
+_TRACING, _SPANS = "bus_server/tracing.py", "bus_client/spans.py"
+_TREE = "tests/test_tracing.py::test_a_request_its_deliveries_and_the_reply_form_one_trace"
+_BEGUN = "tests/test_tracing.py::test_a_post_of_no_trace_begins_one"
 
 SABOTAGES = [
     Sabotage(
@@ -40,9 +43,14 @@ SABOTAGES = [
         [
             Edit(
                 _SDK,
-                "def received(message: Message) -> None:\n",
-                "def received(message: Message) -> None:\n    if not message.traceparent: return\n",
-            )
+                '    traceparent = ""\n    for message',
+                "    traceparent = _received.get().traceparent\n    for message",
+            ),
+            Edit(
+                _SDK,
+                'message.traceparent if valid else ""\n        if',
+                "message.traceparent if valid else traceparent\n        if",
+            ),
         ],
         [f"{_TASKS}::test_a_post_continues_the_trace_of_the_message_that_is_handled"],
     ),
@@ -53,7 +61,63 @@ SABOTAGES = [
     ),
     Sabotage(
         "a message that is received counts more than continue_trace",
-        [Edit(_SDK, "_received.get() if chosen is None else chosen", "_received.get() or chosen")],
+        [
+            Edit(
+                _SDK, "last.traceparent if chosen is None else chosen", "last.traceparent or chosen"
+            )
+        ],
         [f"{_TASKS}::test_within_continue_trace_only_that_counts"],
+    ),
+    Sabotage(
+        "a trace that the server begins is not stored",
+        [
+            Edit(
+                _TRACING,
+                "        if not traceparent:\n            trace_context",
+                "        if False:\n            trace_context",
+            )
+        ],
+        [_BEGUN],
+    ),
+    Sabotage(
+        "a commit is not below its call",
+        [Edit(_TRACING, "set_span_in_context(span, Context())", "Context()")],
+        [_BEGUN],
+    ),
+    Sabotage(
+        "spans have contents",
+        [
+            Edit(
+                _TRACING,
+                '        "messaging.system": "threadbus",\n',
+                '        "messaging.system": "a secret text",\n',
+            )
+        ],
+        [_BEGUN],
+    ),
+    Sabotage(
+        "what an agent posts is not below what it has received",
+        [
+            Edit(
+                _SPANS,
+                "    return _traceparent(span.get_span_context())\n\n\n@",
+                "    return message.traceparent\n\n\n@",
+            )
+        ],
+        [_TREE],
+    ),
+    Sabotage(
+        "a span that was begun after a message does not count",
+        [Edit(_SDK, "spans.current_id() in (0, last.within)", "True")],
+        [_TREE],
+    ),
+    Sabotage(
+        "spans that are begun in continue_trace belong to no trace",
+        [
+            Edit(
+                _SDK, "with spans.within(valid) if spans else nullcontext():", "with nullcontext():"
+            )
+        ],
+        [_TREE],
     ),
 ]
