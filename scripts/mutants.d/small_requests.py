@@ -97,8 +97,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/writer.py",
-                "[refusal.without_traceback()] * len(commands)",
-                "[refusal] * len(commands)",
+                "[refusal.without_traceback()] * len(batch)",
+                "[refusal] * len(batch)",
             )
         ],
         [f"{_SMALL}::test_a_batch_that_cannot_be_written_is_refused_and_its_memory_freed"],
