@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import versions
@@ -34,9 +35,11 @@ def main() -> None:
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
     try:
-        with tempfile.TemporaryDirectory() as scratch:
-            _python(version, Path(scratch))
+        # At once: neither keeps two CPUs busy.
+        with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor() as pool:
+            python = pool.submit(_python, version, Path(scratch))
             here = _languages()
+            python.result()
     except wheels.Refused as refused:
         sys.exit(f"release: {refused}")
     text = versions.notes(ROOT, version) or versions.notes(ROOT, "Unreleased")
@@ -52,6 +55,8 @@ def _objections(version: str) -> list[str]:
     found = []
     if changed := _git("status", "--porcelain", "--untracked-files=no"):
         found.append(f"there are changes that are not committed:\n{changed}")
+    if new := _git("ls-files", "--others", "--exclude-standard", "clients"):
+        found.append(f"the packages would have files that are not committed:\n{new}")
     if _git("tag", "--list", f"v{version}"):
         found.append(f"there is a tag v{version}")
     if not versions.notes(ROOT, version):
@@ -65,7 +70,7 @@ def _objections(version: str) -> list[str]:
 def _python(version: str, scratch: Path) -> None:
     _say("the wheel and the source distribution")
     wheel, _ = wheels.build(ROOT, scratch, OUT)
-    extras = sorted(versions.extras(ROOT) | versions.installs(ROOT))
+    extras, sets = versions.extras(ROOT), versions.installs(ROOT)
     pythons = wheels.interpreters()
     tried = None
     for minor in wheels.MINORS:
@@ -74,7 +79,7 @@ def _python(version: str, scratch: Path) -> None:
             _say(f"Python {name} is not installed here: not tried")
             continue
         _say(f"a clean environment of Python {name}")
-        own = wheels.try_out(pythons[name], wheel, version, extras, scratch / name)
+        own = wheels.try_out(pythons[name], wheel, version, extras, sets, scratch / name)
         tried = tried or own
     if tried is None:
         raise wheels.Refused("there is no Python to install the wheel with")
@@ -117,8 +122,10 @@ def _write_checksums() -> None:
 def _commands(version: str, here: list[str]) -> str:
     """Return the commands that publish what is in dist/, one a line."""
     upload = {
-        "go": "# dist/go: the files to serve as the module proxy of threadbus.dev",
-        "java": "# dist/java: sign each with gpg, upload them to Maven Central in a bundle",
+        "go": "# serve dist/go as the module proxy of threadbus.dev, which its go-import names",
+        "java": "(cd dist/java && find . -name '*.jar' -o -name '*.pom' |"
+        " xargs -n 1 gpg --armor --detach-sign && jar cMf ../java.zip dev)"
+        "\n# upload dist/java.zip to Maven Central as a bundle",
         "rust": "cargo publish --manifest-path clients/rust/Cargo.toml"
         " --package threadbus-proto --package threadbus-client",
         "typescript": f"npm publish dist/typescript/threadbus-client-{version}.tgz",

@@ -1,6 +1,7 @@
 """Run by the Python of a clean environment: uses what is installed there, and nothing else.
 
-The argument is the version that has to be installed.
+The arguments are the version that has to be installed, and what is used: `client`, `server` for
+one without other extras, or `all`.
 """
 
 import json
@@ -17,23 +18,37 @@ import bus_client.sync
 PROGRAM = Path(sys.executable).parent / "threadbus"
 
 
-def main(version: str) -> None:
+def main(version: str, what: str) -> None:
     if bus_client.__version__ != version:
         sys.exit(f"smoke: bus_client is {bus_client.__version__}, not {version}")
-    for module in ("psycopg", "prometheus_client", "trustme", "bus_client.cli.console.site"):
+    said = _command(".", "", "--version")
+    if version not in said:
+        sys.exit(f"smoke: threadbus --version prints {said}")
+    if what == "client":
+        return
+    flags = []
+    if what == "all":
+        flags = ["--metrics", "127.0.0.1:0"]
+        _import_all()
+    with tempfile.TemporaryDirectory() as folder:
+        _use(folder, flags)
+
+
+def _import_all() -> None:
+    """Import what each extra is for."""
+    modules = ("opentelemetry.sdk", "psycopg", "trustme", "bus_client.cli.console.site")
+    for module in modules:
         import_module(module)
     console = Path(import_module("bus_client.cli.console").__file__ or "").parent
     if not (console / "static/index.html").is_file():
         sys.exit("smoke: the console has no page")
-    with tempfile.TemporaryDirectory() as folder:
-        _use(folder)
 
 
-def _use(folder: str) -> None:
-    """Start a server; post, and wait for it."""
-    flags = ("serve", "--listen", "127.0.0.1:0", "--json", "--metrics", "127.0.0.1:0")
+def _use(folder: str, flags: list[str]) -> None:
+    """Start a server with the flags; post, and wait for it."""
+    command = (PROGRAM, "serve", "--listen", "127.0.0.1:0", "--json", *flags)
     server = subprocess.Popen(
-        [PROGRAM, *flags], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     try:
         address = json.loads(next(server.stdout or iter(())))["listen"]
@@ -62,4 +77,4 @@ def _command(folder: str, address: str, *words: str) -> str:
     return done.stdout
 
 
-main(sys.argv[1])
+main(sys.argv[1], sys.argv[2])

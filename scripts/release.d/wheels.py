@@ -17,6 +17,7 @@ PLACES = {
     "third_party/google/": "threadbus/third_party/google/",
 }
 MINORS = range(11, 15)
+UV = Path(sys.executable).with_name("uv")
 
 
 class Refused(Exception):
@@ -88,33 +89,28 @@ def interpreters() -> dict[str, Path]:
     return found
 
 
-def try_out(python: Path, wheel: Path, version: str, extras: list[str], environment: Path) -> Path:
-    """Install the wheel, then with each of the extras, and use it. Returns the new Python.
+def try_out(
+    python: Path, wheel: Path, version: str, extras: set[str], sets: set[str], environment: Path
+) -> Path:
+    """Install the wheel as users do, and use it. Returns the Python that has all the extras.
 
-    `extras`: sets of extras, such as `server,metrics`. The environment has no pip, and the newest
-    dependencies that pyproject.toml allows, as users get them.
+    First alone, for a client; then with `server`, for a server; then with all `extras`. Each of
+    `sets`, such as `server,metrics`, can be installed beside the wheel. The dependencies are the
+    newest that pyproject.toml allows.
     """
-    run(python, "-m", "venv", "--without-pip", environment)
+    run(UV, "venv", "--python", python, environment)
     own = environment / "bin/python"
-    install = (
-        sys.executable,
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "--python",
-        own,
-        "install",
-    )
-    run(*install, "--quiet", wheel)
-    run(own, "-I", "-c", "import bus_client, bus_client.sync; bus_client.BusClient")
-    run(environment / "bin/threadbus", "--version", cwd=environment)
-    for each in extras:
-        said = run(*install, f"{wheel}[{each}]")
-        if "does not provide the extra" in said:
-            raise Refused(said)
     smoke = Path(__file__).with_name("smoke.py")
-    run(own, "-I", smoke, version, cwd=environment)
-    run(sys.executable, "-m", "pip", "--python", own, "check")
+    install = (UV, "pip", "install", "--python", own)
+    run(*install, wheel)
+    run(own, "-I", smoke, version, "client", cwd=environment)
+    for each in sorted(sets):
+        run(*install, "--dry-run", f"{wheel}[{each}]")
+    run(*install, f"{wheel}[server]")
+    run(own, "-I", smoke, version, "server", cwd=environment)
+    run(*install, f"{wheel}[{','.join(sorted(extras))}]")
+    run(own, "-I", smoke, version, "all", cwd=environment)
+    run(UV, "pip", "check", "--python", own)
     return own
 
 
