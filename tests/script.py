@@ -89,7 +89,7 @@ class Script(grpc.GenericRpcHandler):
         self.requests: list[tuple[float, AnyMessage]] = []
         #: The agent that was registered last, whose every token is taken to be.
         self._registered = ""
-        self._tokens: list[str] = []  # that came with them
+        self._metadata: list[Mapping[str, str]] = []  # that came with them
         self._turns: dict[str, deque[Sequence[Step]]] = defaultdict(deque)
         self._rpcs = {rpc.path: rpc for rpc in RPCS}
 
@@ -103,9 +103,17 @@ class Script(grpc.GenericRpcHandler):
 
     def tokens(self, request_type: type[AnyMessage]) -> list[str]:
         """Returns the token of each of these requests; empty if there was none."""
+        sent = self._sent(request_type, "authorization")
+        return [value.removeprefix("Bearer ") for value in sent]
+
+    def traceparents(self, request_type: type[AnyMessage]) -> list[str]:
+        """Returns the traceparent of each of these requests; empty if there was none."""
+        return self._sent(request_type, "traceparent")
+
+    def _sent(self, request_type: type[AnyMessage], key: str) -> list[str]:
         return [
-            token
-            for (_, request), token in zip(self.requests, self._tokens, strict=True)
+            metadata.get(key, "")
+            for (_, request), metadata in zip(self.requests, self._metadata, strict=True)
             if isinstance(request, request_type)
         ]
 
@@ -138,12 +146,13 @@ class Script(grpc.GenericRpcHandler):
     async def _begin(self, rpc: Rpc, data: bytes, context: Any) -> Sequence[Step]:
         request = rpc.request_type.FromString(data)
         self.requests.append((asyncio.get_running_loop().time(), request))
-        sent = dict(context.invocation_metadata()).get("authorization", "")
-        self._tokens.append(sent.removeprefix("Bearer "))
+        sent = dict(context.invocation_metadata())
+        self._metadata.append(sent)
         if isinstance(request, RegisterAgentRequest):
             self._registered = request.agent
         turns = self._turns[str(rpc)]
-        return turns.popleft() if turns else [_usual(request, self._registered if sent else "")]
+        caller = self._registered if "authorization" in sent else ""
+        return turns.popleft() if turns else [_usual(request, caller)]
 
 
 def _serialized(step: AnyMessage | bytes) -> bytes:

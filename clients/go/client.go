@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"regexp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	pb "threadbus.dev/gen/go/threadbus/v1"
 )
@@ -184,6 +186,21 @@ func (c *Client) Post(
 		return nil, failure
 	}
 	return response, nil
+}
+
+var traceparentForm = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
+
+// ContinueTrace returns a copy of ctx whose calls have this traceparent, in place of any other: what
+// they append has it, such as a Post or the question of an Ask. Its format is that of W3C's header,
+// version 00, and of Message.Traceparent. If it is empty or not valid, they have none.
+func ContinueTrace(ctx context.Context, traceparent string) context.Context {
+	sent, _ := metadata.FromOutgoingContext(ctx)
+	sent = metadata.Join(sent) // not nil
+	sent.Delete("traceparent")
+	if traceparentForm.MatchString(traceparent) {
+		sent.Set("traceparent", traceparent)
+	}
+	return metadata.NewOutgoingContext(ctx, sent)
 }
 
 // MarkRead reports everything up to cursor as read: the next Join continues after it.

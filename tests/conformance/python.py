@@ -3,13 +3,14 @@
 import json
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.rpc.status_pb2 import Status
 
-from bus_client import BusError, CursorLost, OutcomeUnknown, Unanswered
+from bus_client import BusError, CursorLost, OutcomeUnknown, Unanswered, continue_trace
 from bus_client.status import from_rpc_error
 from tests.conformance import contract
 from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
@@ -84,6 +85,12 @@ def invoke(bus: Any, first: Callable[[Any], Any], method: str, fields: Fields) -
         "RotateToken": lambda: bus.rotate_token(),
     }
     return calls[method]()
+
+
+def tracing(fields: Fields) -> AbstractContextManager[None]:
+    """Return the context in which the SDK posts for a command."""
+    trace = fields.get("traceparent")
+    return nullcontext() if trace is None else continue_trace(trace)
 
 
 def call_metadata(token: str, fields: Fields) -> tuple[tuple[str, str], ...]:

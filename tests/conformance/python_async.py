@@ -25,6 +25,7 @@ from tests.conformance.python import (
     request,
     stub_method,
     tls_keywords,
+    tracing,
     write,
     write_message,
 )
@@ -122,11 +123,13 @@ class Driver:
 
     async def _post(self, fields: Fields) -> Fields:
         thread = await self._thread(fields["request"]["thread"])
-        return MessageToDict(await thread.post(**post_keywords(fields)))
+        with tracing(fields):
+            return MessageToDict(await thread.post(**post_keywords(fields)))
 
     async def _ask(self, fields: Fields) -> Fields:
         thread = await self._thread(fields["request"]["thread"])
-        return MessageToDict(await thread.ask(**ask_keywords(fields)))
+        with tracing(fields):
+            return MessageToDict(await thread.ask(**ask_keywords(fields)))
 
     async def _follow(self, fields: Fields) -> None:
         thread = await self._thread(fields["cursor"]["thread"])

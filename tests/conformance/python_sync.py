@@ -27,6 +27,7 @@ from tests.conformance.python import (
     request,
     stub_method,
     tls_keywords,
+    tracing,
     write,
     write_message,
 )
@@ -156,10 +157,12 @@ class Driver:
 
     def _post(self, fields: Fields) -> Fields:
         thread = self._thread(fields["request"])
-        return MessageToDict(thread.post(**post_keywords(fields)))
+        with tracing(fields):
+            return MessageToDict(thread.post(**post_keywords(fields)))
 
     def _ask(self, fields: Fields) -> Fields:
-        return MessageToDict(self._thread(fields["request"]).ask(**ask_keywords(fields)))
+        with tracing(fields):
+            return MessageToDict(self._thread(fields["request"]).ask(**ask_keywords(fields)))
 
     def _follow(self, fields: Fields) -> None:
         thread = self._thread(fields["cursor"])

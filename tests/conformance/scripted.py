@@ -56,6 +56,9 @@ from threadbus.v1.thread_service_pb2 import GetThreadResponse, JoinThreadRespons
 
 Server = Callable[[], AbstractAsyncContextManager[str]]
 
+#: That of the case `traceparent-retries`.
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
 _INTERVAL = 0.5  # seconds between two frames
 _BREAK = Failure(grpc.StatusCode.UNAVAILABLE)
 _DELAY = 0.4  # seconds; a requested retry_delay
@@ -169,6 +172,19 @@ async def _limiting() -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
+async def _traced() -> AsyncIterator[str]:
+    """Loses the response to the first attempt of the first post, and refuses the second."""
+    async with scripted() as script:
+        script.answer("PostMessage", _BREAK)
+        script.answer("PostMessage", _DAMAGED)
+        script.answer("PostMessage", PostMessageResponse(thread=THREAD, seq=1))
+        script.answer("PostMessage", PostMessageResponse(thread=THREAD, seq=2))
+        yield script.address
+    traces = script.traceparents(PostMessageRequest)
+    assert traces == [TRACEPARENT] * 3 + [""], f"it sent {traces}"
+
+
+@contextlib.asynccontextmanager
 async def _losing() -> AsyncIterator[str]:
     """Loses the response to every other call of a method, beginning with the first."""
     answers: dict[str, AnyMessage] = {
@@ -216,6 +232,7 @@ SCRIPTS: dict[str, Server] = {
     "breaking": _breaking,
     "refusing": _refusing,
     "limiting": _limiting,
+    "traced": _traced,
     "losing": _losing,
     "losing post": _losing_post,
     "repeating": repeating,

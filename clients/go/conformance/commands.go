@@ -31,10 +31,13 @@ func (d *driver) run(ctx context.Context, bus *threadbus.Client, c command) (any
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(c.Timeout*float64(time.Second)))
 		defer cancel()
 	}
+	if c.Trace != nil && c.Do != "call" {
+		ctx = threadbus.ContinueTrace(ctx, *c.Trace)
+	}
 	switch c.Do {
 	case "call":
-		if c.Trace != "" {
-			ctx = metadata.AppendToOutgoingContext(ctx, "traceparent", c.Trace)
+		if c.Trace != nil {
+			ctx = metadata.AppendToOutgoingContext(ctx, "traceparent", *c.Trace)
 		}
 		stubs := []any{
 			pb.NewBusServiceClient(bus), pb.NewThreadServiceClient(bus), pb.NewAgentServiceClient(bus),

@@ -28,8 +28,8 @@ type command struct {
 	Method   string            `json:"method"`
 	Request  json.RawMessage   `json:"request"`
 	Requests []json.RawMessage `json:"requests"`
-	Timeout  float64           `json:"timeout"` // seconds; 0 = none
-	Trace    string            `json:"traceparent"`
+	Timeout  float64           `json:"timeout"`     // seconds; 0 = none
+	Trace    *string           `json:"traceparent"` // nil = none
 	Agent    string            `json:"agent"`
 	Thread   string            `json:"thread"`
 	Start    string            `json:"start"`

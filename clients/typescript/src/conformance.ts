@@ -40,8 +40,11 @@ const running = new Map<number, AbortController>();
 
 /** Runs a command, and returns its result, the value of `ok`. */
 async function obey(command: Command, signal: AbortSignal): Promise<unknown> {
-  const { id, timeout } = command;
-  const options = timeout === undefined ? {} : { timeout: timeout * 1000 };
+  const { id, timeout, traceparent } = command;
+  const options = {
+    ...timeout === undefined ? {} : { timeout: timeout * 1000 },
+    ...traceparent === undefined ? {} : { traceparent },
+  };
   switch (command.do) {
     case 'open':
       close();
@@ -57,8 +60,7 @@ async function obey(command: Command, signal: AbortSignal): Promise<unknown> {
       running.get(command.target)?.abort();
       return {};
     case 'call':
-      return client().stubs.call(command.method, command.request, timeout!, signal,
-        command.traceparent);
+      return client().stubs.call(command.method, command.request, timeout!, signal, traceparent);
     case 'invoke':
       return client().bus.call(...unary(command.method, command.request));
     case 'wait':
@@ -87,7 +89,7 @@ async function obey(command: Command, signal: AbortSignal): Promise<unknown> {
       const request = parse(PostMessageRequest, command.request);
       const { thread, content } = request;
       const { epoch, hiddenSeq, ...reply } =
-        await client().bus.ask(thread, content, request, { signal });
+        await client().bus.ask(thread, content, request, { signal, ...options });
       return reply;
     }
     case 'follow':

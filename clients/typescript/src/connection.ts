@@ -21,6 +21,7 @@ const OPTIONS: grpc.ClientOptions = {
 /** grpc-js's texts for a connection that the server closed before it responded. */
 const CLOSED_EARLY = /Last error: (Failed to connect|.*ECONNRESET|.*EPIPE)|Connection dropped/;
 const FIRST_FRAME = 20_000; // ms to connect and receive `started`
+const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 
 /** The channel options, also for clients of the generated stubs. */
 export function clientOptions(address: string): grpc.ClientOptions {
@@ -62,15 +63,15 @@ export class Connection {
 
   /** Makes a unary call, without retries. Throws BusError. */
   async unary<Request, Response>(
-    { path, responseDeserialize }: Method<Request, Response>, request: Buffer, token: string,
-    deadline: number, stop: AbortSignal,
+    { path, responseDeserialize }: Method<Request, Response>, request: Buffer,
+    sent: grpc.Metadata, deadline: number, stop: AbortSignal,
   ): Promise<Response> {
     const client = this.#client;
     let cancel = () => {};
     try {
       const response = await new Promise<Response>((resolve, reject) => {
         const call = client.makeUnaryRequest(
-          path, asIs, strictly(responseDeserialize), request, metadata(token), { deadline },
+          path, asIs, strictly(responseDeserialize), request, sent, { deadline },
           (failure, response) => (failure ? reject(failure) : resolve(response!)),
         );
         cancel = () => call.cancel();
@@ -160,9 +161,11 @@ function silence(granted: Duration | undefined): number {
   return 2.5 * allowed;
 }
 
-function metadata(token: string, options?: grpc.MetadataOptions): grpc.Metadata {
-  const metadata = new grpc.Metadata(options);
+/** The metadata of a call. Leaves out a traceparent that is not valid. */
+export function metadata(token: string, traceparent = ''): grpc.Metadata {
+  const metadata = new grpc.Metadata();
   if (token) metadata.set('authorization', `Bearer ${token}`);
+  if (TRACEPARENT.test(traceparent)) metadata.set('traceparent', traceparent);
   return metadata;
 }
 

@@ -17,7 +17,7 @@ import { Cursor, type Message, type MessageFilter, MessageKind, Notice_Reason, W
 import { JoinThreadRequest, type JoinThreadResponse, ThreadServiceService }
   from '../gen/threadbus/v1/thread_service.js';
 import { settled } from './asked.js';
-import { type ConnectOptions, Connection, type Method } from './connection.js';
+import { type ConnectOptions, Connection, metadata, type Method } from './connection.js';
 import { BusError, CursorLost, heeded, milliseconds, Unanswered } from './errors.js';
 import { isRepeatable } from './idempotency.js';
 import { broken, checked, type Followed, isSeq, Places } from './place.js';
@@ -34,6 +34,11 @@ export type Position = Pick<Cursor, 'thread' | 'afterSeq'> & Partial<Cursor>;
 export interface CallOptions {
   /** Milliseconds for all attempts; 30 s by default. */
   timeout?: number;
+  /**
+   * That of the trace which the call continues: what it appends has it. As in W3C's header, version
+   * 00, and in `Message.traceparent`. Empty or not valid: what it appends has none.
+   */
+  traceparent?: string;
 }
 
 export interface FollowOptions {
@@ -163,7 +168,8 @@ export class ThreadBus {
   }
 
   async #attempts<Request, Response>(
-    method: Method<Request, Response>, request: Request, { timeout = 30_000 }: CallOptions = {},
+    method: Method<Request, Response>, request: Request,
+    { timeout = 30_000, traceparent = '' }: CallOptions = {},
   ): Promise<Response> {
     const repeatable = isRepeatable(method.path, request);
     const open = this.#open.signal;
@@ -174,7 +180,9 @@ export class ThreadBus {
       open.throwIfAborted();
       try {
         const deadline = Math.min(until, Date.now() + ATTEMPT);
-        return await this.#connection.unary(method, bytes, token, deadline, open);
+        return await this.#connection.unary(
+          method, bytes, metadata(token, traceparent), deadline, open,
+        );
       } catch (error) {
         open.throwIfAborted();
         if (!(error instanceof BusError)) throw error;

@@ -17,7 +17,10 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
-use tonic::{Code, Response, Status};
+use tonic::{
+    Code, Response, Status,
+    metadata::{Ascii, MetadataValue},
+};
 
 use crate::{
     Error, Stubs, TlsFiles,
@@ -38,6 +41,7 @@ pub struct ThreadBus {
     connection: Arc<Mutex<Connection>>,
     session: Arc<Session>,
     timeout: Duration,
+    traceparent: Option<MetadataValue<Ascii>>,
 }
 
 #[derive(Debug, Default)]
@@ -64,12 +68,23 @@ impl ThreadBus {
         files: &TlsFiles,
     ) -> Result<Self, Error> {
         let connection = Arc::new(Mutex::new(Connection::new(address, token, files)?));
-        Ok(Self { connection, session: Arc::default(), timeout: TIMEOUT })
+        Ok(Self { connection, session: Arc::default(), timeout: TIMEOUT, traceparent: None })
     }
 
     /// Returns the same client with another timeout for calls; the default is 30 s.
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self { timeout, ..self.clone() }
+    }
+
+    /// Returns the same client whose calls have this traceparent, in place of any other: what they
+    /// append has it, such as a `post` or the question of an `ask`. Its format is that of W3C's
+    /// header, version 00, and of `Message.traceparent`. If it is empty or not valid, what they
+    /// append has none.
+    pub fn with_traceparent(&self, traceparent: &str) -> Self {
+        // The server ignores one that is not valid, but not all characters can be sent.
+        let sent = Some(traceparent).filter(|text| !text.is_empty());
+        let traceparent = sent.and_then(|text| text.parse().ok());
+        Self { traceparent, ..self.clone() }
     }
 
     /// Registers `agent`, makes all later calls as that agent, and sends heartbeats at the server's
@@ -89,7 +104,8 @@ impl ThreadBus {
 
         // Shares the connection but not the session, whose heartbeats end when the client is
         // dropped.
-        let bus = Self { session: Arc::default(), timeout: TIMEOUT, ..self.clone() };
+        let connection = self.connection.clone();
+        let bus = Self { connection, session: Arc::default(), timeout: TIMEOUT, traceparent: None };
         let mut heartbeats = JoinSet::new();
         heartbeats.spawn(bus.heartbeats());
         *self.session.heartbeats.lock().unwrap() = heartbeats;
@@ -197,7 +213,7 @@ impl ThreadBus {
     /// Returns the stubs, and the number of their channel.
     pub(crate) fn connection(&self, timeout: Option<Duration>) -> (Stubs, u64) {
         let connection = self.connection.lock().unwrap();
-        (connection.stubs(timeout), connection.number)
+        (connection.stubs(self.traceparent.clone(), timeout), connection.number)
     }
 
     /// Keeps whether the server has responded, and explains the error if it has not.

@@ -33,7 +33,7 @@ pub struct Stubs {
     pub threads: ThreadServiceClient<Transport>,
 }
 
-/// A channel whose calls carry the token and a deadline.
+/// A channel whose calls carry the token, a traceparent and a deadline.
 pub type Transport = InterceptedService<GrpcChannel, Headers>;
 
 /// A channel that converts a proxy's HTTP response to a gRPC status. tonic itself would parse the
@@ -83,6 +83,7 @@ fn code(http: u16) -> Option<Code> {
 #[derive(Debug, Clone)]
 pub struct Headers {
     token: Option<MetadataValue<Ascii>>,
+    traceparent: Option<MetadataValue<Ascii>>,
     timeout: Option<Duration>,
 }
 
@@ -90,6 +91,9 @@ impl Interceptor for Headers {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(token) = &self.token {
             request.metadata_mut().insert("authorization", token.clone());
+        }
+        if let Some(traceparent) = &self.traceparent {
+            request.metadata_mut().insert("traceparent", traceparent.clone());
         }
         if let Some(timeout) = self.timeout {
             request.set_timeout(timeout);
@@ -146,8 +150,12 @@ impl Connection {
         Ok(Self { endpoint, channel, number: 0, token, agent: None, answered: false })
     }
 
-    pub fn stubs(&self, timeout: Option<Duration>) -> Stubs {
-        let headers = Headers { token: self.token.clone(), timeout };
+    pub fn stubs(
+        &self,
+        traceparent: Option<MetadataValue<Ascii>>,
+        timeout: Option<Duration>,
+    ) -> Stubs {
+        let headers = Headers { token: self.token.clone(), traceparent, timeout };
         let transport = InterceptedService::new(GrpcChannel(self.channel.clone()), headers);
         Stubs {
             agents: AgentServiceClient::new(transport.clone())

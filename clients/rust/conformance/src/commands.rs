@@ -22,6 +22,10 @@ pub async fn run(id: u64, command: Value, bus: Option<ThreadBus>) -> Result<Valu
     let text = |name: &str| command[name].as_str().unwrap_or_default();
     let timeout = seconds(&command["timeout"])?;
     let nothing = json!({});
+    let traced = || match command["traceparent"].as_str() {
+        Some(traceparent) => bus.with_traceparent(traceparent),
+        None => bus.clone(),
+    };
     match text("do") {
         "call" => {
             let (stubs, request) = (bus.stubs(timeout), &command["request"]);
@@ -46,12 +50,12 @@ pub async fn run(id: u64, command: Value, bus: Option<ThreadBus>) -> Result<Valu
         }
         "post" => {
             let post = parse(&command["request"])?;
-            let bus = timeout.map_or(bus.clone(), |timeout| bus.with_timeout(timeout));
+            let bus = timeout.map_or(traced(), |timeout| traced().with_timeout(timeout));
             let posted = bus.post(post).await?;
             return Ok(print(&posted)?);
         }
         "ask" => {
-            let reply = bus.ask(parse(&command["request"])?).await?;
+            let reply = traced().ask(parse(&command["request"])?).await?;
             return Ok(print(&reply.message)?);
         }
         "follow" | "inbox" => follow(id, &command, bus).await?,

@@ -15,6 +15,7 @@ import dev.threadbus.client.BusException;
 import dev.threadbus.client.CursorLostException;
 import dev.threadbus.client.Follow;
 import dev.threadbus.client.FollowOptions;
+import dev.threadbus.client.PostOptions;
 import dev.threadbus.client.ThreadBus;
 import dev.threadbus.client.TlsFiles;
 import dev.threadbus.client.UnansweredException;
@@ -64,8 +65,8 @@ public final class Driver {
       Map.entry("post_many", Set.of("requests", "timeout")),
       Map.entry("register", Set.of("agent", "token")),
       Map.entry("join", Set.of("thread", "start")),
-      Map.entry("post", Set.of("request", "timeout")),
-      Map.entry("ask", Set.of("request")),
+      Map.entry("post", Set.of("request", "timeout", "traceparent")),
+      Map.entry("ask", Set.of("request", "traceparent")),
       Map.entry("follow",
           Set.of("cursor", "on_resync", "own", "omit_attachment_data", "max_content_bytes")),
       Map.entry("inbox",
@@ -176,12 +177,11 @@ public final class Driver {
       }
       case "post" -> {
         var request = parse(command.get("request"), PostMessageRequest.newBuilder()).build();
-        return json(command.has("timeout") ? bus.post(request, seconds(command, "timeout"))
-            : bus.post(request));
+        return json(bus.post(request, postOptions(command)));
       }
       case "ask" -> {
         var request = parse(command.get("request"), PostMessageRequest.newBuilder()).build();
-        return json(bus.ask(request));
+        return json(bus.ask(request, postOptions(command)));
       }
       case "follow" -> follow(id, command);
       case "inbox" -> inbox(id, command);
@@ -289,6 +289,11 @@ public final class Driver {
     long most = command.has("max_content_bytes")
         ? command.get("max_content_bytes").getAsLong() : 0;
     return new FollowOptions(filter, flag(command, "omit_attachment_data", false), most);
+  }
+
+  private static PostOptions postOptions(JsonObject command) {
+    PostOptions options = PostOptions.DEFAULT.withTraceparent(text(command, "traceparent"));
+    return command.has("timeout") ? options.withTimeout(seconds(command, "timeout")) : options;
   }
 
   private void close() {

@@ -29,6 +29,10 @@ final class Connection {
       Pattern.compile("^Network closed|Connection reset|Broken pipe");
   private static final Metadata.Key<String> AUTHORIZATION =
       Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
+  private static final Metadata.Key<String> TRACEPARENT =
+      Metadata.Key.of("traceparent", Metadata.ASCII_STRING_MARSHALLER);
+  private static final Pattern TRACEPARENT_FORM =
+      Pattern.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}");
 
   private final Address address;
   private final ChannelCredentials credentials;
@@ -62,6 +66,12 @@ final class Connection {
    * An attempt whose outcome is unknown is retried only if the call is repeatable.
    */
   <Q, A> A call(MethodDescriptor<Q, A> method, Q request, Duration timeout) {
+    return call(method, request, timeout, "");
+  }
+
+  /** As above, with a traceparent, unless it is not valid. */
+  <Q, A> A call(
+      MethodDescriptor<Q, A> method, Q request, Duration timeout, String traceparent) {
     boolean repeatable = isRepeatable(method, request);
     Text.check(request);
     long until = System.nanoTime() + timeout.toNanos();
@@ -71,7 +81,7 @@ final class Connection {
       long left = Math.min(until - System.nanoTime(), ATTEMPT);
       BusException error;
       try {
-        A response = ClientCalls.blockingUnaryCall(authorized(used), method,
+        A response = ClientCalls.blockingUnaryCall(authorized(used, traceparent), method,
             CallOptions.DEFAULT.withDeadlineAfter(left, TimeUnit.NANOSECONDS), request);
         answered = true;
         return response;
@@ -128,9 +138,16 @@ final class Connection {
 
   /** Wraps a channel to send the current token with each call, and to refuse invalid text. */
   Channel authorized(ManagedChannel channel) {
+    return authorized(channel, "");
+  }
+
+  private Channel authorized(ManagedChannel channel, String traceparent) {
     Metadata headers = new Metadata();
     if (!token.isEmpty()) {
       headers.put(AUTHORIZATION, "Bearer " + token);
+    }
+    if (TRACEPARENT_FORM.matcher(traceparent).matches()) {
+      headers.put(TRACEPARENT, traceparent);
     }
     return ClientInterceptors.intercept(channel, Text.CHECKED,
         MetadataUtils.newAttachHeadersInterceptor(headers));

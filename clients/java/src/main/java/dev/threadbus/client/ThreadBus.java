@@ -142,15 +142,15 @@ public final class ThreadBus implements AutoCloseable {
 
   /** Posts a message, with retries, and stores it once. Adds a request_id if it has none. */
   public PostMessageResponse post(PostMessageRequest request) {
-    return post(request, TIMEOUT);
+    return post(request, PostOptions.DEFAULT);
   }
 
-  /** Posts a message, with retries until {@code timeout} is over. */
-  public PostMessageResponse post(PostMessageRequest request, Duration timeout) {
+  /** Posts a message, with retries, and stores it once. Adds a request_id if it has none. */
+  public PostMessageResponse post(PostMessageRequest request, PostOptions options) {
     PostMessageRequest once = request.getRequestId().isEmpty()
         ? request.toBuilder().setRequestId(UUID.randomUUID().toString()).build() : request;
-    PostMessageResponse response =
-        connection.call(BusServiceGrpc.getPostMessageMethod(), once, timeout);
+    PostMessageResponse response = connection.call(BusServiceGrpc.getPostMessageMethod(), once,
+        options.timeout(), options.traceparent());
     if (!Places.isSeq(response.getSeq())) {
       throw BusException.brokenAnswer("the seq " + response.getSeq() + " of a post");
     }
@@ -205,9 +205,14 @@ public final class ThreadBus implements AutoCloseable {
    * read: a Follow returns the reply, too.
    */
   public Message ask(PostMessageRequest question) {
+    return ask(question, PostOptions.DEFAULT);
+  }
+
+  /** Posts a question with these options, and returns the first reply, as {@link #ask}. */
+  public Message ask(PostMessageRequest question, PostOptions options) {
     PostMessageRequest request = question.hasExpectReply() ? question
         : question.toBuilder().setExpectReply(ExpectReply.getDefaultInstance()).build();
-    Question asked = new Question(this, request, post(request));
+    Question asked = new Question(this, request, post(request, options));
     WaitMessagesRequest wait = WaitMessagesRequest.newBuilder().addThreads(asked.cursor()).build();
     try (Follow follow = new Follow(follows, connection, wait)) {
       return asked.reply(follow);
