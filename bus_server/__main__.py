@@ -16,6 +16,7 @@ from bus_server.config_file import ConfigError
 from bus_server.configuration import Configuration
 from bus_server.flags import settings_flags
 from bus_server.settings import CONFIG_VARIABLE, declared, misspelt
+from threadbus.extras import install_command
 
 logger = logging.getLogger(__name__)
 
@@ -90,8 +91,8 @@ def run(configuration: Configuration) -> int:
     except ModuleNotFoundError as error:
         return _failed(
             configuration,
-            f"the server needs {error.name}, which comes with the extra `server`: in the source "
-            "folder, run pip install '.[server]'; see docs/running.md there",
+            f"the server needs {error.name}, which comes with the extra `server`: "
+            f"run {install_command('server')}",
         )
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

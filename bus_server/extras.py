@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from bus_server.listening import ServeError
 from bus_server.settings import Settings
+from threadbus.extras import install_command
 
 if TYPE_CHECKING:
     from bus_server.exporter import Exporter
@@ -45,6 +46,6 @@ def tracing(settings: Settings) -> "Tracing | None":
 def _extra_missing(extra: str, error: ImportError) -> ServeError:
     """Returns the error for a flag that needs an extra of the same name."""
     return ServeError(
-        f"--{extra} needs {error.name}, which comes with the extra `{extra}`: in the source "
-        f"folder, run pip install '.[server,{extra}]'"
+        f"--{extra} needs {error.name}, which comes with the extra `{extra}`: "
+        f"run {install_command(f'server,{extra}')}"
     )

@@ -32,6 +32,7 @@ from tests.refused_start import contents, refused_start
 from tests.rpcs import RPCS
 from tests.scrapes import FLAGS, Scrape, Series, fetch, scrape, url
 from tests.serving import ServerProcess
+from threadbus.extras import install_command
 from threadbus.v1.bus_service_pb2 import (
     GetMessageRequest,
     GetServerInfoRequest,
@@ -447,4 +448,4 @@ def test_without_the_extra_it_is_said_what_to_install(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert "--metrics needs prometheus_client" in done.stderr
-    assert "pip install '.[server,metrics]'" in done.stderr
+    assert install_command("server,metrics") in done.stderr

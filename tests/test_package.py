@@ -1,6 +1,7 @@
 """The contents of the wheel, and the versions of the packages that it is tested with."""
 
 import email
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 
 from bus_server.store.sqlite.file import SCHEMA_VERSION
+from threadbus.extras import install_command
 
 ROOT = Path(__file__).parent.parent
 
@@ -78,7 +80,28 @@ def test_without_the_server_extra_the_error_says_what_to_install() -> None:
     )
     assert done.returncode == 1
     assert "aiosqlite" in done.stderr
-    assert "in the source folder, run pip install '.[server]'" in done.stderr
+    assert install_command("server") in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("origin", "source"),
+    [
+        ("file:///home/me/my%20threadbus", "/home/me/my threadbus"),
+        ("file:///opt/threadbus-0.1.0-py3-none-any.whl", "/opt/threadbus-0.1.0-py3-none-any.whl"),
+        ("https://example.org/threadbus.whl", "threadbus"),
+        (None, "threadbus"),
+    ],
+)
+def test_an_extra_is_added_from_where_the_package_came_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: str | None, source: str
+) -> None:
+    metadata = tmp_path / "threadbus-9.9.9.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.4\nName: threadbus\nVersion: 9.9.9\n")
+    if origin:
+        (metadata / "direct_url.json").write_text(json.dumps({"url": origin, "dir_info": {}}))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert install_command("server,metrics") == f"pip install '{source}[server,metrics]'"
 
 
 def test_each_package_that_the_tests_need_is_pinned_once() -> None:

@@ -12,6 +12,7 @@ from cryptography import x509
 
 from tests.serving import ServerProcess
 from tests.shell import Shell
+from threadbus.extras import install_command
 
 FILES = {"ca.pem", "server.pem", "server.key", "client.pem", "client.key"}
 
@@ -92,5 +93,5 @@ def test_without_the_library_it_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, "trustme", None)
     done = shell.run("certs", str(tmp_path / "tls"))
     assert done.code == 1
-    assert "pip install '.[certs]'" in done.err
+    assert install_command("certs") in done.err
     assert not (tmp_path / "tls").exists()

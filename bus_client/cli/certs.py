@@ -14,6 +14,7 @@ from bus_client.cli.options import json_option
 from bus_client.cli.output import Output
 from bus_client.cli.session import run_verb
 from bus_client.cli.text import safe
+from threadbus.extras import install_command
 
 _HOSTS = ("localhost", "127.0.0.1", "::1")
 _DAYS = 365
@@ -77,8 +78,8 @@ def _issue(hosts: Sequence[str]) -> dict[str, bytes]:
         import trustme
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"This needs {error.name}, which comes with the extra `certs`: in the source folder, "
-            "run pip install '.[certs]', or uv tool install '.[server,certs]'."
+            f"This needs {error.name}, which comes with the extra `certs`: "
+            f"run {install_command('certs')}"
         ) from None
     ca = trustme.CA(organization_name=_ORGANIZATION, organization_unit_name=_UNIT)
     expires = datetime.now(UTC) + timedelta(days=_DAYS)

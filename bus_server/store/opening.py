@@ -12,6 +12,7 @@ from bus_server.store.copies import Source, Target
 from bus_server.store.interface import ServedStore
 from bus_server.store.sqlite import file
 from bus_server.store.sqlite.store import SqliteStore
+from threadbus.extras import install_command
 
 
 def located(settings: Settings) -> Settings:
@@ -77,6 +78,6 @@ def _copies(place: Path | str) -> ModuleType:
 
 def _missing(what: str, error: ImportError) -> StoreRefused:
     return StoreRefused(
-        f"{what} needs {error.name}, which comes with the extra `postgres`: in the source "
-        "folder, run pip install '.[server,postgres]'"
+        f"{what} needs {error.name}, which comes with the extra `postgres`: "
+        f"run {install_command('server,postgres')}"
     )

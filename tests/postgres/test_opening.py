@@ -20,6 +20,7 @@ from tests.postgres.cluster import Cluster, standby
 from tests.postgres.skipping import running
 from tests.postgres.stores import opened
 from tests.store.commits import commit, create, post, register
+from threadbus.extras import install_command
 from threadbus.v1.message_pb2 import ExpectReply, Message
 from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN
 
@@ -273,7 +274,7 @@ def test_without_psycopg_it_is_said_what_to_install(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = (each for each in done.stderr.splitlines() if " INFO " not in each)
     assert "--store needs psycopg" in line
-    assert "pip install '.[server,postgres]'" in line
+    assert install_command("server,postgres") in line
 
 
 async def test_tables_of_an_older_version_are_upgraded(

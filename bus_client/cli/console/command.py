@@ -11,6 +11,7 @@ from bus_client.address import whole_address
 from bus_client.cli.console.site import Listen, Site
 from bus_client.cli.options import as_option, timeout_option
 from bus_client.cli.session import Session, on_server
+from threadbus.extras import install_command
 
 
 @click.command()
@@ -82,8 +83,8 @@ async def console(
         from bus_client.cli.console import serving
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"The console needs {error.name}, which comes with the extra `console`: in the source "
-            "folder, run pip install '.[console]'."
+            f"The console needs {error.name}, which comes with the extra `console`: "
+            f"run {install_command('console')}"
         ) from None
     open_page = not no_open and sys.stdout.isatty()
     known_as = whole_address(known_as or session.server)

@@ -19,6 +19,7 @@ from bus_client.cli.maintenance.place import (
 )
 from bus_client.cli.output import Output
 from bus_client.cli.text import byte_size, safe
+from threadbus.extras import install_command
 
 
 @click.command()
@@ -79,7 +80,7 @@ def dumps() -> Any:
         from bus_server.store.postgres import dump
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"--store needs {error.name}, which comes with the extra `postgres`: in the source "
-            "folder, run pip install '.[server,postgres]'."
+            f"--store needs {error.name}, which comes with the extra `postgres`: "
+            f"run {install_command('server,postgres')}"
         ) from None
     return dump

@@ -8,6 +8,7 @@ import click
 
 from bus_client.cli.maintenance.place import counted
 from bus_client.cli.text import safe
+from threadbus.extras import install_command
 
 
 def _place(value: object) -> str | Path:
@@ -68,8 +69,8 @@ def copy(source: str | Path, target: str | Path) -> None:
         from bus_server.store.opening import open_copy
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"copying needs {error.name}, which comes with the extra `server`: in the source "
-            "folder, run pip install '.[server]'; see docs/running.md there"
+            f"copying needs {error.name}, which comes with the extra `server`: "
+            f"run {install_command('server')}"
         ) from error
     line = ProgressLine()
     try:

@@ -19,6 +19,7 @@ from bus_client.cli.options import json_option
 from bus_client.cli.output import Output
 from bus_client.cli.session import run_verb, until_signal
 from bus_client.cli.text import byte_size, safe
+from threadbus.extras import install_command
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -156,8 +157,8 @@ def run(out: Output, verb: Callable[[], Awaitable[int]]) -> int:
         from bus_server.errors import StoreRefused
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"This needs {error.name}, which comes with the extra `server`: in the source folder, "
-            "run pip install '.[server]'."
+            f"This needs {error.name}, which comes with the extra `server`: "
+            f"run {install_command('server')}"
         ) from None
 
     async def refusing() -> int:
