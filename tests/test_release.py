@@ -13,7 +13,7 @@ CHECK = """
 import sys
 from pathlib import Path
 import versions
-print(*versions.disagreements(Path(sys.argv[1])), sep="\\n")
+print(*getattr(versions, sys.argv[2])(Path(sys.argv[1])), sep="\\n")
 """
 
 pytestmark = pytest.mark.slow
@@ -31,8 +31,12 @@ def tree(tmp_path: Path) -> Path:
 
 
 def disagreements(tree: Path) -> list[str]:
+    return ask(tree, "disagreements")
+
+
+def ask(tree: Path, function: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", CHECK, tree],
+        [sys.executable, "-c", CHECK, tree, function],
         cwd=ROOT / "scripts/release.d",
         capture_output=True,
         text=True,
@@ -64,3 +68,13 @@ def test_an_install_line_with_an_unknown_extra_is_named(tree: Path) -> None:
     readme = tree / "README.md"
     readme.write_text(readme.read_text().replace("'.[server]'", "'.[sever]'"))
     assert disagreements(tree) == ["README.md installs the extra sever, which there is not"]
+
+
+def test_what_needs_a_checkout_is_named_until_it_says_what_a_registry_gives(tree: Path) -> None:
+    page = tree / "README.md"
+    page.write_text(page.read_text() + "uv tool install '.[server]'\n")
+    number = len(page.read_text().splitlines())
+    assert f"README.md:{number}: '.[server]'" in ask(tree, "source_installs")
+    for page in (tree / "README.md", *(tree / "docs").rglob("*.md"), *tree.glob("clients/*/*.md")):
+        page.write_text("`uv tool install 'threadbus[server]'`\n")
+    assert ask(tree, "source_installs") in ([], [""])

@@ -63,7 +63,7 @@ def _objections(version: str) -> list[str]:
         found.append(f"CHANGELOG.md has no section {version}")
     if versions.notes(ROOT, "Unreleased"):
         found.append("CHANGELOG.md has changes under Unreleased")
-    found += [f"installs from a checkout: {each}" for each in versions.source_installs(ROOT)]
+    found += [f"needs a checkout: {each}" for each in versions.source_installs(ROOT)]
     return found
 
 

@@ -21,6 +21,11 @@ INSTALL = re.compile(
     r"(?:pip|pipx|uv tool) install (?:[^`\n]*? )?"
     r"'(?P<what>\.|\./threadbus|threadbus)\[(?P<extras>[a-z,]+)\]'"
 )
+#: What a page says to users of a checkout, and not to those of a registry.
+FROM_A_CHECKOUT = re.compile(
+    r"'\.\[[a-z,]+\]'|\binstall \./threadbus\b|-replace threadbus\.dev\S+"
+    r"|npm install --install-links|path = \"threadbus\S+|`mvn install`"
+)
 
 
 def version(root: Path) -> str:
@@ -69,12 +74,12 @@ def notes(root: Path, name: str) -> str:
 
 
 def source_installs(root: Path) -> list[str]:
-    """Return the install commands in README and docs that need a checkout."""
+    """Return what README and docs say about an installation that needs a checkout, by line."""
     return [
-        f"{page.relative_to(root)}: {line[0]}"
+        f"{page.relative_to(root)}:{number}: {found[0]}"
         for page in _pages(root)
-        for line in INSTALL.finditer(page.read_text("utf-8"))
-        if line["what"] != "threadbus"
+        for number, line in enumerate(page.read_text("utf-8").splitlines(), start=1)
+        for found in FROM_A_CHECKOUT.finditer(line)
     ]
 
 
