@@ -107,9 +107,14 @@ class Shell:
         )
         return Done(done.returncode, (done.stdout or b"").decode(), done.stderr.decode())
 
-    def ok(self, *arguments: str, stdin: str | bytes | None = None) -> Done:
+    def ok(
+        self,
+        *arguments: str,
+        stdin: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Done:
         """Run a command that must succeed, and print nothing unexpected to stderr."""
-        done = self.run(*arguments, stdin=stdin)
+        done = self.run(*arguments, stdin=stdin, env=env)
         assert (done.code, _CREATED.sub("", BUSY.sub("", done.err))) == (0, ""), done
         return done
 
@@ -168,7 +173,8 @@ class Shell:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if "THREADBUS" not in name and name not in ("NO_COLOR", "PYTHONUNBUFFERED")
+            if "THREADBUS" not in name
+            and name not in ("NO_COLOR", "PYTHONUNBUFFERED", "TRACEPARENT")
         }
         own = {"THREADBUS_SERVER": self.server}
         own |= {f"XDG_{kind.upper()}_HOME": str(self.home / kind) for kind in ("data", "state")}

@@ -118,6 +118,7 @@ def _threadbus() -> None:
       THREADBUS_CLIENT_KEY   its key
       THREADBUS_THREAD       the thread to use if none is named
       THREADBUS_STATE        the folder in which hooks keep what agents were notified of
+      TRACEPARENT            the trace to continue, as in W3C's header: what you post has it
       NO_COLOR               no colours if this is set and not empty
 
     \b

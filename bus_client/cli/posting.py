@@ -134,7 +134,7 @@ async def post(
     code: between `backticks`, or between lines that begin with ``` or ~~~. Only this command looks
     for names in the text, the SDK and the RPCs do not. `-` as CONTENT reads standard
     input: UTF-8, from which one newline at the end is removed. If THREADBUS_THREAD is set, a single
-    argument is CONTENT.
+    argument is CONTENT. If TRACEPARENT is, the message continues that trace.
 
     --ask keeps a request open for each agent that the message addresses, until it posts with
     --reply-to this message. If it does not, because it goes, is idle or is late, `threadbus wait`

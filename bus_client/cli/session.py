@@ -6,7 +6,7 @@ import asyncio
 import functools
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +21,7 @@ from bus_client.cli.output import Output
 from bus_client.cli.resolving import resolution_error
 from bus_client.cli.streams import discard_stdout
 from bus_client.cli.text import os_error_text, safe
+from bus_client.cli.traces import environment_trace
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -83,6 +84,9 @@ class Session:
         Registers the agent if its name is new. Prints a note on stderr if the server does not
         answer within a second, and one if the agent was registered without `registration`.
 
+        What is posted in the block, and changes of threads, continue the trace of TRACEPARENT; see
+        environment_trace().
+
         Args:
             **registration: Arguments of BusClient that describe a new agent, such as `kind`.
 
@@ -102,8 +106,10 @@ class Session:
             silence.cancel()
         if client.created and not registration:
             self.out.note(f"registered {safe(client.agent)}")
+        trace = environment_trace()
         try:
-            yield client
+            with bus_client.continue_trace(trace) if trace else nullcontext():
+                yield client
         finally:
             await client.close()
 

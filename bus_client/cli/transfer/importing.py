@@ -106,7 +106,10 @@ async def import_(session: Session, file: IO[bytes], source: str) -> int:
         work = _Import(bus, entries, source, info.server_time, session.timeout)
         try:
             await _check(session, entries)
-            with progress(session.out, "Posting", length=entries.count) as step:
+            with (
+                progress(session.out, "Posting", length=entries.count) as step,
+                bus_client.continue_trace(""),  # else all lines without one have the command's
+            ):
                 await work.run(step)
         except BadLine as bad:
             error = bus_client.InvalidArgument(
