@@ -14,8 +14,9 @@ from tests.serving import ServerProcess
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user's credentials are those of the test."""
+    """The user's credentials are those of the test, and no trace is given."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.delenv("TRACEPARENT", raising=False)
 
 
 @pytest.fixture

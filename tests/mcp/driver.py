@@ -4,7 +4,8 @@ A program connects to the MCP server that it is given as JSON (`command`, `args`
 what it has learned of it. Then it does what it reads as JSON lines, all at once, until these end:
 
     {"id": 1, "do": "ping" | "tools"}
-    {"id": 1, "do": "call", "tool": …, "arguments": …, "timeout": seconds, "progress": bool}
+    {"id": 1, "do": "call", "tool": …, "arguments": …, "timeout": seconds, "progress": bool,
+     "traceparent": "" or that of the trace in which the client makes the call}
     {"do": "cancel", "call": 1}
 
 It prints the results as JSON lines: with `progress` that of a call, else the end of a command:
@@ -103,14 +104,27 @@ class OfficialClient:
         assert "failed" not in await self._command(do="ping").result()
 
     def call(
-        self, tool: str, /, *, within: float = BOUND, progress: bool = False, **arguments: Any
+        self,
+        tool: str,
+        /,
+        *,
+        within: float = BOUND,
+        progress: bool = False,
+        traceparent: str = "",
+        **arguments: Any,
     ) -> Call:
         """Start to call a tool. The client gives up after `within` seconds, as a host would.
 
         `progress`: ask for it. The clients for TypeScript then count `within` from the last one.
+        `traceparent`: of the trace in which it makes the call; "" = none.
         """
         return self._command(
-            do="call", tool=tool, arguments=arguments, timeout=within, progress=progress
+            do="call",
+            tool=tool,
+            arguments=arguments,
+            timeout=within,
+            progress=progress,
+            traceparent=traceparent,
         )
 
     def cancel(self, call: Call) -> None:

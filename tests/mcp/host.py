@@ -58,10 +58,13 @@ class Host:
         self.send(json.dumps(request).encode())
         return number
 
-    def start_call(self, tool: str, **arguments: Any) -> int:
-        """Start the call of a tool. Returns the request's id."""
-        meta = {"progressToken": "here"}
-        return self.start("tools/call", name=tool, arguments=arguments, _meta=meta)
+    def start_call(self, tool: str, *, meta: Any = None, **arguments: Any) -> int:
+        """Start the call of a tool, with further fields of its `_meta`. Returns the request's id.
+
+        The methods below that call tools take `meta`, too.
+        """
+        sent = {"progressToken": "here", **(meta or {})}
+        return self.start("tools/call", name=tool, arguments=arguments, _meta=sent)
 
     def cancel(self, number: int, reason: str = "test") -> None:
         """Say that the answer to a request is not wanted any more."""

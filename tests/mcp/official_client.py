@@ -10,6 +10,8 @@ from typing import Any
 
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
+from opentelemetry.context import attach, detach
+from opentelemetry.propagate import extract
 
 
 def say(**document: Any) -> None:
@@ -54,12 +56,17 @@ class Calls:
         async def progressed(progress: float, total: float | None, message: str | None) -> None:
             say(id=at, progress=progress, total=total, message=message)
 
-        result = await self._client.call_tool(
-            command["tool"],
-            command["arguments"],
-            read_timeout_seconds=command["timeout"],
-            progress_callback=progressed if command["progress"] else None,
-        )
+        # The client itself sends OpenTelemetry's current context.
+        token = attach(extract({"traceparent": command["traceparent"]}))
+        try:
+            result = await self._client.call_tool(
+                command["tool"],
+                command["arguments"],
+                read_timeout_seconds=command["timeout"],
+                progress_callback=progressed if command["progress"] else None,
+            )
+        finally:
+            detach(token)
         texts = [block.text for block in result.content if block.type == "text"]
         assert len(texts) == len(result.content)
         assert result.structured_content is None

@@ -10,6 +10,7 @@ from tests.mcp.command import Command
 from tests.mcp.driver import CLIENTS, OfficialClient, connected
 from tests.polling import until, until_known
 from tests.serving import ServerProcess
+from tests.test_traceparents import FIRST, SECOND
 from threadbus.v1.agent_pb2 import PRESENCE_OFFLINE, PRESENCE_WAITING
 
 pytestmark = pytest.mark.slow
@@ -81,6 +82,17 @@ async def test_it_posts_for_others_to_read(model: Model, peer: BusClient, thread
     assert f"{thread} #1" in posted
     (message,) = await peer.thread(thread).messages()
     assert (message.sender, message.content) == (model.name, "Is it ready?\n✓")
+
+
+async def test_what_it_posts_has_the_traceparent_of_its_call(
+    model: Model, peer: BusClient, thread: str
+) -> None:
+    await model.client.call("bus_join", thread=thread).text()
+    for traceparent in (FIRST, SECOND):
+        post = model.client.call("bus_post", text="x", thread=thread, traceparent=traceparent)
+        await post.text()
+    messages = await peer.thread(thread).messages()
+    assert [message.traceparent for message in messages] == [FIRST, SECOND]
 
 
 async def test_it_joins_late_and_reads_what_was_said(

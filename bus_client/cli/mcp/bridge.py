@@ -29,6 +29,7 @@ from bus_client.cli.mcp.words import (
 )
 from bus_client.cli.mentions import mentioned_agents
 from bus_client.cli.text import safe
+from bus_client.cli.traces import environment_trace
 from bus_client.cli.transcript import describe_new_thread
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ class Bridge:
     Connects once its host has started, or with the first call. What bus_wait returned counts as
     read when the model posts to its thread or waits again, and not before: if the host says that it
     did not take the result, or if it ends, the messages are delivered again.
+
+    A post continues the trace of its call; if that has none, of the message that it replies to, or
+    of the last one that bus_wait returned; or else that of the environment.
     """
 
     def __init__(self, options: Options) -> None:
@@ -59,7 +63,6 @@ class Bridge:
         self.tools = tools.TOOLS
         self._methods: dict[str, Callable[[dict[str, Any]], Any]] = {
             "bus_join": self._join,
-            "bus_post": self._post,
             "bus_read": self._read,
             "bus_who": self._who,
         }
@@ -75,13 +78,20 @@ class Bridge:
         self._tasks = set[asyncio.Task[None]]()
 
     async def call(
-        self, call: Id, name: str, arguments: dict[str, Any], progress: Progress
+        self,
+        call: Id,
+        name: str,
+        arguments: dict[str, Any],
+        progress: Progress,
+        traceparent: str,
     ) -> Result:
         """See Tools.call(). Failures of the bus are results, with what to call next."""
         try:
             given = tools.checked(name, arguments)
             if name == "bus_wait":
                 return Result(await self._wait(call, given, progress))
+            if name == "bus_post":
+                return Result(await self._post(given, traceparent))
             return Result(await self._methods[name](given))
         except ArgumentError as error:
             return Result(str(error), failed=True)
@@ -192,10 +202,12 @@ class Bridge:
         reader = self._options.agent
         return [message_text(each, reader=reader, with_thread=with_thread) for each in messages]
 
-    async def _post(self, given: dict[str, Any]) -> str:
+    async def _post(self, given: dict[str, Any], traceparent: str) -> str:
         thread = self._named(given)
         # Not what a wait returns meanwhile: the model has written this without it.
         based_on = self._seen.upto(thread)
+        shown = self._seen.traceparent(thread, given.get("reply_to", 0))
+        trace = traceparent or shown or environment_trace()
         bus = await self._connection.client()
         handle = self._connection.joined.get(thread)
         if handle is None:
@@ -213,21 +225,22 @@ class Bridge:
             raise ArgumentError("within_s needs ask: it says how long an answer may take.")
         request_id, mentions = self._unsure.as_before(thread, given, mentions)
         try:
-            posted = await handle.post(
-                given["text"],
-                mentions=mentions,
-                reply_to=given.get("reply_to", 0),
-                handoff_to=handoff_to,
-                ask=ask,
-                within=given.get("within_s"),
-                priority=bus_client.Priority.Value(
-                    f"PRIORITY_{given.get('priority', 'normal').upper()}"
-                ),
-                expected_last_seq=given.get("expect_seq"),
-                based_on_seq=based_on,
-                include_recipients=True,
-                request_id=request_id,
-            )
+            with bus_client.continue_trace(trace):
+                posted = await handle.post(
+                    given["text"],
+                    mentions=mentions,
+                    reply_to=given.get("reply_to", 0),
+                    handoff_to=handoff_to,
+                    ask=ask,
+                    within=given.get("within_s"),
+                    priority=bus_client.Priority.Value(
+                        f"PRIORITY_{given.get('priority', 'normal').upper()}"
+                    ),
+                    expected_last_seq=given.get("expect_seq"),
+                    based_on_seq=based_on,
+                    include_recipients=True,
+                    request_id=request_id,
+                )
             self._seen.post(thread, posted.seq)
             missed = await self._missed(handle, posted.seq)
             owed = "" if ask or given.get("reply_to") else await self._owed(bus, thread)
@@ -315,6 +328,7 @@ class Bridge:
             for message in messages:
                 self._seen.show(message.thread, message.seq)
         if messages:
+            self._seen.show_traces(messages)
             self._last_wait = call, before
             if len(messages) == _MOST_MESSAGES or len("\n".join(lines).encode()) > _WAIT_BYTES // 2:
                 lines.append(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bus_client.cli.mcp.lines import MAX_LINE, LineReader, LineWriter
+from threadbus.names import TRACEPARENT
 
 #: The versions of the protocol, newest last. They do not differ in what is used here, but that
 #: 2025-03-26 had batches, which are refused: no client is known to send one.
@@ -61,7 +62,12 @@ class Tools(Protocol):
         """The tools, as tools/list returns them."""
 
     async def call(
-        self, call: Id, name: str, arguments: dict[str, Any], progress: Progress
+        self,
+        call: Id,
+        name: str,
+        arguments: dict[str, Any],
+        progress: Progress,
+        traceparent: str,
     ) -> Result:
         """Call a tool. Cancelled if the client does not want the result any more.
 
@@ -70,6 +76,8 @@ class Tools(Protocol):
             name: Of the tool: one of `tools`.
             arguments: As the client sent them, of any types.
             progress: Reports that the call goes on.
+            traceparent: Of the trace that the call belongs to. Empty = the client sent none that
+                is valid.
         """
 
     def start(self) -> None:
@@ -196,15 +204,23 @@ class Wire:
             raise Invalid(_INVALID_REQUEST, f"{_MOST_CALLS} calls are not answered yet.", call)
         token = meta.get("progressToken")
         progress = self._progress(token) if isinstance(token, str | int) else _tell_nobody
-        task = asyncio.create_task(self._call(call, name, arguments, progress))
+        # https://modelcontextprotocol.io/seps/414-request-meta
+        trace = meta.get("traceparent")
+        traceparent = trace if isinstance(trace, str) and TRACEPARENT.fullmatch(trace) else ""
+        task = asyncio.create_task(self._call(call, name, arguments, progress, traceparent))
         self._calls[call] = task
         task.add_done_callback(lambda _: self._calls.pop(call))
 
     async def _call(
-        self, call: Id, name: str, arguments: dict[str, Any], progress: Progress
+        self,
+        call: Id,
+        name: str,
+        arguments: dict[str, Any],
+        progress: Progress,
+        traceparent: str,
     ) -> None:
         try:
-            result = await self._tools.call(call, name, arguments, progress)
+            result = await self._tools.call(call, name, arguments, progress, traceparent)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the others
             traceback.print_exc(file=sys.stderr)
             result = Result(f"{name} failed: {type(error).__name__}. Tell your user.", True)

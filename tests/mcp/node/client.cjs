@@ -14,7 +14,8 @@ const { StdioClientTransport } = require(
 const say = (document) => process.stdout.write(`${JSON.stringify(document)}\n`)
 const open = new Map()
 
-async function result(client, { id, do: what, tool, arguments: given, timeout, progress }) {
+async function result(client, command) {
+  const { id, do: what, tool, arguments: given, timeout, progress, traceparent } = command
   if (what === 'ping') {
     await client.ping()
     return {}
@@ -26,6 +27,7 @@ async function result(client, { id, do: what, tool, arguments: given, timeout, p
     options.resetTimeoutOnProgress = true
   }
   const call = { name: tool, arguments: given }
+  if (traceparent) call._meta = { traceparent }
   const answer =
     sdk === '1'
       ? await client.callTool(call, undefined, options)
