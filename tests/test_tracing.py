@@ -21,6 +21,7 @@ from tests.refused_start import contents, refused_start
 from tests.serving import BusStub, ServerProcess
 from tests.test_traceparents import post, traceparents
 from tests.wait_frames import BOUND
+from threadbus.extras import install_command
 from threadbus.v1.bus_service_pb2 import GetMessageRequest
 
 POST, COMMIT, DELIVER = "threadbus.v1.BusService/PostMessage", "commit", "deliver"
@@ -261,4 +262,4 @@ def test_without_the_extra_it_is_said_what_to_install(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert "--otel needs opentelemetry" in done.stderr
-    assert "pip install '.[server,otel]'" in done.stderr
+    assert install_command("server,otel") in done.stderr
