@@ -13,10 +13,8 @@ Neither shows a slow disk; P2 measures the disk itself.
 """
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -30,8 +28,6 @@ _UNCERTAIN = 0.05
 #: A load around which the piece of Python took more than this many times its fastest.
 SLOWER = 1.25
 
-_TICKS = os.sysconf("SC_CLK_TCK")
-_KERNEL = 2  # the pid of the parent of the kernel's threads
 _SAMPLE = 0.1  # seconds
 
 
@@ -40,10 +36,11 @@ def watched(outcome: Outcome) -> Iterator[None]:
     """Record the disturbance of one load; figures added in this context are of that load."""
     pieces = _pieces()
     with outcome.load() as load:
-        busy, own, began = _busy(), _own(), time.monotonic()
+        busy, own = machine.busy_seconds(), machine.own_seconds()
+        began = time.monotonic()
         yield
         elapsed = time.monotonic() - began
-        spent = (_busy() - busy) - (_own() - own) - _UNCERTAIN
+        spent = machine.busy_seconds() - busy - (machine.own_seconds() - own) - _UNCERTAIN
         load["others"] = max(spent, 0.0) / elapsed
         pieces += _pieces()
         load["work"], load["fastest"] = fmean(pieces), min(pieces)
@@ -94,35 +91,3 @@ def _piece() -> float:
     for number in range(20_000):
         table[number % 1_000] = str(number)
     return time.thread_time() - began
-
-
-def _busy() -> float:
-    """Returns the CPU time, in seconds, that our cores have not been idle, or have been stolen."""
-    names = {f"cpu{core}" for core in machine.SERVER_CORES | machine.CLIENT_CORES}
-    ticks = 0
-    for line in Path("/proc/stat").read_text("ascii").splitlines():
-        name, *counts = line.split()
-        if name in names:
-            user, nice, system, _idle, _iowait, *interrupts_and_stolen = map(int, counts[:8])
-            ticks += user + nice + system + sum(interrupts_and_stolen)
-    return ticks / _TICKS
-
-
-def _own() -> float:
-    """Returns the CPU time, in seconds, of this process, its descendants and the kernel's threads.
-
-    That of descendants that have ended is in their parents' figures.
-    """
-    parents, used = dict[int, int](), dict[int, int]()
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has just ended
-            fields = path.read_text("utf-8", "replace").rpartition(")")[2].split()
-            pid = int(path.parent.name)
-            parents[pid], used[pid] = int(fields[1]), sum(map(int, fields[11:15]))
-
-    def is_own(pid: int) -> bool:
-        while pid not in (0, os.getpid(), _KERNEL):
-            pid = parents.get(pid, 0)
-        return pid != 0
-
-    return sum(ticks for pid, ticks in used.items() if is_own(pid)) / _TICKS

@@ -13,6 +13,8 @@ _CORES = sorted(os.sched_getaffinity(0))
 #: The server has the first core, the clients have the others if there are any.
 SERVER_CORES = set(_CORES[:1])
 CLIENT_CORES = set(_CORES[1:]) or SERVER_CORES
+_TICKS = os.sysconf("SC_CLK_TCK")
+_KERNEL = 2  # the pid of the parent of the kernel's threads
 
 
 @contextlib.contextmanager
@@ -43,6 +45,38 @@ def resident_bytes(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text("ascii")
     found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
+
+
+def busy_seconds() -> float:
+    """Returns the CPU time, in seconds, that our cores have not been idle, or have been stolen."""
+    names = {f"cpu{core}" for core in SERVER_CORES | CLIENT_CORES}
+    ticks = 0
+    for line in Path("/proc/stat").read_text("ascii").splitlines():
+        name, *counts = line.split()
+        if name in names:
+            user, nice, system, _idle, _iowait, *interrupts_and_stolen = map(int, counts[:8])
+            ticks += user + nice + system + sum(interrupts_and_stolen)
+    return ticks / _TICKS
+
+
+def own_seconds() -> float:
+    """Returns the CPU time, in seconds, of this process, its descendants and the kernel's threads.
+
+    That of descendants that have ended is in their parents' figures.
+    """
+    parents, used = dict[int, int](), dict[int, int]()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            fields = path.read_text("utf-8", "replace").rpartition(")")[2].split()
+            pid = int(path.parent.name)
+            parents[pid], used[pid] = int(fields[1]), sum(map(int, fields[11:15]))
+
+    def is_own(pid: int) -> bool:
+        while pid not in (0, os.getpid(), _KERNEL):
+            pid = parents.get(pid, 0)
+        return pid != 0
+
+    return sum(ticks for pid, ticks in used.items() if is_own(pid)) / _TICKS
 
 
 def description() -> dict[str, str]:

@@ -72,7 +72,8 @@ class Events:
     async def run(self, every: float, end: float) -> None:
         """Bring about events, evenly, each kind once in `every` seconds, until the time `end`.
 
-        Returns once the last one is over, which may be later. `end`: on the monotonic clock.
+        Each kind at least once. Returns once the last one is over, which may be later than `end`,
+        a time on the monotonic clock.
         """
         kinds: dict[str, Callable[[], Awaitable[None]]] = {
             "backups": self._back_up,
@@ -85,9 +86,10 @@ class Events:
             await event()
             self.counts[kind] += 1
             due = max(due + every / len(kinds), time.monotonic())
-            if due >= end:
+            if due < end:
+                await asyncio.sleep(due - time.monotonic())
+            elif len(self.counts) == len(kinds):
                 return
-            await asyncio.sleep(due - time.monotonic())
 
     async def _back_up(self) -> None:
         heads = {each.name: each.head_seq async for each in self._bus.list_threads()}

@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 
 from programs import ClientFailed
-from samples import BOUNDS
+from samples import BOUNDS, OTHERS
 from soak import (
     CHURNING,
     FILL,
@@ -56,7 +56,9 @@ what grows: a line of least squares goes through the samples after the first {WA
 run. A figure fails if the line's growth is above its bound by more than {ERRORS:.0f} standard
 errors, which take into account that samples which follow each other are alike. Where more growth
 than the bound could hide in the error, "unclear" is said, which does not fail. A bound is for the
-whole run, however long.
+whole run, however long. CPU time and latencies are fitted only through the samples during which
+other processes used less than {OTHERS} of a core; on a machine that is never so quiet, they are not
+judged. Their disk is not watched.
 
 {"".join(f"  {b.figure:<16}{b.limit():<12}{b.why}{chr(10)}" for b in BOUNDS)}
 what must hold at the end: each acknowledged post is stored once, at its seq; each follower received
@@ -121,6 +123,10 @@ def _print(result: Result) -> None:
     print(f"\n{_HEAD}")
     for trend in result.trends:
         print(_line(trend))
+    count = len(result.samples)
+    print(f"during {result.disturbed} of {count} samples, other processes used the machine")
+    for figure in result.unjudged:
+        print(f"NOT JUDGED: {figure}")
     for problem in result.problems:
         print(f"FOUND: {problem}")
     print("SOMETHING IS WRONG" if result.wrong else "nothing is wrong")
@@ -139,6 +145,7 @@ def _line(trend: Trend) -> str:
 def _document(result: Result) -> str:
     document = {
         **{"seconds": result.seconds, "wrong": result.wrong, "problems": result.problems},
+        **{"unjudged": result.unjudged, "disturbed": result.disturbed},
         **{"events": result.events, "times": result.times},
         "trends": [dataclasses.asdict(trend) for trend in result.trends],
         # JSON has no NaN.

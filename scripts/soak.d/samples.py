@@ -1,15 +1,19 @@
 """The figures of a run, each with the bound for its growth, and a sample of all of them."""
 
 import math
-import os
 import re
 import sqlite3
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from trend import Bound, percentile
+
+sys.path.append(str(Path(__file__).parents[1] / "bench.d"))  # after this script's own modules
+import machine
+from disturbance import OTHERS
 
 from bus_client import BusClient
 from tests.process_memory import memory
@@ -36,12 +40,13 @@ BOUNDS = [
         figure="cpu %",
         growth=5,
         share=0.5,
-        why="of a core; the load is fixed, but the machine has other work",
+        quiet=True,
+        why="of a core; the load is fixed",
     ),
     *(
-        Bound(figure=f"{what} p{part} ms", growth=least, share=1, why=why)
+        Bound(figure=f"{what} p{part} ms", growth=least, share=1, quiet=True, why=why)
         for what, why in (
-            ("post", "call to response, of the SDK; the machine has other work"),
+            ("post", "call to response, of the SDK"),
             ("wake", "call of the post to the message at a follower, as for posts"),
         )
         for part, least in ((50, 2), (99, 10))
@@ -71,7 +76,6 @@ BOUNDS = [
     Bound(figure="client MB", growth=5, share=0.05, why="of the SDK's followers, all in a process"),
 ]
 _THREADS = re.compile(r"^Threads:\s+(\d+)$", re.MULTILINE)
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Sampler:
@@ -80,10 +84,12 @@ class Sampler:
     def __init__(self, server: ServerProcess, bus: BusClient, *, messages: int) -> None:
         """`messages`: how many there are already."""
         self._server, self._bus = server, bus
-        self._began = time.monotonic()
-        self._cpu = self._cpu_seconds(), self._began
+        now = time.monotonic()
+        self._cpu = machine.cpu_seconds(self._server.pid), now
+        self._others = machine.busy_seconds() - machine.own_seconds(), now
         #: The messages that there were at the beginning, and the bytes of the store in use.
         self._before = messages, self._space()[0]
+        #: When each sample was taken, on the monotonic clock.
         self.times: list[float] = []
         self.samples: list[dict[str, float]] = []
 
@@ -122,19 +128,30 @@ class Sampler:
             "log MB": status.log_bytes / MB,
             "files": float(_entries(self._server.db.parent)),
             "client MB": memory(client) / MB,
+            "others": self._others_cores(),
             "messages": float(messages),
             "posts/s": status.posted_per_second,
             "deliveries/s": status.delivered_per_second,
             "store MB": (used + free) / MB,
             "open waits": float(status.open_waits),
         }
-        self.times.append(time.monotonic() - self._began)
+        self.times.append(time.monotonic())
         self.samples.append(sample)
         return sample
 
     def series(self, figure: str) -> list[float]:
         """Returns the values of a figure, in the order of the samples."""
         return [sample[figure] for sample in self.samples]
+
+    def after(self, begin: float) -> list[float]:
+        """Returns the times of the samples from `begin` on."""
+        return [at for at in self.times if at >= begin]
+
+    def quiet(self, figure: str) -> list[float]:
+        """As `series`, with NaN where other processes disturbed it."""
+        return [
+            sample[figure] if sample["others"] <= OTHERS else math.nan for sample in self.samples
+        ]
 
     def _space(self) -> tuple[int, int]:
         """Returns the bytes of the store that are in use, and those that are free, as of now.
@@ -153,13 +170,16 @@ class Sampler:
         return int(found[1]) if found else 0
 
     def _cpu_percent(self) -> float:
-        (before, since), now = self._cpu, (self._cpu_seconds(), time.monotonic())
+        (before, since), now = self._cpu, (machine.cpu_seconds(self._server.pid), time.monotonic())
         self._cpu = now
         return (now[0] - before) / (now[1] - since) * 100
 
-    def _cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self._server.pid}/stat").read_text("ascii").rpartition(")")[2]
-        return sum(map(int, fields.split()[11:13])) / _TICKS
+    def _others_cores(self) -> float:
+        """Returns how many cores were used by what does not belong to the run."""
+        used = machine.busy_seconds() - machine.own_seconds()
+        (before, since), now = self._others, (used, time.monotonic())
+        self._others = now
+        return max(now[0] - before, 0.0) / (now[1] - since)
 
 
 def _entries(folder: Path) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -16,7 +17,7 @@ from events import Events
 from programs import Client, Visit, names
 from reporting import content
 from samples import BOUNDS, Sampler
-from trend import WARM_UP, Trend, judge
+from trend import LEAST, WARM_UP, Trend, judge
 
 from bus_client import BusClient, BusError, Message, Presence
 from tests.polling import until_known
@@ -56,6 +57,9 @@ class Result:
     seconds: float
     trends: list[Trend]
     problems: list[str]
+    #: What could not be judged, as other processes disturbed it, and how many samples they did.
+    unjudged: list[str]
+    disturbed: int
     events: Counter[str]
     times: list[float] = field(default_factory=list)
     samples: list[dict[str, float]] = field(default_factory=list)
@@ -83,6 +87,8 @@ class Soak:
         self._problems: list[str] = []
         self._visits: list[Visit] = []
         self._leaks: list[grpc.aio.Channel] = []
+        #: When the warm-up is over, on the monotonic clock.
+        self._fitted = 0.0
 
     def run(self) -> Result:
         """Run, and return what was found. Raises ClientFailed."""
@@ -165,15 +171,17 @@ class Soak:
     # ── Meanwhile ───────────────────────────────────────────────────────────────────────────────
 
     async def _meanwhile(self, sampler: Sampler, events: Events, load: tuple[Client, ...]) -> None:
-        """Let everything happen for the seconds of the run."""
-        end = time.monotonic() + self._seconds
+        """Let everything happen for the seconds of the run, or until there are enough samples."""
+        begin = time.monotonic()
+        end, fitted = begin + self._seconds, begin + WARM_UP * self._seconds
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(events.run(self._seconds / _ROUNDS, end))
             tasks.create_task(self._visit(end))
             every = min(max(self._seconds / _SAMPLES, 0.5), 5.0)
-            while time.monotonic() < end:
+            while time.monotonic() < end or len(sampler.after(fitted)) < 2 * LEAST:
                 await asyncio.sleep(every)
                 await self._sample(sampler, load)
+        self._fitted = fitted
 
     async def _sample(self, sampler: Sampler, load: tuple[Client, ...]) -> None:
         posts: list[float] = []
@@ -190,7 +198,10 @@ class Soak:
         )
         number = len(sampler.samples)
         if number % max(_SAMPLES // 24, 1) == 0:
-            at, figures = sampler.times[-1], ("memory MB", "descriptors", "open waits", "cpu %")
+            at, figures = (
+                sampler.times[-1] - sampler.times[0],
+                ("memory MB", "descriptors", "open waits", "cpu %"),
+            )
             shown = ", ".join(f"{each} {sample[each]:.1f}" for each in figures)
             print(
                 f"{at:6.0f} s  {shown}, {sample['posts/s']:.0f} posts/s,"
@@ -283,22 +294,22 @@ class Soak:
         return problems
 
     def _result(self, sampler: Sampler, events: Events) -> Result:
-        begin = WARM_UP * self._seconds
-        trends = []
+        trends, unjudged = [], list[str]()
         for bound in BOUNDS:
+            series = (sampler.quiet if bound.quiet else sampler.series)(bound.figure)
             try:
-                trends.append(
-                    judge(bound, sampler.times, sampler.series(bound.figure), begin=begin)
-                )
+                trends.append(judge(bound, sampler.times, series, begin=self._fitted))
             except ValueError as error:
-                self._problems.append(str(error))
+                (unjudged if bound.quiet else self._problems).append(str(error))
         events.counts["visits"] = len(self._visits)
         return Result(
             seconds=0.0,
             trends=trends,
             problems=self._problems,
+            unjudged=unjudged,
+            disturbed=sum(math.isnan(each) for each in sampler.quiet("messages")),
             events=events.counts,
-            times=sampler.times,
+            times=[at - sampler.times[0] for at in sampler.times],
             samples=sampler.samples,
         )
 

@@ -26,6 +26,8 @@ class Bound:
     share: float = 0.0
     #: The largest value of any sample, warm-up included; None: any.
     most: float | None = None
+    #: Whether only samples count during which other processes left the machine alone.
+    quiet: bool = False
     #: Why this much, and no more.
     why: str
 
