@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import grpc
@@ -40,14 +40,9 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--store") != "sqlite":
-        folder = Path(__file__).parent / "sqlite"
-        of_files = [
-            item
-            for item in items
-            if item.path.is_relative_to(folder) or item.get_closest_marker("sqlite")
-        ]
-        config.hook.pytest_deselected(items=of_files)
-        items[:] = [item for item in items if item not in set(of_files)]
+        chosen = [item for item in items if _uses_chosen_store(item) and not _about_files(item)]
+        config.hook.pytest_deselected(items=list(set(items) - set(chosen)))
+        items[:] = chosen
     if not config.getoption("--soak"):
         for item in items:
             if item.get_closest_marker("soak"):
@@ -66,6 +61,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         ]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    serving.declared = _uses_chosen_store(item) or _about_files(item)
+    return (yield)
+
+
+def _uses_chosen_store(item: pytest.Item) -> bool:
+    """Whether a test depends on --store. With postgresql, no others are run."""
+    return isinstance(item, pytest.Function) and "chosen_store" in item.fixturenames
+
+
+def _about_files(item: pytest.Item) -> bool:
+    """Whether a test is about the file of a store on SQLite."""
+    folder = Path(__file__).parent / "sqlite"
+    return item.path.is_relative_to(folder) or item.get_closest_marker("sqlite") is not None
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Three workers per CPU: tests wait more than half of the time."""
@@ -73,7 +85,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.fixture(scope="session")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def shared_server(
+    tmp_path_factory: pytest.TempPathFactory, chosen_store: None
+) -> Iterator[ServerProcess]:
     """This worker's server with default flags."""
     with ServerProcess(tmp_path_factory.mktemp("server") / "bus.db") as running:
         started = running.process
@@ -83,21 +97,27 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPr
 
 
 @pytest.fixture(scope="session")
-def small_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def small_server(
+    tmp_path_factory: pytest.TempPathFactory, chosen_store: None
+) -> Iterator[ServerProcess]:
     """This worker's server of tests that list all that it holds, which is little."""
     with ServerProcess(tmp_path_factory.mktemp("small") / "bus.db") as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def asking_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def asking_server(
+    tmp_path_factory: pytest.TempPathFactory, chosen_store: None
+) -> Iterator[ServerProcess]:
     """This worker's server of tests that ask for replies: notices may come at any time."""
     with ServerProcess(tmp_path_factory.mktemp("asking") / "bus.db") as running:
         yield running
 
 
 @pytest.fixture
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerProcess]:
+def server(
+    request: pytest.FixtureRequest, tmp_path: Path, chosen_store: None
+) -> Iterator[ServerProcess]:
     """A server with default flags.
 
     Tests share it: they take names from `name`, do not count what listings hold, and do not stop
@@ -123,9 +143,12 @@ def postgres() -> Iterator[cluster.Cluster]:
         yield running
 
 
-@pytest.fixture(scope="session", autouse=True)
-def databases(request: pytest.FixtureRequest) -> Iterator[None]:
-    """With --store postgresql: a schema for each file that a server is given."""
+@pytest.fixture(scope="session")
+def chosen_store(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Servers keep their store as --store says.
+
+    With postgresql: in a schema for each file that they are given.
+    """
     if request.config.getoption("--store") == "sqlite":
         yield
         return
@@ -154,7 +177,7 @@ StartServer = Callable[..., ServerProcess]
 
 
 @pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[StartServer]:
+def start_server(tmp_path: Path, chosen_store: None) -> Iterator[StartServer]:
     """Starts servers for one test: `start_server(*flags, db=…, listen=…, …)`."""
     with contextlib.ExitStack() as running:
 

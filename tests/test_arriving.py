@@ -50,7 +50,9 @@ async def test_a_call_without_a_token_is_refused_before_its_request_is_sent(
 
 
 @pytest.fixture(scope="module")
-def required(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def required(
+    tmp_path_factory: pytest.TempPathFactory, chosen_store: None
+) -> Iterator[ServerProcess]:
     """A server that requires tokens."""
     with ServerProcess(
         tmp_path_factory.mktemp("required") / "bus.db", "--auth", "required"

@@ -95,6 +95,7 @@ def test_a_new_token_replaces_those_under_all_addresses(tmp_path: Path) -> None:
         assert {credentials.agent_token(file, each, "a") for each in both} == {token}
 
 
+@pytest.mark.usefixtures("chosen_store")
 def test_paths_of_a_socket_share_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     socket = tmp_path / "bus.sock"

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[ServerProcess]:
     """This module's server; tokens are required."""
     db = tmp_path_factory.mktemp("server") / "bus.db"
     with ServerProcess(db, "--auth", "required") as running:

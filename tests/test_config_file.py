@@ -187,6 +187,7 @@ def test_a_password_that_others_can_read_is_a_risk(file: Path) -> None:
     assert Configuration.load({}, {}, file).risks() == []
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 async def test_a_server_uses_the_file(file: Path, tmp_path: Path) -> None:
     file.write_text('heartbeat-interval = "7s"\nmax-streams = 8\n')

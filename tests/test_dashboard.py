@@ -42,7 +42,9 @@ Exported = dict[str, dict[str, set[str]]]
 
 
 @pytest.fixture(scope="module")
-async def exported(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Exported]:
+async def exported(
+    tmp_path_factory: pytest.TempPathFactory, chosen_store: None
+) -> AsyncIterator[Exported]:
     """What a server exports that has done a little of everything."""
     folder = tmp_path_factory.mktemp("metrics")
     with ServerProcess(folder / "bus.db", *FLAGS) as server:
@@ -161,6 +163,7 @@ def test_prometheus_takes_the_rules_and_each_alert_fires_when_it_should() -> Non
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.soak
 @pytest.mark.sqlite
 async def test_every_panel_shows_something_of_a_server_that_is_used(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class Terminal:
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+async def server(tmp_path: Path, chosen_store: None) -> AsyncIterator[ServerProcess]:
     with ServerProcess(tmp_path / "threadbus.db") as running:
         yield running
 

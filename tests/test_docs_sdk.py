@@ -15,6 +15,7 @@ from tests.serving import ServerProcess
 PAGE = "docs/sdk.md"
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 async def test_the_snippets_print_what_the_page_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -22,7 +22,7 @@ from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 @pytest.fixture(scope="module", params=["open", "required"])
 def server(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, chosen_store: None
 ) -> Iterator[ServerProcess]:
     """A server that requires tokens, or not."""
     db = tmp_path_factory.mktemp("claims") / "bus.db"

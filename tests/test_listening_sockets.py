@@ -76,6 +76,7 @@ def test_a_socket_is_private_from_its_first_moment_on(tmp_path: Path) -> None:
     assert seen == [0o600]
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.parametrize("value", ["", "rw", "8", "0400", "060", "1777", "0o"])
 async def test_a_mode_without_access_for_the_owner_is_wrong_usage(
     tmp_path: Path, value: str
@@ -171,6 +172,7 @@ async def test_a_start_that_is_refused_leaves_no_socket(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [db]
 
 
+@pytest.mark.usefixtures("chosen_store")
 async def test_a_start_waits_for_another_one_in_the_sockets_folder(tmp_path: Path) -> None:
     folder = tmp_path / "sockets"
     folder.mkdir()

@@ -165,6 +165,7 @@ async def test_calls_that_the_server_fails_are_warnings_but_cannot_fill_the_log(
     assert not [line for line in server.log if "THREAD_NOT_FOUND" in line]
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 def test_in_json_a_server_that_cannot_start_says_so_in_an_object(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "bus.db", "--log-format", "json", listen="nowhere")

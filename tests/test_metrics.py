@@ -73,7 +73,7 @@ LABELS: dict[str, frozenset[str]] = {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[ServerProcess]:
     """This module's server, with metrics and few posts a minute for each agent."""
     db = tmp_path_factory.mktemp("server") / "bus.db"
     with ServerProcess(db, *FLAGS, "--posts-per-minute", "500") as running:

@@ -253,7 +253,7 @@ SETTINGS = settings(
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[ServerProcess]:
     """A server that saves read positions only when it must: a kill loses the others."""
     db = tmp_path_factory.mktemp("server") / "bus.db"
     with ServerProcess(db, "--checkpoint-interval", "3600") as running:

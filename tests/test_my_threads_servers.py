@@ -29,7 +29,7 @@ WAYS = {
 
 @pytest.fixture(scope="module", params=WAYS)
 def servers(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, chosen_store: None
 ) -> Iterator[Servers]:
     """Two servers on one store, for this module."""
     db = tmp_path_factory.mktemp("servers") / "bus.db"
@@ -67,6 +67,7 @@ async def test_a_post_at_the_other_server_reaches_it(
     assert by_thread(found) == {name: [1, 2, 3]}
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 async def test_a_hint_about_a_thread_is_enough(tmp_path: Path, name: str) -> None:
     flags = ("--fallback-interval", "3600", "--checkpoint-interval", "3600")

@@ -145,6 +145,7 @@ async def test_an_agent_that_does_not_come_back_after_a_restart_is_noticed(
         assert await noticed(asker, name, 1) == [("AGENT_LAPSED", seq, reviewer.name)]
 
 
+@pytest.mark.usefixtures("chosen_store")
 async def test_an_agent_that_was_found_to_be_gone_before_a_restart_is_noticed_after_it(
     before: Scene, name: str
 ) -> None:

@@ -30,7 +30,7 @@ Both = tuple[Connection, Connection]
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def servers(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[Servers]:
     """Two servers on one store, for this module."""
     with pair(tmp_path_factory.mktemp("servers") / "bus.db", *HASTY) as both:
         yield both
@@ -98,6 +98,7 @@ async def test_what_an_agent_does_at_another_server_is_noticed_once(
             assert await noticed(Peer(at.bus, asker.caller), name, len(wanted)) == wanted
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.parametrize("went", [end_session, lapse])
 async def test_an_agent_that_is_gone_from_one_server_and_lives_at_another_is_not_noticed(
     tmp_path: Path, name: str, went: Act
@@ -124,6 +125,7 @@ async def test_an_agent_that_is_gone_from_one_server_and_lives_at_another_is_not
             assert notices_in(await asker.read(name)) == [notice]
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.parametrize("reason", ["AGENT_LAPSED", "AGENT_IDLE", "OVERDUE"])
 async def test_if_the_server_that_knows_is_killed_another_one_tells(
     tmp_path: Path, name: str, reason: str

@@ -36,7 +36,7 @@ FLAGS = (
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[ServerProcess]:
     """This module's server."""
     with ServerProcess(tmp_path_factory.mktemp("server") / "bus.db", *FLAGS) as running:
         yield running

@@ -107,7 +107,7 @@ def table() -> Iterator[Row]:
 
 @pytest.fixture(scope="module", params=MODES)
 def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, chosen_store: None
 ) -> Iterator[ServerProcess]:
     """This module's server, in each mode."""
     db = tmp_path_factory.mktemp("server") / "bus.db"
@@ -310,6 +310,7 @@ async def test_anyone_changes_what_anonymous_created(
         assert await reason(channel, request, caller) == ""
 
 
+@pytest.mark.usefixtures("chosen_store")
 async def test_with_thread_rights_of_everyone_any_caller_changes_any_thread(
     tmp_path: Path, name: str
 ) -> None:

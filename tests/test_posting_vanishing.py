@@ -20,7 +20,7 @@ POSTS = {f"request {n}": f"{n} " * 20_000 for n in range(60)}
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[ServerProcess]:
     """This module's server, without the fallback: here only the commit itself wakes a wait."""
     db = tmp_path_factory.mktemp("server") / "bus.db"
     with ServerProcess(db, "--fallback-interval", "0") as running:

@@ -32,7 +32,7 @@ from threadbus.v1.thread_pb2 import Thread
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[ServerProcess]:
     """A server whose waits look for messages only when woken."""
     db = tmp_path_factory.mktemp("promises") / "bus.db"
     with ServerProcess(db, "--fallback-interval", "0") as running:

@@ -35,7 +35,7 @@ Read = Callable[[BusStub, str, MessageFilter, Metadata], Awaitable[tuple[list[in
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[ServerProcess]:
     """This module's server, where the agents have the names that the filters name."""
     with ServerProcess(tmp_path_factory.mktemp("server") / "bus.db") as running:
         yield running

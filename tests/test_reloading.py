@@ -66,7 +66,7 @@ class Reloadable:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reloadable]:
+def running(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[Reloadable]:
     """The server of all tests here that do not end it."""
     folder = tmp_path_factory.mktemp("reloading")
     file, flags = folder / "threadbus.toml", ("--max-streams", "900")

@@ -320,7 +320,7 @@ SETTINGS = settings(
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[ServerProcess]:
     """A server of which no agent lapses."""
     db = tmp_path_factory.mktemp("server") / "bus.db"
     with ServerProcess(db, "--agent-timeout", "3600") as running:

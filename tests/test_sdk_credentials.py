@@ -25,7 +25,9 @@ def credentials(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def strict_server(
+    tmp_path_factory: pytest.TempPathFactory, chosen_store: None
+) -> Iterator[ServerProcess]:
     """A server that requires tokens."""
     db = tmp_path_factory.mktemp("strict") / "bus.db"
     with ServerProcess(db, "--auth", "required") as running:

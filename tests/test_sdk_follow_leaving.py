@@ -16,7 +16,7 @@ from tests.wait_frames import BOUND
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[ServerProcess]:
     """This module's server, which allows an agent one open wait."""
     db = tmp_path_factory.mktemp("server") / "bus.db"
     with ServerProcess(db, "--max-open-waits", "1") as running:
@@ -24,7 +24,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="module")
-def roomy_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def roomy_server(
+    tmp_path_factory: pytest.TempPathFactory, chosen_store: None
+) -> Iterator[ServerProcess]:
     """A server that allows an agent many open waits."""
     with ServerProcess(tmp_path_factory.mktemp("roomy") / "bus.db") as running:
         yield running

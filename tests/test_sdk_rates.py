@@ -112,6 +112,7 @@ async def test_posts_that_would_have_to_wait_too_long_have_that_as_their_result(
         assert contents(await thread.messages()) == ["one", "two"]
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 async def test_posts_are_stored_once_though_the_limit_is_new_and_the_connection_breaks(
     tmp_path: Path, name: str
@@ -138,6 +139,7 @@ async def test_posts_are_stored_once_though_the_limit_is_new_and_the_connection_
             assert sorted(stored, key=int) == ["0", *posts]
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 async def test_a_post_is_sent_again_though_the_input_waits_for_its_result(
     tmp_path: Path, name: str

@@ -50,6 +50,7 @@ from threadbus.v1.message_pb2 import PRIORITY_URGENT, MessageFilter
 @pytest.fixture(scope="module")
 def servers(
     tmp_path_factory: pytest.TempPathFactory,
+    chosen_store: None,
 ) -> Iterator[Servers]:
     """Two servers on one file, for this module."""
     with pair(tmp_path_factory.mktemp("servers") / "bus.db", *HASTY) as both:
@@ -368,6 +369,7 @@ async def test_a_call_to_another_server_does_not_shorten_the_time_for_work(
         await until_state(each.agents, agent.name, "LAPSED")
 
 
+@pytest.mark.usefixtures("chosen_store")
 async def test_a_new_server_knows_what_an_agent_reported(tmp_path: Path, name: str) -> None:
     db = tmp_path / "bus.db"
     with ServerProcess(db, *HASTY) as here:

@@ -29,6 +29,7 @@ from threadbus.v1.thread_pb2 import Thread
 @pytest.fixture(scope="module")
 def servers(
     tmp_path_factory: pytest.TempPathFactory,
+    chosen_store: None,
 ) -> Iterator[Servers]:
     """Two servers on one file, for this module."""
     with pair(tmp_path_factory.mktemp("servers") / "bus.db", *HASTY) as both:
@@ -42,6 +43,7 @@ async def both(servers: Servers, name: str) -> AsyncIterator[tuple[Connection, C
         yield here, there
 
 
+@pytest.mark.usefixtures("chosen_store")
 async def test_a_server_that_comes_later_learns_of_older_waits_and_leaves_nothing(
     tmp_path: Path, name: str
 ) -> None:
@@ -65,6 +67,7 @@ async def test_a_server_that_comes_later_learns_of_older_waits_and_leaves_nothin
         assert (stored(db, "server"), first.problems) == (0, [])
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 @pytest.mark.sqlite
 async def test_a_server_that_is_alone_writes_nothing_for_waits(tmp_path: Path, name: str) -> None:
@@ -81,6 +84,7 @@ async def test_a_server_that_is_alone_writes_nothing_for_waits(tmp_path: Path, n
         assert [each for each in statements(server) if "INTO wait " in each] == []
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 @pytest.mark.sqlite
 async def test_a_checkpoint_writes_presence_and_waits_in_one_transaction(
@@ -100,6 +104,7 @@ async def test_a_checkpoint_writes_presence_and_waits_in_one_transaction(
         assert any("INTO presence " in each for each in now[begun:number])
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 async def test_the_waits_of_a_killed_server_expire(tmp_path: Path, name: str) -> None:
     db = tmp_path / "bus.db"
@@ -121,6 +126,7 @@ async def test_the_waits_of_a_killed_server_expire(tmp_path: Path, name: str) ->
                     await until_waiting(other, name, agent.name)
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 async def test_an_agent_that_waited_at_a_killed_server_waits_no_longer_than_the_server_is_believed(
     tmp_path: Path, name: str
@@ -187,6 +193,7 @@ async def test_a_wait_whose_commit_may_have_failed_does_not_stay_in_the_store(
             assert await other.server_waits(parts.servers.name, frozenset()) == (set(), {})
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 async def test_a_server_that_was_stopped_for_longer_than_its_lease_is_believed_again(
     tmp_path: Path, name: str
@@ -211,6 +218,7 @@ async def test_a_server_that_was_stopped_for_longer_than_its_lease_is_believed_a
                     await until_waiting(client, name, agents[1].name)
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 async def test_servers_that_do_nothing_stay_alive(tmp_path: Path, name: str) -> None:
     db = tmp_path / "bus.db"
@@ -237,6 +245,7 @@ async def test_servers_that_do_nothing_stay_alive(tmp_path: Path, name: str) -> 
                 await until_known(four_times)
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 async def test_thousands_of_waits_are_shown(tmp_path: Path, name: str) -> None:
     db = tmp_path / "bus.db"
@@ -252,6 +261,7 @@ async def test_thousands_of_waits_are_shown(tmp_path: Path, name: str) -> None:
             await until(lambda: stored(db, "wait") == 0)
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 async def test_without_the_fallback_a_server_takes_no_notice_of_others(
     tmp_path: Path, name: str

@@ -59,6 +59,7 @@ def test_an_invalid_setting_is_refused_by_name(tmp_path: Path, flag: str, value:
     assert contents(tmp_path) == {}
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.sqlite
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [[], ["--auth", "required", "--durability", "fast"]])
@@ -84,6 +85,7 @@ async def test_the_start_can_be_announced_as_one_json_object(
         server.kill()
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 async def test_a_server_responds_at_the_address_in_its_json(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "bus.db", "--json")
@@ -195,6 +197,7 @@ def test_variables_much_like_those_of_settings_are_found() -> None:
     }
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 def test_a_variable_that_sets_nothing_is_logged_at_the_start(tmp_path: Path) -> None:
     misspelling = {"THREADBUS_DRAIN_TIMOUT": "5"}

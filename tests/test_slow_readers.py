@@ -25,7 +25,7 @@ Call = grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[ServerProcess]:
     """This module's own server, which a test may stop."""
     with ServerProcess(tmp_path_factory.mktemp("server") / "bus.db") as running:
         yield running

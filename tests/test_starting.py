@@ -25,7 +25,7 @@ Lock = Callable[[Path], contextlib.AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="module")
-async def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+async def database(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Path:
     """A copy of a cleanly closed database with a few messages."""
     db = tmp_path_factory.mktemp("closed") / "bus.db"
     with ServerProcess(db) as server:

@@ -29,7 +29,7 @@ BESIDE = ("-wal", "-shm", "-journal", "-writer")
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Path:
     """A folder with a store that was shut down cleanly. Copy it."""
     folder = tmp_path_factory.mktemp("stopped")
     with ServerProcess(folder / "bus.db") as server:
@@ -323,6 +323,7 @@ async def test_leftovers_of_killed_starts_are_removed_and_nothing_else(
     assert names == {f"{store.name}{ending}" for ending in ours}
 
 
+@pytest.mark.usefixtures("chosen_store")
 async def test_drafts_of_another_start_in_progress_stay(store: Path) -> None:
     draft = store.with_name(f"{store.name}-draft-0123abcd")
     server = ServerProcess(store)

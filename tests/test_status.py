@@ -48,7 +48,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ServerProcess]:
+def server(tmp_path: Path, chosen_store: None) -> Iterator[ServerProcess]:
     """A server that has done nothing yet."""
     with ServerProcess(tmp_path / "bus.db") as running:
         yield running

@@ -65,6 +65,7 @@ def test_what_is_no_host_is_wrong_usage(shell: Shell, tmp_path: Path) -> None:
     assert not (tmp_path / "tls").exists()
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 def test_the_commands_that_are_shown_work(shell: Shell, tmp_path: Path) -> None:
     folder = tmp_path / "t l s"
@@ -76,6 +77,7 @@ def test_the_commands_that_are_shown_work(shell: Shell, tmp_path: Path) -> None:
         assert told.startswith("anonymous at tls://localhost")
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 def test_the_client_certificate_is_accepted(shell: Shell, tmp_path: Path) -> None:
     shell.run("certs", str(tmp_path / "tls"))

@@ -32,7 +32,7 @@ class Encrypted:
 
 
 @pytest.fixture(scope="module")
-def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
+def encrypted(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[Encrypted]:
     """A server with TLS on loopback."""
     folder = tmp_path_factory.mktemp("encrypted")
     with ServerProcess(folder / "bus.db", *pair().save(folder).flags) as server:
@@ -40,7 +40,7 @@ def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
 
 
 @pytest.fixture(scope="module")
-def mutual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
+def mutual(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[Encrypted]:
     """A server that requires client certificates."""
     folder = tmp_path_factory.mktemp("mutual")
     ca_file = authority().save(folder)
@@ -71,6 +71,7 @@ def test_the_client_without_asyncio_uses_tls_too(encrypted: Encrypted) -> None:
         assert bus.server_info().agent == "anonymous"
 
 
+@pytest.mark.usefixtures("chosen_store")
 async def test_localhost_is_verified_by_that_name(tmp_path: Path) -> None:
     files = authority().issue("localhost").save(tmp_path)
     ca_file = authority().save(tmp_path)
@@ -187,6 +188,7 @@ def test_a_token_for_tls_is_never_that_of_the_address_without_it(tmp_path: Path)
     assert credentials.kept_token(path, "tls://127.0.0.1:1", "a") == "tls://localhost:1"
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 async def test_an_open_follow_goes_on_with_a_restarted_server(tmp_path: Path, name: str) -> None:
     ca_file = authority().save(tmp_path)

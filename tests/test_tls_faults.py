@@ -179,6 +179,7 @@ async def test_a_proxy_whose_server_is_away_is_unreachable_and_retried(
     assert type(caught.value) is Unreachable
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 async def test_a_client_connects_once_a_server_is_there(
     tmp_path: Path, ca_file: Path, name: str

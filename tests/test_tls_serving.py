@@ -51,6 +51,7 @@ def test_a_server_reports_that_it_has_tls(
     assert server.announcement.endswith(f" · {told}")
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 async def test_a_server_reports_in_json_that_it_has_tls(tmp_path: Path, files: PairFiles) -> None:
     server = ServerProcess(tmp_path / "bus.db", "--json", *files.flags)
@@ -80,7 +81,7 @@ async def test_clients_without_tls_cannot_call(start_server: StartServer, files:
 
 
 @pytest.fixture(scope="module")
-def mutual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def mutual(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[ServerProcess]:
     """A server that requires client certificates and tokens."""
     folder = tmp_path_factory.mktemp("mutual")
     flags = [*pair().save(folder).flags, "--tls-client-ca", str(authority().save(folder))]

@@ -38,7 +38,7 @@ DAY = Duration(seconds=86_400)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[ServerProcess]:
     """This module's server; tokens are required."""
     db = tmp_path_factory.mktemp("server") / "bus.db"
     with ServerProcess(db, "--auth", "required", "--checkpoint-interval", "0.05") as running:

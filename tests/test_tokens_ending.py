@@ -24,14 +24,14 @@ from threadbus.v1.thread_service_pb2 import JoinThreadRequest
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def servers(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[Servers]:
     """Two servers on one store; tokens are required."""
     with pair(tmp_path_factory.mktemp("pair") / "bus.db", "--auth", "required") as both:
         yield both
 
 
 @pytest.fixture(scope="module")
-def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def lone(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[ServerProcess]:
     """A server that never looks at what others have written."""
     flags = ("--auth", "required", "--fallback-interval", "0", "--hints", "off")
     db = tmp_path_factory.mktemp("lone") / "bus.db"

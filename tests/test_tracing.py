@@ -35,7 +35,7 @@ async def collector() -> AsyncIterator[Collector]:
 
 @pytest.fixture(scope="module")
 def server(
-    collector: Collector, tmp_path_factory: pytest.TempPathFactory
+    collector: Collector, tmp_path_factory: pytest.TempPathFactory, chosen_store: None
 ) -> Iterator[ServerProcess]:
     """This module's server, which sends its spans to the collector."""
     db = tmp_path_factory.mktemp("server") / "bus.db"
@@ -207,6 +207,7 @@ async def test_a_call_that_is_refused_has_a_span_that_says_why(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("chosen_store")
 async def test_a_server_without_its_collector_serves_and_stops(tmp_path: Path) -> None:
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
     with ServerProcess(tmp_path / "bus.db", "--otel", environment=variables) as server:
@@ -218,6 +219,7 @@ async def test_a_server_without_its_collector_serves_and_stops(tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("chosen_store")
 async def test_a_sampler_chooses_the_traces(collector: Collector, tmp_path: Path) -> None:
     variables = {
         **collector.environment,

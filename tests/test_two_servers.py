@@ -34,7 +34,9 @@ Pair = tuple[grpc.aio.Channel, grpc.aio.Channel]
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ServerProcess]]:
+def servers(
+    tmp_path_factory: pytest.TempPathFactory, chosen_store: None
+) -> Iterator[list[ServerProcess]]:
     """Two servers on one file, for this module."""
     db = tmp_path_factory.mktemp("servers") / "bus.db"
     with contextlib.ExitStack() as running:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[ServerProcess]:
     """A server whose agents lapse soon."""
     flags = ("--heartbeat-interval", "1", "--agent-timeout", "2")
     with ServerProcess(tmp_path_factory.mktemp("server") / "bus.db", *flags) as running:

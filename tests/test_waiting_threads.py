@@ -27,7 +27,7 @@ shut = pytest.mark.parametrize("state", [THREAD_STATE_CLOSED, THREAD_STATE_ARCHI
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[ServerProcess]:
     """This module's server, without the fallback: here only the commit itself wakes a wait."""
     db = tmp_path_factory.mktemp("server") / "bus.db"
     with ServerProcess(db, "--fallback-interval", "0") as running:

@@ -300,6 +300,7 @@ async def test_replay_from_the_store_wakes_as_live_messages_do(
                 assert rest[-1].ending.reason == reason
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.slow
 async def test_entries_of_another_server_wake_those_they_address(tmp_path: Path) -> None:
     with pair(tmp_path / "bus.db") as (here, there):

@@ -23,7 +23,7 @@ POSTS = 4  # of each poster, in a round
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[ServerProcess]:
     """A server whose waits look for messages only when woken."""
     db = tmp_path_factory.mktemp("wakeups") / "bus.db"
     with ServerProcess(db, "--fallback-interval", "0") as running:

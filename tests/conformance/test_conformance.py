@@ -57,6 +57,7 @@ async def test_a_driver_exits_cleanly_at_the_end_of_its_input(
 
 
 @pytest.mark.soak
+@pytest.mark.usefixtures("chosen_store")
 async def test_agents_in_all_languages_agree_though_their_server_is_killed() -> None:
     here = [language for language in languages() if not language.missing()]
     for each in here:

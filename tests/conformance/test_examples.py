@@ -80,6 +80,7 @@ async def test_the_example_says_why_it_cannot_continue(
     assert name in error_output["message"]
 
 
+@pytest.mark.usefixtures("chosen_store")
 async def test_the_example_uses_the_tls_files_that_its_environment_names(
     language: str, thread: str, name: str, tmp_path: Path
 ) -> None:

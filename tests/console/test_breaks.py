@@ -200,6 +200,7 @@ async def test_a_restored_store_that_has_all_is_followed_in_its_new_epoch(
             assert "resync" not in [event.kind for event in again.raw]
 
 
+@pytest.mark.usefixtures("chosen_store")
 async def test_the_console_starts_without_a_bus_and_goes_on_when_it_comes(
     tmp_path: Path, name: str
 ) -> None:

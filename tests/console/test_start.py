@@ -195,6 +195,7 @@ async def test_a_reverse_proxy_may_serve_it_under_a_path(
             assert (await direct.get(f"http://{own}/")).status_code == 403
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 async def test_a_server_starts_a_console_that_ends_with_it(
     tmp_path: Path, number: signal.Signals, name: str
@@ -218,6 +219,7 @@ def _is_closed(port: int) -> bool:
         return attempt.connect_ex(("127.0.0.1", port)) != 0
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.parametrize("log_format", ["text", "json"])
 async def test_a_server_goes_on_without_its_console(tmp_path: Path, log_format: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -236,6 +238,7 @@ async def test_a_server_goes_on_without_its_console(tmp_path: Path, log_format: 
         assert lines["threadbus.console"]["message"] in json.loads(said)["message"]
 
 
+@pytest.mark.usefixtures("chosen_store")
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

@@ -70,6 +70,7 @@ async def test_any_number_of_idle_connections_holds_up_nobody(
         assert await asyncio.to_thread(console.stop) == (128 + signal.SIGTERM, "")
 
 
+@pytest.mark.usefixtures("chosen_store")
 async def test_a_server_that_speaks_tls_starts_a_console_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
