@@ -85,6 +85,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.fixture(scope="session")
+def soak(request: pytest.FixtureRequest) -> bool:
+    """Whether tests may take long: those that repeat something then do so more often."""
+    return bool(request.config.getoption("--soak"))
+
+
+@pytest.fixture(scope="session")
 def shared_server(
     tmp_path_factory: pytest.TempPathFactory, chosen_store: None
 ) -> Iterator[ServerProcess]:

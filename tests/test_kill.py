@@ -45,9 +45,8 @@ async def kill_again_and_again(server: ServerProcess, ledger: Ledger, rounds: in
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.soak)])
 async def test_followers_and_posters_survive_many_kills_and_each_message_comes_once(
-    start_server: StartServer, tmp_path: Path, name: str, kills: int
+    start_server: StartServer, tmp_path: Path, name: str, soak: bool
 ) -> None:
     server, ledger = start_server(), Ledger()
     credentials = tmp_path / "credentials.json"
@@ -73,7 +72,7 @@ async def test_followers_and_posters_survive_many_kills_and_each_message_comes_o
                     for k in range(2)
                 ]
 
-            await kill_again_and_again(server, ledger, kills)
+            await kill_again_and_again(server, ledger, 20 if soak else 5)
             enough = len(ledger) + 100
             await until(lambda: len(ledger) >= enough)
             for poster in posters:

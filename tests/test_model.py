@@ -265,16 +265,12 @@ def server(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iter
 @pytest.mark.timeout(400)  # a failure is shrunk before it is reported
 @pytest.mark.parametrize(
     ("use", "examples"),
-    [
-        pytest.param(Use, 25, id="in_turn"),
-        pytest.param(UseAtOnce, 12, id="at_once"),
-        pytest.param(Use, 100, id="long_in_turn", marks=pytest.mark.soak),
-        pytest.param(UseAtOnce, 50, id="long_at_once", marks=pytest.mark.soak),
-    ],
+    [pytest.param(Use, 25, id="in_turn"), pytest.param(UseAtOnce, 12, id="at_once")],
 )
 def test_a_server_responds_as_the_model_whatever_clients_do_and_however_it_stops(
-    server: ServerProcess, use: type[Use], examples: int
+    server: ServerProcess, use: type[Use], examples: int, soak: bool
 ) -> None:
+    examples *= 4 if soak else 1
     with BlockingBus(server.address, server.db) as bus:
 
         class Here(use):  # type: ignore[misc, valid-type]

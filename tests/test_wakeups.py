@@ -98,10 +98,10 @@ HABITS: list[Callable[[Waiter, int], Awaitable[None]]] = [stays, polls, counts, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rounds", [3, pytest.param(10, marks=pytest.mark.soak)])
 async def test_no_wait_misses_or_repeats_a_message_when_posts_end_in_silence(
-    bus: BusStub, posting_bus: BusStub, threads: ThreadStub, name: str, rounds: int
+    bus: BusStub, posting_bus: BusStub, threads: ThreadStub, name: str, soak: bool
 ) -> None:
+    rounds = 10 if soak else 3
     names = [f"{name}-{n}" for n in range(4)]
     for thread in names:
         await threads.CreateThread(CreateThreadRequest(thread=thread))
