@@ -66,7 +66,7 @@ def test_each_place_with_another_version_is_named(tree: Path) -> None:
 
 def test_an_install_line_with_an_unknown_extra_is_named(tree: Path) -> None:
     readme = tree / "README.md"
-    readme.write_text(readme.read_text().replace("'.[server]'", "'.[sever]'"))
+    readme.write_text(readme.read_text().replace("[server]'", "[sever]'"))
     assert disagreements(tree) == ["README.md installs the extra sever, which there is not"]
 
 
