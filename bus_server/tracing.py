@@ -33,7 +33,6 @@ from opentelemetry.util.types import AttributeValue
 from bus_server import __version__, logs, trace_context
 from bus_server.store import Append, Appended, AppendMany, Command
 from threadbus.v1.bus_service_pb2 import WaitMessagesResponse
-from threadbus.v1.message_pb2 import Message
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +50,8 @@ _FAILURES = frozenset(
 )
 #: Seconds to send the last spans when the server stops.
 FLUSH_TIMEOUT = 2.0
+#: Seconds that the exporter then gets to end: over gRPC it does at once, over HTTP it may not.
+END_TIMEOUT = 1.0
 #: Seconds between log lines about spans that cannot be sent: OpenTelemetry has one every few.
 LOG_INTERVAL = 60.0
 
@@ -87,9 +88,9 @@ class Tracing:
         library.addHandler(_Seldom(logging.WARNING))
         library.propagate = False
         self._tracer = self._provider.get_tracer("threadbus", __version__)
-        #: The last frame that was delivered, which many waits get, and its traced messages.
+        #: The last frame that was delivered, which many waits get, and what its spans have.
         self._frame: bytes = b""
-        self._traced: Sequence[tuple[Message, Context]] = ()
+        self._traced: Sequence[tuple[dict[str, AttributeValue], Context]] = ()
 
     def begin(self, path: str) -> Span | None:
         """Begin the span of the call that the current task handles; None: it is not traced.
@@ -106,7 +107,7 @@ class Tracing:
             SpanKind.SERVER,
             {"rpc.system.name": "grpc", "rpc.method": name},
         )
-        if not traceparent:
+        if not traceparent and span.get_span_context().is_valid:
             trace_context.traceparent.set(_traceparent(span.get_span_context()))
         if not span.is_recording():
             return None
@@ -169,20 +170,22 @@ class Tracing:
             return
         now = time.time_ns()
         start = _wall(committed) if committed else now
-        for message, context in self._traced:
-            attributes = _message(message.thread, message.seq)
-            if agent:
-                attributes["threadbus.agent"] = agent
-            self._make("deliver", context, attributes, start, now)
+        more: dict[str, AttributeValue] = {"threadbus.agent": agent} if agent else {}
+        for attributes, context in self._traced:
+            self._make("deliver", context, attributes | more, start, now)
 
     def close(self) -> None:
-        """Send the last spans, for at most FLUSH_TIMEOUT, and stop. Blocks meanwhile."""
-        # OpenTelemetry's own timeout does not end what it sends. Shutting down the exporter does.
-        timer = threading.Timer(FLUSH_TIMEOUT, self._exporter.shutdown)
-        timer.daemon = True
-        timer.start()
-        self._provider.shutdown()
-        timer.cancel()
+        """Send the last spans, for at most FLUSH_TIMEOUT, and stop. Blocks meanwhile.
+
+        What is not sent by then is lost.
+        """
+        # OpenTelemetry's own timeout does not end what it sends.
+        sending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        sending.start()
+        sending.join(FLUSH_TIMEOUT)
+        if sending.is_alive():
+            threading.Thread(target=self._exporter.shutdown, daemon=True).start()
+            sending.join(END_TIMEOUT)
 
     def _make(
         self,
@@ -228,10 +231,10 @@ def _traceparent(span: SpanContext) -> str:
     return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
 
 
-def _traced(frame: bytes) -> list[tuple[Message, Context]]:
-    """Returns the messages in a frame that belong to sampled traces, and their contexts."""
+def _traced(frame: bytes) -> list[tuple[dict[str, AttributeValue], Context]]:
+    """Returns the names of the messages in a frame that belong to sampled traces, and these."""
     return [
-        (message, _context(message.traceparent))
+        (_message(message.thread, message.seq), _context(message.traceparent))
         for message in WaitMessagesResponse.FromString(frame).messages.messages
         if trace_context.is_sampled(message.traceparent)
     ]

@@ -2,29 +2,38 @@
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
+from tests.callers import operator
 from tests.collector import Collector, Spanned, collecting, ids
 from tests.connections import connected
 from tests.open_wait import open_wait
 from tests.peers import Peer
 from tests.polling import until
 from tests.ports import free_port
+from tests.refusals import refused
 from tests.refused_start import contents, refused_start
 from tests.serving import BusStub, ServerProcess
 from tests.test_traceparents import post, traceparents
 from tests.wait_frames import BOUND
 from threadbus.extras import install_command
-from threadbus.v1.bus_service_pb2 import GetMessageRequest
+from threadbus.v1.bus_service_pb2 import (
+    GetMessageRequest,
+    GetServerInfoRequest,
+    PostMessageRequest,
+)
 
 POST, COMMIT, DELIVER = "threadbus.v1.BusService/PostMessage", "commit", "deliver"
+MESSAGE = PostMessageRequest(thread="no-such-thread", content="x")
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +213,70 @@ async def test_a_call_that_is_refused_has_a_span_that_says_why(
     assert span.attributes["rpc.response.status_code"] == "NOT_FOUND"
     assert span.attributes["error.type"] == "THREAD_NOT_FOUND"
     assert not span.failed  # it is the caller's fault
+
+
+async def test_a_caller_cannot_name_spans(
+    channel: grpc.aio.Channel, collector: Collector, bus: BusStub, thread: str
+) -> None:
+    traceparent = new_traceparent("01")
+    unknown: Any = channel.unary_unary("/threadbus.v1.BusService/Anything")
+    with pytest.raises(grpc.aio.AioRpcError, match="no method"):
+        await unknown(b"", metadata=(("traceparent", traceparent),))
+    await post(Peer(bus), thread, traceparent)
+    await until(lambda: len(of(collector, traceparent)) == 2)
+    assert {each.name for each in of(collector, traceparent)} == {POST, COMMIT}
+
+
+@pytest.mark.slow
+async def test_where_tokens_are_required_strangers_make_no_spans(
+    collector: Collector, tmp_path: Path
+) -> None:
+    flags = ("--otel", "--auth", "required")
+    traceparent = ("traceparent", new_traceparent("01"))
+    with ServerProcess(tmp_path / "bus.db", *flags, environment=collector.environment) as server:
+        boss = operator(server)
+        async with connected(server.address) as client:
+            for token in ((), (("authorization", "Bearer not-a-token"),)):
+                refusal = await refused(
+                    client.bus.PostMessage(MESSAGE, metadata=(*token, traceparent))
+                )
+                assert refusal.reason == "TOKEN_INVALID"
+            await client.bus.GetServerInfo(GetServerInfoRequest(), metadata=(traceparent,))
+            for _ in range(2):  # a span that is refused, too, is one of a caller who is known
+                metadata = (*boss.metadata, traceparent)
+                assert (await refused(client.bus.PostMessage(MESSAGE, metadata=metadata))).reason
+        await until(lambda: len(of(collector, traceparent[1])) == 2)
+        names = [each.attributes.get("threadbus.agent") for each in of(collector, traceparent[1])]
+        assert names == ["operator"] * 2
+
+
+@pytest.mark.slow
+async def test_a_switched_off_sdk_leaves_messages_without_a_trace(
+    collector: Collector, tmp_path: Path
+) -> None:
+    variables = {**collector.environment, "OTEL_SDK_DISABLED": "true"}
+    with ServerProcess(tmp_path / "bus.db", "--otel", environment=variables) as server:
+        async with connected(server.address, "here") as client:
+            sent = new_traceparent("01")
+            await Peer(client.bus).post("here", "x")
+            await post(Peer(client.bus), "here", sent)
+            assert await traceparents(Peer(client.bus), "here") == ["", sent]
+
+
+@pytest.mark.slow
+async def test_a_collector_that_never_answers_holds_up_no_stop(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        variables = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "600",  # far longer than ServerProcess.stop waits
+        }
+        with ServerProcess(tmp_path / "bus.db", "--otel", environment=variables) as server:
+            async with connected(server.address, "here") as client:
+                for _ in range(20):
+                    await Peer(client.bus).post("here", "x")
+            connection, _ = await asyncio.to_thread(silent.accept)  # it is sending
+            with connection:
+                assert await asyncio.to_thread(server.stop) == 0
 
 
 @pytest.mark.slow

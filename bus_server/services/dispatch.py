@@ -213,8 +213,10 @@ class Dispatcher(grpc.GenericRpcHandler):
                     if error is not None:
                         code, reason = TABLE[type(error)]
                     statistics.failure(counted, _LABELS[code], reason, duration)
-                if tracing and span:
-                    tracing.end(span, call.caller.name if call.caller else "", code.name, reason)
+                # Callers who are not known make no spans, nor do calls to unknown methods, whose
+                # names could be anything.
+                if tracing and span and call.caller and call.caller.scopes:
+                    tracing.end(span, call.caller.name, code.name, reason)
                 if observer and observer.wants(failed=error is not None):
                     name, start = path if path in self._handlers else "", time.time() - duration
                     observer.record(

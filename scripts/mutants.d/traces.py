@@ -69,12 +69,55 @@ SABOTAGES = [
         [f"{_TASKS}::test_within_continue_trace_only_that_counts"],
     ),
     Sabotage(
+        "strangers make spans",
+        [
+            Edit(
+                "bus_server/services/dispatch.py",
+                "if tracing and span and call.caller and call.caller.scopes:",
+                "if tracing and span and call.caller:",
+            )
+        ],
+        ["tests/test_tracing.py::test_where_tokens_are_required_strangers_make_no_spans"],
+    ),
+    Sabotage(
+        "callers name spans",
+        [
+            Edit(
+                "bus_server/services/dispatch.py",
+                "if tracing and span and call.caller and call.caller.scopes:",
+                "if tracing and span:",
+            ),
+            Edit(
+                "bus_server/services/dispatch.py",
+                "tracing.end(span, call.caller.name, code.name, reason)",
+                'tracing.end(span, "", code.name, reason)',
+            ),
+        ],
+        ["tests/test_tracing.py::test_a_caller_cannot_name_spans"],
+    ),
+    Sabotage(
+        "a switched-off SDK leaves traceparents that are not valid",
+        [
+            Edit(
+                _TRACING,
+                "if not traceparent and span.get_span_context().is_valid:",
+                "if not traceparent:",
+            )
+        ],
+        ["tests/test_tracing.py::test_a_switched_off_sdk_leaves_messages_without_a_trace"],
+    ),
+    Sabotage(
+        "a stop waits for the collector",
+        [Edit(_TRACING, "        sending.join(FLUSH_TIMEOUT)\n", "        sending.join()\n")],
+        ["tests/test_tracing.py::test_a_collector_that_never_answers_holds_up_no_stop"],
+    ),
+    Sabotage(
         "a trace that the server begins is not stored",
         [
             Edit(
                 _TRACING,
-                "        if not traceparent:\n            trace_context",
-                "        if False:\n            trace_context",
+                "        if not traceparent and span.get_span_context().is_valid:\n",
+                "        if False:\n",
             )
         ],
         [_BEGUN],
