@@ -35,6 +35,8 @@ from threadbus.v1.bus_service_pb2 import (
 POST, COMMIT, DELIVER = "threadbus.v1.BusService/PostMessage", "commit", "deliver"
 MESSAGE = PostMessageRequest(thread="no-such-thread", content="x")
 
+pytestmark = pytest.mark.usefixtures("chosen_store")
+
 
 @pytest.fixture(scope="module")
 async def collector() -> AsyncIterator[Collector]:
