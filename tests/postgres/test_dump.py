@@ -77,6 +77,7 @@ async def test_agents_go_on_at_another_database_where_the_backup_was_made(
             await restored.go_on(first, past)
     done = await _run(shell, "restore", str(file), "--store", there, *flags)
     assert (done.code, done.err) == (0, ""), done
+    assert re.fullmatch(r"restored to postgresql://[^@]*\n", done.out)
     with _server(monkeypatch, tmp_path, there) as second:
         await restored.check(second, past, new_history=not flags)
 

@@ -105,7 +105,9 @@ def test_the_log_of_a_server_that_was_killed_is_in_the_backup(
 def test_a_backup_of_a_backup_is_the_same(store: Path, shell: Shell, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     done = shell.ok("backup", str(first), "--db", str(store))
-    assert re.fullmatch(rf"{first}: \d\.\d MiB, 1 thread, 7,000 messages, 0 agents\n", done.out)
+    assert re.fullmatch(
+        rf"{store} is in {first}: \d\.\d MiB, 1 thread, 7,000 messages, 0 agents\n", done.out
+    )
     shell.ok("backup", str(second), "--db", str(first))
     assert logs(first) == logs(second) == logs(store)
 

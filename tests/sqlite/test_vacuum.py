@@ -1,6 +1,7 @@
 """`threadbus vacuum` of a file."""
 
 import asyncio
+import re
 import shutil
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def test_the_space_of_deleted_threads_is_returned_while_no_server_runs(
     document = shell.ok("vacuum", "--db", str(server.db), "--json").json
     assert document == {"bytes_before": size, "bytes_after": server.db.stat().st_size}
     assert document["bytes_after"] < 300_000
+    again = shell.ok("vacuum", "--db", str(server.db)).out
+    assert re.fullmatch(rf"{server.db}: (.+ KiB) before, \1 after\n", again)
     assert {path.name for path in tmp_path.glob("bus.db-*")} == {"bus.db-writer"}
     server.start()
     assert shell.ok("read", "kept").out.count("hello") == 1

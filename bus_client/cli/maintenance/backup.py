@@ -13,6 +13,7 @@ from bus_client.cli.maintenance.place import (
     chosen,
     counted,
     in_thread,
+    named,
     progress,
     run,
     store_options,
@@ -48,16 +49,16 @@ def backup(target: Path, force: bool, db: Path | None, store: str | None, as_jso
     async def verb() -> int:
         with progress(out, "copied") as shown:
             found = await _back_up(place, target, force, shown)
-        _show(out, target, found)
+        _show(out, place, target, found)
         return 0
 
     return run(out, verb)
 
 
-def _show(out: Output, target: Path, found: dict[str, int]) -> None:
+def _show(out: Output, place: Path | str, target: Path, found: dict[str, int]) -> None:
     document = {"file": str(target), "bytes": target.stat().st_size, **found}
     parts = [byte_size(target.stat().st_size), *counted(found)]
-    out.show(document, [safe(f"{target}: {', '.join(parts)}")])
+    out.show(document, [safe(f"{named(place)} is in {target}: {', '.join(parts)}")])
 
 
 async def _back_up(place: Path | str, target: Path, force: bool, shown: Progress) -> dict[str, int]:

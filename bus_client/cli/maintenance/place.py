@@ -37,14 +37,18 @@ def _check_url(_: click.Context, __: click.Parameter, url: str | None) -> str | 
     return url or None
 
 
-def store_options(function: F) -> F:
-    """Adds --db, --store and --json, which become the arguments `db`, `store` and `as_json`."""
+def store_options(function: F, *, default: bool = True) -> F:
+    """Adds --db, --store and --json, which become the arguments `db`, `store` and `as_json`.
+
+    `default`: whether the help says that the file is threadbus.db if neither is given.
+    """
     db = click.option(
         "--db",
         metavar="FILE",
         envvar="THREADBUS_DB",
         show_envvar=True,
         type=click.Path(path_type=Path, readable=False),
+        show_default=str(_DB) if default else False,
         help="The store's database file.",
     )
     store = click.option(
@@ -78,6 +82,17 @@ def chosen(db: Path | None, store: str | None, *, default: bool = True) -> Path 
     if db is None and not default:
         raise click.UsageError("Say where with --db FILE, or with --store URL.")
     return db or _DB
+
+
+def named(place: Path | str) -> str:
+    """Returns the name of a store for people: a URL without user, password and options."""
+    if isinstance(place, Path):
+        return str(place)
+    from psycopg import conninfo
+
+    from bus_server.store.postgres import wording
+
+    return wording.url(conninfo.conninfo_to_dict(place))
 
 
 class Stopped(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from bus_client.cli.maintenance.place import (
     chosen,
     counted,
     in_thread,
+    named,
     progress,
     run,
     store_options,
@@ -35,7 +37,7 @@ _SQLITE, _POSTGRESQL = b"SQLite format 3\0", b"PGDMP"  # the beginnings of backu
     help="Keep the threads' epochs. Only if nothing was posted since the backup was made: clients "
     "would take new messages for those that they have read.",
 )
-@store_options
+@partial(store_options, default=False)
 def restore(
     source: Path,
     force: bool,
@@ -48,7 +50,8 @@ def restore(
 
     Messages, agents, their tokens and read positions are those of the backup. Threads get new
     epochs: clients that have read less than the backup has go on, and those that have read more
-    get a resync to its end. The operator's token is not in a backup: the next start creates one.
+    get a resync to its end. The operator's token is not in a backup: the next start
+    takes that of its file, or creates one.
 
     A backup goes back to where it came from: of a file to --db, of PostgreSQL to --store. One of an
     older version is upgraded at the next start.
@@ -65,9 +68,8 @@ def restore(
     async def verb() -> int:
         with progress(out, "restored") as shown:
             found = await _restore(source, place, force, keep_history, shown)
-        where = str(place) if isinstance(place, Path) else "--store"
         document = {"db": str(place)} if isinstance(place, Path) else {}
-        line = f"restored to {where}" + (f": {', '.join(counted(found))}" if found else "")
+        line = f"restored to {named(place)}" + (f": {', '.join(counted(found))}" if found else "")
         out.show({"restored": True, **document, **found}, [safe(line)])
         return 0
 

@@ -7,9 +7,16 @@ from pathlib import Path
 import click
 
 from bus_client.cli.maintenance.backup import dumps
-from bus_client.cli.maintenance.place import chosen, in_thread, progress, run, store_options
+from bus_client.cli.maintenance.place import (
+    chosen,
+    in_thread,
+    named,
+    progress,
+    run,
+    store_options,
+)
 from bus_client.cli.output import Output
-from bus_client.cli.text import byte_size
+from bus_client.cli.text import byte_size, safe
 
 
 @click.command()
@@ -38,7 +45,8 @@ def vacuum(db: Path | None, store: str | None, as_json: bool) -> int:
             else:
                 before, after = await dumps().vacuum(place)
         document = {"bytes_before": before, "bytes_after": after}
-        out.show(document, [f"{byte_size(before)} before, {byte_size(after)} after"])
+        line = f"{named(place)}: {byte_size(before)} before, {byte_size(after)} after"
+        out.show(document, [safe(line)])
         return 0
 
     return run(out, verb)
