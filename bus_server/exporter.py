@@ -160,7 +160,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path.partition("?")[0] != "/metrics":
-            self.send_error(404)
+            self.send_error(404, explain="The metrics are at /metrics.")
             return
         try:
             page = self.server.page()

@@ -214,7 +214,12 @@ def _exporter() -> Any:
         name = "otlp_proto_http" if protocol == "http/protobuf" else "otlp_proto_grpc"
     found = list(entry_points(group="opentelemetry_traces_exporter", name=name))
     if not found:
-        raise ValueError(f"OpenTelemetry's exporter {name} is not installed")
+        remedy = (
+            "install opentelemetry-exporter-otlp-proto-http"
+            if name == "otlp_proto_http"
+            else "OTEL_TRACES_EXPORTER can be otlp or console"
+        )
+        raise ValueError(f"OpenTelemetry's exporter {name} is not installed: {remedy}")
     return found[0].load()()
 
 

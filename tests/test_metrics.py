@@ -361,7 +361,8 @@ async def test_only_metrics_are_served(server: ServerProcess) -> None:
         ("POST", "/metrics", 501),
         ("DELETE", "/metrics", 501),
     ):
-        assert (await asyncio.to_thread(request, server, method, path))[0] == expected
+        code, _, body = await asyncio.to_thread(request, server, method, path)
+        assert (code, b"The metrics are at /metrics." in body) == (expected, expected == 404)
 
 
 @pytest.mark.slow

@@ -319,7 +319,13 @@ def test_an_exporter_that_is_not_installed_is_an_error(
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
     said = refused_start(tmp_path / "bus.db", "--otel")
-    assert said == "threadbus: --otel: OpenTelemetry's exporter otlp_proto_http is not installed\n"
+    assert said == (
+        "threadbus: --otel: OpenTelemetry's exporter otlp_proto_http is not installed: "
+        "install opentelemetry-exporter-otlp-proto-http\n"
+    )
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+    said = refused_start(tmp_path / "bus.db", "--otel")
+    assert said.endswith("none is not installed: OTEL_TRACES_EXPORTER can be otlp or console\n")
     assert not contents(tmp_path)
 
 
