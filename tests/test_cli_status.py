@@ -92,6 +92,24 @@ async def test_a_status_of_a_failing_store_is_exit_code_4_and_safe_to_show(tmp_p
                 assert "2 99" in done.out
 
 
+@pytest.mark.parametrize(("verb", "default"), [("status", 60), ("top", 10)])
+async def test_window_server_and_token_file_reach_the_server(
+    tmp_path: Path, verb: str, default: int
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("of-an-operator")
+    token.chmod(0o600)
+    async with scripted() as script:
+        nowhere = Shell("127.0.0.1:1", tmp_path)
+        here = (verb, "--server", script.address)
+        for flags in ((), ("--window", "5m", "--token-file", str(token))):
+            script.answer("GetStatus", Failure(grpc.StatusCode.UNIMPLEMENTED))  # ends top, too
+            done = await asyncio.to_thread(nowhere.run, *here, *flags)
+            assert "is older than this program" in done.err
+        asked = [request.window.seconds for request in script.asked(GetStatusRequest)]
+        assert (asked, script.tokens(GetStatusRequest)[-1]) == ([default, 300], "of-an-operator")
+
+
 async def test_a_server_that_does_not_tell_its_status_is_explained(
     start_server: StartServer, tmp_path: Path, name: str
 ) -> None:

@@ -75,9 +75,13 @@ async def test_agents_go_on_at_another_database_where_the_backup_was_made(
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         if not flags:
             await restored.go_on(first, past)
-    done = await _run(shell, "restore", str(file), "--store", there, *flags)
+    as_json = ("--json",) if flags else ()
+    done = await _run(shell, "restore", str(file), "--store", there, *flags, *as_json)
     assert (done.code, done.err) == (0, ""), done
-    assert re.fullmatch(r"restored to postgresql://[^@]*\n", done.out)
+    if as_json:
+        assert done.json == {"restored": True}
+    else:
+        assert re.fullmatch(r"restored to postgresql://[^@]*\n", done.out)
     with _server(monkeypatch, tmp_path, there) as second:
         await restored.check(second, past, new_history=not flags)
 

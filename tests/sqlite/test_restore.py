@@ -53,9 +53,11 @@ async def test_agents_go_on_at_an_empty_machine_where_the_backup_was_made(
         await restored.go_on(first, past)
     first.stop()
     db.parent.mkdir()
-    restore = ("restore", str(file), "--db", str(db), *flags)
+    restore = ("restore", str(file), "--db", str(db), *flags, "--json")
     done = await asyncio.to_thread(shell.run_process, *restore)
     assert (done.code, done.err) == (0, ""), done
+    assert (done.json["restored"], done.json["db"]) == (True, str(db))
+    assert (done.json["threads"], done.json["messages"], done.json["agents"]) == (1, 4, 2)
     assert [path.name for path in db.parent.iterdir()] == ["new.db"]
     second = start_server(db=db)
     await restored.check(second, past, new_history=not flags)
