@@ -208,7 +208,7 @@ public final class ThreadBus implements AutoCloseable {
     return ask(question, PostOptions.DEFAULT);
   }
 
-  /** Posts a question with these options, and returns the first reply, as {@link #ask}. */
+  /** Posts a question with these options, and returns the first reply, as {@link #ask(PostMessageRequest)}. */
   public Message ask(PostMessageRequest question, PostOptions options) {
     PostMessageRequest request = question.hasExpectReply() ? question
         : question.toBuilder().setExpectReply(ExpectReply.getDefaultInstance()).build();
