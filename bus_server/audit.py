@@ -13,11 +13,11 @@ import stat
 import sys
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
+from bus_server import logs
 from bus_server.auth import Caller
 
 #: By default its lines are part of the server's log.
@@ -125,8 +125,7 @@ class _File(WatchedFileHandler):
         return os.fdopen(handle, "a", encoding="utf-8")
 
     def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        return json.dumps({"time": at} | json.loads(record.getMessage()))
+        return json.dumps({"time": logs.time_of(record)} | json.loads(record.getMessage()))
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -144,6 +144,12 @@ class Text(_Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if _raised(record) else line
 
 
+def time_of(record: logging.LogRecord) -> str:
+    """Returns when a record was made: in UTC, as in RFC 3339, with microseconds and a Z."""
+    at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
+    return at.replace("+00:00", "Z")
+
+
 class Json(_Formatter):
     """The format for programs: one JSON object in each line, in ASCII."""
 
@@ -151,9 +157,8 @@ class Json(_Formatter):
         """Returns an object with `time`, `level`, `logger`, and what the record has of `event`,
         `message`, the event's fields, and `traceback`.
         """
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
         line: dict[str, object] = {
-            "time": at.replace("+00:00", "Z"),
+            "time": time_of(record),
             "level": record.levelname.lower(),
             "logger": record.name,
         }
