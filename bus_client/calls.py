@@ -235,7 +235,8 @@ class Calls:
             return await repeat()
         thread: str = getattr(request, "thread", "")
         with sending(self.agent, thread, request) as sent:
-            response = await repeat(trace=sent.metadata)
+            with sent.current():
+                response = await repeat(trace=sent.metadata)
             sent.seq = getattr(response, "seq", 0)
             return response
 

@@ -28,7 +28,7 @@ from bus_client.errors import (
 from bus_client.responses import checked_results
 from bus_client.retry import backoff
 from bus_client.status import from_rpc_error, from_status, refused_by_proxy
-from bus_client.traces import Metadata
+from bus_client.traces import Sending
 from threadbus.v1.bus_service_pb2 import (
     PostMessageRequest,
     PostMessageResponse,
@@ -65,7 +65,7 @@ class PostStream:
         self,
         calls: Calls,
         posts: AsyncIterator[PostMessageRequest | BusError],
-        trace: Metadata = (),
+        trace: Sending,
         *,
         timeout: float,
     ) -> None:
@@ -74,7 +74,7 @@ class PostStream:
         Args:
             calls: The client's calls.
             posts: The posts, with an error in place of each post that cannot be sent.
-            trace: The metadata of the trace that they all belong to.
+            trace: The trace that they all belong to.
             timeout: Seconds to retry without any result. A post that is still refused with
                 RATE_LIMITED then, or has to wait for longer, has that as its result.
         """
@@ -218,8 +218,8 @@ class PostStream:
             BusError: The stream failed.
             RuntimeError: As in results().
         """
-        with self._calls.stream_errors():
-            call = self._calls.post_messages(self._trace)
+        with self._calls.stream_errors(), self._trace.current():
+            call = self._calls.post_messages(self._trace.metadata)
         self._closing = False
         sending = asyncio.create_task(self._send(call))
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from opentelemetry import context as current
 from opentelemetry import trace
@@ -60,7 +61,8 @@ def send(operation: str, agent: str, thread: str, traceparent: str) -> Iterator[
     parent = _child_of(traceparent) if traceparent else current.get_current()
     attributes = _attributes(operation, "send", agent, thread)
     span = _tracer.start_span(f"{operation} {thread}", parent, SpanKind.PRODUCER, attributes)
-    call = Sending(_traceparent(span.get_span_context()))
+    made_in = partial(trace.use_span, span, record_exception=False, set_status_on_exception=False)
+    call = Sending(_traceparent(span.get_span_context()), made_in)
     try:
         yield call
     except Exception as error:

@@ -490,7 +490,7 @@ class ThreadHandle(ThreadCalls):
         limit = seconds("timeout", timeout)
         pending = post_requests(checked_several(posts), self.name, self.position.epoch)
         with sending(self._calls.agent, self.name) as sent:
-            stream = PostStream(self._calls, pending, sent.metadata, timeout=limit)
+            stream = PostStream(self._calls, pending, sent, timeout=limit)
             async with aclosing(stream.results()) as found:
                 async for results in found:
                     yield results

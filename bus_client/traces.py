@@ -6,7 +6,7 @@ If the program uses OpenTelemetry, the posts and what it receives have spans; se
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import Context, ContextVar
 from types import ModuleType
@@ -45,9 +45,16 @@ _chosen: ContextVar[str | None] = ContextVar("chosen", default=None)
 class Sending:
     """A call that appends to a thread: its metadata, and what its span is to say of it."""
 
-    def __init__(self, traceparent: str) -> None:
+    def __init__(
+        self,
+        traceparent: str,
+        current: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         """`traceparent`: empty if the call belongs to no trace."""
         self.metadata: Metadata = (("traceparent", traceparent),) if traceparent else ()
+        #: Returns a context manager in which to make the call: its span is the current one. If the
+        #: program instruments gRPC, that sends a traceparent of its own, of a span below this one.
+        self.current = current
         #: The seq of the message; 0: it is not known, or there are several.
         self.seq = 0
 

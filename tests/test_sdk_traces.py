@@ -1,6 +1,8 @@
 """The SDK continues the trace of the message that a task received last."""
 
 import asyncio
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -12,7 +14,7 @@ from tests import blocking
 from tests.members import member
 from tests.peers import Peer
 from tests.serving import BusStub, ServerProcess
-from tests.test_traceparents import FIRST, SECOND, post, traceparents
+from tests.test_traceparents import FIRST, SECOND, TRACE, post, traceparents
 from tests.wait_frames import BOUND
 
 
@@ -131,3 +133,18 @@ async def test_the_blocking_client_does_the_same(
 
     await asyncio.to_thread(work)
     assert (await traceparents(anyone, thread))[2:] == [FIRST, SECOND, "", SECOND, FIRST]
+
+
+@pytest.mark.slow
+async def test_a_program_that_instruments_grpc_continues_the_trace(
+    server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
+) -> None:
+    await post(Peer(bus), thread, FIRST)
+    arguments = ("-m", "tests.instrumented_agent", server.address, str(tmp_path), thread)
+    agent = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=PIPE)
+    async with asyncio.timeout(BOUND):
+        printed, _ = await agent.communicate()
+    assert agent.returncode == 0
+    sent = printed.decode().split()
+    assert (await traceparents(Peer(bus), thread))[1:] == sent
+    assert [each.split("-")[1] for each in sent] == [TRACE, TRACE]

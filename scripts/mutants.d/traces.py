@@ -150,6 +150,22 @@ SABOTAGES = [
         [_TREE],
     ),
     Sabotage(
+        "what instruments gRPC does not see the span of a post",
+        [Edit("bus_client/calls.py", "with sent.current():", "if True:")],
+        [f"{_TASKS}::test_a_program_that_instruments_grpc_continues_the_trace"],
+    ),
+    Sabotage(
+        "what instruments gRPC does not see the span of a stream of posts",
+        [
+            Edit(
+                "bus_client/post_stream.py",
+                "with self._calls.stream_errors(), self._trace.current():",
+                "with self._calls.stream_errors():",
+            )
+        ],
+        [f"{_TASKS}::test_a_program_that_instruments_grpc_continues_the_trace"],
+    ),
+    Sabotage(
         "a span that was begun after a message does not count",
         [Edit(_SDK, "spans.current_id() in (0, last.within)", "True")],
         [_TREE],
