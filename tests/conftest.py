@@ -40,7 +40,7 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--store") != "sqlite":
-        chosen = [item for item in items if _uses_chosen_store(item) and not _about_files(item)]
+        chosen = [item for item in items if _uses_chosen_store(item) and not _on_sqlite_only(item)]
         config.hook.pytest_deselected(items=list(set(items) - set(chosen)))
         items[:] = chosen
     if not config.getoption("--soak"):
@@ -63,7 +63,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    serving.declared = _uses_chosen_store(item) or _about_files(item)
+    serving.declared = _uses_chosen_store(item) or _on_sqlite_only(item)
     return (yield)
 
 
@@ -72,8 +72,8 @@ def _uses_chosen_store(item: pytest.Item) -> bool:
     return isinstance(item, pytest.Function) and "chosen_store" in item.fixturenames
 
 
-def _about_files(item: pytest.Item) -> bool:
-    """Whether a test is about the file of a store on SQLite."""
+def _on_sqlite_only(item: pytest.Item) -> bool:
+    """Whether a test is about the file of a store, or about what no store changes."""
     folder = Path(__file__).parent / "sqlite"
     return item.path.is_relative_to(folder) or item.get_closest_marker("sqlite") is not None
 

@@ -14,7 +14,8 @@ from tests.presence import state
 from tests.serving import AgentStub, BusStub, ServerProcess
 from threadbus.v1.bus_service_pb2 import ListMessagesRequest, PostMessageRequest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the first run builds the clients
+# The first run builds the clients. No store changes what they do.
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite, pytest.mark.timeout(1800)]
 
 WITH_EXAMPLE = [language for language in languages() if "python" not in language.name]
 

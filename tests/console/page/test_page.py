@@ -12,7 +12,7 @@ from tests.console.consoles import PERSON, ConsoleProcess, console_of
 from tests.console.page.pages import FRAMES, Opened, expect
 from tests.serving import ServerProcess
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite, pytest.mark.timeout(180)]
 
 
 @pytest.fixture

@@ -14,7 +14,12 @@ from tests.console.page.pages import Opened, Shown, expect
 from tests.polling import until_known
 from tests.serving import ServerProcess
 
-pytestmark = [pytest.mark.slow, pytest.mark.own_server, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.sqlite,
+    pytest.mark.own_server,
+    pytest.mark.timeout(180),
+]
 
 HIDE = """
 (state) => {

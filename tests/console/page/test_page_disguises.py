@@ -9,7 +9,7 @@ from playwright.async_api import Locator
 from bus_client import Attachment, BusClient, Post
 from tests.console.page.pages import Opened, expect
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite, pytest.mark.timeout(180)]
 
 #: Links, and what is shown of each after it: the host that a browser would go to.
 LINKS = {

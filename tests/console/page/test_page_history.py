@@ -6,7 +6,7 @@ from bus_client import BusClient, Post
 from tests.console.consoles import PERSON
 from tests.console.page.pages import Opened, expect, is_whole
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite, pytest.mark.timeout(180)]
 
 
 @pytest.fixture

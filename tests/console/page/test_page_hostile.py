@@ -6,7 +6,7 @@ from bus_client import Attachment, BusClient, Post, Presence
 from tests.console.consoles import PERSON
 from tests.console.page.pages import Opened, Shown, expect
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite, pytest.mark.timeout(180)]
 
 #: What tries to run. Whatever does calls boo().
 MARKUP = [

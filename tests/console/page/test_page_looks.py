@@ -6,7 +6,7 @@ from bus_client import Attachment, BusClient, Presence, Priority
 from tests.console.consoles import PERSON
 from tests.console.page.pages import LOOKS, PHONE, Opened, expect, violations
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite, pytest.mark.timeout(180)]
 
 
 @pytest.fixture

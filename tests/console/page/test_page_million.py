@@ -10,7 +10,12 @@ from tests.console.consoles import ConsoleProcess, console_of
 from tests.console.page.pages import FRAMES, Opened, Shown, expect, is_whole
 from tests.serving import ServerProcess
 
-pytestmark = [pytest.mark.soak, pytest.mark.own_server, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.sqlite,
+    pytest.mark.own_server,
+    pytest.mark.timeout(900),
+]
 
 
 MANY = 1_000_000

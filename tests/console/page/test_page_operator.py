@@ -12,7 +12,7 @@ from tests.console.consoles import ConsoleProcess, console_of
 from tests.console.page.pages import LOOKS, Opened, expect, violations
 from tests.serving import ServerProcess
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite, pytest.mark.timeout(180)]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tests.console.page.pages import Opened, Shown, expect
 from tests.serving import ServerProcess
 from tests.shell import Shell
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite, pytest.mark.timeout(180)]
 
 
 @pytest.fixture

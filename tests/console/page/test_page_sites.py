@@ -13,7 +13,7 @@ from bus_client import BusClient
 from tests.console.consoles import ConsoleProcess
 from tests.console.page.pages import Opened, Shown, expect
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite, pytest.mark.timeout(180)]
 
 #: Tries to read and to write as the page of a console at `url`. Returns what came of it.
 ATTACK = """

@@ -10,7 +10,7 @@ from tests.console.consoles import PERSON
 from tests.console.page.pages import Opened, expect
 from tests.serving import ServerProcess
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite, pytest.mark.timeout(180)]
 
 
 @pytest.fixture
