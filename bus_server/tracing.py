@@ -52,6 +52,8 @@ _FAILURES = frozenset(
 FLUSH_TIMEOUT = 2.0
 #: Seconds that the exporter then gets to end: over gRPC it does at once, over HTTP it may not.
 END_TIMEOUT = 1.0
+#: How many waits have a span for a frame that they get: thousands may, on one event loop.
+MAX_DELIVERIES = 100
 #: Seconds between log lines about spans that cannot be sent: OpenTelemetry has one every few.
 LOG_INTERVAL = 60.0
 
@@ -91,6 +93,8 @@ class Tracing:
         #: The last frame that was delivered, which many waits get, and what its spans have.
         self._frame: bytes = b""
         self._traced: Sequence[tuple[dict[str, AttributeValue], Context]] = ()
+        #: How many waits got it so far.
+        self._deliveries = 0
 
     def begin(self, path: str) -> Span | None:
         """Begin the span of the call that the current task handles; None: it is not traced.
@@ -158,6 +162,8 @@ class Tracing:
     def delivered(self, frame: bytes, agent: str, committed: float) -> None:
         """Make the spans of the messages in a frame that was just written to a wait.
 
+        Of waits that get the same frame one after the other, the first MAX_DELIVERIES have them.
+
         Args:
             frame: a WaitMessagesResponse with messages.
             agent: the caller of the wait; empty: it is anonymous.
@@ -165,8 +171,9 @@ class Tracing:
                 server committed it, and the spans begin as they end.
         """
         if frame is not self._frame:
-            self._frame, self._traced = frame, _traced(frame)
-        if not self._traced:
+            self._frame, self._traced, self._deliveries = frame, _traced(frame), 0
+        self._deliveries += 1
+        if not self._traced or self._deliveries > MAX_DELIVERIES:
             return
         now = time.time_ns()
         start = _wall(committed) if committed else now

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from tests.callers import operator
 from tests.collector import Collector, Spanned, collecting, ids
 from tests.connections import connected
-from tests.open_wait import open_wait
+from tests.open_wait import OpenWait, open_wait, open_waits, wait_request
 from tests.peers import Peer
 from tests.polling import until
 from tests.ports import free_port
@@ -215,6 +216,25 @@ async def test_a_call_that_is_refused_has_a_span_that_says_why(
     assert span.attributes["rpc.response.status_code"] == "NOT_FOUND"
     assert span.attributes["error.type"] == "THREAD_NOT_FOUND"
     assert not span.failed  # it is the caller's fault
+
+
+def all_have(waits: Iterable[OpenWait], messages: int) -> bool:
+    """Returns whether each of these waits has received so many messages."""
+    return all(len(wait.messages) == messages for wait in waits)
+
+
+@pytest.mark.slow
+async def test_of_many_waits_a_hundred_have_spans(
+    collector: Collector, bus: BusStub, thread: str
+) -> None:
+    traceparent, last = new_traceparent("01"), new_traceparent("01")
+    async with open_waits(bus, [wait_request([thread])] * 110) as waits:
+        await until(lambda: all(wait.kinds()[-1] == "caught_up" for wait in waits))
+        for seq, sent in enumerate((traceparent, last), start=1):
+            await post(Peer(bus), thread, sent)
+            await until(partial(all_have, waits, seq))
+    await until(lambda: len(of(collector, last)) == 102)
+    assert len([each for each in of(collector, traceparent) if each.name == DELIVER]) == 100
 
 
 async def test_a_caller_cannot_name_spans(

@@ -112,6 +112,11 @@ SABOTAGES = [
         ["tests/test_tracing.py::test_a_collector_that_never_answers_holds_up_no_stop"],
     ),
     Sabotage(
+        "each of any number of waits has a span",
+        [Edit(_TRACING, "MAX_DELIVERIES = 100\n", "MAX_DELIVERIES = 10_000\n")],
+        ["tests/test_tracing.py::test_of_many_waits_a_hundred_have_spans"],
+    ),
+    Sabotage(
         "a trace that the server begins is not stored",
         [
             Edit(
