@@ -37,6 +37,7 @@ VERBS: list[list[str]] = [
     ["tail", "design"],
     ["agents"],
     ["register", "coder"],
+    ["status"],
 ]
 
 
