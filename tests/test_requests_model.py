@@ -330,7 +330,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iter
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # a failure is shrunk before it is reported
 def test_requests_are_as_in_the_model_whatever_agents_do(server: ServerProcess, soak: bool) -> None:
-    examples = 300 if soak else 12
+    examples = 100 if soak else 12
     with BlockingBus(server.address, server.db) as bus:
 
         class Here(Use):
