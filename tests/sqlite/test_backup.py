@@ -283,9 +283,12 @@ def _full_in_the_middle(shell: Shell, store: Path, target: Path) -> Iterator[str
     while True:
         with shell.start("backup", str(target), "--db", str(store), "--force") as process:
             while not (found := list(target.parent.glob("copy-partial-*"))):
-                assert process.poll() is None
-            os.kill(process.pid, signal.SIGSTOP)
-            if not found[0].exists() or found[0].stat().st_size > 4_000_000:
+                if process.poll() is not None:
+                    break
+                # Who sleeps is woken at once, however busy the machine is.
+                time.sleep(0.0005)
+            process.send_signal(signal.SIGSTOP)
+            if not found or not found[0].exists() or found[0].stat().st_size > 4_000_000:
                 continue  # too late
             fill(target.parent)
             os.kill(process.pid, signal.SIGCONT)
