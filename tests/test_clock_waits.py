@@ -12,8 +12,8 @@ from tests.connections import connected
 from tests.peers import Peer
 from threadbus.v1.bus_service_pb2 import WaitEnding
 
-#: Duration of a wait, in seconds.
-LENGTH = 1.0
+#: Duration of a wait, in seconds. The server ends it a tenth before a deadline.
+LENGTH = 2.0
 
 pytestmark = [pytest.mark.slow, pytest.mark.sqlite]
 
