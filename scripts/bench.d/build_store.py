@@ -38,7 +38,8 @@ def build(
     Message n of a thread, from 1, contains the number n - 1. The times of the threads' last
     activity differ and end now; their order is not that of the numbers.
     """
-    file.prepare(path)
+    with file.prepared(path):
+        pass  # it is created
     now = time.time_ns() // 1000
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
         # Without syncing: after a power failure, the file would be built again.
