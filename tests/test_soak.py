@@ -1,4 +1,4 @@
-"""scripts/soak: what grows is told from what does not, and a short run finds nothing."""
+"""scripts/soak: what grows is recognised, and a short run finds nothing."""
 
 import importlib
 import json

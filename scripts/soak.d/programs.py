@@ -22,7 +22,7 @@ class ClientFailed(Exception):
 
 
 class Client:
-    """A program that reports until it is told to end, as a context manager that kills it."""
+    """A program that reports until it is stopped, as a context manager that kills it."""
 
     def __init__(self, program: str, job: dict[str, Any]) -> None:
         self._program, self._job = program, job

@@ -67,7 +67,7 @@ waits that clients have open, and none once they are gone; agents that stay are 
 left OFFLINE, and those that were killed LAPSED; the last backups can be restored, have what was
 stored before, and pass `threadbus doctor --deep`; no server logged an error.
 
-Messages stay for ever, so the store grows: with them, and with nothing else, says the figure
+Messages are never deleted, so the store grows: with them, and with nothing else, says the figure
 "store B/message". The threads that are deleted add nothing to it.
 
 Arguments after -- are flags for both servers: scripts/soak --minutes 1 -- --agent-timeout 20

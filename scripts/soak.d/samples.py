@@ -55,7 +55,7 @@ BOUNDS = [
         figure="store B/message",
         growth=0,
         share=0.05,
-        why="space in use: messages stay for ever, and the store grows with them alone",
+        why="space in use: messages are never deleted, and the store grows with them alone",
     ),
     Bound(
         figure="free MB",
