@@ -14,7 +14,8 @@ from functools import partial
 from opentelemetry import context as current
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
 from bus_client.errors import BusError
@@ -22,6 +23,7 @@ from bus_client.traces import Sending
 from threadbus.v1.message_pb2 import Message
 
 _tracer = trace.get_tracer("threadbus")
+_propagator = TraceContextTextMapPropagator()
 
 
 def current_id() -> int:
@@ -49,7 +51,7 @@ def receive(agent: str, message: Message) -> str:
     name, parent = f"receive {message.thread}", _child_of(message.traceparent)
     span = _tracer.start_span(name, parent, SpanKind.CONSUMER, attributes)
     span.end()
-    return _traceparent(span.get_span_context())
+    return _traceparent(span)
 
 
 @contextmanager
@@ -62,7 +64,7 @@ def send(operation: str, agent: str, thread: str, traceparent: str) -> Iterator[
     attributes = _attributes(operation, "send", agent, thread)
     span = _tracer.start_span(f"{operation} {thread}", parent, SpanKind.PRODUCER, attributes)
     made_in = partial(trace.use_span, span, record_exception=False, set_status_on_exception=False)
-    call = Sending(_traceparent(span.get_span_context()), made_in)
+    call = Sending(_traceparent(span), made_in)
     try:
         yield call
     except Exception as error:
@@ -90,17 +92,11 @@ def _attributes(operation: str, kind: str, agent: str, thread: str) -> dict[str,
 
 def _child_of(traceparent: str) -> Context:
     """Returns the current context with a valid traceparent as the parent of spans."""
-    _, trace_id, span_id, flags = traceparent.split("-")
-    parent = SpanContext(
-        *(int(trace_id, 16), int(span_id, 16)),
-        is_remote=True,
-        trace_flags=TraceFlags(int(flags, 16)),
-    )
-    return trace.set_span_in_context(NonRecordingSpan(parent))
+    return _propagator.extract({"traceparent": traceparent}, current.get_current())
 
 
-def _traceparent(span: SpanContext) -> str:
+def _traceparent(span: Span) -> str:
     """Returns a span's traceparent; empty if it is of no trace."""
-    if not span.is_valid:
-        return ""
-    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier, trace.set_span_in_context(span))
+    return carrier.get("traceparent", "")

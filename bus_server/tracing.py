@@ -18,16 +18,8 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import (
-    NonRecordingSpan,
-    Span,
-    SpanContext,
-    SpanKind,
-    Status,
-    StatusCode,
-    TraceFlags,
-    set_span_in_context,
-)
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
 from bus_server import __version__, logs, trace_context
@@ -36,6 +28,7 @@ from threadbus.v1.bus_service_pb2 import WaitMessagesResponse
 
 logger = logging.getLogger(__name__)
 
+_PROPAGATOR = TraceContextTextMapPropagator()
 #: The methods that append entries: they begin a trace if the call continues none.
 _APPENDING = frozenset(
     (
@@ -111,8 +104,8 @@ class Tracing:
             SpanKind.SERVER,
             {"rpc.system.name": "grpc", "rpc.method": name},
         )
-        if not traceparent and span.get_span_context().is_valid:
-            trace_context.traceparent.set(_traceparent(span.get_span_context()))
+        if not traceparent:
+            trace_context.traceparent.set(_traceparent(span))
         if not span.is_recording():
             return None
         trace_context.span.set(span)
@@ -232,15 +225,14 @@ def _exporter() -> Any:
 
 def _context(traceparent: str) -> Context:
     """Returns the context of spans whose parent has a valid traceparent."""
-    _, trace, span, flags = traceparent.split("-")
-    parent = SpanContext(
-        int(trace, 16), int(span, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16))
-    )
-    return set_span_in_context(NonRecordingSpan(parent), Context())
+    return _PROPAGATOR.extract({"traceparent": traceparent}, Context())
 
 
-def _traceparent(span: SpanContext) -> str:
-    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+def _traceparent(span: Span) -> str:
+    """Returns a span's traceparent; empty if it is of no trace, as OTEL_SDK_DISABLED has it."""
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier, set_span_in_context(span))
+    return carrier.get("traceparent", "")
 
 
 def _traced(frame: bytes) -> list[tuple[dict[str, AttributeValue], Context]]:

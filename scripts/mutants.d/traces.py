@@ -100,8 +100,8 @@ SABOTAGES = [
         [
             Edit(
                 _TRACING,
-                "if not traceparent and span.get_span_context().is_valid:",
-                "if not traceparent:",
+                'return carrier.get("traceparent", "")',
+                'return carrier.get("traceparent", f"00-{0:032x}-{0:016x}-00")',
             )
         ],
         ["tests/test_tracing.py::test_a_switched_off_sdk_leaves_messages_without_a_trace"],
@@ -121,7 +121,7 @@ SABOTAGES = [
         [
             Edit(
                 _TRACING,
-                "        if not traceparent and span.get_span_context().is_valid:\n",
+                "        if not traceparent:\n",
                 "        if False:\n",
             )
         ],
@@ -148,7 +148,7 @@ SABOTAGES = [
         [
             Edit(
                 _SPANS,
-                "    return _traceparent(span.get_span_context())\n\n\n@",
+                "    return _traceparent(span)\n\n\n@",
                 "    return message.traceparent\n\n\n@",
             )
         ],
