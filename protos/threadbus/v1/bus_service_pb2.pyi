@@ -600,8 +600,9 @@ Global___WaitKeepalive: _TypeAlias = WaitKeepalive  # noqa: Y015
 @_typing.final
 class WaitResync(_message.Message):
     """A cursor was not valid. The wait continues from `position.cursor`: messages may be missing or
-    repeated, unless after_seq is the same in both cursors. Also sent during a wait, if the store may
-    have lost messages that were acknowledged: see REASON_EPOCH_CHANGED.
+    repeated, unless after_seq is the same in both cursors. Also sent during a wait, if entries that it
+    has not delivered are removed (REASON_COMPACTED), or if the store may have lost messages that were
+    acknowledged (REASON_EPOCH_CHANGED).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -614,6 +615,8 @@ class WaitResync(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         REASON_UNSPECIFIED: WaitResync._Reason.ValueType  # 0
         """Never sent."""
+        REASON_COMPACTED: WaitResync._Reason.ValueType  # 1
+        """The entries that follow the cursor are not kept any more. The wait continues at first_seq."""
         REASON_CURSOR_AHEAD: WaitResync._Reason.ValueType  # 2
         """The cursor is past the head. The wait continues at first_seq."""
         REASON_EPOCH_CHANGED: WaitResync._Reason.ValueType  # 3
@@ -626,6 +629,8 @@ class WaitResync(_message.Message):
 
     REASON_UNSPECIFIED: WaitResync.Reason.ValueType  # 0
     """Never sent."""
+    REASON_COMPACTED: WaitResync.Reason.ValueType  # 1
+    """The entries that follow the cursor are not kept any more. The wait continues at first_seq."""
     REASON_CURSOR_AHEAD: WaitResync.Reason.ValueType  # 2
     """The cursor is past the head. The wait continues at first_seq."""
     REASON_EPOCH_CHANGED: WaitResync.Reason.ValueType  # 3
@@ -1307,6 +1312,7 @@ class GetServerInfoResponse(_message.Message):
     THREAD_RIGHTS_FIELD_NUMBER: _builtins.int
     THREAD_PREFIXES_FIELD_NUMBER: _builtins.int
     TOKEN_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    DEFAULT_RETENTION_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The server's version, for example 1.2.0."""
     epoch: _builtins.str
@@ -1355,6 +1361,12 @@ class GetServerInfoResponse(_message.Message):
     def token_expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the caller's token expires. Unset = never."""
 
+    @_builtins.property
+    def default_retention(self) -> _thread_pb2.Retention:
+        """How long entries of threads without a retention of their own are kept. Unset for a call without
+        a token where tokens are required.
+        """
+
     def __init__(
         self,
         *,
@@ -1372,10 +1384,11 @@ class GetServerInfoResponse(_message.Message):
         thread_rights: _builtins.str = ...,
         thread_prefixes: _abc.Iterable[_builtins.str] | None = ...,
         token_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        default_retention: _thread_pb2.Retention | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_timeout", b"agent_timeout", "heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "server_time", b"server_time", "token_expire_time", b"token_expire_time", "working_timeout", b"working_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_timeout", b"agent_timeout", "default_retention", b"default_retention", "heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "server_time", b"server_time", "token_expire_time", b"token_expire_time", "working_timeout", b"working_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_timeout", b"agent_timeout", "auth", b"auth", "durability", b"durability", "epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "scopes", b"scopes", "server_time", b"server_time", "thread_prefixes", b"thread_prefixes", "thread_rights", b"thread_rights", "token_expire_time", b"token_expire_time", "version", b"version", "working_timeout", b"working_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_timeout", b"agent_timeout", "auth", b"auth", "default_retention", b"default_retention", "durability", b"durability", "epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "scopes", b"scopes", "server_time", b"server_time", "thread_prefixes", b"thread_prefixes", "thread_rights", b"thread_rights", "token_expire_time", b"token_expire_time", "version", b"version", "working_timeout", b"working_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -35,8 +35,8 @@ class _RequestStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RequestS
     REQUEST_STATE_WITHDRAWN: _RequestState.ValueType  # 3
     """The agent that asked, or an operator, withdrew it."""
     REQUEST_STATE_CLOSED: _RequestState.ValueType  # 4
-    """The thread was closed or archived before it was answered. It stays CLOSED if the thread is
-    opened again.
+    """The thread was closed or archived before it was answered, or its message was removed as the
+    thread's retention says. It stays CLOSED if the thread is opened again.
     """
 
 class RequestState(_RequestState, metaclass=_RequestStateEnumTypeWrapper):
@@ -53,8 +53,8 @@ may be an edit, too. An entry that wakes nobody (WAKE_NOBODY) answers nothing.
 REQUEST_STATE_WITHDRAWN: RequestState.ValueType  # 3
 """The agent that asked, or an operator, withdrew it."""
 REQUEST_STATE_CLOSED: RequestState.ValueType  # 4
-"""The thread was closed or archived before it was answered. It stays CLOSED if the thread is
-opened again.
+"""The thread was closed or archived before it was answered, or its message was removed as the
+thread's retention says. It stays CLOSED if the thread is opened again.
 """
 Global___RequestState: _TypeAlias = RequestState  # noqa: Y015
 

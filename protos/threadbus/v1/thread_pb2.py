@@ -13,11 +13,12 @@ from google.protobuf.internal import builder as _builder
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from threadbus.v1 import message_pb2 as threadbus_dot_v1_dot_message__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19threadbus/v1/thread.proto\x12\x0cthreadbus.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1athreadbus/v1/message.proto\"\x91\x03\n\x06Thread\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x10\n\x08head_seq\x18\x03 \x01(\x03\x12\x11\n\tfirst_seq\x18\x04 \x01(\x03\x12(\n\x05state\x18\x05 \x01(\x0e\x32\x19.threadbus.v1.ThreadState\x12\r\n\x05stage\x18\x06 \x01(\t\x12\r\n\x05topic\x18\x07 \x01(\t\x12\x30\n\x06labels\x18\x08 \x03(\x0b\x32 .threadbus.v1.Thread.LabelsEntry\x12)\n\tsync_mode\x18\t \x01(\x0e\x32\x16.threadbus.v1.SyncMode\x12\x0f\n\x07\x63reator\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x85\x01\n\x0eThreadPosition\x12$\n\x06\x63ursor\x18\x01 \x01(\x0b\x32\x14.threadbus.v1.Cursor\x12\x10\n\x08head_seq\x18\x02 \x01(\x03\x12\x11\n\tfirst_seq\x18\x03 \x01(\x03\x12(\n\x05state\x18\x04 \x01(\x0e\x32\x19.threadbus.v1.ThreadState*v\n\x0bThreadState\x12\x1c\n\x18THREAD_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11THREAD_STATE_OPEN\x10\x01\x12\x17\n\x13THREAD_STATE_CLOSED\x10\x02\x12\x19\n\x15THREAD_STATE_ARCHIVED\x10\x03*N\n\x08SyncMode\x12\x19\n\x15SYNC_MODE_UNSPECIFIED\x10\x00\x12\x11\n\rSYNC_MODE_OFF\x10\x01\x12\x14\n\x10SYNC_MODE_STRICT\x10\x02\x42_\n\x10\x64\x65v.threadbus.v1B\x0bThreadProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19threadbus/v1/thread.proto\x12\x0cthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1athreadbus/v1/message.proto\"\xbd\x03\n\x06Thread\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x10\n\x08head_seq\x18\x03 \x01(\x03\x12\x11\n\tfirst_seq\x18\x04 \x01(\x03\x12(\n\x05state\x18\x05 \x01(\x0e\x32\x19.threadbus.v1.ThreadState\x12\r\n\x05stage\x18\x06 \x01(\t\x12\r\n\x05topic\x18\x07 \x01(\t\x12\x30\n\x06labels\x18\x08 \x03(\x0b\x32 .threadbus.v1.Thread.LabelsEntry\x12)\n\tsync_mode\x18\t \x01(\x0e\x32\x16.threadbus.v1.SyncMode\x12\x0f\n\x07\x63reator\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tretention\x18\r \x01(\x0b\x32\x17.threadbus.v1.Retention\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"`\n\tRetention\x12*\n\x07max_age\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmax_messages\x18\x02 \x01(\x03\x12\x11\n\tmax_bytes\x18\x03 \x01(\x03\"\x85\x01\n\x0eThreadPosition\x12$\n\x06\x63ursor\x18\x01 \x01(\x0b\x32\x14.threadbus.v1.Cursor\x12\x10\n\x08head_seq\x18\x02 \x01(\x03\x12\x11\n\tfirst_seq\x18\x03 \x01(\x03\x12(\n\x05state\x18\x04 \x01(\x0e\x32\x19.threadbus.v1.ThreadState*v\n\x0bThreadState\x12\x1c\n\x18THREAD_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11THREAD_STATE_OPEN\x10\x01\x12\x17\n\x13THREAD_STATE_CLOSED\x10\x02\x12\x19\n\x15THREAD_STATE_ARCHIVED\x10\x03*N\n\x08SyncMode\x12\x19\n\x15SYNC_MODE_UNSPECIFIED\x10\x00\x12\x11\n\rSYNC_MODE_OFF\x10\x01\x12\x14\n\x10SYNC_MODE_STRICT\x10\x02\x42_\n\x10\x64\x65v.threadbus.v1B\x0bThreadProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -27,14 +28,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.threadbus.v1B\013ThreadProtoP\001Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\252\002\014ThreadBus.V1'
   _globals['_THREAD_LABELSENTRY']._loaded_options = None
   _globals['_THREAD_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_THREADSTATE']._serialized_start=644
-  _globals['_THREADSTATE']._serialized_end=762
-  _globals['_SYNCMODE']._serialized_start=764
-  _globals['_SYNCMODE']._serialized_end=842
-  _globals['_THREAD']._serialized_start=105
-  _globals['_THREAD']._serialized_end=506
-  _globals['_THREAD_LABELSENTRY']._serialized_start=461
-  _globals['_THREAD_LABELSENTRY']._serialized_end=506
-  _globals['_THREADPOSITION']._serialized_start=509
-  _globals['_THREADPOSITION']._serialized_end=642
+  _globals['_THREADSTATE']._serialized_start=818
+  _globals['_THREADSTATE']._serialized_end=936
+  _globals['_SYNCMODE']._serialized_start=938
+  _globals['_SYNCMODE']._serialized_end=1016
+  _globals['_THREAD']._serialized_start=137
+  _globals['_THREAD']._serialized_end=582
+  _globals['_THREAD_LABELSENTRY']._serialized_start=537
+  _globals['_THREAD_LABELSENTRY']._serialized_end=582
+  _globals['_RETENTION']._serialized_start=584
+  _globals['_RETENTION']._serialized_end=680
+  _globals['_THREADPOSITION']._serialized_start=683
+  _globals['_THREADPOSITION']._serialized_end=816
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ Threads: named, ordered logs."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -117,6 +118,7 @@ class Thread(_message.Message):
     CREATOR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
     the first a letter or digit. In other proto messages this field is called `thread`.
@@ -151,7 +153,15 @@ class Thread(_message.Message):
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When its newest entry was committed. create_time if there is none."""
+        """When its newest entry was committed, even if that is not kept any more. create_time if there was
+        none.
+        """
+
+    @_builtins.property
+    def retention(self) -> Global___Retention:
+        """How long its entries are kept. Unset = as the server keeps those of all threads:
+        GetServerInfoResponse.default_retention.
+        """
 
     def __init__(
         self,
@@ -168,14 +178,53 @@ class Thread(_message.Message):
         creator: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        retention: Global___Retention | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "retention", b"retention", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "epoch", b"epoch", "first_seq", b"first_seq", "head_seq", b"head_seq", "labels", b"labels", "name", b"name", "stage", b"stage", "state", b"state", "sync_mode", b"sync_mode", "topic", b"topic", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "epoch", b"epoch", "first_seq", b"first_seq", "head_seq", b"head_seq", "labels", b"labels", "name", b"name", "retention", b"retention", "stage", b"stage", "state", b"state", "sync_mode", b"sync_mode", "topic", b"topic", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Thread: _TypeAlias = Thread  # noqa: Y015
+
+@_typing.final
+class Retention(_message.Message):
+    """How long a thread keeps its entries. Those that are over a limit are removed, oldest first, within
+    seconds; many take longer. Seqs are not used again: head_seq stays, and first_seq rises. With an
+    entry go its request_id and, up to 1,000 entries later, its requests. A request that is still open
+    is CLOSED first, of which its asker gets a notice: OVERDUE, unless it had one.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_AGE_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGES_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    max_messages: _builtins.int
+    """How many entries are kept. 0 = no limit."""
+    max_bytes: _builtins.int
+    """How many bytes of entries are kept, as they are stored. The newest entry is always kept. 0 = no
+    limit.
+    """
+    @_builtins.property
+    def max_age(self) -> _duration_pb2.Duration:
+        """How old an entry may become, by its create_time. 0 or unset = no limit."""
+
+    def __init__(
+        self,
+        *,
+        max_age: _duration_pb2.Duration | None = ...,
+        max_messages: _builtins.int = ...,
+        max_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age", "max_bytes", b"max_bytes", "max_messages", b"max_messages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Retention: _TypeAlias = Retention  # noqa: Y015
 
 @_typing.final
 class ThreadPosition(_message.Message):

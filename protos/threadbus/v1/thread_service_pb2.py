@@ -19,7 +19,7 @@ from threadbus.v1 import message_pb2 as threadbus_dot_v1_dot_message__pb2
 from threadbus.v1 import thread_pb2 as threadbus_dot_v1_dot_thread__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!threadbus/v1/thread_service.proto\x12\x0cthreadbus.v1\x1a google/protobuf/field_mask.proto\x1a\x18threadbus/v1/agent.proto\x1a\x1athreadbus/v1/message.proto\x1a\x19threadbus/v1/thread.proto\"\xcd\x01\n\x13\x43reateThreadRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\x12=\n\x06labels\x18\x03 \x03(\x0b\x32-.threadbus.v1.CreateThreadRequest.LabelsEntry\x12)\n\tsync_mode\x18\x04 \x01(\x0e\x32\x16.threadbus.v1.SyncMode\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"<\n\x14\x43reateThreadResponse\x12$\n\x06thread\x18\x01 \x01(\x0b\x32\x14.threadbus.v1.Thread\"\"\n\x10GetThreadRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\"9\n\x11GetThreadResponse\x12$\n\x06thread\x18\x01 \x01(\x0b\x32\x14.threadbus.v1.Thread\"\x8b\x01\n\x12ListThreadsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12)\n\x06states\x18\x03 \x03(\x0e\x32\x19.threadbus.v1.ThreadState\x12\x0e\n\x06prefix\x18\x04 \x01(\t\x12\x13\n\x0bparticipant\x18\x05 \x01(\t\"U\n\x13ListThreadsResponse\x12%\n\x07threads\x18\x01 \x03(\x0b\x32\x14.threadbus.v1.Thread\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x81\x01\n\x11JoinThreadRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\x0e\n\x06\x63reate\x18\x02 \x01(\x08\x12\r\n\x05topic\x18\x03 \x01(\t\x12\x15\n\rcontext_limit\x18\x04 \x01(\x05\x12&\n\x05start\x18\x05 \x01(\x0e\x32\x17.threadbus.v1.JoinStart\"\xdb\x01\n\x12JoinThreadResponse\x12$\n\x06thread\x18\x01 \x01(\x0b\x32\x14.threadbus.v1.Thread\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12$\n\x06\x63ursor\x18\x03 \x01(\x0b\x32\x14.threadbus.v1.Cursor\x12&\n\x07\x63ontext\x18\x04 \x03(\x0b\x32\x15.threadbus.v1.Message\x12/\n\x0cparticipants\x18\x05 \x03(\x0b\x32\x19.threadbus.v1.Participant\x12\x0f\n\x07similar\x18\x06 \x03(\t\"$\n\x12LeaveThreadRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\"\x15\n\x13LeaveThreadResponse\"P\n\x17ListParticipantsRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"d\n\x18ListParticipantsResponse\x12/\n\x0cparticipants\x18\x01 \x03(\x0b\x32\x19.threadbus.v1.Participant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9c\x02\n\x13UpdateThreadRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\x12\r\n\x05stage\x18\x03 \x01(\t\x12=\n\x06labels\x18\x04 \x03(\x0b\x32-.threadbus.v1.UpdateThreadRequest.LabelsEntry\x12)\n\tsync_mode\x18\x05 \x01(\x0e\x32\x16.threadbus.v1.SyncMode\x12/\n\x0bupdate_mask\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\r\n\x05\x65poch\x18\x07 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"<\n\x14UpdateThreadResponse\x12$\n\x06thread\x18\x01 \x01(\x0b\x32\x14.threadbus.v1.Thread\"`\n\x15SetThreadStateRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.threadbus.v1.ThreadState\x12\r\n\x05\x65poch\x18\x03 \x01(\t\">\n\x16SetThreadStateResponse\x12$\n\x06thread\x18\x01 \x01(\x0b\x32\x14.threadbus.v1.Thread\"4\n\x13\x44\x65leteThreadRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\"\x16\n\x14\x44\x65leteThreadResponse*R\n\tJoinStart\x12\x1a\n\x16JOIN_START_UNSPECIFIED\x10\x00\x12\x13\n\x0fJOIN_START_HEAD\x10\x01\x12\x14\n\x10JOIN_START_FIRST\x10\x02\x32\xb4\x06\n\rThreadService\x12U\n\x0c\x43reateThread\x12!.threadbus.v1.CreateThreadRequest\x1a\".threadbus.v1.CreateThreadResponse\x12Q\n\tGetThread\x12\x1e.threadbus.v1.GetThreadRequest\x1a\x1f.threadbus.v1.GetThreadResponse\"\x03\x90\x02\x01\x12W\n\x0bListThreads\x12 .threadbus.v1.ListThreadsRequest\x1a!.threadbus.v1.ListThreadsResponse\"\x03\x90\x02\x01\x12T\n\nJoinThread\x12\x1f.threadbus.v1.JoinThreadRequest\x1a .threadbus.v1.JoinThreadResponse\"\x03\x90\x02\x02\x12W\n\x0bLeaveThread\x12 .threadbus.v1.LeaveThreadRequest\x1a!.threadbus.v1.LeaveThreadResponse\"\x03\x90\x02\x02\x12\x66\n\x10ListParticipants\x12%.threadbus.v1.ListParticipantsRequest\x1a&.threadbus.v1.ListParticipantsResponse\"\x03\x90\x02\x01\x12U\n\x0cUpdateThread\x12!.threadbus.v1.UpdateThreadRequest\x1a\".threadbus.v1.UpdateThreadResponse\x12[\n\x0eSetThreadState\x12#.threadbus.v1.SetThreadStateRequest\x1a$.threadbus.v1.SetThreadStateResponse\x12U\n\x0c\x44\x65leteThread\x12!.threadbus.v1.DeleteThreadRequest\x1a\".threadbus.v1.DeleteThreadResponseBf\n\x10\x64\x65v.threadbus.v1B\x12ThreadServiceProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!threadbus/v1/thread_service.proto\x12\x0cthreadbus.v1\x1a google/protobuf/field_mask.proto\x1a\x18threadbus/v1/agent.proto\x1a\x1athreadbus/v1/message.proto\x1a\x19threadbus/v1/thread.proto\"\xf9\x01\n\x13\x43reateThreadRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\x12=\n\x06labels\x18\x03 \x03(\x0b\x32-.threadbus.v1.CreateThreadRequest.LabelsEntry\x12)\n\tsync_mode\x18\x04 \x01(\x0e\x32\x16.threadbus.v1.SyncMode\x12*\n\tretention\x18\x05 \x01(\x0b\x32\x17.threadbus.v1.Retention\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"<\n\x14\x43reateThreadResponse\x12$\n\x06thread\x18\x01 \x01(\x0b\x32\x14.threadbus.v1.Thread\"\"\n\x10GetThreadRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\"9\n\x11GetThreadResponse\x12$\n\x06thread\x18\x01 \x01(\x0b\x32\x14.threadbus.v1.Thread\"\x8b\x01\n\x12ListThreadsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12)\n\x06states\x18\x03 \x03(\x0e\x32\x19.threadbus.v1.ThreadState\x12\x0e\n\x06prefix\x18\x04 \x01(\t\x12\x13\n\x0bparticipant\x18\x05 \x01(\t\"U\n\x13ListThreadsResponse\x12%\n\x07threads\x18\x01 \x03(\x0b\x32\x14.threadbus.v1.Thread\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x81\x01\n\x11JoinThreadRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\x0e\n\x06\x63reate\x18\x02 \x01(\x08\x12\r\n\x05topic\x18\x03 \x01(\t\x12\x15\n\rcontext_limit\x18\x04 \x01(\x05\x12&\n\x05start\x18\x05 \x01(\x0e\x32\x17.threadbus.v1.JoinStart\"\xdb\x01\n\x12JoinThreadResponse\x12$\n\x06thread\x18\x01 \x01(\x0b\x32\x14.threadbus.v1.Thread\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12$\n\x06\x63ursor\x18\x03 \x01(\x0b\x32\x14.threadbus.v1.Cursor\x12&\n\x07\x63ontext\x18\x04 \x03(\x0b\x32\x15.threadbus.v1.Message\x12/\n\x0cparticipants\x18\x05 \x03(\x0b\x32\x19.threadbus.v1.Participant\x12\x0f\n\x07similar\x18\x06 \x03(\t\"$\n\x12LeaveThreadRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\"\x15\n\x13LeaveThreadResponse\"P\n\x17ListParticipantsRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"d\n\x18ListParticipantsResponse\x12/\n\x0cparticipants\x18\x01 \x03(\x0b\x32\x19.threadbus.v1.Participant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc8\x02\n\x13UpdateThreadRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\x12\r\n\x05stage\x18\x03 \x01(\t\x12=\n\x06labels\x18\x04 \x03(\x0b\x32-.threadbus.v1.UpdateThreadRequest.LabelsEntry\x12)\n\tsync_mode\x18\x05 \x01(\x0e\x32\x16.threadbus.v1.SyncMode\x12/\n\x0bupdate_mask\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\r\n\x05\x65poch\x18\x07 \x01(\t\x12*\n\tretention\x18\x08 \x01(\x0b\x32\x17.threadbus.v1.Retention\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"<\n\x14UpdateThreadResponse\x12$\n\x06thread\x18\x01 \x01(\x0b\x32\x14.threadbus.v1.Thread\"`\n\x15SetThreadStateRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.threadbus.v1.ThreadState\x12\r\n\x05\x65poch\x18\x03 \x01(\t\">\n\x16SetThreadStateResponse\x12$\n\x06thread\x18\x01 \x01(\x0b\x32\x14.threadbus.v1.Thread\"4\n\x13\x44\x65leteThreadRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\"\x16\n\x14\x44\x65leteThreadResponse*R\n\tJoinStart\x12\x1a\n\x16JOIN_START_UNSPECIFIED\x10\x00\x12\x13\n\x0fJOIN_START_HEAD\x10\x01\x12\x14\n\x10JOIN_START_FIRST\x10\x02\x32\xb4\x06\n\rThreadService\x12U\n\x0c\x43reateThread\x12!.threadbus.v1.CreateThreadRequest\x1a\".threadbus.v1.CreateThreadResponse\x12Q\n\tGetThread\x12\x1e.threadbus.v1.GetThreadRequest\x1a\x1f.threadbus.v1.GetThreadResponse\"\x03\x90\x02\x01\x12W\n\x0bListThreads\x12 .threadbus.v1.ListThreadsRequest\x1a!.threadbus.v1.ListThreadsResponse\"\x03\x90\x02\x01\x12T\n\nJoinThread\x12\x1f.threadbus.v1.JoinThreadRequest\x1a .threadbus.v1.JoinThreadResponse\"\x03\x90\x02\x02\x12W\n\x0bLeaveThread\x12 .threadbus.v1.LeaveThreadRequest\x1a!.threadbus.v1.LeaveThreadResponse\"\x03\x90\x02\x02\x12\x66\n\x10ListParticipants\x12%.threadbus.v1.ListParticipantsRequest\x1a&.threadbus.v1.ListParticipantsResponse\"\x03\x90\x02\x01\x12U\n\x0cUpdateThread\x12!.threadbus.v1.UpdateThreadRequest\x1a\".threadbus.v1.UpdateThreadResponse\x12[\n\x0eSetThreadState\x12#.threadbus.v1.SetThreadStateRequest\x1a$.threadbus.v1.SetThreadStateResponse\x12U\n\x0c\x44\x65leteThread\x12!.threadbus.v1.DeleteThreadRequest\x1a\".threadbus.v1.DeleteThreadResponseBf\n\x10\x64\x65v.threadbus.v1B\x12ThreadServiceProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,48 +41,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_THREADSERVICE'].methods_by_name['LeaveThread']._serialized_options = b'\220\002\002'
   _globals['_THREADSERVICE'].methods_by_name['ListParticipants']._loaded_options = None
   _globals['_THREADSERVICE'].methods_by_name['ListParticipants']._serialized_options = b'\220\002\001'
-  _globals['_JOINSTART']._serialized_start=1948
-  _globals['_JOINSTART']._serialized_end=2030
+  _globals['_JOINSTART']._serialized_start=2036
+  _globals['_JOINSTART']._serialized_end=2118
   _globals['_CREATETHREADREQUEST']._serialized_start=167
-  _globals['_CREATETHREADREQUEST']._serialized_end=372
-  _globals['_CREATETHREADREQUEST_LABELSENTRY']._serialized_start=327
-  _globals['_CREATETHREADREQUEST_LABELSENTRY']._serialized_end=372
-  _globals['_CREATETHREADRESPONSE']._serialized_start=374
-  _globals['_CREATETHREADRESPONSE']._serialized_end=434
-  _globals['_GETTHREADREQUEST']._serialized_start=436
-  _globals['_GETTHREADREQUEST']._serialized_end=470
-  _globals['_GETTHREADRESPONSE']._serialized_start=472
-  _globals['_GETTHREADRESPONSE']._serialized_end=529
-  _globals['_LISTTHREADSREQUEST']._serialized_start=532
-  _globals['_LISTTHREADSREQUEST']._serialized_end=671
-  _globals['_LISTTHREADSRESPONSE']._serialized_start=673
-  _globals['_LISTTHREADSRESPONSE']._serialized_end=758
-  _globals['_JOINTHREADREQUEST']._serialized_start=761
-  _globals['_JOINTHREADREQUEST']._serialized_end=890
-  _globals['_JOINTHREADRESPONSE']._serialized_start=893
-  _globals['_JOINTHREADRESPONSE']._serialized_end=1112
-  _globals['_LEAVETHREADREQUEST']._serialized_start=1114
-  _globals['_LEAVETHREADREQUEST']._serialized_end=1150
-  _globals['_LEAVETHREADRESPONSE']._serialized_start=1152
-  _globals['_LEAVETHREADRESPONSE']._serialized_end=1173
-  _globals['_LISTPARTICIPANTSREQUEST']._serialized_start=1175
-  _globals['_LISTPARTICIPANTSREQUEST']._serialized_end=1255
-  _globals['_LISTPARTICIPANTSRESPONSE']._serialized_start=1257
-  _globals['_LISTPARTICIPANTSRESPONSE']._serialized_end=1357
-  _globals['_UPDATETHREADREQUEST']._serialized_start=1360
-  _globals['_UPDATETHREADREQUEST']._serialized_end=1644
-  _globals['_UPDATETHREADREQUEST_LABELSENTRY']._serialized_start=327
-  _globals['_UPDATETHREADREQUEST_LABELSENTRY']._serialized_end=372
-  _globals['_UPDATETHREADRESPONSE']._serialized_start=1646
-  _globals['_UPDATETHREADRESPONSE']._serialized_end=1706
-  _globals['_SETTHREADSTATEREQUEST']._serialized_start=1708
-  _globals['_SETTHREADSTATEREQUEST']._serialized_end=1804
-  _globals['_SETTHREADSTATERESPONSE']._serialized_start=1806
-  _globals['_SETTHREADSTATERESPONSE']._serialized_end=1868
-  _globals['_DELETETHREADREQUEST']._serialized_start=1870
-  _globals['_DELETETHREADREQUEST']._serialized_end=1922
-  _globals['_DELETETHREADRESPONSE']._serialized_start=1924
-  _globals['_DELETETHREADRESPONSE']._serialized_end=1946
-  _globals['_THREADSERVICE']._serialized_start=2033
-  _globals['_THREADSERVICE']._serialized_end=2853
+  _globals['_CREATETHREADREQUEST']._serialized_end=416
+  _globals['_CREATETHREADREQUEST_LABELSENTRY']._serialized_start=371
+  _globals['_CREATETHREADREQUEST_LABELSENTRY']._serialized_end=416
+  _globals['_CREATETHREADRESPONSE']._serialized_start=418
+  _globals['_CREATETHREADRESPONSE']._serialized_end=478
+  _globals['_GETTHREADREQUEST']._serialized_start=480
+  _globals['_GETTHREADREQUEST']._serialized_end=514
+  _globals['_GETTHREADRESPONSE']._serialized_start=516
+  _globals['_GETTHREADRESPONSE']._serialized_end=573
+  _globals['_LISTTHREADSREQUEST']._serialized_start=576
+  _globals['_LISTTHREADSREQUEST']._serialized_end=715
+  _globals['_LISTTHREADSRESPONSE']._serialized_start=717
+  _globals['_LISTTHREADSRESPONSE']._serialized_end=802
+  _globals['_JOINTHREADREQUEST']._serialized_start=805
+  _globals['_JOINTHREADREQUEST']._serialized_end=934
+  _globals['_JOINTHREADRESPONSE']._serialized_start=937
+  _globals['_JOINTHREADRESPONSE']._serialized_end=1156
+  _globals['_LEAVETHREADREQUEST']._serialized_start=1158
+  _globals['_LEAVETHREADREQUEST']._serialized_end=1194
+  _globals['_LEAVETHREADRESPONSE']._serialized_start=1196
+  _globals['_LEAVETHREADRESPONSE']._serialized_end=1217
+  _globals['_LISTPARTICIPANTSREQUEST']._serialized_start=1219
+  _globals['_LISTPARTICIPANTSREQUEST']._serialized_end=1299
+  _globals['_LISTPARTICIPANTSRESPONSE']._serialized_start=1301
+  _globals['_LISTPARTICIPANTSRESPONSE']._serialized_end=1401
+  _globals['_UPDATETHREADREQUEST']._serialized_start=1404
+  _globals['_UPDATETHREADREQUEST']._serialized_end=1732
+  _globals['_UPDATETHREADREQUEST_LABELSENTRY']._serialized_start=371
+  _globals['_UPDATETHREADREQUEST_LABELSENTRY']._serialized_end=416
+  _globals['_UPDATETHREADRESPONSE']._serialized_start=1734
+  _globals['_UPDATETHREADRESPONSE']._serialized_end=1794
+  _globals['_SETTHREADSTATEREQUEST']._serialized_start=1796
+  _globals['_SETTHREADSTATEREQUEST']._serialized_end=1892
+  _globals['_SETTHREADSTATERESPONSE']._serialized_start=1894
+  _globals['_SETTHREADSTATERESPONSE']._serialized_end=1956
+  _globals['_DELETETHREADREQUEST']._serialized_start=1958
+  _globals['_DELETETHREADREQUEST']._serialized_end=2010
+  _globals['_DELETETHREADRESPONSE']._serialized_start=2012
+  _globals['_DELETETHREADRESPONSE']._serialized_end=2034
+  _globals['_THREADSERVICE']._serialized_start=2121
+  _globals['_THREADSERVICE']._serialized_end=2941
 # @@protoc_insertion_point(module_scope)

@@ -77,6 +77,7 @@ class CreateThreadRequest(_message.Message):
     TOPIC_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     SYNC_MODE_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
     thread: _builtins.str
     """Its name; see Thread.name. Required."""
     topic: _builtins.str
@@ -87,6 +88,10 @@ class CreateThreadRequest(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels, which the server does not interpret; limits as in Message.labels."""
 
+    @_builtins.property
+    def retention(self) -> _thread_pb2.Retention:
+        """How long its entries are kept. Unset = as the server keeps those of all threads."""
+
     def __init__(
         self,
         *,
@@ -94,10 +99,11 @@ class CreateThreadRequest(_message.Message):
         topic: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         sync_mode: _thread_pb2.SyncMode.ValueType = ...,
+        retention: _thread_pb2.Retention | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "sync_mode", b"sync_mode", "thread", b"thread", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "retention", b"retention", "sync_mode", b"sync_mode", "thread", b"thread", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -476,6 +482,7 @@ class UpdateThreadRequest(_message.Message):
     SYNC_MODE_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
     thread: _builtins.str
     """The thread. Required."""
     topic: _builtins.str
@@ -492,7 +499,13 @@ class UpdateThreadRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields to set: some of topic, stage, labels, sync_mode. Required."""
+        """The fields to set: some of topic, stage, labels, sync_mode, retention. Required."""
+
+    @_builtins.property
+    def retention(self) -> _thread_pb2.Retention:
+        """New retention, which replaces the old one as a whole. Unset = as the server keeps the entries of
+        all threads.
+        """
 
     def __init__(
         self,
@@ -504,10 +517,11 @@ class UpdateThreadRequest(_message.Message):
         sync_mode: _thread_pb2.SyncMode.ValueType = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         epoch: _builtins.str = ...,
+        retention: _thread_pb2.Retention | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "labels", b"labels", "stage", b"stage", "sync_mode", b"sync_mode", "thread", b"thread", "topic", b"topic", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "labels", b"labels", "retention", b"retention", "stage", b"stage", "sync_mode", b"sync_mode", "thread", b"thread", "topic", b"topic", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

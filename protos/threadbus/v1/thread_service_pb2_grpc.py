@@ -149,7 +149,7 @@ class ThreadServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateThread(self, request, context):
-        """Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+        """Changes a thread's topic, stage, labels, sync_mode or retention, and returns the thread. Appends a THREAD
         entry if a value changes. Only the thread's creator, people and operators may change a thread,
         and its participants may change only its stage; anyone may change one that `anonymous` created, and any
         where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /

@@ -71,7 +71,7 @@ class ThreadServiceStub:
     THREAD_NOT_FOUND if the thread does not exist.
     """
     UpdateThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.UpdateThreadRequest, _thread_service_pb2.UpdateThreadResponse]
-    """Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+    """Changes a thread's topic, stage, labels, sync_mode or retention, and returns the thread. Appends a THREAD
     entry if a value changes. Only the thread's creator, people and operators may change a thread,
     and its participants may change only its stage; anyone may change one that `anonymous` created, and any
     where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
@@ -143,7 +143,7 @@ class ThreadServiceAsyncStub(ThreadServiceStub):
     THREAD_NOT_FOUND if the thread does not exist.
     """
     UpdateThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.UpdateThreadRequest, _thread_service_pb2.UpdateThreadResponse]  # type: ignore[assignment]
-    """Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+    """Changes a thread's topic, stage, labels, sync_mode or retention, and returns the thread. Appends a THREAD
     entry if a value changes. Only the thread's creator, people and operators may change a thread,
     and its participants may change only its stage; anyone may change one that `anonymous` created, and any
     where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
@@ -254,7 +254,7 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.UpdateThreadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.UpdateThreadResponse, _abc.Awaitable[_thread_service_pb2.UpdateThreadResponse]]:
-        """Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+        """Changes a thread's topic, stage, labels, sync_mode or retention, and returns the thread. Appends a THREAD
         entry if a value changes. Only the thread's creator, people and operators may change a thread,
         and its participants may change only its stage; anyone may change one that `anonymous` created, and any
         where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /

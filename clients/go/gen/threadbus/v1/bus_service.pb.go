@@ -32,6 +32,8 @@ type WaitResync_Reason int32
 const (
 	// Never sent.
 	WaitResync_REASON_UNSPECIFIED WaitResync_Reason = 0
+	// The entries that follow the cursor are not kept any more. The wait continues at first_seq.
+	WaitResync_REASON_COMPACTED WaitResync_Reason = 1
 	// The cursor is past the head. The wait continues at first_seq.
 	WaitResync_REASON_CURSOR_AHEAD WaitResync_Reason = 2
 	// The thread's epoch is not the cursor's. The wait continues after the last entry up to the
@@ -43,11 +45,13 @@ const (
 var (
 	WaitResync_Reason_name = map[int32]string{
 		0: "REASON_UNSPECIFIED",
+		1: "REASON_COMPACTED",
 		2: "REASON_CURSOR_AHEAD",
 		3: "REASON_EPOCH_CHANGED",
 	}
 	WaitResync_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":   0,
+		"REASON_COMPACTED":     1,
 		"REASON_CURSOR_AHEAD":  2,
 		"REASON_EPOCH_CHANGED": 3,
 	}
@@ -1199,8 +1203,9 @@ func (x *WaitKeepalive) GetThreads() []*ThreadPosition {
 }
 
 // A cursor was not valid. The wait continues from `position.cursor`: messages may be missing or
-// repeated, unless after_seq is the same in both cursors. Also sent during a wait, if the store may
-// have lost messages that were acknowledged: see REASON_EPOCH_CHANGED.
+// repeated, unless after_seq is the same in both cursors. Also sent during a wait, if entries that it
+// has not delivered are removed (REASON_COMPACTED), or if the store may have lost messages that were
+// acknowledged (REASON_EPOCH_CHANGED).
 type WaitResync struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The reason.
@@ -2371,8 +2376,11 @@ type GetServerInfoResponse struct {
 	ThreadPrefixes []string `protobuf:"bytes,14,rep,name=thread_prefixes,json=threadPrefixes,proto3" json:"thread_prefixes,omitempty"`
 	// When the caller's token expires. Unset = never.
 	TokenExpireTime *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=token_expire_time,json=tokenExpireTime,proto3" json:"token_expire_time,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// How long entries of threads without a retention of their own are kept. Unset for a call without
+	// a token where tokens are required.
+	DefaultRetention *Retention `protobuf:"bytes,16,opt,name=default_retention,json=defaultRetention,proto3" json:"default_retention,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *GetServerInfoResponse) Reset() {
@@ -2499,6 +2507,13 @@ func (x *GetServerInfoResponse) GetThreadPrefixes() []string {
 func (x *GetServerInfoResponse) GetTokenExpireTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.TokenExpireTime
+	}
+	return nil
+}
+
+func (x *GetServerInfoResponse) GetDefaultRetention() *Retention {
+	if x != nil {
+		return x.DefaultRetention
 	}
 	return nil
 }
@@ -2763,14 +2778,15 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\x06cursor\x18\x01 \x01(\v2\x14.threadbus.v1.CursorR\x06cursor\x121\n" +
 	"\bmessages\x18\x02 \x03(\v2\x15.threadbus.v1.MessageR\bmessages\"G\n" +
 	"\rWaitKeepalive\x126\n" +
-	"\athreads\x18\x01 \x03(\v2\x1c.threadbus.v1.ThreadPositionR\athreads\"\x88\x02\n" +
+	"\athreads\x18\x01 \x03(\v2\x1c.threadbus.v1.ThreadPositionR\athreads\"\x9e\x02\n" +
 	"\n" +
 	"WaitResync\x127\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x1f.threadbus.v1.WaitResync.ReasonR\x06reason\x128\n" +
 	"\bposition\x18\x02 \x01(\v2\x1c.threadbus.v1.ThreadPositionR\bposition\x122\n" +
-	"\trequested\x18\x03 \x01(\v2\x14.threadbus.v1.CursorR\trequested\"S\n" +
+	"\trequested\x18\x03 \x01(\v2\x14.threadbus.v1.CursorR\trequested\"i\n" +
 	"\x06Reason\x12\x16\n" +
-	"\x12REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x12REASON_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10REASON_COMPACTED\x10\x01\x12\x17\n" +
 	"\x13REASON_CURSOR_AHEAD\x10\x02\x12\x18\n" +
 	"\x14REASON_EPOCH_CHANGED\x10\x03\"\x9e\x03\n" +
 	"\n" +
@@ -2858,7 +2874,7 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\x05epoch\x18\x03 \x01(\tR\x05epoch\"L\n" +
 	"\x17WithdrawRequestResponse\x121\n" +
 	"\brequests\x18\x01 \x03(\v2\x15.threadbus.v1.RequestR\brequests\"\x16\n" +
-	"\x14GetServerInfoRequest\"\x84\x05\n" +
+	"\x14GetServerInfoRequest\"\xca\x05\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\tR\x05epoch\x12\x1e\n" +
@@ -2877,7 +2893,8 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"serverTime\x12#\n" +
 	"\rthread_rights\x18\r \x01(\tR\fthreadRights\x12'\n" +
 	"\x0fthread_prefixes\x18\x0e \x03(\tR\x0ethreadPrefixes\x12F\n" +
-	"\x11token_expire_time\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x0ftokenExpireTimeJ\x04\b\a\x10\b\"\x83\x05\n" +
+	"\x11token_expire_time\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x0ftokenExpireTime\x12D\n" +
+	"\x11default_retention\x18\x10 \x01(\v2\x17.threadbus.v1.RetentionR\x10defaultRetentionJ\x04\b\a\x10\b\"\x83\x05\n" +
 	"\fServerLimits\x12*\n" +
 	"\x11max_content_bytes\x18\x01 \x01(\x05R\x0fmaxContentBytes\x12*\n" +
 	"\x11max_message_bytes\x18\x02 \x01(\x05R\x0fmaxMessageBytes\x12&\n" +
@@ -2970,6 +2987,7 @@ var file_threadbus_v1_bus_service_proto_goTypes = []any{
 	(Presence)(0),                   // 43: threadbus.v1.Presence
 	(RequestState)(0),               // 44: threadbus.v1.RequestState
 	(*Request)(nil),                 // 45: threadbus.v1.Request
+	(*Retention)(nil),               // 46: threadbus.v1.Retention
 }
 var file_threadbus_v1_bus_service_proto_depIdxs = []int32{
 	31, // 0: threadbus.v1.PostMessageRequest.priority:type_name -> threadbus.v1.Priority
@@ -3027,31 +3045,32 @@ var file_threadbus_v1_bus_service_proto_depIdxs = []int32{
 	40, // 52: threadbus.v1.GetServerInfoResponse.working_timeout:type_name -> google.protobuf.Duration
 	35, // 53: threadbus.v1.GetServerInfoResponse.server_time:type_name -> google.protobuf.Timestamp
 	35, // 54: threadbus.v1.GetServerInfoResponse.token_expire_time:type_name -> google.protobuf.Timestamp
-	40, // 55: threadbus.v1.ServerLimits.max_lease:type_name -> google.protobuf.Duration
-	40, // 56: threadbus.v1.ServerLimits.request_timeout:type_name -> google.protobuf.Duration
-	2,  // 57: threadbus.v1.BusService.PostMessage:input_type -> threadbus.v1.PostMessageRequest
-	4,  // 58: threadbus.v1.BusService.PostMessages:input_type -> threadbus.v1.PostMessagesRequest
-	7,  // 59: threadbus.v1.BusService.WaitMessages:input_type -> threadbus.v1.WaitMessagesRequest
-	16, // 60: threadbus.v1.BusService.Heartbeat:input_type -> threadbus.v1.HeartbeatRequest
-	19, // 61: threadbus.v1.BusService.ListMessages:input_type -> threadbus.v1.ListMessagesRequest
-	21, // 62: threadbus.v1.BusService.GetMessage:input_type -> threadbus.v1.GetMessageRequest
-	23, // 63: threadbus.v1.BusService.ListRequests:input_type -> threadbus.v1.ListRequestsRequest
-	25, // 64: threadbus.v1.BusService.WithdrawRequest:input_type -> threadbus.v1.WithdrawRequestRequest
-	27, // 65: threadbus.v1.BusService.GetServerInfo:input_type -> threadbus.v1.GetServerInfoRequest
-	3,  // 66: threadbus.v1.BusService.PostMessage:output_type -> threadbus.v1.PostMessageResponse
-	5,  // 67: threadbus.v1.BusService.PostMessages:output_type -> threadbus.v1.PostMessagesResponse
-	8,  // 68: threadbus.v1.BusService.WaitMessages:output_type -> threadbus.v1.WaitMessagesResponse
-	17, // 69: threadbus.v1.BusService.Heartbeat:output_type -> threadbus.v1.HeartbeatResponse
-	20, // 70: threadbus.v1.BusService.ListMessages:output_type -> threadbus.v1.ListMessagesResponse
-	22, // 71: threadbus.v1.BusService.GetMessage:output_type -> threadbus.v1.GetMessageResponse
-	24, // 72: threadbus.v1.BusService.ListRequests:output_type -> threadbus.v1.ListRequestsResponse
-	26, // 73: threadbus.v1.BusService.WithdrawRequest:output_type -> threadbus.v1.WithdrawRequestResponse
-	28, // 74: threadbus.v1.BusService.GetServerInfo:output_type -> threadbus.v1.GetServerInfoResponse
-	66, // [66:75] is the sub-list for method output_type
-	57, // [57:66] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	46, // 55: threadbus.v1.GetServerInfoResponse.default_retention:type_name -> threadbus.v1.Retention
+	40, // 56: threadbus.v1.ServerLimits.max_lease:type_name -> google.protobuf.Duration
+	40, // 57: threadbus.v1.ServerLimits.request_timeout:type_name -> google.protobuf.Duration
+	2,  // 58: threadbus.v1.BusService.PostMessage:input_type -> threadbus.v1.PostMessageRequest
+	4,  // 59: threadbus.v1.BusService.PostMessages:input_type -> threadbus.v1.PostMessagesRequest
+	7,  // 60: threadbus.v1.BusService.WaitMessages:input_type -> threadbus.v1.WaitMessagesRequest
+	16, // 61: threadbus.v1.BusService.Heartbeat:input_type -> threadbus.v1.HeartbeatRequest
+	19, // 62: threadbus.v1.BusService.ListMessages:input_type -> threadbus.v1.ListMessagesRequest
+	21, // 63: threadbus.v1.BusService.GetMessage:input_type -> threadbus.v1.GetMessageRequest
+	23, // 64: threadbus.v1.BusService.ListRequests:input_type -> threadbus.v1.ListRequestsRequest
+	25, // 65: threadbus.v1.BusService.WithdrawRequest:input_type -> threadbus.v1.WithdrawRequestRequest
+	27, // 66: threadbus.v1.BusService.GetServerInfo:input_type -> threadbus.v1.GetServerInfoRequest
+	3,  // 67: threadbus.v1.BusService.PostMessage:output_type -> threadbus.v1.PostMessageResponse
+	5,  // 68: threadbus.v1.BusService.PostMessages:output_type -> threadbus.v1.PostMessagesResponse
+	8,  // 69: threadbus.v1.BusService.WaitMessages:output_type -> threadbus.v1.WaitMessagesResponse
+	17, // 70: threadbus.v1.BusService.Heartbeat:output_type -> threadbus.v1.HeartbeatResponse
+	20, // 71: threadbus.v1.BusService.ListMessages:output_type -> threadbus.v1.ListMessagesResponse
+	22, // 72: threadbus.v1.BusService.GetMessage:output_type -> threadbus.v1.GetMessageResponse
+	24, // 73: threadbus.v1.BusService.ListRequests:output_type -> threadbus.v1.ListRequestsResponse
+	26, // 74: threadbus.v1.BusService.WithdrawRequest:output_type -> threadbus.v1.WithdrawRequestResponse
+	28, // 75: threadbus.v1.BusService.GetServerInfo:output_type -> threadbus.v1.GetServerInfoResponse
+	67, // [67:76] is the sub-list for method output_type
+	58, // [58:67] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_threadbus_v1_bus_service_proto_init() }

@@ -37,8 +37,8 @@ const (
 	RequestState_REQUEST_STATE_ANSWERED RequestState = 2
 	// The agent that asked, or an operator, withdrew it.
 	RequestState_REQUEST_STATE_WITHDRAWN RequestState = 3
-	// The thread was closed or archived before it was answered. It stays CLOSED if the thread is
-	// opened again.
+	// The thread was closed or archived before it was answered, or its message was removed as the
+	// thread's retention says. It stays CLOSED if the thread is opened again.
 	RequestState_REQUEST_STATE_CLOSED RequestState = 4
 )
 

@@ -11,6 +11,7 @@ package threadbusv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -164,8 +165,12 @@ type Thread struct {
 	Creator string `protobuf:"bytes,10,opt,name=creator,proto3" json:"creator,omitempty"`
 	// When it was created.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// When its newest entry was committed. create_time if there is none.
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// When its newest entry was committed, even if that is not kept any more. create_time if there was
+	// none.
+	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// How long its entries are kept. Unset = as the server keeps those of all threads:
+	// GetServerInfoResponse.default_retention.
+	Retention     *Retention `protobuf:"bytes,13,opt,name=retention,proto3" json:"retention,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -284,6 +289,81 @@ func (x *Thread) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Thread) GetRetention() *Retention {
+	if x != nil {
+		return x.Retention
+	}
+	return nil
+}
+
+// How long a thread keeps its entries. Those that are over a limit are removed, oldest first, within
+// seconds; many take longer. Seqs are not used again: head_seq stays, and first_seq rises. With an
+// entry go its request_id and, up to 1,000 entries later, its requests. A request that is still open
+// is CLOSED first, of which its asker gets a notice: OVERDUE, unless it had one.
+type Retention struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How old an entry may become, by its create_time. 0 or unset = no limit.
+	MaxAge *durationpb.Duration `protobuf:"bytes,1,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	// How many entries are kept. 0 = no limit.
+	MaxMessages int64 `protobuf:"varint,2,opt,name=max_messages,json=maxMessages,proto3" json:"max_messages,omitempty"`
+	// How many bytes of entries are kept, as they are stored. The newest entry is always kept. 0 = no
+	// limit.
+	MaxBytes      int64 `protobuf:"varint,3,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Retention) Reset() {
+	*x = Retention{}
+	mi := &file_threadbus_v1_thread_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retention) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retention) ProtoMessage() {}
+
+func (x *Retention) ProtoReflect() protoreflect.Message {
+	mi := &file_threadbus_v1_thread_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retention.ProtoReflect.Descriptor instead.
+func (*Retention) Descriptor() ([]byte, []int) {
+	return file_threadbus_v1_thread_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Retention) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
+}
+
+func (x *Retention) GetMaxMessages() int64 {
+	if x != nil {
+		return x.MaxMessages
+	}
+	return 0
+}
+
+func (x *Retention) GetMaxBytes() int64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
 // The position of a wait in one thread.
 type ThreadPosition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -302,7 +382,7 @@ type ThreadPosition struct {
 
 func (x *ThreadPosition) Reset() {
 	*x = ThreadPosition{}
-	mi := &file_threadbus_v1_thread_proto_msgTypes[1]
+	mi := &file_threadbus_v1_thread_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -314,7 +394,7 @@ func (x *ThreadPosition) String() string {
 func (*ThreadPosition) ProtoMessage() {}
 
 func (x *ThreadPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_threadbus_v1_thread_proto_msgTypes[1]
+	mi := &file_threadbus_v1_thread_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -327,7 +407,7 @@ func (x *ThreadPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThreadPosition.ProtoReflect.Descriptor instead.
 func (*ThreadPosition) Descriptor() ([]byte, []int) {
-	return file_threadbus_v1_thread_proto_rawDescGZIP(), []int{1}
+	return file_threadbus_v1_thread_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ThreadPosition) GetCursor() *Cursor {
@@ -362,7 +442,7 @@ var File_threadbus_v1_thread_proto protoreflect.FileDescriptor
 
 const file_threadbus_v1_thread_proto_rawDesc = "" +
 	"\n" +
-	"\x19threadbus/v1/thread.proto\x12\fthreadbus.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1athreadbus/v1/message.proto\"\x85\x04\n" +
+	"\x19threadbus/v1/thread.proto\x12\fthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1athreadbus/v1/message.proto\"\xbc\x04\n" +
 	"\x06Thread\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\tR\x05epoch\x12\x19\n" +
@@ -378,10 +458,15 @@ const file_threadbus_v1_thread_proto_rawDesc = "" +
 	"\vcreate_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime\x1a9\n" +
+	"updateTime\x125\n" +
+	"\tretention\x18\r \x01(\v2\x17.threadbus.v1.RetentionR\tretention\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa7\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x7f\n" +
+	"\tRetention\x122\n" +
+	"\amax_age\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\x12!\n" +
+	"\fmax_messages\x18\x02 \x01(\x03R\vmaxMessages\x12\x1b\n" +
+	"\tmax_bytes\x18\x03 \x01(\x03R\bmaxBytes\"\xa7\x01\n" +
 	"\x0eThreadPosition\x12,\n" +
 	"\x06cursor\x18\x01 \x01(\v2\x14.threadbus.v1.CursorR\x06cursor\x12\x19\n" +
 	"\bhead_seq\x18\x02 \x01(\x03R\aheadSeq\x12\x1b\n" +
@@ -411,29 +496,33 @@ func file_threadbus_v1_thread_proto_rawDescGZIP() []byte {
 }
 
 var file_threadbus_v1_thread_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_threadbus_v1_thread_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_threadbus_v1_thread_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_threadbus_v1_thread_proto_goTypes = []any{
 	(ThreadState)(0),              // 0: threadbus.v1.ThreadState
 	(SyncMode)(0),                 // 1: threadbus.v1.SyncMode
 	(*Thread)(nil),                // 2: threadbus.v1.Thread
-	(*ThreadPosition)(nil),        // 3: threadbus.v1.ThreadPosition
-	nil,                           // 4: threadbus.v1.Thread.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
-	(*Cursor)(nil),                // 6: threadbus.v1.Cursor
+	(*Retention)(nil),             // 3: threadbus.v1.Retention
+	(*ThreadPosition)(nil),        // 4: threadbus.v1.ThreadPosition
+	nil,                           // 5: threadbus.v1.Thread.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
+	(*Cursor)(nil),                // 8: threadbus.v1.Cursor
 }
 var file_threadbus_v1_thread_proto_depIdxs = []int32{
 	0, // 0: threadbus.v1.Thread.state:type_name -> threadbus.v1.ThreadState
-	4, // 1: threadbus.v1.Thread.labels:type_name -> threadbus.v1.Thread.LabelsEntry
+	5, // 1: threadbus.v1.Thread.labels:type_name -> threadbus.v1.Thread.LabelsEntry
 	1, // 2: threadbus.v1.Thread.sync_mode:type_name -> threadbus.v1.SyncMode
-	5, // 3: threadbus.v1.Thread.create_time:type_name -> google.protobuf.Timestamp
-	5, // 4: threadbus.v1.Thread.update_time:type_name -> google.protobuf.Timestamp
-	6, // 5: threadbus.v1.ThreadPosition.cursor:type_name -> threadbus.v1.Cursor
-	0, // 6: threadbus.v1.ThreadPosition.state:type_name -> threadbus.v1.ThreadState
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	6, // 3: threadbus.v1.Thread.create_time:type_name -> google.protobuf.Timestamp
+	6, // 4: threadbus.v1.Thread.update_time:type_name -> google.protobuf.Timestamp
+	3, // 5: threadbus.v1.Thread.retention:type_name -> threadbus.v1.Retention
+	7, // 6: threadbus.v1.Retention.max_age:type_name -> google.protobuf.Duration
+	8, // 7: threadbus.v1.ThreadPosition.cursor:type_name -> threadbus.v1.Cursor
+	0, // 8: threadbus.v1.ThreadPosition.state:type_name -> threadbus.v1.ThreadState
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_threadbus_v1_thread_proto_init() }
@@ -448,7 +537,7 @@ func file_threadbus_v1_thread_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_threadbus_v1_thread_proto_rawDesc), len(file_threadbus_v1_thread_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

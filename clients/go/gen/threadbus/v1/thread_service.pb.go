@@ -87,7 +87,9 @@ type CreateThreadRequest struct {
 	// Labels, which the server does not interpret; limits as in Message.labels.
 	Labels map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Whether posts must carry expected_last_seq. UNSPECIFIED = OFF.
-	SyncMode      SyncMode `protobuf:"varint,4,opt,name=sync_mode,json=syncMode,proto3,enum=threadbus.v1.SyncMode" json:"sync_mode,omitempty"`
+	SyncMode SyncMode `protobuf:"varint,4,opt,name=sync_mode,json=syncMode,proto3,enum=threadbus.v1.SyncMode" json:"sync_mode,omitempty"`
+	// How long its entries are kept. Unset = as the server keeps those of all threads.
+	Retention     *Retention `protobuf:"bytes,5,opt,name=retention,proto3" json:"retention,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -148,6 +150,13 @@ func (x *CreateThreadRequest) GetSyncMode() SyncMode {
 		return x.SyncMode
 	}
 	return SyncMode_SYNC_MODE_UNSPECIFIED
+}
+
+func (x *CreateThreadRequest) GetRetention() *Retention {
+	if x != nil {
+		return x.Retention
+	}
+	return nil
 }
 
 // The thread created.
@@ -821,10 +830,13 @@ type UpdateThreadRequest struct {
 	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// New sync_mode. UNSPECIFIED = OFF.
 	SyncMode SyncMode `protobuf:"varint,5,opt,name=sync_mode,json=syncMode,proto3,enum=threadbus.v1.SyncMode" json:"sync_mode,omitempty"`
-	// The fields to set: some of topic, stage, labels, sync_mode. Required.
+	// The fields to set: some of topic, stage, labels, sync_mode, retention. Required.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,6,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	// The thread's epoch: nothing is changed if it has another one. Empty = not checked.
-	Epoch         string `protobuf:"bytes,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Epoch string `protobuf:"bytes,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// New retention, which replaces the old one as a whole. Unset = as the server keeps the entries of
+	// all threads.
+	Retention     *Retention `protobuf:"bytes,8,opt,name=retention,proto3" json:"retention,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -906,6 +918,13 @@ func (x *UpdateThreadRequest) GetEpoch() string {
 		return x.Epoch
 	}
 	return ""
+}
+
+func (x *UpdateThreadRequest) GetRetention() *Retention {
+	if x != nil {
+		return x.Retention
+	}
+	return nil
 }
 
 // The thread after the change.
@@ -1160,12 +1179,13 @@ var File_threadbus_v1_thread_service_proto protoreflect.FileDescriptor
 
 const file_threadbus_v1_thread_service_proto_rawDesc = "" +
 	"\n" +
-	"!threadbus/v1/thread_service.proto\x12\fthreadbus.v1\x1a google/protobuf/field_mask.proto\x1a\x18threadbus/v1/agent.proto\x1a\x1athreadbus/v1/message.proto\x1a\x19threadbus/v1/thread.proto\"\xfa\x01\n" +
+	"!threadbus/v1/thread_service.proto\x12\fthreadbus.v1\x1a google/protobuf/field_mask.proto\x1a\x18threadbus/v1/agent.proto\x1a\x1athreadbus/v1/message.proto\x1a\x19threadbus/v1/thread.proto\"\xb1\x02\n" +
 	"\x13CreateThreadRequest\x12\x16\n" +
 	"\x06thread\x18\x01 \x01(\tR\x06thread\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12E\n" +
 	"\x06labels\x18\x03 \x03(\v2-.threadbus.v1.CreateThreadRequest.LabelsEntryR\x06labels\x123\n" +
-	"\tsync_mode\x18\x04 \x01(\x0e2\x16.threadbus.v1.SyncModeR\bsyncMode\x1a9\n" +
+	"\tsync_mode\x18\x04 \x01(\x0e2\x16.threadbus.v1.SyncModeR\bsyncMode\x125\n" +
+	"\tretention\x18\x05 \x01(\v2\x17.threadbus.v1.RetentionR\tretention\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"D\n" +
@@ -1208,7 +1228,7 @@ const file_threadbus_v1_thread_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"\x81\x01\n" +
 	"\x18ListParticipantsResponse\x12=\n" +
 	"\fparticipants\x18\x01 \x03(\v2\x19.threadbus.v1.ParticipantR\fparticipants\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe3\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9a\x03\n" +
 	"\x13UpdateThreadRequest\x12\x16\n" +
 	"\x06thread\x18\x01 \x01(\tR\x06thread\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x14\n" +
@@ -1217,7 +1237,8 @@ const file_threadbus_v1_thread_service_proto_rawDesc = "" +
 	"\tsync_mode\x18\x05 \x01(\x0e2\x16.threadbus.v1.SyncModeR\bsyncMode\x12;\n" +
 	"\vupdate_mask\x18\x06 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
 	"updateMask\x12\x14\n" +
-	"\x05epoch\x18\a \x01(\tR\x05epoch\x1a9\n" +
+	"\x05epoch\x18\a \x01(\tR\x05epoch\x125\n" +
+	"\tretention\x18\b \x01(\v2\x17.threadbus.v1.RetentionR\tretention\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"D\n" +
@@ -1287,55 +1308,58 @@ var file_threadbus_v1_thread_service_proto_goTypes = []any{
 	nil,                              // 19: threadbus.v1.CreateThreadRequest.LabelsEntry
 	nil,                              // 20: threadbus.v1.UpdateThreadRequest.LabelsEntry
 	(SyncMode)(0),                    // 21: threadbus.v1.SyncMode
-	(*Thread)(nil),                   // 22: threadbus.v1.Thread
-	(ThreadState)(0),                 // 23: threadbus.v1.ThreadState
-	(*Cursor)(nil),                   // 24: threadbus.v1.Cursor
-	(*Message)(nil),                  // 25: threadbus.v1.Message
-	(*Participant)(nil),              // 26: threadbus.v1.Participant
-	(*fieldmaskpb.FieldMask)(nil),    // 27: google.protobuf.FieldMask
+	(*Retention)(nil),                // 22: threadbus.v1.Retention
+	(*Thread)(nil),                   // 23: threadbus.v1.Thread
+	(ThreadState)(0),                 // 24: threadbus.v1.ThreadState
+	(*Cursor)(nil),                   // 25: threadbus.v1.Cursor
+	(*Message)(nil),                  // 26: threadbus.v1.Message
+	(*Participant)(nil),              // 27: threadbus.v1.Participant
+	(*fieldmaskpb.FieldMask)(nil),    // 28: google.protobuf.FieldMask
 }
 var file_threadbus_v1_thread_service_proto_depIdxs = []int32{
 	19, // 0: threadbus.v1.CreateThreadRequest.labels:type_name -> threadbus.v1.CreateThreadRequest.LabelsEntry
 	21, // 1: threadbus.v1.CreateThreadRequest.sync_mode:type_name -> threadbus.v1.SyncMode
-	22, // 2: threadbus.v1.CreateThreadResponse.thread:type_name -> threadbus.v1.Thread
-	22, // 3: threadbus.v1.GetThreadResponse.thread:type_name -> threadbus.v1.Thread
-	23, // 4: threadbus.v1.ListThreadsRequest.states:type_name -> threadbus.v1.ThreadState
-	22, // 5: threadbus.v1.ListThreadsResponse.threads:type_name -> threadbus.v1.Thread
-	0,  // 6: threadbus.v1.JoinThreadRequest.start:type_name -> threadbus.v1.JoinStart
-	22, // 7: threadbus.v1.JoinThreadResponse.thread:type_name -> threadbus.v1.Thread
-	24, // 8: threadbus.v1.JoinThreadResponse.cursor:type_name -> threadbus.v1.Cursor
-	25, // 9: threadbus.v1.JoinThreadResponse.context:type_name -> threadbus.v1.Message
-	26, // 10: threadbus.v1.JoinThreadResponse.participants:type_name -> threadbus.v1.Participant
-	26, // 11: threadbus.v1.ListParticipantsResponse.participants:type_name -> threadbus.v1.Participant
-	20, // 12: threadbus.v1.UpdateThreadRequest.labels:type_name -> threadbus.v1.UpdateThreadRequest.LabelsEntry
-	21, // 13: threadbus.v1.UpdateThreadRequest.sync_mode:type_name -> threadbus.v1.SyncMode
-	27, // 14: threadbus.v1.UpdateThreadRequest.update_mask:type_name -> google.protobuf.FieldMask
-	22, // 15: threadbus.v1.UpdateThreadResponse.thread:type_name -> threadbus.v1.Thread
-	23, // 16: threadbus.v1.SetThreadStateRequest.state:type_name -> threadbus.v1.ThreadState
-	22, // 17: threadbus.v1.SetThreadStateResponse.thread:type_name -> threadbus.v1.Thread
-	1,  // 18: threadbus.v1.ThreadService.CreateThread:input_type -> threadbus.v1.CreateThreadRequest
-	3,  // 19: threadbus.v1.ThreadService.GetThread:input_type -> threadbus.v1.GetThreadRequest
-	5,  // 20: threadbus.v1.ThreadService.ListThreads:input_type -> threadbus.v1.ListThreadsRequest
-	7,  // 21: threadbus.v1.ThreadService.JoinThread:input_type -> threadbus.v1.JoinThreadRequest
-	9,  // 22: threadbus.v1.ThreadService.LeaveThread:input_type -> threadbus.v1.LeaveThreadRequest
-	11, // 23: threadbus.v1.ThreadService.ListParticipants:input_type -> threadbus.v1.ListParticipantsRequest
-	13, // 24: threadbus.v1.ThreadService.UpdateThread:input_type -> threadbus.v1.UpdateThreadRequest
-	15, // 25: threadbus.v1.ThreadService.SetThreadState:input_type -> threadbus.v1.SetThreadStateRequest
-	17, // 26: threadbus.v1.ThreadService.DeleteThread:input_type -> threadbus.v1.DeleteThreadRequest
-	2,  // 27: threadbus.v1.ThreadService.CreateThread:output_type -> threadbus.v1.CreateThreadResponse
-	4,  // 28: threadbus.v1.ThreadService.GetThread:output_type -> threadbus.v1.GetThreadResponse
-	6,  // 29: threadbus.v1.ThreadService.ListThreads:output_type -> threadbus.v1.ListThreadsResponse
-	8,  // 30: threadbus.v1.ThreadService.JoinThread:output_type -> threadbus.v1.JoinThreadResponse
-	10, // 31: threadbus.v1.ThreadService.LeaveThread:output_type -> threadbus.v1.LeaveThreadResponse
-	12, // 32: threadbus.v1.ThreadService.ListParticipants:output_type -> threadbus.v1.ListParticipantsResponse
-	14, // 33: threadbus.v1.ThreadService.UpdateThread:output_type -> threadbus.v1.UpdateThreadResponse
-	16, // 34: threadbus.v1.ThreadService.SetThreadState:output_type -> threadbus.v1.SetThreadStateResponse
-	18, // 35: threadbus.v1.ThreadService.DeleteThread:output_type -> threadbus.v1.DeleteThreadResponse
-	27, // [27:36] is the sub-list for method output_type
-	18, // [18:27] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	22, // 2: threadbus.v1.CreateThreadRequest.retention:type_name -> threadbus.v1.Retention
+	23, // 3: threadbus.v1.CreateThreadResponse.thread:type_name -> threadbus.v1.Thread
+	23, // 4: threadbus.v1.GetThreadResponse.thread:type_name -> threadbus.v1.Thread
+	24, // 5: threadbus.v1.ListThreadsRequest.states:type_name -> threadbus.v1.ThreadState
+	23, // 6: threadbus.v1.ListThreadsResponse.threads:type_name -> threadbus.v1.Thread
+	0,  // 7: threadbus.v1.JoinThreadRequest.start:type_name -> threadbus.v1.JoinStart
+	23, // 8: threadbus.v1.JoinThreadResponse.thread:type_name -> threadbus.v1.Thread
+	25, // 9: threadbus.v1.JoinThreadResponse.cursor:type_name -> threadbus.v1.Cursor
+	26, // 10: threadbus.v1.JoinThreadResponse.context:type_name -> threadbus.v1.Message
+	27, // 11: threadbus.v1.JoinThreadResponse.participants:type_name -> threadbus.v1.Participant
+	27, // 12: threadbus.v1.ListParticipantsResponse.participants:type_name -> threadbus.v1.Participant
+	20, // 13: threadbus.v1.UpdateThreadRequest.labels:type_name -> threadbus.v1.UpdateThreadRequest.LabelsEntry
+	21, // 14: threadbus.v1.UpdateThreadRequest.sync_mode:type_name -> threadbus.v1.SyncMode
+	28, // 15: threadbus.v1.UpdateThreadRequest.update_mask:type_name -> google.protobuf.FieldMask
+	22, // 16: threadbus.v1.UpdateThreadRequest.retention:type_name -> threadbus.v1.Retention
+	23, // 17: threadbus.v1.UpdateThreadResponse.thread:type_name -> threadbus.v1.Thread
+	24, // 18: threadbus.v1.SetThreadStateRequest.state:type_name -> threadbus.v1.ThreadState
+	23, // 19: threadbus.v1.SetThreadStateResponse.thread:type_name -> threadbus.v1.Thread
+	1,  // 20: threadbus.v1.ThreadService.CreateThread:input_type -> threadbus.v1.CreateThreadRequest
+	3,  // 21: threadbus.v1.ThreadService.GetThread:input_type -> threadbus.v1.GetThreadRequest
+	5,  // 22: threadbus.v1.ThreadService.ListThreads:input_type -> threadbus.v1.ListThreadsRequest
+	7,  // 23: threadbus.v1.ThreadService.JoinThread:input_type -> threadbus.v1.JoinThreadRequest
+	9,  // 24: threadbus.v1.ThreadService.LeaveThread:input_type -> threadbus.v1.LeaveThreadRequest
+	11, // 25: threadbus.v1.ThreadService.ListParticipants:input_type -> threadbus.v1.ListParticipantsRequest
+	13, // 26: threadbus.v1.ThreadService.UpdateThread:input_type -> threadbus.v1.UpdateThreadRequest
+	15, // 27: threadbus.v1.ThreadService.SetThreadState:input_type -> threadbus.v1.SetThreadStateRequest
+	17, // 28: threadbus.v1.ThreadService.DeleteThread:input_type -> threadbus.v1.DeleteThreadRequest
+	2,  // 29: threadbus.v1.ThreadService.CreateThread:output_type -> threadbus.v1.CreateThreadResponse
+	4,  // 30: threadbus.v1.ThreadService.GetThread:output_type -> threadbus.v1.GetThreadResponse
+	6,  // 31: threadbus.v1.ThreadService.ListThreads:output_type -> threadbus.v1.ListThreadsResponse
+	8,  // 32: threadbus.v1.ThreadService.JoinThread:output_type -> threadbus.v1.JoinThreadResponse
+	10, // 33: threadbus.v1.ThreadService.LeaveThread:output_type -> threadbus.v1.LeaveThreadResponse
+	12, // 34: threadbus.v1.ThreadService.ListParticipants:output_type -> threadbus.v1.ListParticipantsResponse
+	14, // 35: threadbus.v1.ThreadService.UpdateThread:output_type -> threadbus.v1.UpdateThreadResponse
+	16, // 36: threadbus.v1.ThreadService.SetThreadState:output_type -> threadbus.v1.SetThreadStateResponse
+	18, // 37: threadbus.v1.ThreadService.DeleteThread:output_type -> threadbus.v1.DeleteThreadResponse
+	29, // [29:38] is the sub-list for method output_type
+	20, // [20:29] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_threadbus_v1_thread_service_proto_init() }

@@ -70,7 +70,7 @@ type ThreadServiceClient interface {
 	// Returns a page of a thread's participants, with what each has received and read, or NOT_FOUND /
 	// THREAD_NOT_FOUND if the thread does not exist.
 	ListParticipants(ctx context.Context, in *ListParticipantsRequest, opts ...grpc.CallOption) (*ListParticipantsResponse, error)
-	// Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+	// Changes a thread's topic, stage, labels, sync_mode or retention, and returns the thread. Appends a THREAD
 	// entry if a value changes. Only the thread's creator, people and operators may change a thread,
 	// and its participants may change only its stage; anyone may change one that `anonymous` created, and any
 	// where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
@@ -234,7 +234,7 @@ type ThreadServiceServer interface {
 	// Returns a page of a thread's participants, with what each has received and read, or NOT_FOUND /
 	// THREAD_NOT_FOUND if the thread does not exist.
 	ListParticipants(context.Context, *ListParticipantsRequest) (*ListParticipantsResponse, error)
-	// Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+	// Changes a thread's topic, stage, labels, sync_mode or retention, and returns the thread. Appends a THREAD
 	// entry if a value changes. Only the thread's creator, people and operators may change a thread,
 	// and its participants may change only its stage; anyone may change one that `anonymous` created, and any
 	// where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /

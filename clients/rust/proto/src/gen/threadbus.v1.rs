@@ -1973,8 +1973,8 @@ pub enum RequestState {
     Answered = 2,
     /// The agent that asked, or an operator, withdrew it.
     Withdrawn = 3,
-    /// The thread was closed or archived before it was answered. It stays CLOSED if the thread is
-    /// opened again.
+    /// The thread was closed or archived before it was answered, or its message was removed as the
+    /// thread's retention says. It stays CLOSED if the thread is opened again.
     Closed = 4,
 }
 impl RequestState {
@@ -2046,9 +2046,14 @@ pub struct Thread {
     /// When it was created.
     #[prost(message, optional, tag = "11")]
     pub create_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// When its newest entry was committed. create_time if there is none.
+    /// When its newest entry was committed, even if that is not kept any more. create_time if there was
+    /// none.
     #[prost(message, optional, tag = "12")]
     pub update_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// How long its entries are kept. Unset = as the server keeps those of all threads:
+    /// GetServerInfoResponse.default_retention.
+    #[prost(message, optional, tag = "13")]
+    pub retention: ::core::option::Option<Retention>,
 }
 impl ::prost::Name for Thread {
     const NAME: &'static str = "Thread";
@@ -2058,6 +2063,33 @@ impl ::prost::Name for Thread {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/threadbus.v1.Thread".into()
+    }
+}
+/// How long a thread keeps its entries. Those that are over a limit are removed, oldest first, within
+/// seconds; many take longer. Seqs are not used again: head_seq stays, and first_seq rises. With an
+/// entry go its request_id and, up to 1,000 entries later, its requests. A request that is still open
+/// is CLOSED first, of which its asker gets a notice: OVERDUE, unless it had one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Retention {
+    /// How old an entry may become, by its create_time. 0 or unset = no limit.
+    #[prost(message, optional, tag = "1")]
+    pub max_age: ::core::option::Option<::prost_types::Duration>,
+    /// How many entries are kept. 0 = no limit.
+    #[prost(int64, tag = "2")]
+    pub max_messages: i64,
+    /// How many bytes of entries are kept, as they are stored. The newest entry is always kept. 0 = no
+    /// limit.
+    #[prost(int64, tag = "3")]
+    pub max_bytes: i64,
+}
+impl ::prost::Name for Retention {
+    const NAME: &'static str = "Retention";
+    const PACKAGE: &'static str = "threadbus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "threadbus.v1.Retention".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/threadbus.v1.Retention".into()
     }
 }
 /// The position of a wait in one thread.
@@ -2542,8 +2574,9 @@ impl ::prost::Name for WaitKeepalive {
     }
 }
 /// A cursor was not valid. The wait continues from `position.cursor`: messages may be missing or
-/// repeated, unless after_seq is the same in both cursors. Also sent during a wait, if the store may
-/// have lost messages that were acknowledged: see REASON_EPOCH_CHANGED.
+/// repeated, unless after_seq is the same in both cursors. Also sent during a wait, if entries that it
+/// has not delivered are removed (REASON_COMPACTED), or if the store may have lost messages that were
+/// acknowledged (REASON_EPOCH_CHANGED).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WaitResync {
     /// The reason.
@@ -2574,6 +2607,8 @@ pub mod wait_resync {
     pub enum Reason {
         /// Never sent.
         Unspecified = 0,
+        /// The entries that follow the cursor are not kept any more. The wait continues at first_seq.
+        Compacted = 1,
         /// The cursor is past the head. The wait continues at first_seq.
         CursorAhead = 2,
         /// The thread's epoch is not the cursor's. The wait continues after the last entry up to the
@@ -2588,6 +2623,7 @@ pub mod wait_resync {
         pub fn as_str_name(&self) -> &'static str {
             match self {
                 Self::Unspecified => "REASON_UNSPECIFIED",
+                Self::Compacted => "REASON_COMPACTED",
                 Self::CursorAhead => "REASON_CURSOR_AHEAD",
                 Self::EpochChanged => "REASON_EPOCH_CHANGED",
             }
@@ -2596,6 +2632,7 @@ pub mod wait_resync {
         pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
             match value {
                 "REASON_UNSPECIFIED" => Some(Self::Unspecified),
+                "REASON_COMPACTED" => Some(Self::Compacted),
                 "REASON_CURSOR_AHEAD" => Some(Self::CursorAhead),
                 "REASON_EPOCH_CHANGED" => Some(Self::EpochChanged),
                 _ => None,
@@ -3135,6 +3172,10 @@ pub struct GetServerInfoResponse {
     /// When the caller's token expires. Unset = never.
     #[prost(message, optional, tag = "15")]
     pub token_expire_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// How long entries of threads without a retention of their own are kept. Unset for a call without
+    /// a token where tokens are required.
+    #[prost(message, optional, tag = "16")]
+    pub default_retention: ::core::option::Option<Retention>,
 }
 impl ::prost::Name for GetServerInfoResponse {
     const NAME: &'static str = "GetServerInfoResponse";
@@ -3718,6 +3759,9 @@ pub struct CreateThreadRequest {
     /// Whether posts must carry expected_last_seq. UNSPECIFIED = OFF.
     #[prost(enumeration = "SyncMode", tag = "4")]
     pub sync_mode: i32,
+    /// How long its entries are kept. Unset = as the server keeps those of all threads.
+    #[prost(message, optional, tag = "5")]
+    pub retention: ::core::option::Option<Retention>,
 }
 impl ::prost::Name for CreateThreadRequest {
     const NAME: &'static str = "CreateThreadRequest";
@@ -3992,12 +4036,16 @@ pub struct UpdateThreadRequest {
     /// New sync_mode. UNSPECIFIED = OFF.
     #[prost(enumeration = "SyncMode", tag = "5")]
     pub sync_mode: i32,
-    /// The fields to set: some of topic, stage, labels, sync_mode. Required.
+    /// The fields to set: some of topic, stage, labels, sync_mode, retention. Required.
     #[prost(message, optional, tag = "6")]
     pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
     /// The thread's epoch: nothing is changed if it has another one. Empty = not checked.
     #[prost(string, tag = "7")]
     pub epoch: ::prost::alloc::string::String,
+    /// New retention, which replaces the old one as a whole. Unset = as the server keeps the entries of
+    /// all threads.
+    #[prost(message, optional, tag = "8")]
+    pub retention: ::core::option::Option<Retention>,
 }
 impl ::prost::Name for UpdateThreadRequest {
     const NAME: &'static str = "UpdateThreadRequest";
@@ -4396,7 +4444,7 @@ pub mod thread_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+        /// Changes a thread's topic, stage, labels, sync_mode or retention, and returns the thread. Appends a THREAD
         /// entry if a value changes. Only the thread's creator, people and operators may change a thread,
         /// and its participants may change only its stage; anyone may change one that `anonymous` created, and any
         /// where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /

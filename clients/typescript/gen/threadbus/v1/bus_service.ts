@@ -40,7 +40,7 @@ import {
   wakeToJSON,
 } from "./message.js";
 import { Request, RequestState, requestStateFromJSON, requestStateToJSON } from "./request.js";
-import { ThreadPosition } from "./thread.js";
+import { Retention, ThreadPosition } from "./thread.js";
 
 export const protobufPackage = "threadbus.v1";
 
@@ -350,8 +350,9 @@ export interface WaitKeepalive {
 
 /**
  * A cursor was not valid. The wait continues from `position.cursor`: messages may be missing or
- * repeated, unless after_seq is the same in both cursors. Also sent during a wait, if the store may
- * have lost messages that were acknowledged: see REASON_EPOCH_CHANGED.
+ * repeated, unless after_seq is the same in both cursors. Also sent during a wait, if entries that it
+ * has not delivered are removed (REASON_COMPACTED), or if the store may have lost messages that were
+ * acknowledged (REASON_EPOCH_CHANGED).
  */
 export interface WaitResync {
   /** The reason. */
@@ -368,6 +369,8 @@ export interface WaitResync {
 export enum WaitResync_Reason {
   /** REASON_UNSPECIFIED - Never sent. */
   REASON_UNSPECIFIED = 0,
+  /** REASON_COMPACTED - The entries that follow the cursor are not kept any more. The wait continues at first_seq. */
+  REASON_COMPACTED = 1,
   /** REASON_CURSOR_AHEAD - The cursor is past the head. The wait continues at first_seq. */
   REASON_CURSOR_AHEAD = 2,
   /**
@@ -383,6 +386,9 @@ export function waitResync_ReasonFromJSON(object: any): WaitResync_Reason {
     case 0:
     case "REASON_UNSPECIFIED":
       return WaitResync_Reason.REASON_UNSPECIFIED;
+    case 1:
+    case "REASON_COMPACTED":
+      return WaitResync_Reason.REASON_COMPACTED;
     case 2:
     case "REASON_CURSOR_AHEAD":
       return WaitResync_Reason.REASON_CURSOR_AHEAD;
@@ -400,6 +406,8 @@ export function waitResync_ReasonToJSON(object: WaitResync_Reason): string {
   switch (object) {
     case WaitResync_Reason.REASON_UNSPECIFIED:
       return "REASON_UNSPECIFIED";
+    case WaitResync_Reason.REASON_COMPACTED:
+      return "REASON_COMPACTED";
     case WaitResync_Reason.REASON_CURSOR_AHEAD:
       return "REASON_CURSOR_AHEAD";
     case WaitResync_Reason.REASON_EPOCH_CHANGED:
@@ -804,7 +812,14 @@ export interface GetServerInfoResponse {
   /** The thread prefixes of the caller's token; see Token.thread_prefixes. Empty = all threads. */
   threadPrefixes: string[];
   /** When the caller's token expires. Unset = never. */
-  tokenExpireTime: Timestamp | undefined;
+  tokenExpireTime:
+    | Timestamp
+    | undefined;
+  /**
+   * How long entries of threads without a retention of their own are kept. Unset for a call without
+   * a token where tokens are required.
+   */
+  defaultRetention: Retention | undefined;
 }
 
 /** Limits of a server that its clients may reach. */
@@ -4501,6 +4516,7 @@ function createBaseGetServerInfoResponse(): GetServerInfoResponse {
     threadRights: "",
     threadPrefixes: [],
     tokenExpireTime: undefined,
+    defaultRetention: undefined,
   };
 }
 
@@ -4547,6 +4563,9 @@ export const GetServerInfoResponse: MessageFns<GetServerInfoResponse> = {
     }
     if (message.tokenExpireTime !== undefined) {
       Timestamp.encode(message.tokenExpireTime, writer.uint32(122).fork()).join();
+    }
+    if (message.defaultRetention !== undefined) {
+      Retention.encode(message.defaultRetention, writer.uint32(130).fork()).join();
     }
     return writer;
   },
@@ -4676,6 +4695,14 @@ export const GetServerInfoResponse: MessageFns<GetServerInfoResponse> = {
             message.tokenExpireTime = Timestamp.decode(reader, reader.uint32());
             continue;
           }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.defaultRetention = Retention.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4732,6 +4759,11 @@ export const GetServerInfoResponse: MessageFns<GetServerInfoResponse> = {
         : isSet(object.token_expire_time)
         ? fromJsonTimestamp(object.token_expire_time)
         : undefined,
+      defaultRetention: isSet(object.defaultRetention)
+        ? Retention.fromJSON(object.defaultRetention)
+        : isSet(object.default_retention)
+        ? Retention.fromJSON(object.default_retention)
+        : undefined,
     };
   },
 
@@ -4779,6 +4811,9 @@ export const GetServerInfoResponse: MessageFns<GetServerInfoResponse> = {
     if (message.tokenExpireTime !== undefined) {
       obj.tokenExpireTime = fromTimestamp(message.tokenExpireTime).toISOString();
     }
+    if (message.defaultRetention !== undefined) {
+      obj.defaultRetention = Retention.toJSON(message.defaultRetention);
+    }
     return obj;
   },
 
@@ -4812,6 +4847,9 @@ export const GetServerInfoResponse: MessageFns<GetServerInfoResponse> = {
     message.threadPrefixes = object.threadPrefixes?.map((e) => e) || [];
     message.tokenExpireTime = (object.tokenExpireTime !== undefined && object.tokenExpireTime !== null)
       ? Timestamp.fromPartial(object.tokenExpireTime)
+      : undefined;
+    message.defaultRetention = (object.defaultRetention !== undefined && object.defaultRetention !== null)
+      ? Retention.fromPartial(object.defaultRetention)
       : undefined;
     return message;
   },

@@ -28,8 +28,8 @@ export enum RequestState {
   /** REQUEST_STATE_WITHDRAWN - The agent that asked, or an operator, withdrew it. */
   REQUEST_STATE_WITHDRAWN = 3,
   /**
-   * REQUEST_STATE_CLOSED - The thread was closed or archived before it was answered. It stays CLOSED if the thread is
-   * opened again.
+   * REQUEST_STATE_CLOSED - The thread was closed or archived before it was answered, or its message was removed as the
+   * thread's retention says. It stays CLOSED if the thread is opened again.
    */
   REQUEST_STATE_CLOSED = 4,
   UNRECOGNIZED = -1,

@@ -6,6 +6,7 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Duration } from "../../google/protobuf/duration.js";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
 import { Cursor } from "./message.js";
 
@@ -149,13 +150,43 @@ export interface Thread {
   createTime:
     | Timestamp
     | undefined;
-  /** When its newest entry was committed. create_time if there is none. */
-  updateTime: Timestamp | undefined;
+  /**
+   * When its newest entry was committed, even if that is not kept any more. create_time if there was
+   * none.
+   */
+  updateTime:
+    | Timestamp
+    | undefined;
+  /**
+   * How long its entries are kept. Unset = as the server keeps those of all threads:
+   * GetServerInfoResponse.default_retention.
+   */
+  retention: Retention | undefined;
 }
 
 export interface Thread_LabelsEntry {
   key: string;
   value: string;
+}
+
+/**
+ * How long a thread keeps its entries. Those that are over a limit are removed, oldest first, within
+ * seconds; many take longer. Seqs are not used again: head_seq stays, and first_seq rises. With an
+ * entry go its request_id and, up to 1,000 entries later, its requests. A request that is still open
+ * is CLOSED first, of which its asker gets a notice: OVERDUE, unless it had one.
+ */
+export interface Retention {
+  /** How old an entry may become, by its create_time. 0 or unset = no limit. */
+  maxAge:
+    | Duration
+    | undefined;
+  /** How many entries are kept. 0 = no limit. */
+  maxMessages: number;
+  /**
+   * How many bytes of entries are kept, as they are stored. The newest entry is always kept. 0 = no
+   * limit.
+   */
+  maxBytes: number;
 }
 
 /** The position of a wait in one thread. */
@@ -189,6 +220,7 @@ function createBaseThread(): Thread {
     creator: "",
     createTime: undefined,
     updateTime: undefined,
+    retention: undefined,
   };
 }
 
@@ -229,6 +261,9 @@ export const Thread: MessageFns<Thread> = {
     }
     if (message.updateTime !== undefined) {
       Timestamp.encode(message.updateTime, writer.uint32(98).fork()).join();
+    }
+    if (message.retention !== undefined) {
+      Retention.encode(message.retention, writer.uint32(106).fork()).join();
     }
     return writer;
   },
@@ -345,6 +380,14 @@ export const Thread: MessageFns<Thread> = {
             message.updateTime = Timestamp.decode(reader, reader.uint32());
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.retention = Retention.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -404,6 +447,7 @@ export const Thread: MessageFns<Thread> = {
         : isSet(object.update_time)
         ? fromJsonTimestamp(object.update_time)
         : undefined,
+      retention: isSet(object.retention) ? Retention.fromJSON(object.retention) : undefined,
     };
   },
 
@@ -451,6 +495,9 @@ export const Thread: MessageFns<Thread> = {
     if (message.updateTime !== undefined) {
       obj.updateTime = fromTimestamp(message.updateTime).toISOString();
     }
+    if (message.retention !== undefined) {
+      obj.retention = Retention.toJSON(message.retention);
+    }
     return obj;
   },
 
@@ -482,6 +529,9 @@ export const Thread: MessageFns<Thread> = {
       : undefined;
     message.updateTime = (object.updateTime !== undefined && object.updateTime !== null)
       ? Timestamp.fromPartial(object.updateTime)
+      : undefined;
+    message.retention = (object.retention !== undefined && object.retention !== null)
+      ? Retention.fromPartial(object.retention)
       : undefined;
     return message;
   },
@@ -568,6 +618,121 @@ export const Thread_LabelsEntry: MessageFns<Thread_LabelsEntry> = {
     const message = createBaseThread_LabelsEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseRetention(): Retention {
+  return { maxAge: undefined, maxMessages: 0, maxBytes: 0 };
+}
+
+export const Retention: MessageFns<Retention> = {
+  encode(message: Retention, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.maxAge !== undefined) {
+      Duration.encode(message.maxAge, writer.uint32(10).fork()).join();
+    }
+    if (message.maxMessages !== 0) {
+      writer.uint32(16).int64(message.maxMessages);
+    }
+    if (message.maxBytes !== 0) {
+      writer.uint32(24).int64(message.maxBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Retention {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRetention();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.maxAge = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.maxMessages = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.maxBytes = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Retention {
+    return {
+      maxAge: isSet(object.maxAge)
+        ? Duration.fromJSON(object.maxAge)
+        : isSet(object.max_age)
+        ? Duration.fromJSON(object.max_age)
+        : undefined,
+      maxMessages: isSet(object.maxMessages)
+        ? globalThis.Number(object.maxMessages)
+        : isSet(object.max_messages)
+        ? globalThis.Number(object.max_messages)
+        : 0,
+      maxBytes: isSet(object.maxBytes)
+        ? globalThis.Number(object.maxBytes)
+        : isSet(object.max_bytes)
+        ? globalThis.Number(object.max_bytes)
+        : 0,
+    };
+  },
+
+  toJSON(message: Retention): unknown {
+    const obj: any = {};
+    if (message.maxAge !== undefined) {
+      obj.maxAge = Duration.toJSON(message.maxAge);
+    }
+    if (message.maxMessages !== 0) {
+      obj.maxMessages = Math.round(message.maxMessages);
+    }
+    if (message.maxBytes !== 0) {
+      obj.maxBytes = Math.round(message.maxBytes);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Retention>, I>>(base?: I): Retention {
+    return Retention.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Retention>, I>>(object: I): Retention {
+    const message = createBaseRetention();
+    message.maxAge = (object.maxAge !== undefined && object.maxAge !== null)
+      ? Duration.fromPartial(object.maxAge)
+      : undefined;
+    message.maxMessages = object.maxMessages ?? 0;
+    message.maxBytes = object.maxBytes ?? 0;
     return message;
   },
 };

@@ -22,6 +22,7 @@ import { FieldMask } from "../../google/protobuf/field_mask.js";
 import { Participant } from "./agent.js";
 import { Cursor, Message } from "./message.js";
 import {
+  Retention,
   SyncMode,
   syncModeFromJSON,
   syncModeToJSON,
@@ -90,6 +91,8 @@ export interface CreateThreadRequest {
   labels: { [key: string]: string };
   /** Whether posts must carry expected_last_seq. UNSPECIFIED = OFF. */
   syncMode: SyncMode;
+  /** How long its entries are kept. Unset = as the server keeps those of all threads. */
+  retention: Retention | undefined;
 }
 
 export interface CreateThreadRequest_LabelsEntry {
@@ -233,12 +236,17 @@ export interface UpdateThreadRequest {
   labels: { [key: string]: string };
   /** New sync_mode. UNSPECIFIED = OFF. */
   syncMode: SyncMode;
-  /** The fields to set: some of topic, stage, labels, sync_mode. Required. */
+  /** The fields to set: some of topic, stage, labels, sync_mode, retention. Required. */
   updateMask:
     | string[]
     | undefined;
   /** The thread's epoch: nothing is changed if it has another one. Empty = not checked. */
   epoch: string;
+  /**
+   * New retention, which replaces the old one as a whole. Unset = as the server keeps the entries of
+   * all threads.
+   */
+  retention: Retention | undefined;
 }
 
 export interface UpdateThreadRequest_LabelsEntry {
@@ -281,7 +289,7 @@ export interface DeleteThreadResponse {
 }
 
 function createBaseCreateThreadRequest(): CreateThreadRequest {
-  return { thread: "", topic: "", labels: {}, syncMode: 0 };
+  return { thread: "", topic: "", labels: {}, syncMode: 0, retention: undefined };
 }
 
 export const CreateThreadRequest: MessageFns<CreateThreadRequest> = {
@@ -297,6 +305,9 @@ export const CreateThreadRequest: MessageFns<CreateThreadRequest> = {
     });
     if (message.syncMode !== 0) {
       writer.uint32(32).int32(message.syncMode);
+    }
+    if (message.retention !== undefined) {
+      Retention.encode(message.retention, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -349,6 +360,14 @@ export const CreateThreadRequest: MessageFns<CreateThreadRequest> = {
             message.syncMode = reader.int32() as any;
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.retention = Retention.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -384,6 +403,7 @@ export const CreateThreadRequest: MessageFns<CreateThreadRequest> = {
         : isSet(object.sync_mode)
         ? syncModeFromJSON(object.sync_mode)
         : 0,
+      retention: isSet(object.retention) ? Retention.fromJSON(object.retention) : undefined,
     };
   },
 
@@ -407,6 +427,9 @@ export const CreateThreadRequest: MessageFns<CreateThreadRequest> = {
     if (message.syncMode !== 0) {
       obj.syncMode = syncModeToJSON(message.syncMode);
     }
+    if (message.retention !== undefined) {
+      obj.retention = Retention.toJSON(message.retention);
+    }
     return obj;
   },
 
@@ -427,6 +450,9 @@ export const CreateThreadRequest: MessageFns<CreateThreadRequest> = {
       {},
     );
     message.syncMode = object.syncMode ?? 0;
+    message.retention = (object.retention !== undefined && object.retention !== null)
+      ? Retention.fromPartial(object.retention)
+      : undefined;
     return message;
   },
 };
@@ -1579,7 +1605,16 @@ export const ListParticipantsResponse: MessageFns<ListParticipantsResponse> = {
 };
 
 function createBaseUpdateThreadRequest(): UpdateThreadRequest {
-  return { thread: "", topic: "", stage: "", labels: {}, syncMode: 0, updateMask: undefined, epoch: "" };
+  return {
+    thread: "",
+    topic: "",
+    stage: "",
+    labels: {},
+    syncMode: 0,
+    updateMask: undefined,
+    epoch: "",
+    retention: undefined,
+  };
 }
 
 export const UpdateThreadRequest: MessageFns<UpdateThreadRequest> = {
@@ -1604,6 +1639,9 @@ export const UpdateThreadRequest: MessageFns<UpdateThreadRequest> = {
     }
     if (message.epoch !== "") {
       writer.uint32(58).string(message.epoch);
+    }
+    if (message.retention !== undefined) {
+      Retention.encode(message.retention, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -1680,6 +1718,14 @@ export const UpdateThreadRequest: MessageFns<UpdateThreadRequest> = {
             message.epoch = reader.string();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.retention = Retention.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1722,6 +1768,7 @@ export const UpdateThreadRequest: MessageFns<UpdateThreadRequest> = {
         ? FieldMask.unwrap(FieldMask.fromJSON(object.update_mask))
         : undefined,
       epoch: isSet(object.epoch) ? globalThis.String(object.epoch) : "",
+      retention: isSet(object.retention) ? Retention.fromJSON(object.retention) : undefined,
     };
   },
 
@@ -1754,6 +1801,9 @@ export const UpdateThreadRequest: MessageFns<UpdateThreadRequest> = {
     if (message.epoch !== "") {
       obj.epoch = message.epoch;
     }
+    if (message.retention !== undefined) {
+      obj.retention = Retention.toJSON(message.retention);
+    }
     return obj;
   },
 
@@ -1777,6 +1827,9 @@ export const UpdateThreadRequest: MessageFns<UpdateThreadRequest> = {
     message.syncMode = object.syncMode ?? 0;
     message.updateMask = object.updateMask ?? undefined;
     message.epoch = object.epoch ?? "";
+    message.retention = (object.retention !== undefined && object.retention !== null)
+      ? Retention.fromPartial(object.retention)
+      : undefined;
     return message;
   },
 };
@@ -2335,7 +2388,7 @@ export const ThreadServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+     * Changes a thread's topic, stage, labels, sync_mode or retention, and returns the thread. Appends a THREAD
      * entry if a value changes. Only the thread's creator, people and operators may change a thread,
      * and its participants may change only its stage; anyone may change one that `anonymous` created, and any
      * where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
@@ -2487,7 +2540,7 @@ export const ThreadServiceService = {
     responseDeserialize: (value: Buffer): ListParticipantsResponse => ListParticipantsResponse.decode(value),
   },
   /**
-   * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+   * Changes a thread's topic, stage, labels, sync_mode or retention, and returns the thread. Appends a THREAD
    * entry if a value changes. Only the thread's creator, people and operators may change a thread,
    * and its participants may change only its stage; anyone may change one that `anonymous` created, and any
    * where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
@@ -2592,7 +2645,7 @@ export interface ThreadServiceServer extends UntypedServiceImplementation {
    */
   listParticipants: handleUnaryCall<ListParticipantsRequest, ListParticipantsResponse>;
   /**
-   * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+   * Changes a thread's topic, stage, labels, sync_mode or retention, and returns the thread. Appends a THREAD
    * entry if a value changes. Only the thread's creator, people and operators may change a thread,
    * and its participants may change only its stage; anyone may change one that `anonymous` created, and any
    * where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
@@ -2753,7 +2806,7 @@ export interface ThreadServiceClient extends Client {
     callback: (error: ServiceError | null, response: ListParticipantsResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+   * Changes a thread's topic, stage, labels, sync_mode or retention, and returns the thread. Appends a THREAD
    * entry if a value changes. Only the thread's creator, people and operators may change a thread,
    * and its participants may change only its stage; anyone may change one that `anonymous` created, and any
    * where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /

@@ -241,111 +241,112 @@ public final class BusServiceProto {
       "\014MessageBatch\022$\n\006cursor\030\001 \001(\0132\024.threadbu" +
       "s.v1.Cursor\022\'\n\010messages\030\002 \003(\0132\025.threadbu" +
       "s.v1.Message\">\n\rWaitKeepalive\022-\n\007threads" +
-      "\030\001 \003(\0132\034.threadbus.v1.ThreadPosition\"\353\001\n" +
+      "\030\001 \003(\0132\034.threadbus.v1.ThreadPosition\"\201\002\n" +
       "\nWaitResync\022/\n\006reason\030\001 \001(\0162\037.threadbus." +
       "v1.WaitResync.Reason\022.\n\010position\030\002 \001(\0132\034" +
       ".threadbus.v1.ThreadPosition\022\'\n\trequeste" +
-      "d\030\003 \001(\0132\024.threadbus.v1.Cursor\"S\n\006Reason\022" +
-      "\026\n\022REASON_UNSPECIFIED\020\000\022\027\n\023REASON_CURSOR" +
-      "_AHEAD\020\002\022\030\n\024REASON_EPOCH_CHANGED\020\003\"\201\003\n\nW" +
-      "aitEnding\022/\n\006reason\030\001 \001(\0162\037.threadbus.v1" +
-      ".WaitEnding.Reason\022.\n\013retry_delay\030\002 \001(\0132" +
-      "\031.google.protobuf.Duration\022-\n\007threads\030\003 " +
-      "\003(\0132\034.threadbus.v1.ThreadPosition\"\342\001\n\006Re" +
-      "ason\022\026\n\022REASON_UNSPECIFIED\020\000\022\027\n\023REASON_M" +
-      "AX_MESSAGES\020\001\022\027\n\023REASON_MIN_MESSAGES\020\002\022\023" +
-      "\n\017REASON_MAX_WAIT\020\003\022\023\n\017REASON_DEADLINE\020\004" +
-      "\022\023\n\017REASON_DRAINING\020\005\022\031\n\025REASON_THREADS_" +
-      "CLOSED\020\007\022\030\n\024REASON_SESSION_ENDED\020\010\022\024\n\020RE" +
-      "ASON_MAX_BYTES\020\t\"\004\010\006\020\006\"\037\n\rThreadRemoved\022" +
-      "\016\n\006thread\030\001 \001(\t\"b\n\021ParticipantUpdate\022\016\n\006" +
-      "thread\030\001 \001(\t\022/\n\014participants\030\002 \003(\0132\031.thr" +
-      "eadbus.v1.Participant\022\014\n\004left\030\003 \003(\t\"\244\001\n\020" +
-      "HeartbeatRequest\022%\n\005state\030\001 \001(\0162\026.thread" +
-      "bus.v1.Presence\022\023\n\013status_text\030\002 \001(\t\022*\n\014" +
-      "read_cursors\030\003 \003(\0132\024.threadbus.v1.Cursor" +
-      "\022(\n\005lease\030\004 \001(\0132\031.google.protobuf.Durati" +
-      "on\"\337\001\n\021HeartbeatResponse\0225\n\022heartbeat_in" +
-      "terval\030\001 \001(\0132\031.google.protobuf.Duration\022" +
-      "0\n\ragent_timeout\030\002 \001(\0132\031.google.protobuf" +
-      ".Duration\022/\n\013expire_time\030\003 \001(\0132\032.google." +
-      "protobuf.Timestamp\022*\n\006unread\030\005 \003(\0132\032.thr" +
-      "eadbus.v1.ThreadUnreadJ\004\010\004\020\005\"w\n\014ThreadUn" +
-      "read\022\016\n\006thread\030\001 \001(\t\022\020\n\010head_seq\030\002 \001(\003\022\020" +
-      "\n\010read_seq\030\003 \001(\003\022\027\n\017addressed_count\030\004 \001(" +
-      "\005\022\032\n\022open_request_count\030\005 \001(\005\"\363\001\n\023ListMe" +
-      "ssagesRequest\022\016\n\006thread\030\001 \001(\t\022\021\n\tafter_s" +
-      "eq\030\002 \001(\003\022\022\n\nbefore_seq\030\003 \001(\003\022\r\n\005limit\030\004 " +
-      "\001(\005\022+\n\006filter\030\005 \001(\0132\033.threadbus.v1.Messa" +
-      "geFilter\022\016\n\006newest\030\006 \001(\010\022\r\n\005epoch\030\007 \001(\t\022" +
-      "\034\n\024omit_attachment_data\030\010 \001(\010\022\031\n\021max_con" +
-      "tent_bytes\030\t \001(\003\022\021\n\tmax_bytes\030\n \001(\003\"\266\001\n\024" +
-      "ListMessagesResponse\022\'\n\010messages\030\001 \003(\0132\025" +
-      ".threadbus.v1.Message\022\020\n\010head_seq\030\002 \001(\003\022" +
-      "\021\n\tfirst_seq\030\003 \001(\003\022\026\n\016next_after_seq\030\004 \001" +
-      "(\003\022\020\n\010has_more\030\005 \001(\010\022\027\n\017next_before_seq\030" +
-      "\006 \001(\003\022\r\n\005epoch\030\007 \001(\t\"i\n\021GetMessageReques" +
-      "t\022\016\n\006thread\030\001 \001(\t\022\013\n\003seq\030\002 \001(\003\022\034\n\024omit_a" +
-      "ttachment_data\030\003 \001(\010\022\031\n\021max_content_byte" +
-      "s\030\004 \001(\003\"<\n\022GetMessageResponse\022&\n\007message" +
-      "\030\001 \001(\0132\025.threadbus.v1.Message\"\226\001\n\023ListRe" +
-      "questsRequest\022\r\n\005asker\030\001 \001(\t\022\r\n\005agent\030\002 " +
-      "\001(\t\022\016\n\006thread\030\003 \001(\t\022*\n\006states\030\004 \003(\0162\032.th" +
-      "readbus.v1.RequestState\022\021\n\tpage_size\030\005 \001" +
-      "(\005\022\022\n\npage_token\030\006 \001(\t\"X\n\024ListRequestsRe" +
-      "sponse\022\'\n\010requests\030\001 \003(\0132\025.threadbus.v1." +
-      "Request\022\027\n\017next_page_token\030\002 \001(\t\"D\n\026With" +
-      "drawRequestRequest\022\016\n\006thread\030\001 \001(\t\022\013\n\003se" +
-      "q\030\002 \001(\003\022\r\n\005epoch\030\003 \001(\t\"B\n\027WithdrawReques" +
-      "tResponse\022\'\n\010requests\030\001 \003(\0132\025.threadbus." +
-      "v1.Request\"\026\n\024GetServerInfoRequest\"\337\003\n\025G" +
-      "etServerInfoResponse\022\017\n\007version\030\001 \001(\t\022\r\n" +
-      "\005epoch\030\002 \001(\t\022\022\n\ndurability\030\003 \001(\t\022\014\n\004auth" +
-      "\030\004 \001(\t\022\r\n\005agent\030\005 \001(\t\022\016\n\006scopes\030\006 \003(\t\022*\n" +
-      "\006limits\030\010 \001(\0132\032.threadbus.v1.ServerLimit" +
-      "s\0225\n\022heartbeat_interval\030\t \001(\0132\031.google.p" +
-      "rotobuf.Duration\0220\n\ragent_timeout\030\n \001(\0132" +
-      "\031.google.protobuf.Duration\0222\n\017working_ti" +
-      "meout\030\013 \001(\0132\031.google.protobuf.Duration\022/" +
-      "\n\013server_time\030\014 \001(\0132\032.google.protobuf.Ti" +
-      "mestamp\022\025\n\rthread_rights\030\r \001(\t\022\027\n\017thread" +
-      "_prefixes\030\016 \003(\t\0225\n\021token_expire_time\030\017 \001" +
-      "(\0132\032.google.protobuf.TimestampJ\004\010\007\020\010\"\250\003\n" +
-      "\014ServerLimits\022\031\n\021max_content_bytes\030\001 \001(\005" +
-      "\022\031\n\021max_message_bytes\030\002 \001(\005\022\027\n\017max_batch" +
-      "_posts\030\003 \001(\005\022\030\n\020max_wait_threads\030\004 \001(\005\022\026" +
-      "\n\016max_open_waits\030\005 \001(\005\022,\n\tmax_lease\030\006 \001(" +
-      "\0132\031.google.protobuf.Duration\022\023\n\013max_stre" +
-      "ams\030\007 \001(\005\022\031\n\021max_request_bytes\030\010 \001(\003\022\027\n\017" +
-      "max_frame_bytes\030\t \001(\003\022\033\n\023max_anonymous_w" +
-      "aits\030\n \001(\005\0222\n\017request_timeout\030\013 \001(\0132\031.go" +
-      "ogle.protobuf.Duration\022\030\n\020posts_per_minu" +
-      "te\030\014 \001(\005\022\032\n\022threads_per_caller\030\r \001(\005\022\031\n\021" +
-      "agents_per_caller\030\016 \001(\0052\276\006\n\nBusService\022R" +
-      "\n\013PostMessage\022 .threadbus.v1.PostMessage" +
-      "Request\032!.threadbus.v1.PostMessageRespon" +
-      "se\022Y\n\014PostMessages\022!.threadbus.v1.PostMe" +
-      "ssagesRequest\032\".threadbus.v1.PostMessage" +
-      "sResponse(\0010\001\022\\\n\014WaitMessages\022!.threadbu" +
-      "s.v1.WaitMessagesRequest\032\".threadbus.v1." +
-      "WaitMessagesResponse\"\003\220\002\0020\001\022Q\n\tHeartbeat" +
-      "\022\036.threadbus.v1.HeartbeatRequest\032\037.threa" +
-      "dbus.v1.HeartbeatResponse\"\003\220\002\002\022Z\n\014ListMe" +
-      "ssages\022!.threadbus.v1.ListMessagesReques" +
-      "t\032\".threadbus.v1.ListMessagesResponse\"\003\220" +
-      "\002\002\022T\n\nGetMessage\022\037.threadbus.v1.GetMessa" +
-      "geRequest\032 .threadbus.v1.GetMessageRespo" +
-      "nse\"\003\220\002\001\022Z\n\014ListRequests\022!.threadbus.v1." +
-      "ListRequestsRequest\032\".threadbus.v1.ListR" +
-      "equestsResponse\"\003\220\002\001\022c\n\017WithdrawRequest\022" +
-      "$.threadbus.v1.WithdrawRequestRequest\032%." +
-      "threadbus.v1.WithdrawRequestResponse\"\003\220\002" +
-      "\002\022]\n\rGetServerInfo\022\".threadbus.v1.GetSer" +
-      "verInfoRequest\032#.threadbus.v1.GetServerI" +
-      "nfoResponse\"\003\220\002\001Bc\n\020dev.threadbus.v1B\017Bu" +
-      "sServiceProtoP\001Z-threadbus.dev/gen/go/th" +
-      "readbus/v1;threadbusv1\252\002\014ThreadBus.V1b\006p" +
-      "roto3"
+      "d\030\003 \001(\0132\024.threadbus.v1.Cursor\"i\n\006Reason\022" +
+      "\026\n\022REASON_UNSPECIFIED\020\000\022\024\n\020REASON_COMPAC" +
+      "TED\020\001\022\027\n\023REASON_CURSOR_AHEAD\020\002\022\030\n\024REASON" +
+      "_EPOCH_CHANGED\020\003\"\201\003\n\nWaitEnding\022/\n\006reaso" +
+      "n\030\001 \001(\0162\037.threadbus.v1.WaitEnding.Reason" +
+      "\022.\n\013retry_delay\030\002 \001(\0132\031.google.protobuf." +
+      "Duration\022-\n\007threads\030\003 \003(\0132\034.threadbus.v1" +
+      ".ThreadPosition\"\342\001\n\006Reason\022\026\n\022REASON_UNS" +
+      "PECIFIED\020\000\022\027\n\023REASON_MAX_MESSAGES\020\001\022\027\n\023R" +
+      "EASON_MIN_MESSAGES\020\002\022\023\n\017REASON_MAX_WAIT\020" +
+      "\003\022\023\n\017REASON_DEADLINE\020\004\022\023\n\017REASON_DRAININ" +
+      "G\020\005\022\031\n\025REASON_THREADS_CLOSED\020\007\022\030\n\024REASON" +
+      "_SESSION_ENDED\020\010\022\024\n\020REASON_MAX_BYTES\020\t\"\004" +
+      "\010\006\020\006\"\037\n\rThreadRemoved\022\016\n\006thread\030\001 \001(\t\"b\n" +
+      "\021ParticipantUpdate\022\016\n\006thread\030\001 \001(\t\022/\n\014pa" +
+      "rticipants\030\002 \003(\0132\031.threadbus.v1.Particip" +
+      "ant\022\014\n\004left\030\003 \003(\t\"\244\001\n\020HeartbeatRequest\022%" +
+      "\n\005state\030\001 \001(\0162\026.threadbus.v1.Presence\022\023\n" +
+      "\013status_text\030\002 \001(\t\022*\n\014read_cursors\030\003 \003(\013" +
+      "2\024.threadbus.v1.Cursor\022(\n\005lease\030\004 \001(\0132\031." +
+      "google.protobuf.Duration\"\337\001\n\021HeartbeatRe" +
+      "sponse\0225\n\022heartbeat_interval\030\001 \001(\0132\031.goo" +
+      "gle.protobuf.Duration\0220\n\ragent_timeout\030\002" +
+      " \001(\0132\031.google.protobuf.Duration\022/\n\013expir" +
+      "e_time\030\003 \001(\0132\032.google.protobuf.Timestamp" +
+      "\022*\n\006unread\030\005 \003(\0132\032.threadbus.v1.ThreadUn" +
+      "readJ\004\010\004\020\005\"w\n\014ThreadUnread\022\016\n\006thread\030\001 \001" +
+      "(\t\022\020\n\010head_seq\030\002 \001(\003\022\020\n\010read_seq\030\003 \001(\003\022\027" +
+      "\n\017addressed_count\030\004 \001(\005\022\032\n\022open_request_" +
+      "count\030\005 \001(\005\"\363\001\n\023ListMessagesRequest\022\016\n\006t" +
+      "hread\030\001 \001(\t\022\021\n\tafter_seq\030\002 \001(\003\022\022\n\nbefore" +
+      "_seq\030\003 \001(\003\022\r\n\005limit\030\004 \001(\005\022+\n\006filter\030\005 \001(" +
+      "\0132\033.threadbus.v1.MessageFilter\022\016\n\006newest" +
+      "\030\006 \001(\010\022\r\n\005epoch\030\007 \001(\t\022\034\n\024omit_attachment" +
+      "_data\030\010 \001(\010\022\031\n\021max_content_bytes\030\t \001(\003\022\021" +
+      "\n\tmax_bytes\030\n \001(\003\"\266\001\n\024ListMessagesRespon" +
+      "se\022\'\n\010messages\030\001 \003(\0132\025.threadbus.v1.Mess" +
+      "age\022\020\n\010head_seq\030\002 \001(\003\022\021\n\tfirst_seq\030\003 \001(\003" +
+      "\022\026\n\016next_after_seq\030\004 \001(\003\022\020\n\010has_more\030\005 \001" +
+      "(\010\022\027\n\017next_before_seq\030\006 \001(\003\022\r\n\005epoch\030\007 \001" +
+      "(\t\"i\n\021GetMessageRequest\022\016\n\006thread\030\001 \001(\t\022" +
+      "\013\n\003seq\030\002 \001(\003\022\034\n\024omit_attachment_data\030\003 \001" +
+      "(\010\022\031\n\021max_content_bytes\030\004 \001(\003\"<\n\022GetMess" +
+      "ageResponse\022&\n\007message\030\001 \001(\0132\025.threadbus" +
+      ".v1.Message\"\226\001\n\023ListRequestsRequest\022\r\n\005a" +
+      "sker\030\001 \001(\t\022\r\n\005agent\030\002 \001(\t\022\016\n\006thread\030\003 \001(" +
+      "\t\022*\n\006states\030\004 \003(\0162\032.threadbus.v1.Request" +
+      "State\022\021\n\tpage_size\030\005 \001(\005\022\022\n\npage_token\030\006" +
+      " \001(\t\"X\n\024ListRequestsResponse\022\'\n\010requests" +
+      "\030\001 \003(\0132\025.threadbus.v1.Request\022\027\n\017next_pa" +
+      "ge_token\030\002 \001(\t\"D\n\026WithdrawRequestRequest" +
+      "\022\016\n\006thread\030\001 \001(\t\022\013\n\003seq\030\002 \001(\003\022\r\n\005epoch\030\003" +
+      " \001(\t\"B\n\027WithdrawRequestResponse\022\'\n\010reque" +
+      "sts\030\001 \003(\0132\025.threadbus.v1.Request\"\026\n\024GetS" +
+      "erverInfoRequest\"\223\004\n\025GetServerInfoRespon" +
+      "se\022\017\n\007version\030\001 \001(\t\022\r\n\005epoch\030\002 \001(\t\022\022\n\ndu" +
+      "rability\030\003 \001(\t\022\014\n\004auth\030\004 \001(\t\022\r\n\005agent\030\005 " +
+      "\001(\t\022\016\n\006scopes\030\006 \003(\t\022*\n\006limits\030\010 \001(\0132\032.th" +
+      "readbus.v1.ServerLimits\0225\n\022heartbeat_int" +
+      "erval\030\t \001(\0132\031.google.protobuf.Duration\0220" +
+      "\n\ragent_timeout\030\n \001(\0132\031.google.protobuf." +
+      "Duration\0222\n\017working_timeout\030\013 \001(\0132\031.goog" +
+      "le.protobuf.Duration\022/\n\013server_time\030\014 \001(" +
+      "\0132\032.google.protobuf.Timestamp\022\025\n\rthread_" +
+      "rights\030\r \001(\t\022\027\n\017thread_prefixes\030\016 \003(\t\0225\n" +
+      "\021token_expire_time\030\017 \001(\0132\032.google.protob" +
+      "uf.Timestamp\0222\n\021default_retention\030\020 \001(\0132" +
+      "\027.threadbus.v1.RetentionJ\004\010\007\020\010\"\250\003\n\014Serve" +
+      "rLimits\022\031\n\021max_content_bytes\030\001 \001(\005\022\031\n\021ma" +
+      "x_message_bytes\030\002 \001(\005\022\027\n\017max_batch_posts" +
+      "\030\003 \001(\005\022\030\n\020max_wait_threads\030\004 \001(\005\022\026\n\016max_" +
+      "open_waits\030\005 \001(\005\022,\n\tmax_lease\030\006 \001(\0132\031.go" +
+      "ogle.protobuf.Duration\022\023\n\013max_streams\030\007 " +
+      "\001(\005\022\031\n\021max_request_bytes\030\010 \001(\003\022\027\n\017max_fr" +
+      "ame_bytes\030\t \001(\003\022\033\n\023max_anonymous_waits\030\n" +
+      " \001(\005\0222\n\017request_timeout\030\013 \001(\0132\031.google.p" +
+      "rotobuf.Duration\022\030\n\020posts_per_minute\030\014 \001" +
+      "(\005\022\032\n\022threads_per_caller\030\r \001(\005\022\031\n\021agents" +
+      "_per_caller\030\016 \001(\0052\276\006\n\nBusService\022R\n\013Post" +
+      "Message\022 .threadbus.v1.PostMessageReques" +
+      "t\032!.threadbus.v1.PostMessageResponse\022Y\n\014" +
+      "PostMessages\022!.threadbus.v1.PostMessages" +
+      "Request\032\".threadbus.v1.PostMessagesRespo" +
+      "nse(\0010\001\022\\\n\014WaitMessages\022!.threadbus.v1.W" +
+      "aitMessagesRequest\032\".threadbus.v1.WaitMe" +
+      "ssagesResponse\"\003\220\002\0020\001\022Q\n\tHeartbeat\022\036.thr" +
+      "eadbus.v1.HeartbeatRequest\032\037.threadbus.v" +
+      "1.HeartbeatResponse\"\003\220\002\002\022Z\n\014ListMessages" +
+      "\022!.threadbus.v1.ListMessagesRequest\032\".th" +
+      "readbus.v1.ListMessagesResponse\"\003\220\002\002\022T\n\n" +
+      "GetMessage\022\037.threadbus.v1.GetMessageRequ" +
+      "est\032 .threadbus.v1.GetMessageResponse\"\003\220" +
+      "\002\001\022Z\n\014ListRequests\022!.threadbus.v1.ListRe" +
+      "questsRequest\032\".threadbus.v1.ListRequest" +
+      "sResponse\"\003\220\002\001\022c\n\017WithdrawRequest\022$.thre" +
+      "adbus.v1.WithdrawRequestRequest\032%.thread" +
+      "bus.v1.WithdrawRequestResponse\"\003\220\002\002\022]\n\rG" +
+      "etServerInfo\022\".threadbus.v1.GetServerInf" +
+      "oRequest\032#.threadbus.v1.GetServerInfoRes" +
+      "ponse\"\003\220\002\001Bc\n\020dev.threadbus.v1B\017BusServi" +
+      "ceProtoP\001Z-threadbus.dev/gen/go/threadbu" +
+      "s/v1;threadbusv1\252\002\014ThreadBus.V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -525,7 +526,7 @@ public final class BusServiceProto {
     internal_static_threadbus_v1_GetServerInfoResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_GetServerInfoResponse_descriptor,
-        new java.lang.String[] { "Version", "Epoch", "Durability", "Auth", "Agent", "Scopes", "Limits", "HeartbeatInterval", "AgentTimeout", "WorkingTimeout", "ServerTime", "ThreadRights", "ThreadPrefixes", "TokenExpireTime", });
+        new java.lang.String[] { "Version", "Epoch", "Durability", "Auth", "Agent", "Scopes", "Limits", "HeartbeatInterval", "AgentTimeout", "WorkingTimeout", "ServerTime", "ThreadRights", "ThreadPrefixes", "TokenExpireTime", "DefaultRetention", });
     internal_static_threadbus_v1_ServerLimits_descriptor =
       getDescriptor().getMessageTypes().get(27);
     internal_static_threadbus_v1_ServerLimits_fieldAccessorTable = new

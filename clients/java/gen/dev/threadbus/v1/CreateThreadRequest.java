@@ -62,6 +62,7 @@ private static final long serialVersionUID = 0L;
             dev.threadbus.v1.CreateThreadRequest.class, dev.threadbus.v1.CreateThreadRequest.Builder.class);
   }
 
+  private int bitField0_;
   public static final int THREAD_FIELD_NUMBER = 1;
   @SuppressWarnings("serial")
   private volatile java.lang.Object thread_ = "";
@@ -277,6 +278,44 @@ java.lang.String defaultValue) {
     return result == null ? dev.threadbus.v1.SyncMode.UNRECOGNIZED : result;
   }
 
+  public static final int RETENTION_FIELD_NUMBER = 5;
+  private dev.threadbus.v1.Retention retention_;
+  /**
+   * <pre>
+   * How long its entries are kept. Unset = as the server keeps those of all threads.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention retention = 5;</code>
+   * @return Whether the retention field is set.
+   */
+  @java.lang.Override
+  public boolean hasRetention() {
+    return ((bitField0_ & 0x00000001) != 0);
+  }
+  /**
+   * <pre>
+   * How long its entries are kept. Unset = as the server keeps those of all threads.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention retention = 5;</code>
+   * @return The retention.
+   */
+  @java.lang.Override
+  public dev.threadbus.v1.Retention getRetention() {
+    return retention_ == null ? dev.threadbus.v1.Retention.getDefaultInstance() : retention_;
+  }
+  /**
+   * <pre>
+   * How long its entries are kept. Unset = as the server keeps those of all threads.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention retention = 5;</code>
+   */
+  @java.lang.Override
+  public dev.threadbus.v1.RetentionOrBuilder getRetentionOrBuilder() {
+    return retention_ == null ? dev.threadbus.v1.Retention.getDefaultInstance() : retention_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -305,6 +344,9 @@ java.lang.String defaultValue) {
         3);
     if (syncMode_ != dev.threadbus.v1.SyncMode.SYNC_MODE_UNSPECIFIED.getNumber()) {
       output.writeEnum(4, syncMode_);
+    }
+    if (((bitField0_ & 0x00000001) != 0)) {
+      output.writeMessage(5, getRetention());
     }
     getUnknownFields().writeTo(output);
   }
@@ -335,6 +377,10 @@ java.lang.String defaultValue) {
       size += com.google.protobuf.CodedOutputStream
         .computeEnumSize(4, syncMode_);
     }
+    if (((bitField0_ & 0x00000001) != 0)) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(5, getRetention());
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -357,6 +403,11 @@ java.lang.String defaultValue) {
     if (!internalGetLabels().equals(
         other.internalGetLabels())) return false;
     if (syncMode_ != other.syncMode_) return false;
+    if (hasRetention() != other.hasRetention()) return false;
+    if (hasRetention()) {
+      if (!getRetention()
+          .equals(other.getRetention())) return false;
+    }
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -378,6 +429,10 @@ java.lang.String defaultValue) {
     }
     hash = (37 * hash) + SYNC_MODE_FIELD_NUMBER;
     hash = (53 * hash) + syncMode_;
+    if (hasRetention()) {
+      hash = (37 * hash) + RETENTION_FIELD_NUMBER;
+      hash = (53 * hash) + getRetention().hashCode();
+    }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -523,13 +578,19 @@ java.lang.String defaultValue) {
 
     // Construct using dev.threadbus.v1.CreateThreadRequest.newBuilder()
     private Builder() {
-
+      maybeForceBuilderInitialization();
     }
 
     private Builder(
         com.google.protobuf.GeneratedMessage.BuilderParent parent) {
       super(parent);
-
+      maybeForceBuilderInitialization();
+    }
+    private void maybeForceBuilderInitialization() {
+      if (com.google.protobuf.GeneratedMessage
+              .alwaysUseFieldBuilders) {
+        internalGetRetentionFieldBuilder();
+      }
     }
     @java.lang.Override
     public Builder clear() {
@@ -539,6 +600,11 @@ java.lang.String defaultValue) {
       topic_ = "";
       internalGetMutableLabels().clear();
       syncMode_ = 0;
+      retention_ = null;
+      if (retentionBuilder_ != null) {
+        retentionBuilder_.dispose();
+        retentionBuilder_ = null;
+      }
       return this;
     }
 
@@ -585,6 +651,14 @@ java.lang.String defaultValue) {
       if (((from_bitField0_ & 0x00000008) != 0)) {
         result.syncMode_ = syncMode_;
       }
+      int to_bitField0_ = 0;
+      if (((from_bitField0_ & 0x00000010) != 0)) {
+        result.retention_ = retentionBuilder_ == null
+            ? retention_
+            : retentionBuilder_.build();
+        to_bitField0_ |= 0x00000001;
+      }
+      result.bitField0_ |= to_bitField0_;
     }
 
     @java.lang.Override
@@ -614,6 +688,9 @@ java.lang.String defaultValue) {
       bitField0_ |= 0x00000004;
       if (other.syncMode_ != 0) {
         setSyncModeValue(other.getSyncModeValue());
+      }
+      if (other.hasRetention()) {
+        mergeRetention(other.getRetention());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -665,6 +742,13 @@ java.lang.String defaultValue) {
               bitField0_ |= 0x00000008;
               break;
             } // case 32
+            case 42: {
+              input.readMessage(
+                  internalGetRetentionFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              bitField0_ |= 0x00000010;
+              break;
+            } // case 42
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1090,6 +1174,163 @@ java.lang.String defaultValue) {
       syncMode_ = 0;
       onChanged();
       return this;
+    }
+
+    private dev.threadbus.v1.Retention retention_;
+    private com.google.protobuf.SingleFieldBuilder<
+        dev.threadbus.v1.Retention, dev.threadbus.v1.Retention.Builder, dev.threadbus.v1.RetentionOrBuilder> retentionBuilder_;
+    /**
+     * <pre>
+     * How long its entries are kept. Unset = as the server keeps those of all threads.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 5;</code>
+     * @return Whether the retention field is set.
+     */
+    public boolean hasRetention() {
+      return ((bitField0_ & 0x00000010) != 0);
+    }
+    /**
+     * <pre>
+     * How long its entries are kept. Unset = as the server keeps those of all threads.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 5;</code>
+     * @return The retention.
+     */
+    public dev.threadbus.v1.Retention getRetention() {
+      if (retentionBuilder_ == null) {
+        return retention_ == null ? dev.threadbus.v1.Retention.getDefaultInstance() : retention_;
+      } else {
+        return retentionBuilder_.getMessage();
+      }
+    }
+    /**
+     * <pre>
+     * How long its entries are kept. Unset = as the server keeps those of all threads.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 5;</code>
+     */
+    public Builder setRetention(dev.threadbus.v1.Retention value) {
+      if (retentionBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        retention_ = value;
+      } else {
+        retentionBuilder_.setMessage(value);
+      }
+      bitField0_ |= 0x00000010;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * How long its entries are kept. Unset = as the server keeps those of all threads.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 5;</code>
+     */
+    public Builder setRetention(
+        dev.threadbus.v1.Retention.Builder builderForValue) {
+      if (retentionBuilder_ == null) {
+        retention_ = builderForValue.build();
+      } else {
+        retentionBuilder_.setMessage(builderForValue.build());
+      }
+      bitField0_ |= 0x00000010;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * How long its entries are kept. Unset = as the server keeps those of all threads.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 5;</code>
+     */
+    public Builder mergeRetention(dev.threadbus.v1.Retention value) {
+      if (retentionBuilder_ == null) {
+        if (((bitField0_ & 0x00000010) != 0) &&
+          retention_ != null &&
+          retention_ != dev.threadbus.v1.Retention.getDefaultInstance()) {
+          getRetentionBuilder().mergeFrom(value);
+        } else {
+          retention_ = value;
+        }
+      } else {
+        retentionBuilder_.mergeFrom(value);
+      }
+      if (retention_ != null) {
+        bitField0_ |= 0x00000010;
+        onChanged();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * How long its entries are kept. Unset = as the server keeps those of all threads.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 5;</code>
+     */
+    public Builder clearRetention() {
+      bitField0_ = (bitField0_ & ~0x00000010);
+      retention_ = null;
+      if (retentionBuilder_ != null) {
+        retentionBuilder_.dispose();
+        retentionBuilder_ = null;
+      }
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * How long its entries are kept. Unset = as the server keeps those of all threads.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 5;</code>
+     */
+    public dev.threadbus.v1.Retention.Builder getRetentionBuilder() {
+      bitField0_ |= 0x00000010;
+      onChanged();
+      return internalGetRetentionFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * How long its entries are kept. Unset = as the server keeps those of all threads.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 5;</code>
+     */
+    public dev.threadbus.v1.RetentionOrBuilder getRetentionOrBuilder() {
+      if (retentionBuilder_ != null) {
+        return retentionBuilder_.getMessageOrBuilder();
+      } else {
+        return retention_ == null ?
+            dev.threadbus.v1.Retention.getDefaultInstance() : retention_;
+      }
+    }
+    /**
+     * <pre>
+     * How long its entries are kept. Unset = as the server keeps those of all threads.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 5;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilder<
+        dev.threadbus.v1.Retention, dev.threadbus.v1.Retention.Builder, dev.threadbus.v1.RetentionOrBuilder> 
+        internalGetRetentionFieldBuilder() {
+      if (retentionBuilder_ == null) {
+        retentionBuilder_ = new com.google.protobuf.SingleFieldBuilder<
+            dev.threadbus.v1.Retention, dev.threadbus.v1.Retention.Builder, dev.threadbus.v1.RetentionOrBuilder>(
+                getRetention(),
+                getParentForChildren(),
+                isClean());
+        retention_ = null;
+      }
+      return retentionBuilder_;
     }
 
     // @@protoc_insertion_point(builder_scope:threadbus.v1.CreateThreadRequest)

@@ -122,4 +122,31 @@ java.lang.String defaultValue);
    * @return The syncMode.
    */
   dev.threadbus.v1.SyncMode getSyncMode();
+
+  /**
+   * <pre>
+   * How long its entries are kept. Unset = as the server keeps those of all threads.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention retention = 5;</code>
+   * @return Whether the retention field is set.
+   */
+  boolean hasRetention();
+  /**
+   * <pre>
+   * How long its entries are kept. Unset = as the server keeps those of all threads.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention retention = 5;</code>
+   * @return The retention.
+   */
+  dev.threadbus.v1.Retention getRetention();
+  /**
+   * <pre>
+   * How long its entries are kept. Unset = as the server keeps those of all threads.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention retention = 5;</code>
+   */
+  dev.threadbus.v1.RetentionOrBuilder getRetentionOrBuilder();
 }

@@ -679,6 +679,47 @@ private static final long serialVersionUID = 0L;
     return tokenExpireTime_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : tokenExpireTime_;
   }
 
+  public static final int DEFAULT_RETENTION_FIELD_NUMBER = 16;
+  private dev.threadbus.v1.Retention defaultRetention_;
+  /**
+   * <pre>
+   * How long entries of threads without a retention of their own are kept. Unset for a call without
+   * a token where tokens are required.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention default_retention = 16;</code>
+   * @return Whether the defaultRetention field is set.
+   */
+  @java.lang.Override
+  public boolean hasDefaultRetention() {
+    return ((bitField0_ & 0x00000040) != 0);
+  }
+  /**
+   * <pre>
+   * How long entries of threads without a retention of their own are kept. Unset for a call without
+   * a token where tokens are required.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention default_retention = 16;</code>
+   * @return The defaultRetention.
+   */
+  @java.lang.Override
+  public dev.threadbus.v1.Retention getDefaultRetention() {
+    return defaultRetention_ == null ? dev.threadbus.v1.Retention.getDefaultInstance() : defaultRetention_;
+  }
+  /**
+   * <pre>
+   * How long entries of threads without a retention of their own are kept. Unset for a call without
+   * a token where tokens are required.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention default_retention = 16;</code>
+   */
+  @java.lang.Override
+  public dev.threadbus.v1.RetentionOrBuilder getDefaultRetentionOrBuilder() {
+    return defaultRetention_ == null ? dev.threadbus.v1.Retention.getDefaultInstance() : defaultRetention_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -734,6 +775,9 @@ private static final long serialVersionUID = 0L;
     }
     if (((bitField0_ & 0x00000020) != 0)) {
       output.writeMessage(15, getTokenExpireTime());
+    }
+    if (((bitField0_ & 0x00000040) != 0)) {
+      output.writeMessage(16, getDefaultRetention());
     }
     getUnknownFields().writeTo(output);
   }
@@ -802,6 +846,10 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(15, getTokenExpireTime());
     }
+    if (((bitField0_ & 0x00000040) != 0)) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(16, getDefaultRetention());
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -863,6 +911,11 @@ private static final long serialVersionUID = 0L;
       if (!getTokenExpireTime()
           .equals(other.getTokenExpireTime())) return false;
     }
+    if (hasDefaultRetention() != other.hasDefaultRetention()) return false;
+    if (hasDefaultRetention()) {
+      if (!getDefaultRetention()
+          .equals(other.getDefaultRetention())) return false;
+    }
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -917,6 +970,10 @@ private static final long serialVersionUID = 0L;
     if (hasTokenExpireTime()) {
       hash = (37 * hash) + TOKEN_EXPIRE_TIME_FIELD_NUMBER;
       hash = (53 * hash) + getTokenExpireTime().hashCode();
+    }
+    if (hasDefaultRetention()) {
+      hash = (37 * hash) + DEFAULT_RETENTION_FIELD_NUMBER;
+      hash = (53 * hash) + getDefaultRetention().hashCode();
     }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
@@ -1058,6 +1115,7 @@ private static final long serialVersionUID = 0L;
         internalGetWorkingTimeoutFieldBuilder();
         internalGetServerTimeFieldBuilder();
         internalGetTokenExpireTimeFieldBuilder();
+        internalGetDefaultRetentionFieldBuilder();
       }
     }
     @java.lang.Override
@@ -1103,6 +1161,11 @@ private static final long serialVersionUID = 0L;
       if (tokenExpireTimeBuilder_ != null) {
         tokenExpireTimeBuilder_.dispose();
         tokenExpireTimeBuilder_ = null;
+      }
+      defaultRetention_ = null;
+      if (defaultRetentionBuilder_ != null) {
+        defaultRetentionBuilder_.dispose();
+        defaultRetentionBuilder_ = null;
       }
       return this;
     }
@@ -1200,6 +1263,12 @@ private static final long serialVersionUID = 0L;
             : tokenExpireTimeBuilder_.build();
         to_bitField0_ |= 0x00000020;
       }
+      if (((from_bitField0_ & 0x00004000) != 0)) {
+        result.defaultRetention_ = defaultRetentionBuilder_ == null
+            ? defaultRetention_
+            : defaultRetentionBuilder_.build();
+        to_bitField0_ |= 0x00000040;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -1282,6 +1351,9 @@ private static final long serialVersionUID = 0L;
       }
       if (other.hasTokenExpireTime()) {
         mergeTokenExpireTime(other.getTokenExpireTime());
+      }
+      if (other.hasDefaultRetention()) {
+        mergeDefaultRetention(other.getDefaultRetention());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -1393,6 +1465,13 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00002000;
               break;
             } // case 122
+            case 130: {
+              input.readMessage(
+                  internalGetDefaultRetentionFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              bitField0_ |= 0x00004000;
+              break;
+            } // case 130
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -3210,6 +3289,172 @@ private static final long serialVersionUID = 0L;
         tokenExpireTime_ = null;
       }
       return tokenExpireTimeBuilder_;
+    }
+
+    private dev.threadbus.v1.Retention defaultRetention_;
+    private com.google.protobuf.SingleFieldBuilder<
+        dev.threadbus.v1.Retention, dev.threadbus.v1.Retention.Builder, dev.threadbus.v1.RetentionOrBuilder> defaultRetentionBuilder_;
+    /**
+     * <pre>
+     * How long entries of threads without a retention of their own are kept. Unset for a call without
+     * a token where tokens are required.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention default_retention = 16;</code>
+     * @return Whether the defaultRetention field is set.
+     */
+    public boolean hasDefaultRetention() {
+      return ((bitField0_ & 0x00004000) != 0);
+    }
+    /**
+     * <pre>
+     * How long entries of threads without a retention of their own are kept. Unset for a call without
+     * a token where tokens are required.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention default_retention = 16;</code>
+     * @return The defaultRetention.
+     */
+    public dev.threadbus.v1.Retention getDefaultRetention() {
+      if (defaultRetentionBuilder_ == null) {
+        return defaultRetention_ == null ? dev.threadbus.v1.Retention.getDefaultInstance() : defaultRetention_;
+      } else {
+        return defaultRetentionBuilder_.getMessage();
+      }
+    }
+    /**
+     * <pre>
+     * How long entries of threads without a retention of their own are kept. Unset for a call without
+     * a token where tokens are required.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention default_retention = 16;</code>
+     */
+    public Builder setDefaultRetention(dev.threadbus.v1.Retention value) {
+      if (defaultRetentionBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        defaultRetention_ = value;
+      } else {
+        defaultRetentionBuilder_.setMessage(value);
+      }
+      bitField0_ |= 0x00004000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * How long entries of threads without a retention of their own are kept. Unset for a call without
+     * a token where tokens are required.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention default_retention = 16;</code>
+     */
+    public Builder setDefaultRetention(
+        dev.threadbus.v1.Retention.Builder builderForValue) {
+      if (defaultRetentionBuilder_ == null) {
+        defaultRetention_ = builderForValue.build();
+      } else {
+        defaultRetentionBuilder_.setMessage(builderForValue.build());
+      }
+      bitField0_ |= 0x00004000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * How long entries of threads without a retention of their own are kept. Unset for a call without
+     * a token where tokens are required.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention default_retention = 16;</code>
+     */
+    public Builder mergeDefaultRetention(dev.threadbus.v1.Retention value) {
+      if (defaultRetentionBuilder_ == null) {
+        if (((bitField0_ & 0x00004000) != 0) &&
+          defaultRetention_ != null &&
+          defaultRetention_ != dev.threadbus.v1.Retention.getDefaultInstance()) {
+          getDefaultRetentionBuilder().mergeFrom(value);
+        } else {
+          defaultRetention_ = value;
+        }
+      } else {
+        defaultRetentionBuilder_.mergeFrom(value);
+      }
+      if (defaultRetention_ != null) {
+        bitField0_ |= 0x00004000;
+        onChanged();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * How long entries of threads without a retention of their own are kept. Unset for a call without
+     * a token where tokens are required.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention default_retention = 16;</code>
+     */
+    public Builder clearDefaultRetention() {
+      bitField0_ = (bitField0_ & ~0x00004000);
+      defaultRetention_ = null;
+      if (defaultRetentionBuilder_ != null) {
+        defaultRetentionBuilder_.dispose();
+        defaultRetentionBuilder_ = null;
+      }
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * How long entries of threads without a retention of their own are kept. Unset for a call without
+     * a token where tokens are required.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention default_retention = 16;</code>
+     */
+    public dev.threadbus.v1.Retention.Builder getDefaultRetentionBuilder() {
+      bitField0_ |= 0x00004000;
+      onChanged();
+      return internalGetDefaultRetentionFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * How long entries of threads without a retention of their own are kept. Unset for a call without
+     * a token where tokens are required.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention default_retention = 16;</code>
+     */
+    public dev.threadbus.v1.RetentionOrBuilder getDefaultRetentionOrBuilder() {
+      if (defaultRetentionBuilder_ != null) {
+        return defaultRetentionBuilder_.getMessageOrBuilder();
+      } else {
+        return defaultRetention_ == null ?
+            dev.threadbus.v1.Retention.getDefaultInstance() : defaultRetention_;
+      }
+    }
+    /**
+     * <pre>
+     * How long entries of threads without a retention of their own are kept. Unset for a call without
+     * a token where tokens are required.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention default_retention = 16;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilder<
+        dev.threadbus.v1.Retention, dev.threadbus.v1.Retention.Builder, dev.threadbus.v1.RetentionOrBuilder> 
+        internalGetDefaultRetentionFieldBuilder() {
+      if (defaultRetentionBuilder_ == null) {
+        defaultRetentionBuilder_ = new com.google.protobuf.SingleFieldBuilder<
+            dev.threadbus.v1.Retention, dev.threadbus.v1.Retention.Builder, dev.threadbus.v1.RetentionOrBuilder>(
+                getDefaultRetention(),
+                getParentForChildren(),
+                isClean());
+        defaultRetention_ = null;
+      }
+      return defaultRetentionBuilder_;
     }
 
     // @@protoc_insertion_point(builder_scope:threadbus.v1.GetServerInfoResponse)

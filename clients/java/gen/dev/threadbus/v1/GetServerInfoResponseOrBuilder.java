@@ -378,4 +378,34 @@ public interface GetServerInfoResponseOrBuilder extends
    * <code>.google.protobuf.Timestamp token_expire_time = 15;</code>
    */
   com.google.protobuf.TimestampOrBuilder getTokenExpireTimeOrBuilder();
+
+  /**
+   * <pre>
+   * How long entries of threads without a retention of their own are kept. Unset for a call without
+   * a token where tokens are required.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention default_retention = 16;</code>
+   * @return Whether the defaultRetention field is set.
+   */
+  boolean hasDefaultRetention();
+  /**
+   * <pre>
+   * How long entries of threads without a retention of their own are kept. Unset for a call without
+   * a token where tokens are required.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention default_retention = 16;</code>
+   * @return The defaultRetention.
+   */
+  dev.threadbus.v1.Retention getDefaultRetention();
+  /**
+   * <pre>
+   * How long entries of threads without a retention of their own are kept. Unset for a call without
+   * a token where tokens are required.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention default_retention = 16;</code>
+   */
+  dev.threadbus.v1.RetentionOrBuilder getDefaultRetentionOrBuilder();
 }

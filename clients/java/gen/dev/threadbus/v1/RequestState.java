@@ -50,8 +50,8 @@ public enum RequestState
   REQUEST_STATE_WITHDRAWN(3),
   /**
    * <pre>
-   * The thread was closed or archived before it was answered. It stays CLOSED if the thread is
-   * opened again.
+   * The thread was closed or archived before it was answered, or its message was removed as the
+   * thread's retention says. It stays CLOSED if the thread is opened again.
    * </pre>
    *
    * <code>REQUEST_STATE_CLOSED = 4;</code>
@@ -104,8 +104,8 @@ public enum RequestState
   public static final int REQUEST_STATE_WITHDRAWN_VALUE = 3;
   /**
    * <pre>
-   * The thread was closed or archived before it was answered. It stays CLOSED if the thread is
-   * opened again.
+   * The thread was closed or archived before it was answered, or its message was removed as the
+   * thread's retention says. It stays CLOSED if the thread is opened again.
    * </pre>
    *
    * <code>REQUEST_STATE_CLOSED = 4;</code>

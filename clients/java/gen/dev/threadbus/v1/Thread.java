@@ -528,7 +528,8 @@ java.lang.String defaultValue) {
   private com.google.protobuf.Timestamp updateTime_;
   /**
    * <pre>
-   * When its newest entry was committed. create_time if there is none.
+   * When its newest entry was committed, even if that is not kept any more. create_time if there was
+   * none.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -540,7 +541,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * When its newest entry was committed. create_time if there is none.
+   * When its newest entry was committed, even if that is not kept any more. create_time if there was
+   * none.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -552,7 +554,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * When its newest entry was committed. create_time if there is none.
+   * When its newest entry was committed, even if that is not kept any more. create_time if there was
+   * none.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -560,6 +563,47 @@ java.lang.String defaultValue) {
   @java.lang.Override
   public com.google.protobuf.TimestampOrBuilder getUpdateTimeOrBuilder() {
     return updateTime_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : updateTime_;
+  }
+
+  public static final int RETENTION_FIELD_NUMBER = 13;
+  private dev.threadbus.v1.Retention retention_;
+  /**
+   * <pre>
+   * How long its entries are kept. Unset = as the server keeps those of all threads:
+   * GetServerInfoResponse.default_retention.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention retention = 13;</code>
+   * @return Whether the retention field is set.
+   */
+  @java.lang.Override
+  public boolean hasRetention() {
+    return ((bitField0_ & 0x00000004) != 0);
+  }
+  /**
+   * <pre>
+   * How long its entries are kept. Unset = as the server keeps those of all threads:
+   * GetServerInfoResponse.default_retention.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention retention = 13;</code>
+   * @return The retention.
+   */
+  @java.lang.Override
+  public dev.threadbus.v1.Retention getRetention() {
+    return retention_ == null ? dev.threadbus.v1.Retention.getDefaultInstance() : retention_;
+  }
+  /**
+   * <pre>
+   * How long its entries are kept. Unset = as the server keeps those of all threads:
+   * GetServerInfoResponse.default_retention.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention retention = 13;</code>
+   */
+  @java.lang.Override
+  public dev.threadbus.v1.RetentionOrBuilder getRetentionOrBuilder() {
+    return retention_ == null ? dev.threadbus.v1.Retention.getDefaultInstance() : retention_;
   }
 
   private byte memoizedIsInitialized = -1;
@@ -614,6 +658,9 @@ java.lang.String defaultValue) {
     }
     if (((bitField0_ & 0x00000002) != 0)) {
       output.writeMessage(12, getUpdateTime());
+    }
+    if (((bitField0_ & 0x00000004) != 0)) {
+      output.writeMessage(13, getRetention());
     }
     getUnknownFields().writeTo(output);
   }
@@ -673,6 +720,10 @@ java.lang.String defaultValue) {
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(12, getUpdateTime());
     }
+    if (((bitField0_ & 0x00000004) != 0)) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(13, getRetention());
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -716,6 +767,11 @@ java.lang.String defaultValue) {
       if (!getUpdateTime()
           .equals(other.getUpdateTime())) return false;
     }
+    if (hasRetention() != other.hasRetention()) return false;
+    if (hasRetention()) {
+      if (!getRetention()
+          .equals(other.getRetention())) return false;
+    }
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -758,6 +814,10 @@ java.lang.String defaultValue) {
     if (hasUpdateTime()) {
       hash = (37 * hash) + UPDATE_TIME_FIELD_NUMBER;
       hash = (53 * hash) + getUpdateTime().hashCode();
+    }
+    if (hasRetention()) {
+      hash = (37 * hash) + RETENTION_FIELD_NUMBER;
+      hash = (53 * hash) + getRetention().hashCode();
     }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
@@ -918,6 +978,7 @@ java.lang.String defaultValue) {
               .alwaysUseFieldBuilders) {
         internalGetCreateTimeFieldBuilder();
         internalGetUpdateTimeFieldBuilder();
+        internalGetRetentionFieldBuilder();
       }
     }
     @java.lang.Override
@@ -943,6 +1004,11 @@ java.lang.String defaultValue) {
       if (updateTimeBuilder_ != null) {
         updateTimeBuilder_.dispose();
         updateTimeBuilder_ = null;
+      }
+      retention_ = null;
+      if (retentionBuilder_ != null) {
+        retentionBuilder_.dispose();
+        retentionBuilder_ = null;
       }
       return this;
     }
@@ -1021,6 +1087,12 @@ java.lang.String defaultValue) {
             : updateTimeBuilder_.build();
         to_bitField0_ |= 0x00000002;
       }
+      if (((from_bitField0_ & 0x00001000) != 0)) {
+        result.retention_ = retentionBuilder_ == null
+            ? retention_
+            : retentionBuilder_.build();
+        to_bitField0_ |= 0x00000004;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -1081,6 +1153,9 @@ java.lang.String defaultValue) {
       }
       if (other.hasUpdateTime()) {
         mergeUpdateTime(other.getUpdateTime());
+      }
+      if (other.hasRetention()) {
+        mergeRetention(other.getRetention());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -1176,6 +1251,13 @@ java.lang.String defaultValue) {
               bitField0_ |= 0x00000800;
               break;
             } // case 98
+            case 106: {
+              input.readMessage(
+                  internalGetRetentionFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              bitField0_ |= 0x00001000;
+              break;
+            } // case 106
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -2215,7 +2297,8 @@ java.lang.String defaultValue) {
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> updateTimeBuilder_;
     /**
      * <pre>
-     * When its newest entry was committed. create_time if there is none.
+     * When its newest entry was committed, even if that is not kept any more. create_time if there was
+     * none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -2226,7 +2309,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest entry was committed. create_time if there is none.
+     * When its newest entry was committed, even if that is not kept any more. create_time if there was
+     * none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -2241,7 +2325,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest entry was committed. create_time if there is none.
+     * When its newest entry was committed, even if that is not kept any more. create_time if there was
+     * none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -2261,7 +2346,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest entry was committed. create_time if there is none.
+     * When its newest entry was committed, even if that is not kept any more. create_time if there was
+     * none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -2279,7 +2365,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest entry was committed. create_time if there is none.
+     * When its newest entry was committed, even if that is not kept any more. create_time if there was
+     * none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -2304,7 +2391,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest entry was committed. create_time if there is none.
+     * When its newest entry was committed, even if that is not kept any more. create_time if there was
+     * none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -2321,7 +2409,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest entry was committed. create_time if there is none.
+     * When its newest entry was committed, even if that is not kept any more. create_time if there was
+     * none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -2333,7 +2422,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest entry was committed. create_time if there is none.
+     * When its newest entry was committed, even if that is not kept any more. create_time if there was
+     * none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -2348,7 +2438,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest entry was committed. create_time if there is none.
+     * When its newest entry was committed, even if that is not kept any more. create_time if there was
+     * none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -2365,6 +2456,172 @@ java.lang.String defaultValue) {
         updateTime_ = null;
       }
       return updateTimeBuilder_;
+    }
+
+    private dev.threadbus.v1.Retention retention_;
+    private com.google.protobuf.SingleFieldBuilder<
+        dev.threadbus.v1.Retention, dev.threadbus.v1.Retention.Builder, dev.threadbus.v1.RetentionOrBuilder> retentionBuilder_;
+    /**
+     * <pre>
+     * How long its entries are kept. Unset = as the server keeps those of all threads:
+     * GetServerInfoResponse.default_retention.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 13;</code>
+     * @return Whether the retention field is set.
+     */
+    public boolean hasRetention() {
+      return ((bitField0_ & 0x00001000) != 0);
+    }
+    /**
+     * <pre>
+     * How long its entries are kept. Unset = as the server keeps those of all threads:
+     * GetServerInfoResponse.default_retention.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 13;</code>
+     * @return The retention.
+     */
+    public dev.threadbus.v1.Retention getRetention() {
+      if (retentionBuilder_ == null) {
+        return retention_ == null ? dev.threadbus.v1.Retention.getDefaultInstance() : retention_;
+      } else {
+        return retentionBuilder_.getMessage();
+      }
+    }
+    /**
+     * <pre>
+     * How long its entries are kept. Unset = as the server keeps those of all threads:
+     * GetServerInfoResponse.default_retention.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 13;</code>
+     */
+    public Builder setRetention(dev.threadbus.v1.Retention value) {
+      if (retentionBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        retention_ = value;
+      } else {
+        retentionBuilder_.setMessage(value);
+      }
+      bitField0_ |= 0x00001000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * How long its entries are kept. Unset = as the server keeps those of all threads:
+     * GetServerInfoResponse.default_retention.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 13;</code>
+     */
+    public Builder setRetention(
+        dev.threadbus.v1.Retention.Builder builderForValue) {
+      if (retentionBuilder_ == null) {
+        retention_ = builderForValue.build();
+      } else {
+        retentionBuilder_.setMessage(builderForValue.build());
+      }
+      bitField0_ |= 0x00001000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * How long its entries are kept. Unset = as the server keeps those of all threads:
+     * GetServerInfoResponse.default_retention.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 13;</code>
+     */
+    public Builder mergeRetention(dev.threadbus.v1.Retention value) {
+      if (retentionBuilder_ == null) {
+        if (((bitField0_ & 0x00001000) != 0) &&
+          retention_ != null &&
+          retention_ != dev.threadbus.v1.Retention.getDefaultInstance()) {
+          getRetentionBuilder().mergeFrom(value);
+        } else {
+          retention_ = value;
+        }
+      } else {
+        retentionBuilder_.mergeFrom(value);
+      }
+      if (retention_ != null) {
+        bitField0_ |= 0x00001000;
+        onChanged();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * How long its entries are kept. Unset = as the server keeps those of all threads:
+     * GetServerInfoResponse.default_retention.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 13;</code>
+     */
+    public Builder clearRetention() {
+      bitField0_ = (bitField0_ & ~0x00001000);
+      retention_ = null;
+      if (retentionBuilder_ != null) {
+        retentionBuilder_.dispose();
+        retentionBuilder_ = null;
+      }
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * How long its entries are kept. Unset = as the server keeps those of all threads:
+     * GetServerInfoResponse.default_retention.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 13;</code>
+     */
+    public dev.threadbus.v1.Retention.Builder getRetentionBuilder() {
+      bitField0_ |= 0x00001000;
+      onChanged();
+      return internalGetRetentionFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * How long its entries are kept. Unset = as the server keeps those of all threads:
+     * GetServerInfoResponse.default_retention.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 13;</code>
+     */
+    public dev.threadbus.v1.RetentionOrBuilder getRetentionOrBuilder() {
+      if (retentionBuilder_ != null) {
+        return retentionBuilder_.getMessageOrBuilder();
+      } else {
+        return retention_ == null ?
+            dev.threadbus.v1.Retention.getDefaultInstance() : retention_;
+      }
+    }
+    /**
+     * <pre>
+     * How long its entries are kept. Unset = as the server keeps those of all threads:
+     * GetServerInfoResponse.default_retention.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 13;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilder<
+        dev.threadbus.v1.Retention, dev.threadbus.v1.Retention.Builder, dev.threadbus.v1.RetentionOrBuilder> 
+        internalGetRetentionFieldBuilder() {
+      if (retentionBuilder_ == null) {
+        retentionBuilder_ = new com.google.protobuf.SingleFieldBuilder<
+            dev.threadbus.v1.Retention, dev.threadbus.v1.Retention.Builder, dev.threadbus.v1.RetentionOrBuilder>(
+                getRetention(),
+                getParentForChildren(),
+                isClean());
+        retention_ = null;
+      }
+      return retentionBuilder_;
     }
 
     // @@protoc_insertion_point(builder_scope:threadbus.v1.Thread)

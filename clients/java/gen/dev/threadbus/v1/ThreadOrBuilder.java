@@ -257,7 +257,8 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * When its newest entry was committed. create_time if there is none.
+   * When its newest entry was committed, even if that is not kept any more. create_time if there was
+   * none.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -266,7 +267,8 @@ java.lang.String defaultValue);
   boolean hasUpdateTime();
   /**
    * <pre>
-   * When its newest entry was committed. create_time if there is none.
+   * When its newest entry was committed, even if that is not kept any more. create_time if there was
+   * none.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -275,10 +277,41 @@ java.lang.String defaultValue);
   com.google.protobuf.Timestamp getUpdateTime();
   /**
    * <pre>
-   * When its newest entry was committed. create_time if there is none.
+   * When its newest entry was committed, even if that is not kept any more. create_time if there was
+   * none.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 12;</code>
    */
   com.google.protobuf.TimestampOrBuilder getUpdateTimeOrBuilder();
+
+  /**
+   * <pre>
+   * How long its entries are kept. Unset = as the server keeps those of all threads:
+   * GetServerInfoResponse.default_retention.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention retention = 13;</code>
+   * @return Whether the retention field is set.
+   */
+  boolean hasRetention();
+  /**
+   * <pre>
+   * How long its entries are kept. Unset = as the server keeps those of all threads:
+   * GetServerInfoResponse.default_retention.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention retention = 13;</code>
+   * @return The retention.
+   */
+  dev.threadbus.v1.Retention getRetention();
+  /**
+   * <pre>
+   * How long its entries are kept. Unset = as the server keeps those of all threads:
+   * GetServerInfoResponse.default_retention.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention retention = 13;</code>
+   */
+  dev.threadbus.v1.RetentionOrBuilder getRetentionOrBuilder();
 }

@@ -37,6 +37,11 @@ public final class ThreadProto {
     com.google.protobuf.GeneratedMessage.FieldAccessorTable
       internal_static_threadbus_v1_Thread_LabelsEntry_fieldAccessorTable;
   static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_threadbus_v1_Retention_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_threadbus_v1_Retention_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
     internal_static_threadbus_v1_ThreadPosition_descriptor;
   static final 
     com.google.protobuf.GeneratedMessage.FieldAccessorTable
@@ -51,33 +56,39 @@ public final class ThreadProto {
   static {
     java.lang.String[] descriptorData = {
       "\n\031threadbus/v1/thread.proto\022\014threadbus.v" +
-      "1\032\037google/protobuf/timestamp.proto\032\032thre" +
-      "adbus/v1/message.proto\"\221\003\n\006Thread\022\014\n\004nam" +
-      "e\030\001 \001(\t\022\r\n\005epoch\030\002 \001(\t\022\020\n\010head_seq\030\003 \001(\003" +
-      "\022\021\n\tfirst_seq\030\004 \001(\003\022(\n\005state\030\005 \001(\0162\031.thr" +
-      "eadbus.v1.ThreadState\022\r\n\005stage\030\006 \001(\t\022\r\n\005" +
-      "topic\030\007 \001(\t\0220\n\006labels\030\010 \003(\0132 .threadbus." +
-      "v1.Thread.LabelsEntry\022)\n\tsync_mode\030\t \001(\016" +
-      "2\026.threadbus.v1.SyncMode\022\017\n\007creator\030\n \001(" +
-      "\t\022/\n\013create_time\030\013 \001(\0132\032.google.protobuf" +
-      ".Timestamp\022/\n\013update_time\030\014 \001(\0132\032.google" +
-      ".protobuf.Timestamp\032-\n\013LabelsEntry\022\013\n\003ke" +
-      "y\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001\"\205\001\n\016ThreadPos" +
-      "ition\022$\n\006cursor\030\001 \001(\0132\024.threadbus.v1.Cur" +
-      "sor\022\020\n\010head_seq\030\002 \001(\003\022\021\n\tfirst_seq\030\003 \001(\003" +
-      "\022(\n\005state\030\004 \001(\0162\031.threadbus.v1.ThreadSta" +
-      "te*v\n\013ThreadState\022\034\n\030THREAD_STATE_UNSPEC" +
-      "IFIED\020\000\022\025\n\021THREAD_STATE_OPEN\020\001\022\027\n\023THREAD" +
-      "_STATE_CLOSED\020\002\022\031\n\025THREAD_STATE_ARCHIVED" +
-      "\020\003*N\n\010SyncMode\022\031\n\025SYNC_MODE_UNSPECIFIED\020" +
-      "\000\022\021\n\rSYNC_MODE_OFF\020\001\022\024\n\020SYNC_MODE_STRICT" +
-      "\020\002B_\n\020dev.threadbus.v1B\013ThreadProtoP\001Z-t" +
-      "hreadbus.dev/gen/go/threadbus/v1;threadb" +
-      "usv1\252\002\014ThreadBus.V1b\006proto3"
+      "1\032\036google/protobuf/duration.proto\032\037googl" +
+      "e/protobuf/timestamp.proto\032\032threadbus/v1" +
+      "/message.proto\"\275\003\n\006Thread\022\014\n\004name\030\001 \001(\t\022" +
+      "\r\n\005epoch\030\002 \001(\t\022\020\n\010head_seq\030\003 \001(\003\022\021\n\tfirs" +
+      "t_seq\030\004 \001(\003\022(\n\005state\030\005 \001(\0162\031.threadbus.v" +
+      "1.ThreadState\022\r\n\005stage\030\006 \001(\t\022\r\n\005topic\030\007 " +
+      "\001(\t\0220\n\006labels\030\010 \003(\0132 .threadbus.v1.Threa" +
+      "d.LabelsEntry\022)\n\tsync_mode\030\t \001(\0162\026.threa" +
+      "dbus.v1.SyncMode\022\017\n\007creator\030\n \001(\t\022/\n\013cre" +
+      "ate_time\030\013 \001(\0132\032.google.protobuf.Timesta" +
+      "mp\022/\n\013update_time\030\014 \001(\0132\032.google.protobu" +
+      "f.Timestamp\022*\n\tretention\030\r \001(\0132\027.threadb" +
+      "us.v1.Retention\032-\n\013LabelsEntry\022\013\n\003key\030\001 " +
+      "\001(\t\022\r\n\005value\030\002 \001(\t:\0028\001\"`\n\tRetention\022*\n\007m" +
+      "ax_age\030\001 \001(\0132\031.google.protobuf.Duration\022" +
+      "\024\n\014max_messages\030\002 \001(\003\022\021\n\tmax_bytes\030\003 \001(\003" +
+      "\"\205\001\n\016ThreadPosition\022$\n\006cursor\030\001 \001(\0132\024.th" +
+      "readbus.v1.Cursor\022\020\n\010head_seq\030\002 \001(\003\022\021\n\tf" +
+      "irst_seq\030\003 \001(\003\022(\n\005state\030\004 \001(\0162\031.threadbu" +
+      "s.v1.ThreadState*v\n\013ThreadState\022\034\n\030THREA" +
+      "D_STATE_UNSPECIFIED\020\000\022\025\n\021THREAD_STATE_OP" +
+      "EN\020\001\022\027\n\023THREAD_STATE_CLOSED\020\002\022\031\n\025THREAD_" +
+      "STATE_ARCHIVED\020\003*N\n\010SyncMode\022\031\n\025SYNC_MOD" +
+      "E_UNSPECIFIED\020\000\022\021\n\rSYNC_MODE_OFF\020\001\022\024\n\020SY" +
+      "NC_MODE_STRICT\020\002B_\n\020dev.threadbus.v1B\013Th" +
+      "readProtoP\001Z-threadbus.dev/gen/go/thread" +
+      "bus/v1;threadbusv1\252\002\014ThreadBus.V1b\006proto" +
+      "3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
         new com.google.protobuf.Descriptors.FileDescriptor[] {
+          com.google.protobuf.DurationProto.getDescriptor(),
           com.google.protobuf.TimestampProto.getDescriptor(),
           dev.threadbus.v1.MessageProto.getDescriptor(),
         });
@@ -86,20 +97,27 @@ public final class ThreadProto {
     internal_static_threadbus_v1_Thread_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_Thread_descriptor,
-        new java.lang.String[] { "Name", "Epoch", "HeadSeq", "FirstSeq", "State", "Stage", "Topic", "Labels", "SyncMode", "Creator", "CreateTime", "UpdateTime", });
+        new java.lang.String[] { "Name", "Epoch", "HeadSeq", "FirstSeq", "State", "Stage", "Topic", "Labels", "SyncMode", "Creator", "CreateTime", "UpdateTime", "Retention", });
     internal_static_threadbus_v1_Thread_LabelsEntry_descriptor =
       internal_static_threadbus_v1_Thread_descriptor.getNestedTypes().get(0);
     internal_static_threadbus_v1_Thread_LabelsEntry_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_Thread_LabelsEntry_descriptor,
         new java.lang.String[] { "Key", "Value", });
-    internal_static_threadbus_v1_ThreadPosition_descriptor =
+    internal_static_threadbus_v1_Retention_descriptor =
       getDescriptor().getMessageTypes().get(1);
+    internal_static_threadbus_v1_Retention_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_threadbus_v1_Retention_descriptor,
+        new java.lang.String[] { "MaxAge", "MaxMessages", "MaxBytes", });
+    internal_static_threadbus_v1_ThreadPosition_descriptor =
+      getDescriptor().getMessageTypes().get(2);
     internal_static_threadbus_v1_ThreadPosition_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_ThreadPosition_descriptor,
         new java.lang.String[] { "Cursor", "HeadSeq", "FirstSeq", "State", });
     descriptor.resolveAllFeaturesImmutable();
+    com.google.protobuf.DurationProto.getDescriptor();
     com.google.protobuf.TimestampProto.getDescriptor();
     dev.threadbus.v1.MessageProto.getDescriptor();
   }

@@ -444,7 +444,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+     * Changes a thread's topic, stage, labels, sync_mode or retention, and returns the thread. Appends a THREAD
      * entry if a value changes. Only the thread's creator, people and operators may change a thread,
      * and its participants may change only its stage; anyone may change one that `anonymous` created, and any
      * where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
@@ -608,7 +608,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+     * Changes a thread's topic, stage, labels, sync_mode or retention, and returns the thread. Appends a THREAD
      * entry if a value changes. Only the thread's creator, people and operators may change a thread,
      * and its participants may change only its stage; anyone may change one that `anonymous` created, and any
      * where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
@@ -755,7 +755,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+     * Changes a thread's topic, stage, labels, sync_mode or retention, and returns the thread. Appends a THREAD
      * entry if a value changes. Only the thread's creator, people and operators may change a thread,
      * and its participants may change only its stage; anyone may change one that `anonymous` created, and any
      * where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
@@ -899,7 +899,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+     * Changes a thread's topic, stage, labels, sync_mode or retention, and returns the thread. Appends a THREAD
      * entry if a value changes. Only the thread's creator, people and operators may change a thread,
      * and its participants may change only its stage; anyone may change one that `anonymous` created, and any
      * where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /
@@ -1049,7 +1049,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes a thread's topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD
+     * Changes a thread's topic, stage, labels, sync_mode or retention, and returns the thread. Appends a THREAD
      * entry if a value changes. Only the thread's creator, people and operators may change a thread,
      * and its participants may change only its stage; anyone may change one that `anonymous` created, and any
      * where GetServerInfoResponse.thread_rights is `everyone`. Others get PERMISSION_DENIED /

@@ -139,77 +139,79 @@ public final class ThreadServiceProto {
       "eadbus.v1\032 google/protobuf/field_mask.pr" +
       "oto\032\030threadbus/v1/agent.proto\032\032threadbus" +
       "/v1/message.proto\032\031threadbus/v1/thread.p" +
-      "roto\"\315\001\n\023CreateThreadRequest\022\016\n\006thread\030\001" +
+      "roto\"\371\001\n\023CreateThreadRequest\022\016\n\006thread\030\001" +
       " \001(\t\022\r\n\005topic\030\002 \001(\t\022=\n\006labels\030\003 \003(\0132-.th" +
       "readbus.v1.CreateThreadRequest.LabelsEnt" +
       "ry\022)\n\tsync_mode\030\004 \001(\0162\026.threadbus.v1.Syn" +
-      "cMode\032-\n\013LabelsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005val" +
-      "ue\030\002 \001(\t:\0028\001\"<\n\024CreateThreadResponse\022$\n\006" +
-      "thread\030\001 \001(\0132\024.threadbus.v1.Thread\"\"\n\020Ge" +
-      "tThreadRequest\022\016\n\006thread\030\001 \001(\t\"9\n\021GetThr" +
-      "eadResponse\022$\n\006thread\030\001 \001(\0132\024.threadbus." +
-      "v1.Thread\"\213\001\n\022ListThreadsRequest\022\021\n\tpage" +
-      "_size\030\001 \001(\005\022\022\n\npage_token\030\002 \001(\t\022)\n\006state" +
-      "s\030\003 \003(\0162\031.threadbus.v1.ThreadState\022\016\n\006pr" +
-      "efix\030\004 \001(\t\022\023\n\013participant\030\005 \001(\t\"U\n\023ListT" +
-      "hreadsResponse\022%\n\007threads\030\001 \003(\0132\024.thread" +
-      "bus.v1.Thread\022\027\n\017next_page_token\030\002 \001(\t\"\201" +
-      "\001\n\021JoinThreadRequest\022\016\n\006thread\030\001 \001(\t\022\016\n\006" +
-      "create\030\002 \001(\010\022\r\n\005topic\030\003 \001(\t\022\025\n\rcontext_l" +
-      "imit\030\004 \001(\005\022&\n\005start\030\005 \001(\0162\027.threadbus.v1" +
-      ".JoinStart\"\333\001\n\022JoinThreadResponse\022$\n\006thr" +
-      "ead\030\001 \001(\0132\024.threadbus.v1.Thread\022\017\n\007creat" +
-      "ed\030\002 \001(\010\022$\n\006cursor\030\003 \001(\0132\024.threadbus.v1." +
-      "Cursor\022&\n\007context\030\004 \003(\0132\025.threadbus.v1.M" +
-      "essage\022/\n\014participants\030\005 \003(\0132\031.threadbus" +
-      ".v1.Participant\022\017\n\007similar\030\006 \003(\t\"$\n\022Leav" +
-      "eThreadRequest\022\016\n\006thread\030\001 \001(\t\"\025\n\023LeaveT" +
-      "hreadResponse\"P\n\027ListParticipantsRequest" +
-      "\022\016\n\006thread\030\001 \001(\t\022\021\n\tpage_size\030\002 \001(\005\022\022\n\np" +
-      "age_token\030\003 \001(\t\"d\n\030ListParticipantsRespo" +
-      "nse\022/\n\014participants\030\001 \003(\0132\031.threadbus.v1" +
-      ".Participant\022\027\n\017next_page_token\030\002 \001(\t\"\234\002" +
-      "\n\023UpdateThreadRequest\022\016\n\006thread\030\001 \001(\t\022\r\n" +
-      "\005topic\030\002 \001(\t\022\r\n\005stage\030\003 \001(\t\022=\n\006labels\030\004 " +
-      "\003(\0132-.threadbus.v1.UpdateThreadRequest.L" +
-      "abelsEntry\022)\n\tsync_mode\030\005 \001(\0162\026.threadbu" +
-      "s.v1.SyncMode\022/\n\013update_mask\030\006 \001(\0132\032.goo" +
-      "gle.protobuf.FieldMask\022\r\n\005epoch\030\007 \001(\t\032-\n" +
-      "\013LabelsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t" +
-      ":\0028\001\"<\n\024UpdateThreadResponse\022$\n\006thread\030\001" +
-      " \001(\0132\024.threadbus.v1.Thread\"`\n\025SetThreadS" +
-      "tateRequest\022\016\n\006thread\030\001 \001(\t\022(\n\005state\030\002 \001" +
-      "(\0162\031.threadbus.v1.ThreadState\022\r\n\005epoch\030\003" +
-      " \001(\t\">\n\026SetThreadStateResponse\022$\n\006thread" +
-      "\030\001 \001(\0132\024.threadbus.v1.Thread\"4\n\023DeleteTh" +
-      "readRequest\022\016\n\006thread\030\001 \001(\t\022\r\n\005epoch\030\002 \001" +
-      "(\t\"\026\n\024DeleteThreadResponse*R\n\tJoinStart\022" +
-      "\032\n\026JOIN_START_UNSPECIFIED\020\000\022\023\n\017JOIN_STAR" +
-      "T_HEAD\020\001\022\024\n\020JOIN_START_FIRST\020\0022\264\006\n\rThrea" +
-      "dService\022U\n\014CreateThread\022!.threadbus.v1." +
-      "CreateThreadRequest\032\".threadbus.v1.Creat" +
-      "eThreadResponse\022Q\n\tGetThread\022\036.threadbus" +
-      ".v1.GetThreadRequest\032\037.threadbus.v1.GetT" +
-      "hreadResponse\"\003\220\002\001\022W\n\013ListThreads\022 .thre" +
-      "adbus.v1.ListThreadsRequest\032!.threadbus." +
-      "v1.ListThreadsResponse\"\003\220\002\001\022T\n\nJoinThrea" +
-      "d\022\037.threadbus.v1.JoinThreadRequest\032 .thr" +
-      "eadbus.v1.JoinThreadResponse\"\003\220\002\002\022W\n\013Lea" +
-      "veThread\022 .threadbus.v1.LeaveThreadReque" +
-      "st\032!.threadbus.v1.LeaveThreadResponse\"\003\220" +
-      "\002\002\022f\n\020ListParticipants\022%.threadbus.v1.Li" +
-      "stParticipantsRequest\032&.threadbus.v1.Lis" +
-      "tParticipantsResponse\"\003\220\002\001\022U\n\014UpdateThre" +
-      "ad\022!.threadbus.v1.UpdateThreadRequest\032\"." +
-      "threadbus.v1.UpdateThreadResponse\022[\n\016Set" +
-      "ThreadState\022#.threadbus.v1.SetThreadStat" +
-      "eRequest\032$.threadbus.v1.SetThreadStateRe" +
-      "sponse\022U\n\014DeleteThread\022!.threadbus.v1.De" +
-      "leteThreadRequest\032\".threadbus.v1.DeleteT" +
-      "hreadResponseBf\n\020dev.threadbus.v1B\022Threa" +
-      "dServiceProtoP\001Z-threadbus.dev/gen/go/th" +
-      "readbus/v1;threadbusv1\252\002\014ThreadBus.V1b\006p" +
-      "roto3"
+      "cMode\022*\n\tretention\030\005 \001(\0132\027.threadbus.v1." +
+      "Retention\032-\n\013LabelsEntry\022\013\n\003key\030\001 \001(\t\022\r\n" +
+      "\005value\030\002 \001(\t:\0028\001\"<\n\024CreateThreadResponse" +
+      "\022$\n\006thread\030\001 \001(\0132\024.threadbus.v1.Thread\"\"" +
+      "\n\020GetThreadRequest\022\016\n\006thread\030\001 \001(\t\"9\n\021Ge" +
+      "tThreadResponse\022$\n\006thread\030\001 \001(\0132\024.thread" +
+      "bus.v1.Thread\"\213\001\n\022ListThreadsRequest\022\021\n\t" +
+      "page_size\030\001 \001(\005\022\022\n\npage_token\030\002 \001(\t\022)\n\006s" +
+      "tates\030\003 \003(\0162\031.threadbus.v1.ThreadState\022\016" +
+      "\n\006prefix\030\004 \001(\t\022\023\n\013participant\030\005 \001(\t\"U\n\023L" +
+      "istThreadsResponse\022%\n\007threads\030\001 \003(\0132\024.th" +
+      "readbus.v1.Thread\022\027\n\017next_page_token\030\002 \001" +
+      "(\t\"\201\001\n\021JoinThreadRequest\022\016\n\006thread\030\001 \001(\t" +
+      "\022\016\n\006create\030\002 \001(\010\022\r\n\005topic\030\003 \001(\t\022\025\n\rconte" +
+      "xt_limit\030\004 \001(\005\022&\n\005start\030\005 \001(\0162\027.threadbu" +
+      "s.v1.JoinStart\"\333\001\n\022JoinThreadResponse\022$\n" +
+      "\006thread\030\001 \001(\0132\024.threadbus.v1.Thread\022\017\n\007c" +
+      "reated\030\002 \001(\010\022$\n\006cursor\030\003 \001(\0132\024.threadbus" +
+      ".v1.Cursor\022&\n\007context\030\004 \003(\0132\025.threadbus." +
+      "v1.Message\022/\n\014participants\030\005 \003(\0132\031.threa" +
+      "dbus.v1.Participant\022\017\n\007similar\030\006 \003(\t\"$\n\022" +
+      "LeaveThreadRequest\022\016\n\006thread\030\001 \001(\t\"\025\n\023Le" +
+      "aveThreadResponse\"P\n\027ListParticipantsReq" +
+      "uest\022\016\n\006thread\030\001 \001(\t\022\021\n\tpage_size\030\002 \001(\005\022" +
+      "\022\n\npage_token\030\003 \001(\t\"d\n\030ListParticipantsR" +
+      "esponse\022/\n\014participants\030\001 \003(\0132\031.threadbu" +
+      "s.v1.Participant\022\027\n\017next_page_token\030\002 \001(" +
+      "\t\"\310\002\n\023UpdateThreadRequest\022\016\n\006thread\030\001 \001(" +
+      "\t\022\r\n\005topic\030\002 \001(\t\022\r\n\005stage\030\003 \001(\t\022=\n\006label" +
+      "s\030\004 \003(\0132-.threadbus.v1.UpdateThreadReque" +
+      "st.LabelsEntry\022)\n\tsync_mode\030\005 \001(\0162\026.thre" +
+      "adbus.v1.SyncMode\022/\n\013update_mask\030\006 \001(\0132\032" +
+      ".google.protobuf.FieldMask\022\r\n\005epoch\030\007 \001(" +
+      "\t\022*\n\tretention\030\010 \001(\0132\027.threadbus.v1.Rete" +
+      "ntion\032-\n\013LabelsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005val" +
+      "ue\030\002 \001(\t:\0028\001\"<\n\024UpdateThreadResponse\022$\n\006" +
+      "thread\030\001 \001(\0132\024.threadbus.v1.Thread\"`\n\025Se" +
+      "tThreadStateRequest\022\016\n\006thread\030\001 \001(\t\022(\n\005s" +
+      "tate\030\002 \001(\0162\031.threadbus.v1.ThreadState\022\r\n" +
+      "\005epoch\030\003 \001(\t\">\n\026SetThreadStateResponse\022$" +
+      "\n\006thread\030\001 \001(\0132\024.threadbus.v1.Thread\"4\n\023" +
+      "DeleteThreadRequest\022\016\n\006thread\030\001 \001(\t\022\r\n\005e" +
+      "poch\030\002 \001(\t\"\026\n\024DeleteThreadResponse*R\n\tJo" +
+      "inStart\022\032\n\026JOIN_START_UNSPECIFIED\020\000\022\023\n\017J" +
+      "OIN_START_HEAD\020\001\022\024\n\020JOIN_START_FIRST\020\0022\264" +
+      "\006\n\rThreadService\022U\n\014CreateThread\022!.threa" +
+      "dbus.v1.CreateThreadRequest\032\".threadbus." +
+      "v1.CreateThreadResponse\022Q\n\tGetThread\022\036.t" +
+      "hreadbus.v1.GetThreadRequest\032\037.threadbus" +
+      ".v1.GetThreadResponse\"\003\220\002\001\022W\n\013ListThread" +
+      "s\022 .threadbus.v1.ListThreadsRequest\032!.th" +
+      "readbus.v1.ListThreadsResponse\"\003\220\002\001\022T\n\nJ" +
+      "oinThread\022\037.threadbus.v1.JoinThreadReque" +
+      "st\032 .threadbus.v1.JoinThreadResponse\"\003\220\002" +
+      "\002\022W\n\013LeaveThread\022 .threadbus.v1.LeaveThr" +
+      "eadRequest\032!.threadbus.v1.LeaveThreadRes" +
+      "ponse\"\003\220\002\002\022f\n\020ListParticipants\022%.threadb" +
+      "us.v1.ListParticipantsRequest\032&.threadbu" +
+      "s.v1.ListParticipantsResponse\"\003\220\002\001\022U\n\014Up" +
+      "dateThread\022!.threadbus.v1.UpdateThreadRe" +
+      "quest\032\".threadbus.v1.UpdateThreadRespons" +
+      "e\022[\n\016SetThreadState\022#.threadbus.v1.SetTh" +
+      "readStateRequest\032$.threadbus.v1.SetThrea" +
+      "dStateResponse\022U\n\014DeleteThread\022!.threadb" +
+      "us.v1.DeleteThreadRequest\032\".threadbus.v1" +
+      ".DeleteThreadResponseBf\n\020dev.threadbus.v" +
+      "1B\022ThreadServiceProtoP\001Z-threadbus.dev/g" +
+      "en/go/threadbus/v1;threadbusv1\252\002\014ThreadB" +
+      "us.V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -224,7 +226,7 @@ public final class ThreadServiceProto {
     internal_static_threadbus_v1_CreateThreadRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_CreateThreadRequest_descriptor,
-        new java.lang.String[] { "Thread", "Topic", "Labels", "SyncMode", });
+        new java.lang.String[] { "Thread", "Topic", "Labels", "SyncMode", "Retention", });
     internal_static_threadbus_v1_CreateThreadRequest_LabelsEntry_descriptor =
       internal_static_threadbus_v1_CreateThreadRequest_descriptor.getNestedTypes().get(0);
     internal_static_threadbus_v1_CreateThreadRequest_LabelsEntry_fieldAccessorTable = new
@@ -302,7 +304,7 @@ public final class ThreadServiceProto {
     internal_static_threadbus_v1_UpdateThreadRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_UpdateThreadRequest_descriptor,
-        new java.lang.String[] { "Thread", "Topic", "Stage", "Labels", "SyncMode", "UpdateMask", "Epoch", });
+        new java.lang.String[] { "Thread", "Topic", "Stage", "Labels", "SyncMode", "UpdateMask", "Epoch", "Retention", });
     internal_static_threadbus_v1_UpdateThreadRequest_LabelsEntry_descriptor =
       internal_static_threadbus_v1_UpdateThreadRequest_descriptor.getNestedTypes().get(0);
     internal_static_threadbus_v1_UpdateThreadRequest_LabelsEntry_fieldAccessorTable = new

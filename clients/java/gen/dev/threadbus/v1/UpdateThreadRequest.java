@@ -331,7 +331,7 @@ java.lang.String defaultValue) {
   private com.google.protobuf.FieldMask updateMask_;
   /**
    * <pre>
-   * The fields to set: some of topic, stage, labels, sync_mode. Required.
+   * The fields to set: some of topic, stage, labels, sync_mode, retention. Required.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -343,7 +343,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The fields to set: some of topic, stage, labels, sync_mode. Required.
+   * The fields to set: some of topic, stage, labels, sync_mode, retention. Required.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -355,7 +355,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The fields to set: some of topic, stage, labels, sync_mode. Required.
+   * The fields to set: some of topic, stage, labels, sync_mode, retention. Required.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -412,6 +412,47 @@ java.lang.String defaultValue) {
     }
   }
 
+  public static final int RETENTION_FIELD_NUMBER = 8;
+  private dev.threadbus.v1.Retention retention_;
+  /**
+   * <pre>
+   * New retention, which replaces the old one as a whole. Unset = as the server keeps the entries of
+   * all threads.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention retention = 8;</code>
+   * @return Whether the retention field is set.
+   */
+  @java.lang.Override
+  public boolean hasRetention() {
+    return ((bitField0_ & 0x00000002) != 0);
+  }
+  /**
+   * <pre>
+   * New retention, which replaces the old one as a whole. Unset = as the server keeps the entries of
+   * all threads.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention retention = 8;</code>
+   * @return The retention.
+   */
+  @java.lang.Override
+  public dev.threadbus.v1.Retention getRetention() {
+    return retention_ == null ? dev.threadbus.v1.Retention.getDefaultInstance() : retention_;
+  }
+  /**
+   * <pre>
+   * New retention, which replaces the old one as a whole. Unset = as the server keeps the entries of
+   * all threads.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention retention = 8;</code>
+   */
+  @java.lang.Override
+  public dev.threadbus.v1.RetentionOrBuilder getRetentionOrBuilder() {
+    return retention_ == null ? dev.threadbus.v1.Retention.getDefaultInstance() : retention_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -449,6 +490,9 @@ java.lang.String defaultValue) {
     }
     if (!com.google.protobuf.GeneratedMessage.isStringEmpty(epoch_)) {
       com.google.protobuf.GeneratedMessage.writeString(output, 7, epoch_);
+    }
+    if (((bitField0_ & 0x00000002) != 0)) {
+      output.writeMessage(8, getRetention());
     }
     getUnknownFields().writeTo(output);
   }
@@ -489,6 +533,10 @@ java.lang.String defaultValue) {
     if (!com.google.protobuf.GeneratedMessage.isStringEmpty(epoch_)) {
       size += com.google.protobuf.GeneratedMessage.computeStringSize(7, epoch_);
     }
+    if (((bitField0_ & 0x00000002) != 0)) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(8, getRetention());
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -520,6 +568,11 @@ java.lang.String defaultValue) {
     }
     if (!getEpoch()
         .equals(other.getEpoch())) return false;
+    if (hasRetention() != other.hasRetention()) return false;
+    if (hasRetention()) {
+      if (!getRetention()
+          .equals(other.getRetention())) return false;
+    }
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -549,6 +602,10 @@ java.lang.String defaultValue) {
     }
     hash = (37 * hash) + EPOCH_FIELD_NUMBER;
     hash = (53 * hash) + getEpoch().hashCode();
+    if (hasRetention()) {
+      hash = (37 * hash) + RETENTION_FIELD_NUMBER;
+      hash = (53 * hash) + getRetention().hashCode();
+    }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -706,6 +763,7 @@ java.lang.String defaultValue) {
       if (com.google.protobuf.GeneratedMessage
               .alwaysUseFieldBuilders) {
         internalGetUpdateMaskFieldBuilder();
+        internalGetRetentionFieldBuilder();
       }
     }
     @java.lang.Override
@@ -723,6 +781,11 @@ java.lang.String defaultValue) {
         updateMaskBuilder_ = null;
       }
       epoch_ = "";
+      retention_ = null;
+      if (retentionBuilder_ != null) {
+        retentionBuilder_.dispose();
+        retentionBuilder_ = null;
+      }
       return this;
     }
 
@@ -782,6 +845,12 @@ java.lang.String defaultValue) {
       if (((from_bitField0_ & 0x00000040) != 0)) {
         result.epoch_ = epoch_;
       }
+      if (((from_bitField0_ & 0x00000080) != 0)) {
+        result.retention_ = retentionBuilder_ == null
+            ? retention_
+            : retentionBuilder_.build();
+        to_bitField0_ |= 0x00000002;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -825,6 +894,9 @@ java.lang.String defaultValue) {
         epoch_ = other.epoch_;
         bitField0_ |= 0x00000040;
         onChanged();
+      }
+      if (other.hasRetention()) {
+        mergeRetention(other.getRetention());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -893,6 +965,13 @@ java.lang.String defaultValue) {
               bitField0_ |= 0x00000040;
               break;
             } // case 58
+            case 66: {
+              input.readMessage(
+                  internalGetRetentionFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              bitField0_ |= 0x00000080;
+              break;
+            } // case 66
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1417,7 +1496,7 @@ java.lang.String defaultValue) {
         com.google.protobuf.FieldMask, com.google.protobuf.FieldMask.Builder, com.google.protobuf.FieldMaskOrBuilder> updateMaskBuilder_;
     /**
      * <pre>
-     * The fields to set: some of topic, stage, labels, sync_mode. Required.
+     * The fields to set: some of topic, stage, labels, sync_mode, retention. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -1428,7 +1507,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The fields to set: some of topic, stage, labels, sync_mode. Required.
+     * The fields to set: some of topic, stage, labels, sync_mode, retention. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -1443,7 +1522,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The fields to set: some of topic, stage, labels, sync_mode. Required.
+     * The fields to set: some of topic, stage, labels, sync_mode, retention. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -1463,7 +1542,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The fields to set: some of topic, stage, labels, sync_mode. Required.
+     * The fields to set: some of topic, stage, labels, sync_mode, retention. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -1481,7 +1560,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The fields to set: some of topic, stage, labels, sync_mode. Required.
+     * The fields to set: some of topic, stage, labels, sync_mode, retention. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -1506,7 +1585,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The fields to set: some of topic, stage, labels, sync_mode. Required.
+     * The fields to set: some of topic, stage, labels, sync_mode, retention. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -1523,7 +1602,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The fields to set: some of topic, stage, labels, sync_mode. Required.
+     * The fields to set: some of topic, stage, labels, sync_mode, retention. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -1535,7 +1614,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The fields to set: some of topic, stage, labels, sync_mode. Required.
+     * The fields to set: some of topic, stage, labels, sync_mode, retention. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -1550,7 +1629,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The fields to set: some of topic, stage, labels, sync_mode. Required.
+     * The fields to set: some of topic, stage, labels, sync_mode, retention. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -1659,6 +1738,172 @@ java.lang.String defaultValue) {
       bitField0_ |= 0x00000040;
       onChanged();
       return this;
+    }
+
+    private dev.threadbus.v1.Retention retention_;
+    private com.google.protobuf.SingleFieldBuilder<
+        dev.threadbus.v1.Retention, dev.threadbus.v1.Retention.Builder, dev.threadbus.v1.RetentionOrBuilder> retentionBuilder_;
+    /**
+     * <pre>
+     * New retention, which replaces the old one as a whole. Unset = as the server keeps the entries of
+     * all threads.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 8;</code>
+     * @return Whether the retention field is set.
+     */
+    public boolean hasRetention() {
+      return ((bitField0_ & 0x00000080) != 0);
+    }
+    /**
+     * <pre>
+     * New retention, which replaces the old one as a whole. Unset = as the server keeps the entries of
+     * all threads.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 8;</code>
+     * @return The retention.
+     */
+    public dev.threadbus.v1.Retention getRetention() {
+      if (retentionBuilder_ == null) {
+        return retention_ == null ? dev.threadbus.v1.Retention.getDefaultInstance() : retention_;
+      } else {
+        return retentionBuilder_.getMessage();
+      }
+    }
+    /**
+     * <pre>
+     * New retention, which replaces the old one as a whole. Unset = as the server keeps the entries of
+     * all threads.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 8;</code>
+     */
+    public Builder setRetention(dev.threadbus.v1.Retention value) {
+      if (retentionBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        retention_ = value;
+      } else {
+        retentionBuilder_.setMessage(value);
+      }
+      bitField0_ |= 0x00000080;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * New retention, which replaces the old one as a whole. Unset = as the server keeps the entries of
+     * all threads.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 8;</code>
+     */
+    public Builder setRetention(
+        dev.threadbus.v1.Retention.Builder builderForValue) {
+      if (retentionBuilder_ == null) {
+        retention_ = builderForValue.build();
+      } else {
+        retentionBuilder_.setMessage(builderForValue.build());
+      }
+      bitField0_ |= 0x00000080;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * New retention, which replaces the old one as a whole. Unset = as the server keeps the entries of
+     * all threads.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 8;</code>
+     */
+    public Builder mergeRetention(dev.threadbus.v1.Retention value) {
+      if (retentionBuilder_ == null) {
+        if (((bitField0_ & 0x00000080) != 0) &&
+          retention_ != null &&
+          retention_ != dev.threadbus.v1.Retention.getDefaultInstance()) {
+          getRetentionBuilder().mergeFrom(value);
+        } else {
+          retention_ = value;
+        }
+      } else {
+        retentionBuilder_.mergeFrom(value);
+      }
+      if (retention_ != null) {
+        bitField0_ |= 0x00000080;
+        onChanged();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * New retention, which replaces the old one as a whole. Unset = as the server keeps the entries of
+     * all threads.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 8;</code>
+     */
+    public Builder clearRetention() {
+      bitField0_ = (bitField0_ & ~0x00000080);
+      retention_ = null;
+      if (retentionBuilder_ != null) {
+        retentionBuilder_.dispose();
+        retentionBuilder_ = null;
+      }
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * New retention, which replaces the old one as a whole. Unset = as the server keeps the entries of
+     * all threads.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 8;</code>
+     */
+    public dev.threadbus.v1.Retention.Builder getRetentionBuilder() {
+      bitField0_ |= 0x00000080;
+      onChanged();
+      return internalGetRetentionFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * New retention, which replaces the old one as a whole. Unset = as the server keeps the entries of
+     * all threads.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 8;</code>
+     */
+    public dev.threadbus.v1.RetentionOrBuilder getRetentionOrBuilder() {
+      if (retentionBuilder_ != null) {
+        return retentionBuilder_.getMessageOrBuilder();
+      } else {
+        return retention_ == null ?
+            dev.threadbus.v1.Retention.getDefaultInstance() : retention_;
+      }
+    }
+    /**
+     * <pre>
+     * New retention, which replaces the old one as a whole. Unset = as the server keeps the entries of
+     * all threads.
+     * </pre>
+     *
+     * <code>.threadbus.v1.Retention retention = 8;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilder<
+        dev.threadbus.v1.Retention, dev.threadbus.v1.Retention.Builder, dev.threadbus.v1.RetentionOrBuilder> 
+        internalGetRetentionFieldBuilder() {
+      if (retentionBuilder_ == null) {
+        retentionBuilder_ = new com.google.protobuf.SingleFieldBuilder<
+            dev.threadbus.v1.Retention, dev.threadbus.v1.Retention.Builder, dev.threadbus.v1.RetentionOrBuilder>(
+                getRetention(),
+                getParentForChildren(),
+                isClean());
+        retention_ = null;
+      }
+      return retentionBuilder_;
     }
 
     // @@protoc_insertion_point(builder_scope:threadbus.v1.UpdateThreadRequest)

@@ -145,7 +145,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * The fields to set: some of topic, stage, labels, sync_mode. Required.
+   * The fields to set: some of topic, stage, labels, sync_mode, retention. Required.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -154,7 +154,7 @@ java.lang.String defaultValue);
   boolean hasUpdateMask();
   /**
    * <pre>
-   * The fields to set: some of topic, stage, labels, sync_mode. Required.
+   * The fields to set: some of topic, stage, labels, sync_mode, retention. Required.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -163,7 +163,7 @@ java.lang.String defaultValue);
   com.google.protobuf.FieldMask getUpdateMask();
   /**
    * <pre>
-   * The fields to set: some of topic, stage, labels, sync_mode. Required.
+   * The fields to set: some of topic, stage, labels, sync_mode, retention. Required.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -189,4 +189,34 @@ java.lang.String defaultValue);
    */
   com.google.protobuf.ByteString
       getEpochBytes();
+
+  /**
+   * <pre>
+   * New retention, which replaces the old one as a whole. Unset = as the server keeps the entries of
+   * all threads.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention retention = 8;</code>
+   * @return Whether the retention field is set.
+   */
+  boolean hasRetention();
+  /**
+   * <pre>
+   * New retention, which replaces the old one as a whole. Unset = as the server keeps the entries of
+   * all threads.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention retention = 8;</code>
+   * @return The retention.
+   */
+  dev.threadbus.v1.Retention getRetention();
+  /**
+   * <pre>
+   * New retention, which replaces the old one as a whole. Unset = as the server keeps the entries of
+   * all threads.
+   * </pre>
+   *
+   * <code>.threadbus.v1.Retention retention = 8;</code>
+   */
+  dev.threadbus.v1.RetentionOrBuilder getRetentionOrBuilder();
 }

@@ -8,8 +8,9 @@ package dev.threadbus.v1;
 /**
  * <pre>
  * A cursor was not valid. The wait continues from `position.cursor`: messages may be missing or
- * repeated, unless after_seq is the same in both cursors. Also sent during a wait, if the store may
- * have lost messages that were acknowledged: see REASON_EPOCH_CHANGED.
+ * repeated, unless after_seq is the same in both cursors. Also sent during a wait, if entries that it
+ * has not delivered are removed (REASON_COMPACTED), or if the store may have lost messages that were
+ * acknowledged (REASON_EPOCH_CHANGED).
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.WaitResync}
@@ -69,6 +70,14 @@ private static final long serialVersionUID = 0L;
     REASON_UNSPECIFIED(0),
     /**
      * <pre>
+     * The entries that follow the cursor are not kept any more. The wait continues at first_seq.
+     * </pre>
+     *
+     * <code>REASON_COMPACTED = 1;</code>
+     */
+    REASON_COMPACTED(1),
+    /**
+     * <pre>
      * The cursor is past the head. The wait continues at first_seq.
      * </pre>
      *
@@ -104,6 +113,14 @@ private static final long serialVersionUID = 0L;
      * <code>REASON_UNSPECIFIED = 0;</code>
      */
     public static final int REASON_UNSPECIFIED_VALUE = 0;
+    /**
+     * <pre>
+     * The entries that follow the cursor are not kept any more. The wait continues at first_seq.
+     * </pre>
+     *
+     * <code>REASON_COMPACTED = 1;</code>
+     */
+    public static final int REASON_COMPACTED_VALUE = 1;
     /**
      * <pre>
      * The cursor is past the head. The wait continues at first_seq.
@@ -148,6 +165,7 @@ private static final long serialVersionUID = 0L;
     public static Reason forNumber(int value) {
       switch (value) {
         case 0: return REASON_UNSPECIFIED;
+        case 1: return REASON_COMPACTED;
         case 2: return REASON_CURSOR_AHEAD;
         case 3: return REASON_EPOCH_CHANGED;
         default: return null;
@@ -500,8 +518,9 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * A cursor was not valid. The wait continues from `position.cursor`: messages may be missing or
-   * repeated, unless after_seq is the same in both cursors. Also sent during a wait, if the store may
-   * have lost messages that were acknowledged: see REASON_EPOCH_CHANGED.
+   * repeated, unless after_seq is the same in both cursors. Also sent during a wait, if entries that it
+   * has not delivered are removed (REASON_COMPACTED), or if the store may have lost messages that were
+   * acknowledged (REASON_EPOCH_CHANGED).
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.WaitResync}
