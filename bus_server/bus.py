@@ -221,7 +221,7 @@ class Bus:
         """
         found = await self._store.excerpt(thread, seq - 1, seq + 1, 1, PAGE_BYTES, newest=False)
         if not found.rows:
-            raise MessageNotFound(thread, seq, found.head.seq)
+            raise MessageNotFound(thread, seq, found.head)
         ((_, body),) = found.rows
         return body if trim is None else trim.of([body])[0]
 

@@ -43,7 +43,18 @@ Exception
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Self
+from typing import Protocol, Self
+
+
+class Ends(Protocol):
+    """The two ends of a thread's log: see Head in store/commands.py."""
+
+    @property
+    def epoch(self) -> str: ...
+    @property
+    def first_seq(self) -> int: ...
+    @property
+    def seq(self) -> int: ...
 
 
 class BusError(Exception):
@@ -159,8 +170,15 @@ class ThreadNotFound(BusError):
 class MessageNotFound(BusError):
     """The thread has no such message."""
 
-    def __init__(self, thread: str, seq: int, head: int) -> None:
-        super().__init__(f"no message {seq} in thread {thread}; its newest is {head}")
+    def __init__(self, thread: str, seq: int, head: Ends) -> None:
+        if seq >= head.first_seq:
+            text = f"no message {seq} in thread {thread}; its newest is {head.seq}"
+        else:
+            kept = (
+                f"its oldest is {head.first_seq}" if head.first_seq <= head.seq else "no other is"
+            )
+            text = f"message {seq} of thread {thread} is not kept any more; {kept}"
+        super().__init__(text)
         self.resources = [("message", f"{thread}/{seq}")]
 
 
@@ -260,13 +278,14 @@ class ThreadClosed(BusError):
 class CursorInvalid(BusError):
     """A cursor is of another epoch, or past the head."""
 
-    def __init__(self, *, head_seq: int, epoch: str, past_head: bool) -> None:
-        """`head_seq` and `epoch`: the thread's. `past_head`: False if the epochs differ."""
+    def __init__(self, head: Ends, *, past_head: bool) -> None:
+        """`past_head`: False if the epochs differ."""
         if past_head:
-            message = f"the cursor is past the thread's newest message, {head_seq}"
+            message = f"the cursor is past the thread's newest message, {head.seq}"
         else:
-            message = f"the thread now has the epoch {epoch}: read it again from the start"
-        super().__init__(message, {"first_seq": 1, "head_seq": head_seq, "epoch": epoch})
+            message = f"the thread now has the epoch {head.epoch}: read it again from the start"
+        ends = {"first_seq": head.first_seq, "head_seq": head.seq, "epoch": head.epoch}
+        super().__init__(message, ends)
 
 
 class RateLimited(BusError):

@@ -68,16 +68,16 @@ async def read_page(
     head = part.head
     other = epoch not in ("", head.epoch)
     if other or after > head.seq:
-        raise CursorInvalid(head_seq=head.seq, epoch=head.epoch, past_head=not other)
+        raise CursorInvalid(head, past_head=not other)
     last = min(before - 1, head.seq) if before else head.seq
-    low, high = after, last + 1  # what is not read yet: low < seq < high
+    low, high = max(after, head.first_seq - 1), last + 1  # what is not read yet: low < seq < high
     bodies: list[bytes] = []
     size = scanned = scanned_bytes = last_seq = 0
     while part.rows:
         if part.head.thread_id != head.thread_id:
             raise ThreadNotFound([thread])  # deleted and created again since the first read
         if part.head.epoch != head.epoch:
-            raise CursorInvalid(head_seq=part.head.seq, epoch=part.head.epoch, past_head=False)
+            raise CursorInvalid(part.head, past_head=False)
         left = limit - len(bodies)
         indices = await wanted.select(store, head.thread_id, part.rows)
         indices = indices[-left:] if newest else indices[:left]

@@ -10,7 +10,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 
-from bus_server.store import Commit, Head, Membership
+from bus_server.store import NOT_STARTED, Commit, Head, Membership
 from bus_server.store.interface import Store
 from bus_server.tail import is_later
 
@@ -62,8 +62,13 @@ class MyThreads:
         return not self.prefixes or thread.startswith(self.prefixes)
 
     def place_of(self, head: Head, membership: Membership) -> Place:
-        """Returns where the wait starts in a thread."""
+        """Returns where the wait starts in a thread.
+
+        An agent that has not started to read it has missed nothing of what was removed.
+        """
         read, passed = min(membership.read_seq, head.seq), min(membership.passed_over, head.seq)
+        if read == NOT_STARTED:
+            read = head.first_seq - 1
         if self.hides and passed > read:
             return passed, head.epoch, read + 1
         return read, head.epoch, 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bus_server.bus import Bus
+from bus_server.cleaner import Cleaner
 from bus_server.encoding import BatchEncoder
 from bus_server.fallback import Fallback
 from bus_server.follow.resources import WaitResources
@@ -60,6 +61,7 @@ class Parts:
     tokens: Tokens
     uses: TokenUses
     statistics: Statistics
+    cleaner: Cleaner
 
     def start(self, settings: Settings) -> list[asyncio.Task[None]]:
         """Start the background loops. Returns their tasks, which run until they are cancelled."""
@@ -68,6 +70,7 @@ class Parts:
             self.checkpointer.run(settings.checkpoint_interval),
             self.resources.cache.run(),
             self.bus.purge_forever(),
+            self.cleaner.run(),
             self.notices.run(),
             self.statistics.run(),
         ]
@@ -149,4 +152,5 @@ def build(
         tokens=tokens,
         uses=uses,
         statistics=statistics,
+        cleaner=Cleaner(store, writer, servers, settings),
     )

@@ -350,7 +350,7 @@ def _add_services(
     for service_name, handlers in dispatcher.registered_handlers().items():
         server.add_registered_method_handlers(service_name, handlers)
     users = [
-        *(posts.reload, threads.reload, agents.reload),
+        *(posts.reload, threads.reload, agents.reload, parts.cleaner.reload),
         lambda new: parts.waits.limit(new.max_open_waits, new.max_anonymous_waits),
         lambda new: dispatcher.limit_time(new.request_timeout),
     ]

@@ -41,6 +41,9 @@ PositiveSeconds = Annotated[float, Range("seconds", 0, _DAY, low_open=True)]
 Count = Annotated[int, Range("", 1, 2**31 - 1)]
 OptionalCount = Annotated[int, Range("", 0, 2**31 - 1)]
 Bytes = Annotated[int, Range("bytes", 1, 2**31 - 1)]
+OptionalBytes = Annotated[int, Range("bytes", 0, 2**62)]
+#: Up to 100 years.
+Age = Annotated[float, Range("seconds", 0, 36_525 * _DAY)]
 ContentBytes = Annotated[int, Range("bytes", 1, MAX_MESSAGE_BYTES)]
 #: At least a few of the largest requests or responses must fit.
 BudgetBytes = Annotated[int, Range("bytes", 4 * MAX_CALL_BYTES, 2**40)]
@@ -256,6 +259,23 @@ class Settings:
     )
     keepalive_timeout: PositiveSeconds = _setting(
         10.0, "How long to wait for the reply to a ping before the connection is closed."
+    )
+    retain_age: Age = _setting(
+        0.0,
+        "How old entries may become, in threads without a retention of their own: older ones are "
+        "removed. 0: no limit.",
+        reloadable=True,
+    )
+    retain_messages: OptionalCount = _setting(
+        0,
+        "How many entries such a thread keeps: the newest ones. 0: no limit.",
+        reloadable=True,
+    )
+    retain_bytes: OptionalBytes = _setting(
+        0,
+        "How many bytes of entries such a thread keeps: of the newest ones, but at least one. "
+        "0: no limit.",
+        reloadable=True,
     )
     refuse_secrets: bool = _setting(
         False,

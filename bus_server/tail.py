@@ -179,9 +179,9 @@ class Tails:
     async def advance(self, name: str, head: Head) -> None:
         """Raise a thread's known head and wake the waits on it.
 
-        No-op without a wait on the thread. A head is ignored if its seq is not higher than the
-        known one, or if it is of an earlier thread of the same name, or of the epoch before. A
-        later thread ends the waits on the former one, which was deleted.
+        No-op without a wait on the thread. A head is ignored if neither its seq nor its first_seq
+        is higher than the known one, or if it is of an earlier thread of the same name, or of the
+        epoch before. A later thread ends the waits on the former one, which was deleted.
         """
         tail = self._tails.get(name)
         if tail is None:
@@ -192,7 +192,8 @@ class Tails:
                 await self.end(name, known.epoch)
         elif known is None or is_later(head, known):
             tail.head = head
-            await tail.notify()
+            if known is None or head.seq != known.seq or head.epoch != known.epoch:
+                await tail.notify()  # no wait that sleeps is behind first_seq
 
     async def end(self, name: str, epoch: str) -> None:
         """End the waits on a thread that was deleted. `epoch`: the deleted thread's."""
@@ -219,5 +220,5 @@ class Tails:
 def is_later(head: Head, known: Head) -> bool:
     """Returns whether a head of the same thread is later than the known one."""
     if head.epoch == known.epoch:
-        return head.seq > known.seq
+        return (head.seq, head.first_seq) > (known.seq, known.first_seq)
     return shared_seq(known.epoch, head.epoch) is None  # else it is of the epoch before

@@ -291,7 +291,7 @@ class Writer:
 
     async def _notify(self, commit: Commit) -> None:
         """Update `Recent` with a commit, and notify waits and servers of what it changed."""
-        for name, head in commit.heads.items():
+        for name, head in commit.new_heads().items():
             self._recent.add(head.epoch, commit.entries.get(name, {}))
             self._recent.edit(head.epoch, commit.edited.get(name, {}))
             if name in commit.entries and self._is_awaited(name):

@@ -25,7 +25,7 @@ LAYERS = [
     ["bus_server.status", "bus_server.auth"],
     ["bus_server.bus"],
     ["bus_server.fallback"],
-    ["bus_server.relay", "bus_server.notices"],
+    ["bus_server.relay", "bus_server.notices", "bus_server.cleaner"],
     ["bus_server.follow", "bus_server.history"],
     ["bus_server.presence"],
     ["bus_server.tokens"],

@@ -102,6 +102,8 @@ class MyThreadsLoop(WaitLoop):
         for name in requested:
             if name not in self._known:
                 await self._send_removed(name)
+        for name in self._active.keys() - set(requested):
+            await self._send_resync(self._known[name])
 
     async def _send_removed(self, name: str) -> None:
         removed = ThreadRemoved(thread=name)
@@ -125,8 +127,9 @@ class MyThreadsLoop(WaitLoop):
                 self._remove(name)
                 await self._send_removed(name)
             elif name not in self._known and name in mine.places:
-                added = self._add(self._start_of(name), head).to_proto()
-                await self._send(WaitMessagesResponse(thread_added=added))
+                added = self._add(self._start_of(name), head)
+                await self._send(WaitMessagesResponse(thread_added=added.to_proto()))
+                await self._send_resync(added)
         changed, mine.changed = mine.changed, {}
         for name, head in changed.items():
             known = self._known.get(name)
@@ -180,6 +183,9 @@ class MyThreadsLoop(WaitLoop):
         # By an index: there may be a million other entries between them.
         agent, thread = self._mine.agent, head.thread_id
         seqs = await resources.store.addressed(agent, thread, p.after, upto, FRAME_MESSAGES)
+        if seqs is None:
+            await self._look_again(p)
+            return None
         if not seqs:
             p.advance(upto, p.after + 1)
             return None
@@ -220,6 +226,11 @@ class MyThreadsLoop(WaitLoop):
                 break
             rows += found
         return rows
+
+    async def _learn(self, p: WaitPosition, head: Head) -> None:
+        known = p.tail.head
+        if known is None or is_later(head, known):
+            p.tail.head = head
 
     async def _keep_alive(self) -> None:
         await self._send_unsent(WaitMessagesResponse(keepalive=WaitKeepalive()))

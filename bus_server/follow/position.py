@@ -57,6 +57,8 @@ class WaitPosition:
             self.resync = WaitResync.REASON_EPOCH_CHANGED
         elif requested_after > head.seq:
             self.resync = WaitResync.REASON_CURSOR_AHEAD
+        elif requested_after < head.first_seq - 1:
+            self.resync = WaitResync.REASON_COMPACTED
         if self.resync is not None:
             self._go_back(_shared(self.requested, head))
 
@@ -78,24 +80,30 @@ class WaitPosition:
         self.after = upto
         self.hidden = self.hidden or hidden
 
-    def follow_epoch(self) -> WaitMessagesResponse | None:
-        """Continue in the thread's new epoch, if it has one. Returns the frame that says so.
+    def follow(self) -> WaitMessagesResponse | None:
+        """Continue in the thread's new epoch, or where it begins now, if this is necessary.
 
-        Raises ThreadNotFound if the thread was deleted.
+        Returns the frame that says so. Raises ThreadNotFound if the thread was deleted.
         """
-        head = self.head
-        if head.epoch == self.epoch:
+        head, before = self.head, self.cursor
+        if head.epoch != self.epoch:
+            reason = WaitResync.REASON_EPOCH_CHANGED
+            self._go_back(_shared(before, head))
+            self.epoch = head.epoch
+            self.start_seq = min(self.start_seq, head.seq)
+            if self.limit is not None:
+                self.limit = min(self.limit, head.seq)
+        elif self.is_compacted():
+            reason = WaitResync.REASON_COMPACTED
+            self.after, self.hidden = head.first_seq - 1, 0
+        else:
             return None
-        before = self.cursor
-        self._go_back(_shared(before, head))
-        self.epoch = head.epoch
-        self.start_seq = min(self.start_seq, head.seq)
-        if self.limit is not None:
-            self.limit = min(self.limit, head.seq)
-        resync = WaitResync(
-            reason=WaitResync.REASON_EPOCH_CHANGED, position=self.to_proto(), requested=before
-        )
+        resync = WaitResync(reason=reason, position=self.to_proto(), requested=before)
         return WaitMessagesResponse(resync=resync)
+
+    def is_compacted(self) -> bool:
+        """Returns whether the entry that follows `after` was removed. Raises ThreadNotFound."""
+        return self.after < self.head.first_seq - 1
 
     @property
     def head(self) -> Head:

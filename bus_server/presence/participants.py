@@ -15,7 +15,15 @@ from bus_server.presence.changes import Changes
 from bus_server.presence.positions import UnsavedPositions
 from bus_server.presence.presence import Presence
 from bus_server.presence.remote_waits import RemoteWaits
-from bus_server.store import Append, Entrance, Head, Joined, JoinThread, Membership
+from bus_server.store import (
+    NOT_STARTED,
+    Append,
+    Entrance,
+    Head,
+    Joined,
+    JoinThread,
+    Membership,
+)
 from bus_server.store.interface import Store
 from bus_server.waits import OpenWait, Start, Waits
 from threadbus.v1 import agent_pb2
@@ -217,7 +225,7 @@ class Participants:
         """Returns a membership with the positions that are not in the store yet."""
         position = self._positions.get(agent, thread, head.epoch)
         return stored._replace(
-            read_seq=max(stored.read_seq, position.read),
+            read_seq=max(stored.read_seq, position.read or NOT_STARTED),
             passed_over=max(stored.passed_over, position.passed_over),
         )
 

@@ -178,6 +178,11 @@ class Servers:
         now = asyncio.get_running_loop().time()
         return sum(end > now for _, end in self._others.values())
 
+    def is_first(self) -> bool:
+        """Returns whether this is the first by name of the servers that are known to be alive."""
+        now = asyncio.get_running_loop().time()
+        return all(self.name < name or end <= now for name, (_, end) in self._others.items())
+
     async def leave(self) -> None:
         """Remove this server from the store. A failure is ignored: the lease will end."""
         self._left = True

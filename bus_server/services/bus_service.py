@@ -11,6 +11,7 @@ from bus_server import __version__, encoding
 from bus_server.audit import Audit
 from bus_server.auth import Caller
 from bus_server.bus import Bus
+from bus_server.cleaner import default_limits
 from bus_server.errors import ThreadNotFound, ValidationFailed
 from bus_server.presence.agent_state import SETTABLE, Heartbeat
 from bus_server.services import validation
@@ -258,6 +259,7 @@ class BusService:
                     agents_per_caller=settings.agents_per_caller,
                 )
             )
+            response.default_retention.CopyFrom(default_limits(settings).proto())
             _set_seconds(response.limits.max_lease, limits.MAX_LEASE)
             _set_seconds(response.limits.request_timeout, settings.request_timeout)
         return response

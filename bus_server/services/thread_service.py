@@ -34,6 +34,7 @@ from threadbus.v1.thread_pb2 import (
     THREAD_STATE_CLOSED,
     THREAD_STATE_OPEN,
     THREAD_STATE_UNSPECIFIED,
+    Retention,
     SyncMode,
     Thread,
     ThreadState,
@@ -44,7 +45,7 @@ from threadbus.v1.thread_pb2 import (
 CONTEXT_BYTES = 1024 * 1024
 JOIN_PARTICIPANTS = 100
 #: The fields that UpdateThread can set.
-_SETTINGS = ("topic", "stage", "labels", "sync_mode")
+_SETTINGS = ("topic", "stage", "labels", "sync_mode", "retention")
 
 
 class ThreadService:
@@ -70,6 +71,7 @@ class ThreadService:
             labels=validation.labels("labels", request.labels),
             sync_mode=_sync_mode(request.sync_mode),
             creator=caller.name,
+            retention=_retention(request),
         )
         self._check_content(thread)
         quota = None if caller.operator else self._quota
@@ -176,6 +178,7 @@ class ThreadService:
             stage=validation.text("stage", request.stage, MAX_STAGE_BYTES),
             labels=validation.labels("labels", request.labels),
             sync_mode=_sync_mode(request.sync_mode),
+            retention=_retention(request),
         )
         self._check_content(settings)
         change = UpdateThread(
@@ -261,6 +264,18 @@ def _entry(caller: Caller) -> Message:
 
 def _sync_mode(value: int) -> SyncMode.ValueType:
     return SyncMode.ValueType(validation.enum("sync_mode", value, SyncMode) or SYNC_MODE_OFF)
+
+
+def _retention(request: pb.CreateThreadRequest | pb.UpdateThreadRequest) -> Retention | None:
+    """Returns the retention that a request has; None: none. Raises ValidationFailed."""
+    if not request.HasField("retention"):
+        return None
+    retention = request.retention
+    if retention.HasField("max_age"):
+        validation.duration("retention.max_age", retention.max_age)
+    validation.number("retention.max_messages", retention.max_messages)
+    validation.number("retention.max_bytes", retention.max_bytes)
+    return retention
 
 
 def _page_token(key: ThreadPageKey) -> str:

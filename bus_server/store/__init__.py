@@ -46,6 +46,16 @@ from bus_server.store.commands import (
     may_be_quiet,
     read_in,
 )
+from bus_server.store.compact_commands import (
+    LISTED_REQUESTS,
+    Compact,
+    Compacted,
+    Counted,
+    ForgetAddressed,
+    Kept,
+    Limits,
+)
+from bus_server.store.facts import NOT_STARTED
 from bus_server.store.figures import Figures
 from bus_server.store.token_commands import (
     FIRST_PAGE,
@@ -62,9 +72,11 @@ from bus_server.store.token_commands import (
 __all__ = [
     "FIRST_PAGE",
     "FIRST_REQUEST",
+    "LISTED_REQUESTS",
     "MAX_ADDRESSED_COUNT",
     "MAX_OPEN_REQUESTS",
     "MAX_SEQ",
+    "NOT_STARTED",
     "REVOKED",
     "Append",
     "AppendMany",
@@ -74,16 +86,22 @@ __all__ = [
     "Checkpoint",
     "Command",
     "Commit",
+    "Compact",
+    "Compacted",
+    "Counted",
     "CreateThread",
     "CreateToken",
     "DeleteThread",
     "Entrance",
     "Excerpt",
     "Figures",
+    "ForgetAddressed",
     "Head",
     "JoinThread",
     "Joined",
+    "Kept",
     "LeaveThread",
+    "Limits",
     "Membership",
     "Position",
     "PresenceRow",

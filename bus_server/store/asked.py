@@ -103,6 +103,25 @@ def close_requests(batch: Batch, name: str) -> None:
             _save(batch, name, key, asked._replace(state=REQUEST_STATE_CLOSED))
 
 
+def close_unanswered(batch: Batch, name: str, seq: int) -> int:
+    """Close the open requests of a message that is about to be removed.
+
+    Appends a notice for each that has no OVERDUE notice yet, unless the thread is full. Returns how
+    many it has appended.
+    """
+    appended = 0
+    for key, asked in sorted(_of_message(batch, batch.head(name), seq).items()):
+        if asked.state != REQUEST_STATE_OPEN:
+            continue
+        closed = asked._replace(state=REQUEST_STATE_CLOSED)
+        if asked.has_notice(Notice.REASON_OVERDUE) or batch.head(name).seq >= MAX_SEQ:
+            _save(batch, name, key, closed)
+        else:
+            _append_notice(batch, name, key, closed, Notice.REASON_OVERDUE, WAKE_ADDRESSED)
+            appended += 1
+    return appended
+
+
 def leave(batch: Batch, name: str, agent: str) -> None:
     """Append notices that an agent leaves a thread, about the open requests to it."""
     for key, asked in sorted(_in_thread(batch, batch.head(name).thread_id)):
@@ -118,9 +137,9 @@ def leave(batch: Batch, name: str, agent: str) -> None:
 def withdraw(batch: Batch, command: Withdraw) -> list[Request]:
     name, head = command.name, batch.head(command.name)
     if command.epoch and command.epoch != head.epoch:
-        raise CursorInvalid(head_seq=head.seq, epoch=head.epoch, past_head=False)
+        raise CursorInvalid(head, past_head=False)
     if command.seq > head.seq:
-        raise MessageNotFound(name, command.seq, head.seq)
+        raise MessageNotFound(name, command.seq, head)
     found = _of_message(batch, head, command.seq)
     if not found:
         raise ValidationFailed(("seq", f"message {command.seq} asks nobody for a reply"))

@@ -14,6 +14,7 @@ from bus_server.errors import MessageNotFound, QuotaExceeded, ThreadNotFound
 from bus_server.store import wire
 from bus_server.store.asked_rows import Asked, AskedKey
 from bus_server.store.commands import MAX_SEQ, Append, Commit, Head, Position, PresenceRow
+from bus_server.store.compact_commands import Removal
 from bus_server.store.facts import (
     ANONYMOUS,
     NOT_STARTED,
@@ -65,6 +66,12 @@ class Changes:
     #: Whom the entries wake that do not wake everybody, by thread id and seq, ascending in each
     #: thread.
     quiet: dict[tuple[int, int], Wake.ValueType] = field(default_factory=dict)
+    #: The oldest entries of threads, which are removed with their request_ids, by thread id. Remove
+    #: them after all else was written. Some of their rows are kept: see sqlite/compact.py.
+    removals: dict[int, Removal] = field(default_factory=dict)
+    #: Of entries that were removed, whom they address is to be deleted, some of it: thread id,
+    #: agent, and the first_seq of the thread.
+    forgotten: list[tuple[int, str, int]] = field(default_factory=list)
     #: Requests that were opened or changed.
     asked: dict[AskedKey, Asked] = field(default_factory=dict)
     #: Participants by thread id and agent: those removed, those added with their read_seq, and
@@ -142,7 +149,8 @@ class Batch:
         head = self.head(name)
         thread = Thread()
         thread.CopyFrom(self.facts.settings[head.thread_id])
-        thread.head_seq, thread.state, thread.sync_mode = head.seq, head.state, head.sync_mode
+        thread.head_seq, thread.first_seq = head.seq, head.first_seq
+        thread.state, thread.sync_mode = head.state, head.sync_mode
         if self.commit.entries.get(name):
             thread.update_time.CopyFrom(self.create_time)
         return thread
@@ -183,6 +191,7 @@ class Batch:
         changes, commit = self.changes, self.commit
         changes.deleted_threads.add(thread_id)
         changes.changed_threads.pop(thread_id, None)
+        changes.removals.pop(thread_id, None)
         for rows in (
             changes.large,
             changes.requests,
@@ -194,6 +203,7 @@ class Batch:
             _forget(rows, 0, thread_id)
         changes.addressed = [row for row in changes.addressed if row[0] != thread_id]
         commit.heads.pop(name, None)
+        commit.compacted.pop(name, None)
         commit.entries.pop(name, None)
         commit.edited.pop(name, None)
         commit.members.pop(name, None)
@@ -271,8 +281,8 @@ class Batch:
                 return Entry(row[0], edit_of, editable=True, wakes=wakes)
             return entry_of(Message.FromString(row[1]))
         entry = self.facts.entries.get((head.thread_id, seq))
-        if entry is None:
-            raise MessageNotFound(name, seq, head.seq)
+        if entry is None or seq < head.first_seq:
+            raise MessageNotFound(name, seq, head)
         return entry
 
     def newest_text(self, name: str, seq: int) -> str | None:
@@ -359,7 +369,7 @@ class Batch:
         if self.read_seq(name, agent) is None and not self.was_unregistered(agent):
             head = self.head(name)
             self.changes.added[head.thread_id, agent] = read_seq
-            self.commit.members.setdefault(name, {})[agent] = head, max(read_seq, 0)
+            self.commit.members.setdefault(name, {})[agent] = head, read_seq
             # A position recorded before the agent became a participant does not count.
             self.changes.positions.pop((agent, name, head.epoch), None)
 

@@ -13,7 +13,7 @@ from bus_server.store.wire import number
 from threadbus.v1.admin_service_pb2 import Wait
 from threadbus.v1.agent_pb2 import Agent, AgentKind, Presence
 from threadbus.v1.message_pb2 import Message
-from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
+from threadbus.v1.thread_pb2 import Retention, SyncMode, Thread, ThreadState
 
 M = TypeVar("M", bound=protobuf.Message)
 
@@ -60,6 +60,17 @@ def message_body(message: Message) -> bytes:
     return body
 
 
+def request_id_of(body: bytes) -> str:
+    """Returns the request_id of a stored message; "" if it has none."""
+    return Message.FromString(body).request_id
+
+
+def retention_of(body: bytes) -> Retention | None:
+    """Returns the retention of a thread, of whose `body` column this is; None if it has none."""
+    thread = Thread.FromString(body)
+    return thread.retention if thread.HasField("retention") else None
+
+
 def message_of(body: bytes, edit_seq: int | None) -> bytes:
     """Returns a message as it is sent. `edit_seq`: that of its row, if it has one.
 
@@ -91,13 +102,14 @@ def thread_of(
     state: int,
     sync_mode: int,
     update_time: int | None,
+    first_seq: int,
 ) -> Thread:
     """Returns a thread. `update_time`: in microseconds since the Unix epoch; None: its create_time.
 
     `body` is as `thread_body` returned it.
     """
     thread = Thread.FromString(body)
-    thread.name, thread.epoch, thread.head_seq, thread.first_seq = name, epoch, head_seq, 1
+    thread.name, thread.epoch, thread.head_seq, thread.first_seq = name, epoch, head_seq, first_seq
     thread.state = ThreadState.ValueType(state)
     thread.sync_mode = SyncMode.ValueType(sync_mode)
     if update_time is None:

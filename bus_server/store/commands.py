@@ -424,10 +424,12 @@ class Commit:
     edited: dict[str, dict[int, int]] = field(default_factory=dict)
     #: The new heads of threads to which entries were appended.
     heads: dict[str, Head] = field(default_factory=dict)
+    #: The new heads of threads whose oldest entries were removed. Later ones are in `heads`.
+    compacted: dict[str, Head] = field(default_factory=dict)
     #: The name and epoch of each thread deleted.
     deleted: list[tuple[str, str]] = field(default_factory=list)
     #: Agents that became participants of threads, each with the thread's head then and its
-    #: read_seq, or that no longer are (None); by thread and agent.
+    #: read_seq (as in Membership), or that no longer are (None); by thread and agent.
     members: dict[str, dict[str, tuple[Head, int] | None]] = field(default_factory=dict)
     #: The agents to which the entries that were appended are addressed, by thread.
     addressed: dict[str, set[str]] = field(default_factory=dict)
@@ -443,12 +445,14 @@ class Commit:
         for name, _ in later.deleted:
             self._forget(name)  # these changes were made to the deleted thread
             self.heads.pop(name, None)
+            self.compacted.pop(name, None)
         for name, head in later.heads.items():
             if name in self.heads and self.heads[name].epoch != head.epoch:
                 # Another server deleted and recreated the thread between the two commits.
                 self._forget(name)
         self.outcomes += later.outcomes
         self.heads |= later.heads
+        self.compacted |= later.compacted
         self.deleted += later.deleted
         self.agents_changed |= later.agents_changed
         self.time = later.time
@@ -462,6 +466,10 @@ class Commit:
             self.addressed.setdefault(name, set()).update(addressed)
         for name, asked in later.asked.items():
             self.asked.setdefault(name, {}).update(asked)
+
+    def new_heads(self) -> dict[str, Head]:
+        """Returns the new heads of all threads, by name."""
+        return self.compacted | self.heads
 
     def _forget(self, thread: str) -> None:
         """Forget what was changed in a thread."""
@@ -482,7 +490,7 @@ class Excerpt(NamedTuple):
 class Membership(NamedTuple):
     """What is stored of an agent as a participant of a thread."""
 
-    read_seq: int
+    read_seq: int  # NOT_STARTED: it was only mentioned or handed off to
     passed_over: int
     addressed_seq: int = 0  # of the newest entry that addresses it; 0: there is none
 

@@ -79,6 +79,8 @@ THREAD = Table(
         "last_seq": _INT,
         "last_time": _ORDER,
         "active_time": _ORDER,
+        "first_seq": _INT,
+        "retained": _FLAG,
         "body": _BYTES,
     },
 )

@@ -7,7 +7,7 @@ together.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ from bus_server.store.commands import (
     UpdateAgent,
     UpdateThread,
 )
+from bus_server.store.compact_commands import Compact, ForgetAddressed, FrontRow
 from bus_server.store.token_commands import (
     CreateToken,
     RevokeToken,
@@ -132,6 +133,10 @@ class Needs:
     #: requests are.
     closing: set[str] = field(default_factory=set)
     asking: set[tuple[str, int]] = field(default_factory=set)
+    #: Threads whose oldest entries are needed, with the open requests of these; (thread, agent) of
+    #: threads of which the agents that entries address are needed, from this one on.
+    fronts: set[str] = field(default_factory=set)
+    addressees: set[tuple[str, str]] = field(default_factory=set)
     #: Agents whose stored presence is needed.
     presence: set[str] = field(default_factory=set)
     #: (thread, agent) of agents that are or may become participants.
@@ -174,6 +179,13 @@ class Needs:
             self.participants.add((command.name, command.entry.sender))
             if isinstance(command, SetThreadState):
                 self.closing.add(command.name)
+        elif isinstance(command, Compact):
+            self.threads.add(command.name)
+            self.settings.add(command.name)
+            self.fronts.add(command.name)
+        elif isinstance(command, ForgetAddressed):
+            self.threads.add(command.name)
+            self.addressees.add((command.name, command.agent))
         elif isinstance(command, Withdraw):
             self.threads.add(command.name)
             self.asking.add((command.name, command.seq))
@@ -282,6 +294,12 @@ class Facts:
     #: The traceparents of the messages that ask, by thread id and seq: of those about whose
     #: requests the batch may append notices.
     traceparents: dict[tuple[int, int], str] = field(default_factory=dict)
+    #: The oldest entries of threads, by thread id: at most COMPACT_ROWS, and COMPACT_BYTES if there
+    #: are several.
+    fronts: dict[int, Sequence[FrontRow]] = field(default_factory=dict)
+    #: By thread id: agents that entries of the thread address, and the one that follows these, ""
+    #: if none does.
+    addressees: dict[int, tuple[Sequence[str], str]] = field(default_factory=dict)
     #: How many open requests the agents to be asked have, by thread id and agent, up to
     #: MAX_OPEN_REQUESTS.
     open_requests: dict[tuple[int, str], int] = field(default_factory=dict)

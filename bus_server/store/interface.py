@@ -22,6 +22,7 @@ from bus_server.store.commands import (
     ServerLease,
     ThreadPageKey,
 )
+from bus_server.store.compact_commands import Kept
 from bus_server.store.figures import Figures
 from bus_server.store.token_commands import FIRST_PAGE, TokenInfo, TokenOwner, TokenPageKey
 from threadbus.v1.admin_service_pb2 import Wait
@@ -133,7 +134,7 @@ class Store(Protocol):
         """Returns the rows of a thread with after < seq <= upto, ascending and without gaps.
 
         At most `max_bytes` bytes of them, but always the first one. Returns [] if the thread was
-        deleted.
+        deleted, or the first one removed: it is before first_seq.
         """
 
     async def excerpt(
@@ -212,12 +213,26 @@ class Store(Protocol):
 
     async def addressed(
         self, agent: str, thread_id: int, after: int, upto: int, limit: int
-    ) -> list[int]:
+    ) -> list[int] | None:
         """Returns the seqs of the entries of a thread that address an agent, ascending.
 
         Entries that mention it, hand off to it, or reply to an entry that it wrote, whether or not
-        they wake it; not its own. Only those with after < seq <= upto, at most `limit`. The thread
-        may have been deleted.
+        they wake it; not its own. Only those with after < seq <= upto, at most `limit`. None: the
+        thread was deleted, or the entry that follows `after` was removed.
+        """
+
+    async def kept(self, after: int, limit: int, *, every: bool) -> list[Kept]:
+        """Returns what up to `limit` threads keep, by ascending id.
+
+        Args:
+            after: only threads with greater ids.
+            every: of all threads; else of those with a retention of their own.
+        """
+
+    async def sizes(self, thread_id: int, after: int, limit: int) -> tuple[int, int]:
+        """Returns the last seq and the size in bytes of up to `limit` entries of a thread.
+
+        They are those that follow `after`; if there are none, this is (after, 0).
         """
 
     async def requests(

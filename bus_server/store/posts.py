@@ -123,7 +123,7 @@ def _earlier(batch: Batch, head: Head, post: Append) -> tuple[int, Timestamp] | 
 
 def _check_post(head: Head, post: Append, sender_kind: AgentKind.ValueType) -> None:
     if post.epoch and post.epoch != head.epoch and not _still_holds(head, post):
-        raise CursorInvalid(head_seq=head.seq, epoch=head.epoch, past_head=False)
+        raise CursorInvalid(head, past_head=False)
     if head.state != THREAD_STATE_OPEN:
         raise ThreadClosed(post.thread)
     strict = head.sync_mode == SYNC_MODE_STRICT and sender_kind != AGENT_KIND_HUMAN
@@ -144,7 +144,7 @@ def _check_header(batch: Batch, head: Head, header: Message, addressed: Collecti
     if header.based_on_seq > head.seq:
         raise ValidationFailed(("based_on_seq", f"past the thread's newest message, {head.seq}"))
     if header.reply_to > head.seq:
-        raise MessageNotFound(header.thread, header.reply_to, head.seq)
+        raise MessageNotFound(header.thread, header.reply_to, head)
     missing = [name for name in addressed if not batch.is_registered(name)]
     if missing:
         raise AgentNotFound(sorted(missing))

@@ -24,6 +24,7 @@ from bus_server.store.commands import (
     UpdateThread,
     read_in,
 )
+from bus_server.store.compact_commands import Limits
 from bus_server.store.facts import ANONYMOUS
 from threadbus.v1.agent_pb2 import AGENT_KIND_HUMAN
 from threadbus.v1.message_pb2 import (
@@ -32,7 +33,7 @@ from threadbus.v1.message_pb2 import (
     WAKE_NOBODY,
     Message,
 )
-from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, SyncMode, Thread, ThreadState
+from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, Retention, SyncMode, Thread, ThreadState
 
 
 def create_thread(batch: Batch, command: CreateThread) -> Thread:
@@ -54,7 +55,7 @@ def join_thread(batch: Batch, command: JoinThread) -> Joined:
         if not command.create:
             raise
         head, created, similar = batch.create_thread(command.thread), True, missing.similar
-    after = 0 if command.from_first else head.seq
+    after = head.first_seq - 1 if command.from_first else head.seq
     if command.agent is not None:
         after = batch.start_participant(name, command.agent, after)
     return Joined(head.thread_id, created, after, similar)
@@ -76,12 +77,13 @@ def update_thread(batch: Batch, command: UpdateThread) -> Thread:
     _check_conditions(batch, command)
     before, thread = batch.settings(command.name), batch.settings(command.name)
     FieldMask(paths=command.fields).MergeMessage(
-        command.settings, thread, replace_repeated_field=True
+        command.settings, thread, replace_message_field=True, replace_repeated_field=True
     )
     changes = [
         f"{field} to {_setting(thread, field) or 'none'}"
         for field in command.fields
         if getattr(thread, field) != getattr(before, field)
+        or (field == "retention" and thread.HasField("retention") != before.HasField("retention"))
     ]
     if changes:
         _change(batch, command, thread, " and ".join(changes))
@@ -93,9 +95,27 @@ def _setting(thread: Thread, field: str) -> str:
     value: Any = getattr(thread, field)
     if field == "labels":
         return ", ".join(f"{key}={value[key]}" for key in sorted(value))
+    if field == "retention":
+        return _retention(value) if thread.HasField("retention") else "that of the server"
     if field == "sync_mode":
         return SyncMode.Name(value).removeprefix("SYNC_MODE_").lower()
     return f"“{value}”" if value else ""
+
+
+def _retention(retention: Retention) -> str:
+    """Returns a retention as text: what is kept."""
+    age, messages, size = Limits.of(retention)
+    kept = [f"{_age(age)}"] if age else []
+    kept += [f"{messages:,} messages"] if messages else []
+    kept += [f"{size:,} bytes"] if size else []
+    return ", ".join(kept) or "everything"
+
+
+def _age(age: int) -> str:
+    """Returns an age as text. `age`: in microseconds."""
+    units = (("days", 86_400_000_000), ("hours", 3_600_000_000), ("minutes", 60_000_000))
+    unit, size = next((each for each in units if age % each[1] == 0), ("seconds", 1_000_000))
+    return f"{age / size:,.6f}".rstrip("0").rstrip(".") + f" {unit}"
 
 
 def _change(
@@ -137,7 +157,7 @@ def _check_conditions(batch: Batch, command: SetThreadState | UpdateThread | Del
         return
     agent, kind, who, epoch = conditions
     if epoch and epoch != head.epoch:
-        raise CursorInvalid(head_seq=head.seq, epoch=head.epoch, past_head=False)
+        raise CursorInvalid(head, past_head=False)
     creator = batch.facts.settings[head.thread_id].creator
     if who is Who.ANYONE or kind == AGENT_KIND_HUMAN or creator in (agent, ANONYMOUS):
         return

@@ -9,7 +9,7 @@ from bus_server.store.postgres.connection import Connection
 from threadbus.v1.thread_pb2 import ThreadState
 
 #: The columns of a Membership.
-_MEMBERSHIP = "greatest(m.read_seq, 0), m.passed_over, greatest({}, {})".format(
+_MEMBERSHIP = "m.read_seq, m.passed_over, greatest({}, {})".format(
     *(
         "coalesce((SELECT seq FROM addressed WHERE thread_id = m.thread_id AND agent = m.agent"  # noqa: S608
         f" AND {wakes} ORDER BY seq DESC LIMIT 1), 0)"

@@ -20,6 +20,7 @@ _COLUMNS = (
 _SELECT = f"SELECT {_COLUMNS} FROM asked AS a WHERE"  # noqa: S608
 _OPEN_OF_AGENT = f"{_SELECT} a.agent = ? AND a.thread_id = ? AND a.state = 1"
 _OPEN_IN_THREAD = f"{_SELECT} a.thread_id = ? AND a.state = 1"
+_OPEN_BETWEEN = f"{_SELECT} a.thread_id = ? AND a.seq BETWEEN ? AND ? AND +a.state = 1"
 _OF_MESSAGE = f"{_SELECT} a.thread_id = ? AND a.seq = ?"
 _ONE = f"{_OF_MESSAGE} AND a.agent = ?"
 _COUNT_OPEN = (
@@ -49,6 +50,9 @@ def gather(db: sqlite3.Connection, needs: Needs, facts: Facts) -> None:
     for thread, seq in needs.asking:
         if thread in ids and seq <= store.MAX_SEQ:
             _add(facts, db.execute(_OF_MESSAGE, (ids[thread], seq)))
+    for thread_id, front in facts.fronts.items():
+        if front:
+            _add(facts, db.execute(_OPEN_BETWEEN, (thread_id, front[0].seq, front[-1].seq)))
     for thread_id, seq in {key[:2] for key in facts.asked}:
         if traceparent := _traceparent(db, thread_id << 32 | seq):
             facts.traceparents[thread_id, seq] = traceparent

@@ -35,8 +35,9 @@ _READ = {
     "entry": _ID,
     "request": {"post_hash": "coalesce(post_hash, x'')"},
     "thread": {
-        "last_seq": f"coalesce((SELECT m.id & {MAX_SEQ} {_HEAD}), 0)",
-        "last_time": f"coalesce((SELECT m.time {_HEAD}), create_time(body))",
+        "last_seq": f"coalesce((SELECT m.id & {MAX_SEQ} {_HEAD}), first_seq - 1)",
+        "last_time": f"coalesce((SELECT m.time {_HEAD}),"
+        " iif(first_seq > 1, active_time, create_time(body)))",
     },
 }
 # How keys are compared, and rows are written, of tables whose columns differ.
@@ -44,8 +45,8 @@ _KEYS = {table: ("id", "? << 32 | ?") for table in ("message", "entry")}
 _WRITE = {
     "message": "INSERT INTO message VALUES (?1 << 32 | ?2, ?3, ?4, ?5)",
     "entry": "INSERT INTO entry VALUES (?1 << 32 | ?2, ?3, ?4)",
-    "thread": "INSERT INTO thread (id, name, epoch, state, sync_mode, active_time, body)"
-    " VALUES (?1, ?2, ?3, ?4, ?5, ?8, ?9)",
+    "thread": "INSERT INTO thread (id, name, epoch, state, sync_mode, active_time, first_seq,"
+    " retained, body) VALUES (?1, ?2, ?3, ?4, ?5, ?8, ?9, ?10, ?11)",
 }
 _MARK = (
     "CREATE TABLE IF NOT EXISTS unfinished_copy"

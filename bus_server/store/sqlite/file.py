@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 APPLICATION_ID = 0x54427573
 #: That of copies that are not finished, which no server may serve: "TBuC".
 UNFINISHED_ID = 0x54427543
-SCHEMA_VERSION = 11
+SCHEMA_VERSION = 12
 _TABLES = ("thread", "message", "request", "participant", "agent", "token", "purge")
 #: The tables added after version 1, by the version that added them.
 _LATER_TABLES = {

@@ -9,7 +9,7 @@ from typing import Any
 from bus_server.store.asked_rows import AskedKey
 from bus_server.store.batch import LARGE, entry_of, text_of
 from bus_server.store.facts import Entry, Facts, Known, Needs, Request
-from bus_server.store.sqlite import asked, leftovers, participants, reads, servers, tokens
+from bus_server.store.sqlite import asked, compact, leftovers, participants, reads, servers, tokens
 from bus_server.store.sqlite.order import WALL
 from bus_server.store.sqlite.remembered import Remembered
 from threadbus.v1.agent_pb2 import AgentKind
@@ -59,7 +59,9 @@ def gather(
             facts.settings = reads.threads_by_id(db, changing)
         for thread, seq in needs.entries:
             _gather_entry(db, thread, seq, facts)
-        if needs.asked or needs.asks or needs.closing or needs.asking:
+        if needs.fronts or needs.addressees:
+            compact.gather(db, needs, facts)
+        if needs.asked or needs.asks or needs.closing or needs.asking or facts.fronts:
             asked.gather(db, needs, facts)
         _gather_replied(db, needs, facts)
         for thread, seq in needs.authors:

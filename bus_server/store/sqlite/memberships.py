@@ -9,7 +9,7 @@ from bus_server.store.sqlite import activity, reads
 from threadbus.v1.thread_pb2 import ThreadState
 
 #: The columns of a Membership.
-_MEMBERSHIP = "max(m.read_seq, 0), m.passed_over, max({}, {})".format(
+_MEMBERSHIP = "m.read_seq, m.passed_over, max({}, {})".format(
     *(
         "coalesce((SELECT max(seq) FROM addressed WHERE thread_id = m.thread_id"  # noqa: S608
         f" AND agent = m.agent AND wakes = {wakes}), 0)"
@@ -36,7 +36,7 @@ def memberships(
 ) -> list[tuple[str, store.Head, store.Membership]]:
     """Returns threads of which an agent is a participant, as Store.memberships does."""
     rows = db.execute(_MEMBERSHIPS, (agent, after, limit))
-    return [(row[0], reads.to_head(*row[1:6]), store.Membership(*row[6:])) for row in rows]
+    return [(row[0], reads.to_head(*row[1:7]), store.Membership(*row[7:])) for row in rows]
 
 
 def members(

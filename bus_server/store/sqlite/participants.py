@@ -96,16 +96,17 @@ def entrance(
     return store.Entrance(thread, context, present)
 
 
-#: SQL for the number of quiet entries of thread u, and of those up to its read_seq.
+#: SQL for the number of quiet entries of thread u, and of those up to `gone`: what the agent has
+#: read, or what is not kept any more.
 _QUIET = "coalesce((SELECT number FROM quiet WHERE thread_id = u.id ORDER BY seq DESC LIMIT 1), 0)"
 _QUIET_READ = (
-    "coalesce((SELECT number FROM quiet WHERE thread_id = u.id AND seq <= u.read_seq"
+    "coalesce((SELECT number FROM quiet WHERE thread_id = u.id AND seq <= u.gone"
     " ORDER BY seq DESC LIMIT 1), 0)"
 )
-#: SQL for the entries of thread u after read_seq that address an agent and wake it.
+#: SQL for the entries of thread u after these that address an agent and wake it.
 _ADDRESSED = (
     "SELECT 1 FROM addressed WHERE thread_id = u.id AND agent = :agent AND wakes = 1"
-    " AND seq > u.read_seq"
+    " AND seq > u.gone"
 )
 #: SQL for the open requests to an agent in thread u.
 _OPEN_REQUESTS = "SELECT 1 FROM asked WHERE agent = :agent AND thread_id = u.id AND state = 1"
@@ -135,9 +136,10 @@ def unread(
     )
     found = (
         "SELECT *, (SELECT time FROM message WHERE id = u.id << 32 | head) AS time"  # noqa: S608
-        f" FROM (SELECT t.id, t.name, t.epoch, {reads.HEAD} AS head, {positions}"
-        f" WHERE m.agent = :agent{permitted}) AS u WHERE head > read_seq"
-        f" AND (head - read_seq > {_QUIET} - {_QUIET_READ} OR EXISTS ({_ADDRESSED}))"
+        " FROM (SELECT *, max(read_seq, first_seq - 1) AS gone"
+        f" FROM (SELECT t.id, t.name, t.epoch, t.first_seq, {reads.HEAD} AS head, {positions}"
+        f" WHERE m.agent = :agent{permitted})) AS u WHERE head > gone"
+        f" AND (head - gone > {_QUIET} - {_QUIET_READ} OR EXISTS ({_ADDRESSED}))"
         " ORDER BY time DESC LIMIT :limit"
     )
     # Only those that are returned are counted.
@@ -170,8 +172,11 @@ def unread(
 
 def addressed(
     db: sqlite3.Connection, agent: str, thread_id: int, after: int, upto: int, limit: int
-) -> list[int]:
+) -> list[int] | None:
     """Returns the seqs of the entries that address an agent, as Store.addressed does."""
+    thread = db.execute("SELECT first_seq FROM thread WHERE id = ?", (thread_id,)).fetchone()
+    if thread is None or thread[0] > after + 1:
+        return None
     each = (
         "SELECT seq FROM addressed WHERE thread_id = :thread AND agent = :agent AND wakes = {}"
         " AND seq > :after AND seq <= :upto"

@@ -13,22 +13,24 @@ from bus_server.store.sqlite.order import WALL
 from threadbus.v1.agent_pb2 import Agent
 from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 
-#: SQL for the seq of the newest entry of thread t: one look-up in the message table.
+#: SQL for the seq of the newest entry of thread t: one look-up in the message table. If none is
+#: kept, first_seq is the next one.
 HEAD = (
     "coalesce((SELECT max(id) FROM message WHERE id BETWEEN t.id << 32 AND t.id << 32 | 4294967295)"
-    " & 4294967295, 0)"
+    " & 4294967295, t.first_seq - 1)"
 )
 #: Maximum number of similar names that are returned, and of names for which they are looked up.
 SIMILAR, LOOKED_AT = 5, 20
 #: The columns that _thread reads.
 _THREAD = (
-    f"t.name, t.epoch, {HEAD}, t.state, t.sync_mode, t.body,"  # noqa: S608
-    f" (SELECT time FROM message WHERE id = t.id << 32 | {HEAD}) & {WALL}"
+    f"t.name, t.epoch, {HEAD}, t.state, t.sync_mode, t.body, t.first_seq,"  # noqa: S608
+    f" coalesce((SELECT time FROM message WHERE id = t.id << 32 | {HEAD}),"
+    f" iif(t.first_seq > 1, t.active_time, NULL)) & {WALL}"
 )
 
 
 #: The columns that `to_head` reads after the name.
-HEAD_COLUMNS = f"t.name, t.id, t.epoch, {HEAD}, t.state, t.sync_mode"
+HEAD_COLUMNS = f"t.name, t.id, t.epoch, {HEAD}, t.state, t.sync_mode, t.first_seq"
 _HEADS = f"SELECT {HEAD_COLUMNS} FROM thread AS t"  # noqa: S608
 
 
@@ -59,9 +61,13 @@ def participations(
     return {row[0]: to_head(*row[1:]) for row in rows}
 
 
-def to_head(thread_id: int, epoch: str, seq: int, state: int, mode: int) -> store.Head:
+def to_head(
+    thread_id: int, epoch: str, seq: int, state: int, mode: int, first_seq: int
+) -> store.Head:
     """Returns a head. Takes the columns of HEAD_COLUMNS after the name."""
-    return store.Head(thread_id, epoch, seq, ThreadState.ValueType(state), SyncMode.ValueType(mode))
+    return store.Head(
+        thread_id, epoch, seq, ThreadState.ValueType(state), SyncMode.ValueType(mode), first_seq
+    )
 
 
 def similar(db: sqlite3.Connection, names: Iterable[str]) -> list[str]:
@@ -86,12 +92,12 @@ def read(
     """Returns the rows of a thread with after < seq <= upto, ascending.
 
     At most `max_bytes` bytes of them, but always the first one. Returns [] if the thread was
-    deleted.
+    deleted, or the first one removed.
     """
     rows = db.execute(
         f"SELECT m.sender, {_BODY} WHERE m.id > ? AND m.id <= ?"  # noqa: S608
-        " AND EXISTS (SELECT 1 FROM thread WHERE id = ?) ORDER BY m.id",
-        (thread_id << 32 | after, thread_id << 32 | upto, thread_id),
+        " AND EXISTS (SELECT 1 FROM thread WHERE id = ? AND first_seq <= ?) ORDER BY m.id",
+        (thread_id << 32 | after, thread_id << 32 | upto, thread_id, after + 1),
     )
     return _until_full(rows, max_bytes)
 
@@ -138,7 +144,8 @@ def excerpt(
         run = _until_full(rows, max_bytes)
     if newest:
         run.reverse()
-    return store.Excerpt(end, last - len(run) + 1 if newest else after + 1, run)
+    first = max(after + 1, end.first_seq)
+    return store.Excerpt(end, last - len(run) + 1 if newest else first, run)
 
 
 def senders(db: sqlite3.Connection, thread_id: int, seqs: Sequence[int]) -> dict[int, str]:
@@ -183,8 +190,8 @@ def threads_by_id(db: sqlite3.Connection, thread_ids: Sequence[int]) -> dict[int
     return {row[-1]: _thread(row[:-1]) for row in rows}
 
 
-def _thread(row: tuple[str, str, int, int, int, bytes, int | None]) -> Thread:
-    name, epoch, head_seq, state, mode, body, time = row
+def _thread(row: tuple[str, str, int, int, int, bytes, int, int | None]) -> Thread:
+    name, epoch, head_seq, state, mode, body, first_seq, time = row
     return bodies.thread_of(
         body,
         name=name,
@@ -193,6 +200,7 @@ def _thread(row: tuple[str, str, int, int, int, bytes, int | None]) -> Thread:
         state=state,
         sync_mode=mode,
         update_time=time,
+        first_seq=first_seq,
     )
 
 

@@ -20,9 +20,12 @@ CREATE TABLE thread (
     state INTEGER NOT NULL,
     sync_mode INTEGER NOT NULL,
     active_time INTEGER NOT NULL, -- of the last activity, within a second: activity.py
-    body BLOB NOT NULL
+    body BLOB NOT NULL,
+    first_seq INTEGER NOT NULL DEFAULT 1, -- of the oldest entry kept; the next seq if none is
+    retained INTEGER NOT NULL DEFAULT 0 -- whether the thread has a retention of its own: 0 or 1
 ) STRICT;
 CREATE INDEX thread_active ON thread (state, active_time);
+CREATE INDEX thread_retained ON thread (id) WHERE retained = 1;
 -- Finds names that differ only by case.
 CREATE INDEX thread_name_nocase ON thread (name COLLATE NOCASE);
 

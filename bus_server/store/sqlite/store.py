@@ -33,6 +33,7 @@ from bus_server.store.interface import Waker
 from bus_server.store.sqlite import (
     activity,
     asked,
+    compact,
     connections,
     figures,
     file,
@@ -387,13 +388,19 @@ class SqliteStore:
 
     async def addressed(
         self, agent: str, thread_id: int, after: int, upto: int, limit: int
-    ) -> list[int]:
+    ) -> list[int] | None:
         return await self._read(False, participants.addressed, agent, thread_id, after, upto, limit)
 
     async def requests(
         self, wanted: store.RequestsWanted, limit: int, before: store.RequestPageKey
     ) -> list[store.StoredRequest]:
         return await self._read(True, asked.requests, wanted, limit, before)
+
+    async def kept(self, after: int, limit: int, *, every: bool) -> list[store.Kept]:
+        return await self._read(True, compact.kept, after, limit, every)
+
+    async def sizes(self, thread_id: int, after: int, limit: int) -> tuple[int, int]:
+        return await self._read(True, compact.sizes, thread_id, after, limit)
 
     async def figures(self, presences: Mapping[str, int]) -> store.Figures:
         now = self.clock.now()

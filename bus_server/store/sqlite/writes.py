@@ -12,7 +12,7 @@ from bus_server.store.batch import Batch, Changes
 from bus_server.store.clock import TOLERANCE
 from bus_server.store.decide import decide
 from bus_server.store.facts import Request, needs
-from bus_server.store.sqlite import activity, asked, leftovers, servers, tokens
+from bus_server.store.sqlite import activity, asked, compact, leftovers, servers, tokens
 from bus_server.store.sqlite.gather import gather
 from bus_server.store.sqlite.remembered import Remembered
 
@@ -111,6 +111,8 @@ def _write(db: sqlite3.Connection, batch: Batch, order: int, remembered: Remembe
         servers.write(db, changes, batch.facts.store_now)
     appended = [head.thread_id for head in commit.heads.values()]
     activity.touch(db, appended, order, remembered.active_times)
+    if changes.removals or changes.forgotten:
+        compact.write(db, changes, remembered)
 
 
 def _write_threads(db: sqlite3.Connection, changes: Changes, order: int) -> None:
@@ -119,16 +121,22 @@ def _write_threads(db: sqlite3.Connection, changes: Changes, order: int) -> None
     for thread_id, thread in changes.created_threads.items():
         body = bodies.thread_body(thread)
         db.execute(
-            "INSERT INTO thread (id, name, epoch, state, sync_mode, active_time, body)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (thread_id, thread.name, thread.epoch, thread.state, thread.sync_mode, order, body),
+            "INSERT INTO thread (id, name, epoch, state, sync_mode, active_time, body, retained)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(thread_id, thread.name, thread.epoch, thread.state, thread.sync_mode),
+                *(order, body, thread.HasField("retention")),
+            ),
         )
         if thread_id in changes.deleted_threads:
             _delete_thread(db, thread_id)  # before another one of its name is created
     for thread_id, thread in changes.changed_threads.items():
         db.execute(
-            "UPDATE thread SET state = ?, sync_mode = ?, body = ? WHERE id = ?",
-            (thread.state, thread.sync_mode, bodies.thread_body(thread), thread_id),
+            "UPDATE thread SET state = ?, sync_mode = ?, body = ?, retained = ? WHERE id = ?",
+            (
+                *(thread.state, thread.sync_mode, bodies.thread_body(thread)),
+                *(thread.HasField("retention"), thread_id),
+            ),
         )
 
 

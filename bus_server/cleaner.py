@@ -1,0 +1,116 @@
+"""Removes from threads what their retention does not keep, in small steps.
+
+What is over a limit follows from the store alone, and each step checks it in its own transaction.
+So a server that is killed leaves nothing undone that the next one does not find.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from bus_server.errors import BusError, StorageFull, StoreBug, StoreFailed, ThreadNotFound
+from bus_server.presence.servers import Servers
+from bus_server.settings import Settings
+from bus_server.store import Compact, Counted, ForgetAddressed, Kept, Limits
+from bus_server.store.interface import Store
+from bus_server.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at all threads, at least; and so many times as long as a look took.
+PAUSE, SHARE = 1.0, 20
+#: Number of threads that are read at a time, and of entries whose sizes are added up at a time.
+PAGE, CHUNK = 500, 5_000
+
+
+@dataclass(slots=True)
+class _Count:
+    """How many bytes the entries of a thread have, from first_seq up to `upto`."""
+
+    first_seq: int
+    upto: int
+    size: int = 0
+
+
+class Cleaner:
+    """The remover of old entries. Of the servers on a store, the first one by name does it."""
+
+    def __init__(self, store: Store, writer: Writer, servers: Servers, settings: Settings) -> None:
+        self._store, self._writer, self._servers = store, writer, servers
+        #: Of threads with a limit of bytes, by id.
+        self._counts: dict[int, _Count] = {}
+        self.reload(settings)
+
+    def reload(self, settings: Settings) -> None:
+        """Use other settings from now on."""
+        self._default = default_limits(settings)
+
+    async def run(self) -> None:
+        """Remove old entries until cancelled. Failures are tried again."""
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            if self._servers.is_first():
+                try:
+                    await self._look()
+                except (BusError, StoreBug) as error:
+                    if not isinstance(error, StoreFailed | StorageFull):  # the store logs these
+                        logger.warning("cannot remove old entries (%s): trying again", error)
+            else:
+                self._counts.clear()
+            await asyncio.sleep(max(PAUSE, SHARE * (loop.time() - began)))
+
+    async def _look(self) -> None:
+        """Look at all threads once. Raises what the store and the writer raise."""
+        after, counts = 0, dict[int, _Count]()
+        while found := await self._store.kept(after, PAGE, every=any(self._default)):
+            for kept in found:
+                after = kept.thread_id
+                limits = self._default if kept.retention is None else Limits.of(kept.retention)
+                if limits.max_bytes:
+                    counts[after] = await self._counted(kept)
+                await self._clean(kept, limits, counts.get(after))
+        self._counts = counts
+
+    async def _counted(self, kept: Kept) -> _Count:
+        """Returns the size of a thread's entries, with those that are new."""
+        count = self._counts.get(kept.thread_id)
+        if count is None or count.first_seq != kept.first_seq:
+            count = _Count(kept.first_seq, kept.first_seq - 1)
+        while count.upto < kept.head_seq:
+            upto, size = await self._store.sizes(kept.thread_id, count.upto, CHUNK)
+            if upto == count.upto:
+                break
+            count.upto, count.size = upto, count.size + size
+        return count
+
+    async def _clean(self, kept: Kept, limits: Limits, count: _Count | None) -> None:
+        """Remove what a thread has over its limits. `count`: None: it has no limit of bytes."""
+        size = 0 if count is None else count.size
+        now, loop = self._store.clock.time(), asyncio.get_running_loop()
+        oldest = kept.first_seq, kept.oldest_time
+        if kept.first_seq > kept.head_seq or not limits.exceeded(*oldest, kept.head_seq, size, now):
+            return
+        try:
+            more = True
+            while more:
+                began = loop.time()
+                counted = None if count is None else Counted(count.first_seq, count.size)
+                compacted = await self._writer.submit(Compact(kept.name, self._default, counted))
+                if count is not None:
+                    count.first_seq = compacted.first_seq
+                    count.size -= compacted.size
+                more = compacted.more
+                await asyncio.sleep(loop.time() - began)  # half of the time is for posts
+        except ThreadNotFound:
+            return
+        agent = await self._writer.submit(ForgetAddressed(kept.name))
+        while agent:
+            await asyncio.sleep(0)
+            agent = await self._writer.submit(ForgetAddressed(kept.name, agent))
+
+
+def default_limits(settings: Settings) -> Limits:
+    """Returns how long entries are kept of threads without a retention of their own."""
+    age = round(settings.retain_age * 1e6)
+    return Limits(age, settings.retain_messages, settings.retain_bytes)
