@@ -1,6 +1,6 @@
 """The command that removes the oldest entries of a thread, and what it goes by."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ from threadbus.v1.thread_pb2 import Retention, Thread
 #: a few milliseconds, for which posts wait.
 COMPACT_ROWS = 250
 COMPACT_BYTES = 512 * 1024
+#: Most agents that ForgetAddressed looks at, and rows of one that it deletes.
+FORGET_AGENTS, FORGET_ROWS = 200, 500
 #: Requests of messages that were removed stay listed until so many further entries are.
 LISTED_REQUESTS = 1_000
 
@@ -111,6 +113,24 @@ class Kept(NamedTuple):
     head_seq: int
     oldest_time: int  # of the first entry, in microseconds since the Unix epoch; 0: there is none
     retention: Retention | None  # None: it has none of its own
+
+
+def forgettable(found: Iterable[tuple[str, int]]) -> tuple[list[str], str]:
+    """Returns the agents that ForgetAddressed deals with, and the one to continue with.
+
+    `found`: agents that entries of a thread address, by name, each with the number of its rows of
+    removed entries, up to FORGET_ROWS: one that has as many is dealt with again. "": none is left.
+    """
+    agents: list[str] = []
+    rows = 0
+    for agent, removed in found:
+        if len(agents) == FORGET_AGENTS or rows >= FORGET_ROWS:
+            return agents, agent
+        agents.append(agent)
+        if removed == FORGET_ROWS:
+            return agents, agent
+        rows += removed
+    return agents, ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ async def list_threads(
     else:
         statement = _AMONG, filters | asked | {"ids": ids}
     (rows,) = await db.run(statement)
-    return [(reads.thread(row), store.ThreadPageKey(row[6], row[1])) for row in rows]
+    return [(reads.thread(row), store.ThreadPageKey(row[7], row[1])) for row in rows]
 
 
 async def _few(db: Connection, filters: dict[str, str]) -> Ints | None:

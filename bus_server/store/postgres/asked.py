@@ -7,6 +7,7 @@ from bus_server import store
 from bus_server.store.batch import Changes
 from bus_server.store.bodies import BEGINNING, traceparent_of
 from bus_server.store.commands import MAX_SEQ
+from bus_server.store.compact_commands import COMPACT_ROWS
 from bus_server.store.facts import Facts, Needs
 from bus_server.store.postgres.arrays import Ints, Texts, texts, without_nul
 from bus_server.store.postgres.connection import Connection, Row, Statement
@@ -42,6 +43,13 @@ SELECT {_COLUMNS}, {_BEGINNING} FROM unnest(%(asking)s, %(asking_seqs)s) AS n (t
 {_THREAD} CROSS JOIN LATERAL (
     SELECT * FROM asked WHERE thread_id = t.id AND seq = n.seq OFFSET 0
 ) AS a
+UNION
+SELECT {_COLUMNS}, {_BEGINNING} FROM unnest(%(fronts)s) AS n (thread)
+CROSS JOIN LATERAL (SELECT id, first_seq FROM thread WHERE name = n.thread LIMIT 1) AS t
+CROSS JOIN LATERAL (
+    SELECT * FROM asked WHERE thread_id = t.id AND state = 1
+    AND seq BETWEEN t.first_seq AND t.first_seq + {COMPACT_ROWS} - 1 OFFSET 0
+) AS a
 """  # noqa: S608
 _COUNT_OPEN = f"""
 SELECT t.id, n.agent, (SELECT count(*) FROM (
@@ -63,6 +71,11 @@ ON CONFLICT (thread_id, seq, agent) DO UPDATE SET state = excluded.state,
 """
 
 
+def any_needed(needs: Needs) -> bool:
+    """Returns whether any requests are needed."""
+    return bool(needs.asked or needs.closing or needs.asking or needs.replies or needs.fronts)
+
+
 def statement(needs: Needs) -> Statement:
     """Returns the statement that looks up the needed requests."""
     asked = without_nul(needs.asked)
@@ -75,6 +88,7 @@ def statement(needs: Needs) -> Statement:
         "replying": Texts(thread for thread, _, _ in replies),
         "repliers": Texts(agent for _, agent, _ in replies),
         "replied": Ints(seq for _, _, seq in replies),
+        "fronts": texts(needs.fronts),
         "asking": Texts(thread for thread, _ in asking),
         "asking_seqs": Ints(seq for _, seq in asking),
     }

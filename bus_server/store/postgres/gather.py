@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from bus_server.store.batch import LARGE, entry_of, text_of
 from bus_server.store.commands import MAX_SEQ
 from bus_server.store.facts import Entry, Facts, Known, Needs, Request, Token
-from bus_server.store.postgres import asked, participants, reads, tokens
+from bus_server.store.postgres import asked, compact, participants, reads, tokens
 from bus_server.store.postgres.arrays import Ints, Texts, texts, without_nul
 from bus_server.store.postgres.clock import DatabaseClock, monotonic
 from bus_server.store.postgres.connection import NOW, Connection, Row, Statement
@@ -134,9 +134,11 @@ async def gather(
         (needs.tokens or needs.tokens_of or needs.token_ids, tokens.statement(needs)),
         (needs.leftovers, (_LEFTOVERS, {})),
         (needs.servers, (_SERVERS, {"servers": texts(needs.servers)})),
-        (needs.asked or needs.closing or needs.asking or needs.replies, asked.statement(needs)),
+        (asked.any_needed(needs), asked.statement(needs)),
         (needs.presence, participants.presence_of(needs.presence)),
         (needs.asks, asked.count_statement(needs)),
+        (needs.fronts, compact.fronts(needs)),
+        (needs.addressees, compact.addressees(needs)),
     ]
     steps += [step for needed, step in optional if needed]
     sent = monotonic()
@@ -144,7 +146,7 @@ async def gather(
     heads, rows = next(found), next(found)
     optionals = [next(found) if needed else [] for needed, _ in optional]
     settings, entries, authors, new_threads, profiles, found_tokens, *others = optionals
-    leftovers, servers, requests, presence, open_requests = others
+    leftovers, servers, requests, presence, open_requests, fronts, addressees = others
     now = rows[0][4]
     clock.observe(sent, now)
     facts = Facts(now, clock.now())
@@ -166,6 +168,8 @@ async def gather(
     facts.leftovers = bool(leftovers)
     facts.servers = dict(servers)
     asked.add(facts, requests)
+    compact.add_fronts(facts, fronts)
+    compact.add_addressees(facts, addressees)
     facts.open_requests = {(thread_id, agent): n for thread_id, agent, n in open_requests}
     edited = Needs(replies=set(_edited(needs.replies, facts)))
     if edited.replies:

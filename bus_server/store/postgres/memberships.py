@@ -51,7 +51,7 @@ async def memberships(
     if "\0" in agent:
         return []
     (rows,) = await db.run((_MEMBERSHIPS, {"agent": agent, "after": after, "limit": limit}))
-    return [(row[0], reads.head(*row[1:6]), store.Membership(*row[6:])) for row in rows]
+    return [(row[0], reads.head(*row[1:7]), store.Membership(*row[7:])) for row in rows]
 
 
 async def members(

@@ -32,12 +32,14 @@ LEFT JOIN LATERAL (SELECT * FROM presence WHERE agent = n.name LIMIT 1) AS p ON 
 ORDER BY n.place, n.name COLLATE "C" LIMIT %(limit)s
 """  # noqa: S608
 _POSITIONS = """
-SELECT t.*, greatest(m.read_seq, 0) AS read_seq FROM participant AS m
+SELECT t.*, greatest(m.read_seq, 0) AS read_seq, greatest(m.read_seq, t.first_seq - 1) AS gone
+FROM participant AS m
 CROSS JOIN LATERAL (SELECT * FROM thread WHERE id = m.thread_id LIMIT 1) AS t
 WHERE m.agent = %(agent)s
 """
 _POSITIONS_READ = """
-SELECT t.*, greatest(m.read_seq, n.read_seq, 0) AS read_seq
+SELECT t.*, greatest(m.read_seq, n.read_seq, 0) AS read_seq,
+    greatest(m.read_seq, n.read_seq, t.first_seq - 1) AS gone
 FROM unnest(%(threads)s, %(read)s) AS n (thread, read_seq)
 CROSS JOIN LATERAL (SELECT * FROM thread WHERE name = n.thread LIMIT 1) AS t
 CROSS JOIN LATERAL (
@@ -47,9 +49,12 @@ CROSS JOIN LATERAL (
 
 
 def _unread(positions: str) -> str:
-    """Returns SQL for the unread threads among those of `positions`."""
+    """Returns SQL for the unread threads among those of `positions`.
+
+    `gone` is up to where the agent has read a thread, or where its entries are not kept any more.
+    """
     addressed = """
-SELECT 1 FROM addressed WHERE thread_id = t.id AND agent = %(agent)s AND wakes AND seq > t.read_seq
+SELECT 1 FROM addressed WHERE thread_id = t.id AND agent = %(agent)s AND wakes AND seq > t.gone
 """
     return f"""
 SELECT t.name, t.last_seq, t.read_seq, t.epoch, (
@@ -60,10 +65,10 @@ SELECT t.name, t.last_seq, t.read_seq, t.epoch, (
         LIMIT {store.MAX_ADDRESSED_COUNT}
     ) AS r
 ) FROM ({positions}) AS t
-WHERE t.last_seq > t.read_seq AND (t.last_seq - t.read_seq > coalesce((
+WHERE t.last_seq > t.gone AND (t.last_seq - t.gone > coalesce((
     SELECT number FROM quiet WHERE thread_id = t.id ORDER BY seq DESC LIMIT 1
 ), 0) - coalesce((
-    SELECT number FROM quiet WHERE thread_id = t.id AND seq <= t.read_seq ORDER BY seq DESC LIMIT 1
+    SELECT number FROM quiet WHERE thread_id = t.id AND seq <= t.gone ORDER BY seq DESC LIMIT 1
 ), 0) OR EXISTS ({addressed}))
 AND (cardinality(%(prefixes)s) = 0 OR t.name ^@ ANY (%(prefixes)s))
 ORDER BY t.last_time DESC, t.id DESC LIMIT %(limit)s
@@ -72,13 +77,14 @@ ORDER BY t.last_time DESC, t.id DESC LIMIT %(limit)s
 
 _UNREAD, _UNREAD_AFTER = _unread(_POSITIONS), _unread(_POSITIONS_READ)
 _ADDRESSED = """
-SELECT seq FROM (
+SELECT a.seq FROM thread AS t LEFT JOIN LATERAL (
     (SELECT seq FROM addressed WHERE thread_id = %(thread)s AND agent = %(agent)s AND NOT wakes
     AND seq > %(after)s AND seq <= %(upto)s ORDER BY seq LIMIT %(limit)s)
     UNION ALL
     (SELECT seq FROM addressed WHERE thread_id = %(thread)s AND agent = %(agent)s AND wakes
     AND seq > %(after)s AND seq <= %(upto)s ORDER BY seq LIMIT %(limit)s)
-) AS a ORDER BY seq LIMIT %(limit)s
+) AS a ON true WHERE t.id = %(thread)s AND t.first_seq <= %(after)s + 1
+ORDER BY a.seq LIMIT %(limit)s
 """
 _PRESENCE = """
 SELECT agent, last_seen_time, lease_end_time, state_time, reported,
@@ -109,7 +115,7 @@ async def participants(
     )
     if not threads:
         raise await reads.not_found(db, name)
-    return reads.head(*threads[0][1:6]), [_participant(row) for row in rows]
+    return reads.head(*threads[0][1:7]), [_participant(row) for row in rows]
 
 
 def _participants(name: str, first: Sequence[str], after: str, limit: int, now: int) -> Statement:
@@ -194,13 +200,13 @@ async def unread(
 
 async def addressed(
     db: Connection, agent: str, thread_id: int, after: int, upto: int, limit: int
-) -> list[int]:
+) -> list[int] | None:
     """Returns the seqs of the entries that address an agent, as Store.addressed does."""
     if "\0" in agent:
         return []
     bounds = {"after": after, "upto": upto, "limit": limit}
     (rows,) = await db.run((_ADDRESSED, {"thread": thread_id, "agent": agent} | bounds))
-    return [seq for (seq,) in rows]
+    return [seq for (seq,) in rows if seq is not None] if rows else None
 
 
 async def presence_rows(db: Connection, since: int) -> list[store.PresenceRow]:

@@ -18,7 +18,7 @@ MAX_SIMILAR, LOOKED_AT = 5, 20
 CHUNK = 1_000
 
 #: The columns of thread t that `head` reads, after its name.
-HEAD = "t.name, t.id, t.epoch, t.last_seq, t.state, t.sync_mode"
+HEAD = "t.name, t.id, t.epoch, t.last_seq, t.state, t.sync_mode, t.first_seq"
 #: The columns of thread t that `thread` reads.
 THREAD = f"{HEAD}, t.last_time, t.body"
 #: SQL for the names that differ from n.name only by case. C folds only ASCII, which suffices for
@@ -65,7 +65,8 @@ def _rows(order: str) -> str:
 
 _READ = f"""
 SELECT m.sender, m.body, m.edit_seq FROM thread AS t
-CROSS JOIN LATERAL ({_rows("ASC")}) AS m WHERE t.id = %(thread)s ORDER BY m.seq
+CROSS JOIN LATERAL ({_rows("ASC")}) AS m WHERE t.id = %(thread)s AND t.first_seq <= %(after)s + 1
+ORDER BY m.seq
 """  # noqa: S608
 _EXCERPT = {
     newest: f"""
@@ -102,9 +103,11 @@ async def participations(db: Connection, agent: str, names: Sequence[str]) -> di
     return {name: head(*columns) for name, *columns in rows}
 
 
-def head(thread_id: int, epoch: str, seq: int, state: int, mode: int) -> store.Head:
+def head(thread_id: int, epoch: str, seq: int, state: int, mode: int, first_seq: int) -> store.Head:
     """Returns a head. Takes the columns of HEAD after the name."""
-    return store.Head(thread_id, epoch, seq, ThreadState.ValueType(state), SyncMode.ValueType(mode))
+    return store.Head(
+        thread_id, epoch, seq, ThreadState.ValueType(state), SyncMode.ValueType(mode), first_seq
+    )
 
 
 async def similar(db: Connection, names: Iterable[str]) -> list[str]:
@@ -162,10 +165,11 @@ def excerpt_statement(
 
 def excerpt_of(rows: Sequence[Row], after: int, before: int, newest: bool) -> store.Excerpt:
     """Returns an excerpt. `rows`: those of its statement, at least one."""
-    end = head(*rows[0][1:6])
-    run = [message(row[6:]) for row in rows if row[6] is not None]
+    end = head(*rows[0][1:7])
+    run = [message(row[7:]) for row in rows if row[7] is not None]
     last = min(before - 1, end.seq) if before else end.seq
-    return store.Excerpt(end, last - len(run) + 1 if newest else after + 1, run)
+    first = max(after + 1, end.first_seq)
+    return store.Excerpt(end, last - len(run) + 1 if newest else first, run)
 
 
 async def excerpt(
@@ -206,7 +210,7 @@ def threads_statement(names: Iterable[str]) -> Statement:
 
 def thread(row: Row) -> Thread:
     """Returns a thread. `row`: the columns of THREAD."""
-    name, _, epoch, last_seq, state, mode, last_time, body = row
+    name, _, epoch, last_seq, state, mode, first_seq, last_time, body = row
     return bodies.thread_of(
         body,
         name=name,
@@ -215,6 +219,7 @@ def thread(row: Row) -> Thread:
         state=state,
         sync_mode=mode,
         update_time=last_time,
+        first_seq=first_seq,
     )
 
 

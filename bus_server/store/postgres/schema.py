@@ -11,7 +11,7 @@ from bus_server.store.postgres.upgrade import fill_addressed
 
 #: The version of schema.sql. Servers that know a version from `compatible` in the table meta on can
 #: use the store, so that they can be upgraded one after the other.
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 #: What a copy that is not finished has as `compatible`, so that no version serves it.
 UNFINISHED = 2**31 - 1
 

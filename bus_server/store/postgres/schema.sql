@@ -32,8 +32,11 @@ CREATE TABLE thread (
     last_seq bigint NOT NULL,
     last_time bigint NOT NULL, -- of the newest entry; of the creation while there is none
     active_time bigint NOT NULL, -- at most a second before last_time: activity.py
-    body bytea NOT NULL -- the serialised threadbus.v1.Thread without the fields that have columns
+    body bytea NOT NULL, -- the serialised threadbus.v1.Thread without the fields that have columns
+    first_seq bigint NOT NULL DEFAULT 1, -- of the oldest entry kept; the next seq if none is
+    retained boolean NOT NULL DEFAULT false -- whether the thread has a retention of its own
 ) WITH (fillfactor = 50);
+CREATE INDEX thread_retained ON thread (id) WHERE retained;
 CREATE INDEX thread_active ON thread (state, active_time);
 -- Finds names that differ only by case.
 CREATE INDEX thread_lower_name ON thread (lower(name));

@@ -29,6 +29,7 @@ from bus_server.store.postgres import (
     activity,
     asked,
     checks,
+    compact,
     figures,
     memberships,
     participants,
@@ -311,7 +312,7 @@ class PostgresStore:
 
     async def addressed(
         self, agent: str, thread_id: int, after: int, upto: int, limit: int
-    ) -> list[int]:
+    ) -> list[int] | None:
         return await self._readers.read(
             participants.addressed, agent, thread_id, after, upto, limit
         )
@@ -320,6 +321,12 @@ class PostgresStore:
         self, wanted: store.RequestsWanted, limit: int, before: store.RequestPageKey
     ) -> list[store.StoredRequest]:
         return await self._readers.read(asked.requests, wanted, limit, before)
+
+    async def kept(self, after: int, limit: int, *, every: bool) -> list[store.Kept]:
+        return await self._readers.read(compact.kept, after, limit, every)
+
+    async def sizes(self, thread_id: int, after: int, limit: int) -> tuple[int, int]:
+        return await self._readers.read(compact.sizes, thread_id, after, limit)
 
     async def figures(self, presences: Mapping[str, int]) -> store.Figures:
         return await self._readers.read(figures.read, presences, self.clock.now())

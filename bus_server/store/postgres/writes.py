@@ -6,7 +6,7 @@ from bus_server import store
 from bus_server.store import bodies
 from bus_server.store.batch import Batch, Changes
 from bus_server.store.clock import TOLERANCE
-from bus_server.store.postgres import asked, leftovers, servers, tokens
+from bus_server.store.postgres import asked, compact, leftovers, servers, tokens
 from bus_server.store.postgres.activity import GRANULARITY
 from bus_server.store.postgres.arrays import Blobs, Ints, Texts, texts, without_nul
 from bus_server.store.postgres.connection import NOW, Statement
@@ -17,14 +17,17 @@ WITH gone AS (DELETE FROM thread WHERE id = ANY (%(ids)s) RETURNING id)
 INSERT INTO purge (thread_id) SELECT id FROM gone
 """
 _CREATE_THREADS = """
-INSERT INTO thread (id, name, epoch, state, sync_mode, last_seq, last_time, active_time, body)
-SELECT id, name, epoch, state, sync_mode, 0, %(now)s, %(now)s, body
-FROM unnest(%(ids)s, %(names)s, %(epochs)s, %(states)s, %(modes)s, %(bodies)s)
-    AS n (id, name, epoch, state, sync_mode, body)
+INSERT INTO thread (id, name, epoch, state, sync_mode, last_seq, last_time, active_time, body,
+    retained)
+SELECT id, name, epoch, state, sync_mode, 0, %(now)s, %(now)s, body, retained > 0
+FROM unnest(%(ids)s, %(names)s, %(epochs)s, %(states)s, %(modes)s, %(bodies)s, %(retained)s)
+    AS n (id, name, epoch, state, sync_mode, body, retained)
 """
 _CHANGE_THREADS = """
-UPDATE thread AS t SET state = n.state, sync_mode = n.sync_mode, body = n.body
-FROM unnest(%(ids)s, %(states)s, %(modes)s, %(bodies)s) AS n (id, state, sync_mode, body)
+UPDATE thread AS t
+SET state = n.state, sync_mode = n.sync_mode, body = n.body, retained = n.retained > 0
+FROM unnest(%(ids)s, %(states)s, %(modes)s, %(bodies)s, %(retained)s)
+    AS n (id, state, sync_mode, body, retained)
 WHERE t.id = n.id
 """
 _REMOVE_PARTICIPANTS = """
@@ -172,6 +175,7 @@ def statements(batch: Batch, writer: int, number: int) -> list[Statement]:
         *tokens.writes(changes, now),
         *([leftovers.PURGE] if changes.purge else []),
         *servers.changes_statements(changes, store_now),
+        *compact.writes(changes),
         ("COMMIT", {}),
     ]
 
@@ -198,6 +202,7 @@ def _write_threads(changes: Changes, now: int) -> Iterable[Statement]:
                     "states": Ints(thread.state for thread in threads.values()),
                     "modes": Ints(thread.sync_mode for thread in threads.values()),
                     "bodies": Blobs(map(bodies.thread_body, threads.values())),
+                    "retained": Ints(each.HasField("retention") for each in threads.values()),
                     "now": now,
                 },
             )

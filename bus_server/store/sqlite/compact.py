@@ -1,18 +1,24 @@
 """Reads and removes the oldest entries of threads."""
 
 import sqlite3
+from collections.abc import Iterator
 
 from bus_server import store
 from bus_server.store import bodies
 from bus_server.store.batch import Changes
-from bus_server.store.compact_commands import COMPACT_BYTES, COMPACT_ROWS, FrontRow, Kept, Removal
+from bus_server.store.compact_commands import (
+    COMPACT_BYTES,
+    COMPACT_ROWS,
+    FORGET_ROWS,
+    FrontRow,
+    Kept,
+    Removal,
+    forgettable,
+)
 from bus_server.store.facts import Facts, Needs
 from bus_server.store.sqlite import reads
 from bus_server.store.sqlite.order import WALL
 from bus_server.store.sqlite.remembered import Remembered
-
-#: Most agents that ForgetAddressed looks at, and rows that it deletes.
-AGENTS, ROWS = 200, 500
 
 _FRONT = (
     "SELECT id & 4294967295, time, sender, body FROM message WHERE id BETWEEN ? AND ?"
@@ -22,7 +28,7 @@ _NEXT_AGENT = "SELECT min(agent) FROM addressed WHERE thread_id = ? AND agent >=
 _AGENT_AFTER = "SELECT min(agent) FROM addressed WHERE thread_id = ? AND agent > ?"
 _REMOVED = (
     "FROM addressed WHERE thread_id = :thread AND agent = :agent AND wakes IN (0, 1)"
-    f" AND seq < :first LIMIT {ROWS}"
+    f" AND seq < :first LIMIT {FORGET_ROWS}"
 )
 _COUNT_REMOVED = f"SELECT count(*) FROM (SELECT 1 {_REMOVED})"  # noqa: S608
 _FORGET = (
@@ -57,7 +63,7 @@ def gather(db: sqlite3.Connection, needs: Needs, facts: Facts) -> None:
     for name, agent in needs.addressees:
         if name in facts.heads:
             head = facts.heads[name]
-            facts.addressees[head.thread_id] = _addressees(db, head, agent)
+            facts.addressees[head.thread_id] = forgettable(_addressees(db, head, agent))
 
 
 def _front(db: sqlite3.Connection, head: store.Head) -> list[FrontRow]:
@@ -75,20 +81,17 @@ def _front(db: sqlite3.Connection, head: store.Head) -> list[FrontRow]:
     return rows
 
 
-def _addressees(db: sqlite3.Connection, head: store.Head, agent: str) -> tuple[list[str], str]:
-    """Returns agents that entries of a thread address, and the one to continue with."""
-    found: list[str] = []
-    rows, query = 0, _NEXT_AGENT
+def _addressees(db: sqlite3.Connection, head: store.Head, agent: str) -> Iterator[tuple[str, int]]:
+    """Yields what `forgettable` takes of a thread, from an agent on."""
+    query = _NEXT_AGENT
     while True:
         ((agent,),) = db.execute(query, (head.thread_id, agent))
-        if agent is None or len(found) == AGENTS or rows >= ROWS:
-            return found, agent or ""
+        if agent is None:
+            return
         arguments = {"thread": head.thread_id, "agent": agent, "first": head.first_seq}
         ((removed,),) = db.execute(_COUNT_REMOVED, arguments)
-        found.append(agent)
-        if removed == ROWS:
-            return found, agent
-        rows, query = rows + removed, _AGENT_AFTER
+        yield agent, removed
+        query = _AGENT_AFTER
 
 
 def write(db: sqlite3.Connection, changes: Changes, remembered: Remembered) -> None:
