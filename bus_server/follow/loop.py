@@ -20,7 +20,7 @@ from bus_server.follow.limits import (
 from bus_server.follow.position import WaitPosition, cursors
 from bus_server.follow.resources import Frames, WaitResources
 from bus_server.follow.wakes import count_waking
-from bus_server.store import Head, Row
+from bus_server.store import Row
 from bus_server.tail import Waiter
 from bus_server.waits import OpenWait, WaitRequest
 from threadbus.limits import MAX_MESSAGE_BYTES
@@ -299,13 +299,10 @@ class WaitLoop:
         heads = await self._resources.store.heads([p.name])
         if p.name not in heads:
             raise ThreadNotFound([p.name])
-        await self._learn(p, heads[p.name])
+        await self._resources.tails.advance(p.name, heads[p.name])
+        p.learn(heads[p.name])
         if p.head.epoch == p.epoch and not p.is_compacted():
             await asyncio.sleep(ROOM_TIMEOUT)  # until the thread gets a new epoch
-
-    async def _learn(self, p: WaitPosition, head: Head) -> None:
-        """Take note of the head of a thread that was just read."""
-        await self._resources.tails.advance(p.name, head)
 
     async def _reserve(self, size: int) -> bool:
         """Wait briefly for room. Returns False if there is none, and the caller may retry.

@@ -15,7 +15,7 @@ from bus_server.follow.position import WaitPosition
 from bus_server.follow.resources import Frames, WaitResources
 from bus_server.memberships import MyThreads
 from bus_server.store import Head, Row
-from bus_server.tail import Waiter, is_later
+from bus_server.tail import Waiter
 from bus_server.waits import Start, WaitRequest
 from threadbus.limits import MAX_MESSAGE_BYTES
 from threadbus.v1.bus_service_pb2 import (
@@ -134,8 +134,7 @@ class MyThreadsLoop(WaitLoop):
         for name, head in changed.items():
             known = self._known.get(name)
             if known is not None:
-                if known.tail.head is None or is_later(head, known.tail.head):
-                    known.tail.head = head
+                known.learn(head)
                 self._active[name] = known
             elif name in mine.places:
                 await self._send_resync(self._add(self._start_of(name), head))
@@ -226,11 +225,6 @@ class MyThreadsLoop(WaitLoop):
                 break
             rows += found
         return rows
-
-    async def _learn(self, p: WaitPosition, head: Head) -> None:
-        known = p.tail.head
-        if known is None or is_later(head, known):
-            p.tail.head = head
 
     async def _keep_alive(self) -> None:
         await self._send_unsent(WaitMessagesResponse(keepalive=WaitKeepalive()))

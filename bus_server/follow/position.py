@@ -7,6 +7,7 @@ from bus_server.errors import ThreadNotFound
 from bus_server.presence.participant_cache import CachedParticipants
 from bus_server.store import Head
 from bus_server.store.epochs import shared_seq
+from bus_server.tail import is_later
 from bus_server.waits import Start
 from threadbus.v1.agent_pb2 import Participant
 from threadbus.v1.bus_service_pb2 import WaitMessagesResponse, WaitResync
@@ -100,6 +101,12 @@ class WaitPosition:
             return None
         resync = WaitResync(reason=reason, position=self.to_proto(), requested=before)
         return WaitMessagesResponse(resync=resync)
+
+    def learn(self, head: Head) -> None:
+        """Take note of a head of the thread that was just read."""
+        known = self.tail.head
+        if known is None or (known.thread_id <= head.thread_id and is_later(head, known)):
+            self.tail.head = head
 
     def is_compacted(self) -> bool:
         """Returns whether the entry that follows `after` was removed. Raises ThreadNotFound."""

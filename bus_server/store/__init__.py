@@ -34,10 +34,7 @@ from bus_server.store.commands import (
     Purge,
     RegisterAgent,
     Registered,
-    RemoveServers,
     Row,
-    SaveServer,
-    ServerLease,
     SetThreadState,
     ThreadPageKey,
     UnregisterAgent,
@@ -57,6 +54,7 @@ from bus_server.store.compact_commands import (
 )
 from bus_server.store.facts import NOT_STARTED
 from bus_server.store.figures import Figures
+from bus_server.store.server_commands import RemoveServers, SaveServer, ServerLease
 from bus_server.store.token_commands import (
     FIRST_PAGE,
     REVOKED,

@@ -12,6 +12,7 @@ from bus_server.store import (
     compact,
     compact_commands,
     posts,
+    server_commands,
     servers,
     threads,
     token_commands,
@@ -42,8 +43,8 @@ _DECISIONS: dict[type[commands.Command[Any]], Callable[[Batch, Any], Any]] = {
     commands.UpdateAgent: agents.update_agent,
     commands.UnregisterAgent: agents.unregister_agent,
     commands.Checkpoint: agents.checkpoint,
-    commands.SaveServer: servers.save_server,
-    commands.RemoveServers: servers.remove_servers,
+    server_commands.SaveServer: servers.save_server,
+    server_commands.RemoveServers: servers.remove_servers,
 }
 
 

@@ -25,14 +25,13 @@ from bus_server.store.commands import (
     PresenceRow,
     Purge,
     RegisterAgent,
-    RemoveServers,
-    SaveServer,
     SetThreadState,
     UnregisterAgent,
     UpdateAgent,
     UpdateThread,
 )
 from bus_server.store.compact_commands import Compact, ForgetAddressed, FrontRow
+from bus_server.store.server_commands import RemoveServers, SaveServer
 from bus_server.store.token_commands import (
     CreateToken,
     RevokeToken,

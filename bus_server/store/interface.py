@@ -19,11 +19,11 @@ from bus_server.store.commands import (
     Membership,
     PresenceRow,
     Row,
-    ServerLease,
     ThreadPageKey,
 )
 from bus_server.store.compact_commands import Kept
 from bus_server.store.figures import Figures
+from bus_server.store.server_commands import ServerLease
 from bus_server.store.token_commands import FIRST_PAGE, TokenInfo, TokenOwner, TokenPageKey
 from threadbus.v1.admin_service_pb2 import Wait
 from threadbus.v1.agent_pb2 import Agent, Participant

@@ -4,7 +4,7 @@ Each function decides one command. The command's docstring in commands.py is its
 """
 
 from bus_server.store.batch import Batch
-from bus_server.store.commands import RemoveServers, SaveServer
+from bus_server.store.server_commands import RemoveServers, SaveServer
 
 
 def save_server(batch: Batch, command: SaveServer) -> bool:
