@@ -9,8 +9,11 @@ from bus_server.store import (
     FIRST_REQUEST,
     AppendMany,
     Checkpoint,
+    Compact,
     DeleteThread,
+    ForgetAddressed,
     LeaveThread,
+    Limits,
     Position,
     Purge,
     RemoveServers,
@@ -46,6 +49,10 @@ _FILTERS = (
     r"unregister_time",
     r"last_time",
     r"last_seq > ",
+    r"first_seq <= ",
+    r"agent IS NOT NULL",  # of the agents that were looked up one after the other
+    r"seq <= n.upto",
+    r"state <> 1",  # of the requests of entries that were removed
     r"last_seen_time",
     r"SubPlan|InitPlan",
     r"place|size",  # of the first rows of a thread
@@ -105,6 +112,10 @@ async def use(store: PostgresStore) -> None:
     await commit(store, RotateToken(b"new", b"newer", store.clock.now() + 60_000_000))
     await commit(store, SaveServer("a", 1, {1: b"", 2: b""}), SaveServer("b", 1))
     await commit(store, SaveServer("a", 1, {}, [2]), RemoveServers(dict.fromkeys(["b"])))
+    await commit(store, Compact("t", Limits(max_messages=1)), ForgetAddressed("t"))
+    await store.kept(0, 10, every=True)
+    await store.kept(0, 10, every=False)
+    await store.sizes((await store.heads(["t"]))["t"].thread_id, 0, 10)
     await commit(store, DeleteThread("u"), Purge(), UnregisterAgent("ben"))
     await everything(store)
     await store.foreign_version()

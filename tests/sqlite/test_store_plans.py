@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bus_server import store
-from bus_server.store.sqlite import activity, asked, participants, reads, tokens, writes
+from bus_server.store.sqlite import activity, asked, compact, participants, reads, tokens, writes
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, PRESENCE_IDLE, Agent
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, WAKE_ADDRESSED, Message
 from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN
@@ -108,6 +108,8 @@ COMMANDS: dict[str, Callable[[], store.Command[Any]]] = {
         "t", Message(sender="a"), Thread(topic="new"), ["topic"]
     ),
     "leave_thread": lambda: store.LeaveThread("t", "a"),
+    "compact": lambda: store.Compact("t", store.Limits(max_messages=1)),
+    "forget_addressed": lambda: store.ForgetAddressed("t"),
     "delete_thread": lambda: store.DeleteThread("t"),
     "register_agent": lambda: store.RegisterAgent(agent("b"), b"other", operator=False),
     "update_agent": lambda: store.UpdateAgent("a", Agent(description="new"), ["description"]),
@@ -143,6 +145,8 @@ READS: dict[str, Callable[[sqlite3.Connection], object]] = {
     "unread": lambda db: participants.unread(db, "a", 10),
     "unread_after": lambda db: participants.unread(db, "a", 10, (), {"t": 1}),
     "addressed": lambda db: participants.addressed(db, "a", 1, 0, 10, 10),
+    "kept": lambda db: compact.kept(db, 0, 10, False),
+    "sizes": lambda db: compact.sizes(db, 1, 0, 10),
     "list_threads": lambda db: activity.list_threads(db, [1, 2], "", "", 10, None),
     "list_threads_onward": lambda db: activity.list_threads(db, [1, 2], "", "", 10, KEY),
     "list_threads_by_prefix": lambda db: activity.list_threads(db, [1, 2], "t", "", 10, KEY),

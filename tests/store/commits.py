@@ -159,10 +159,11 @@ async def log(store: Store, name: str = "t") -> list[Message]:
     """Returns the entries of a thread. Fails if its two ways of reading differ."""
     excerpt = await store.excerpt(name, 0, 0, 10_000, 1 << 30, newest=False)
     head = excerpt.head
-    assert await store.read(head.thread_id, 0, head.seq, 1 << 30) == excerpt.rows
+    first = head.first_seq - 1
+    assert await store.read(head.thread_id, first, head.seq, 1 << 30) == excerpt.rows
     entries = [Message.FromString(body) for _, body in excerpt.rows]
     assert [entry.sender for entry in entries] == [sender for sender, _ in excerpt.rows]
-    assert [entry.seq for entry in entries] == list(range(1, head.seq + 1))
+    assert [entry.seq for entry in entries] == list(range(head.first_seq, head.seq + 1))
     return entries
 
 

@@ -86,17 +86,14 @@ _REMOVE = (
     """,
 )
 _FORGET = """
-DELETE FROM addressed WHERE (thread_id, agent, wakes, seq) IN (
-    SELECT a.thread_id, a.agent, a.wakes, a.seq
-    FROM unnest(%(threads)s, %(agents)s, %(firsts)s) AS n (thread_id, agent, first_seq)
-    CROSS JOIN LATERAL (
-        (SELECT * FROM addressed WHERE thread_id = n.thread_id AND agent = n.agent AND wakes
-        AND seq < n.first_seq LIMIT %(rows)s)
-        UNION ALL
-        (SELECT * FROM addressed WHERE thread_id = n.thread_id AND agent = n.agent AND NOT wakes
-        AND seq < n.first_seq LIMIT %(rows)s)
-    ) AS a
-)
+DELETE FROM addressed AS a
+USING unnest(%(threads)s, %(agents)s, %(wakes)s, %(firsts)s)
+    AS n (thread_id, agent, wakes, first_seq)
+WHERE a.thread_id = n.thread_id AND a.agent = n.agent AND a.wakes = (n.wakes = 1)
+AND a.seq < least(n.first_seq, (
+    SELECT seq FROM addressed WHERE thread_id = n.thread_id AND agent = n.agent
+    AND wakes = (n.wakes = 1) ORDER BY seq OFFSET %(rows)s LIMIT 1
+))
 """
 
 
@@ -175,12 +172,15 @@ def writes(changes: Changes) -> Iterable[Statement]:
         }
         yield from ((statement, values) for statement in _REMOVE)
     if changes.forgotten:
+        rows = [(*each[:2], wakes, each[2]) for each in changes.forgotten for wakes in (0, 1)]
+        threads, agents, awake, firsts = zip(*rows, strict=True)
         yield (
             _FORGET,
             {
-                "threads": Ints(thread_id for thread_id, _, _ in changes.forgotten),
-                "agents": Texts(agent for _, agent, _ in changes.forgotten),
-                "firsts": Ints(first_seq for _, _, first_seq in changes.forgotten),
+                "threads": Ints(threads),
+                "agents": Texts(agents),
+                "wakes": Ints(awake),
+                "firsts": Ints(firsts),
                 "rows": FORGET_ROWS,
             },
         )

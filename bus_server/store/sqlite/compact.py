@@ -26,14 +26,15 @@ _FRONT = (
 )
 _NEXT_AGENT = "SELECT min(agent) FROM addressed WHERE thread_id = ? AND agent >= ?"
 _AGENT_AFTER = "SELECT min(agent) FROM addressed WHERE thread_id = ? AND agent > ?"
-_REMOVED = (
-    "FROM addressed WHERE thread_id = :thread AND agent = :agent AND wakes IN (0, 1)"
-    f" AND seq < :first LIMIT {FORGET_ROWS}"
+_ADDRESSED = "FROM addressed WHERE thread_id = :thread AND agent = :agent"
+_COUNT_REMOVED = (
+    f"SELECT count(*) FROM (SELECT 1 {_ADDRESSED} AND wakes IN (0, 1) AND seq < :first"  # noqa: S608
+    f" LIMIT {FORGET_ROWS})"
 )
-_COUNT_REMOVED = f"SELECT count(*) FROM (SELECT 1 {_REMOVED})"  # noqa: S608
 _FORGET = (
-    "DELETE FROM addressed WHERE (thread_id, agent, wakes, seq) IN"  # noqa: S608
-    f" (SELECT thread_id, agent, wakes, seq {_REMOVED})"
+    f"DELETE {_ADDRESSED} AND wakes = :wakes AND seq < min(:first, coalesce("
+    f"(SELECT seq {_ADDRESSED} AND wakes = :wakes ORDER BY seq LIMIT 1 OFFSET {FORGET_ROWS}),"
+    " :first))"
 )
 # The newest row is kept, with the number that the next ones go by.
 _REMOVE = (
@@ -100,7 +101,9 @@ def write(db: sqlite3.Connection, changes: Changes, remembered: Remembered) -> N
         _remove(db, thread_id, removal)
         remembered.active_times.pop(thread_id, None)
     for thread_id, agent, first in changes.forgotten:
-        db.execute(_FORGET, {"thread": thread_id, "agent": agent, "first": first})
+        for wakes in (0, 1):
+            of_agent = {"thread": thread_id, "agent": agent, "wakes": wakes, "first": first}
+            db.execute(_FORGET, of_agent)
 
 
 def _remove(db: sqlite3.Connection, thread_id: int, removal: Removal) -> None:
