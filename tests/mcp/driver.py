@@ -127,6 +127,13 @@ class OfficialClient:
             traceparent=traceparent,
         )
 
+    async def next_wait(self, thread: str) -> str:
+        """Returns what the next bus_wait brings, once one that was given up before is over."""
+        while True:
+            result = await self.call("bus_wait", thread=thread, timeout_s=20).result()
+            if "already waiting" not in result["text"]:
+                return str(result["text"])
+
     def cancel(self, call: Call) -> None:
         """Have the client cancel a call."""
         self._send(do="cancel", call=call.id)

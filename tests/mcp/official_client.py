@@ -32,6 +32,8 @@ class Calls:
                 continue
             at = command["id"]
             self._open[at] = asyncio.create_task(self._do(at, command))
+            # The next line may cancel it: a task that has not begun would end without a word.
+            await asyncio.sleep(0)
         for task in self._open.values():
             task.cancel()
         await asyncio.gather(*self._open.values(), return_exceptions=True)

@@ -9,7 +9,7 @@ import pytest
 
 from bus_client import BusClient
 from tests.mcp.command import Command
-from tests.mcp.driver import BOUND, CLIENTS, OfficialClient, connected
+from tests.mcp.driver import BOUND, CLIENTS, connected
 from tests.serving import ServerProcess
 
 pytestmark = pytest.mark.slow
@@ -63,16 +63,8 @@ async def test_each_message_is_shown_once_however_many_waits_are_given_up(
                 pause /= 1.5
             else:
                 assert ("timed out" if times_out else "cancelled") in result["failed"]
-                shown = _numbers(await _next(client, thread))
+                shown = _numbers(await client.next_wait(thread))
                 given_up += 1
                 pause *= 1.5
             assert shown == [number]
     assert given_up and answered, "the two never met"
-
-
-async def _next(client: OfficialClient, thread: str) -> str:
-    """Returns what the next wait brings, once the one before is over."""
-    while True:
-        result = await client.call("bus_wait", thread=thread, timeout_s=20).result()
-        if "already waiting" not in result["text"]:
-            return str(result["text"])

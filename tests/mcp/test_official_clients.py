@@ -179,7 +179,19 @@ async def test_a_wait_that_it_cancels_reads_nothing(
     model.client.cancel(wait)
     assert await wait.failure() == "cancelled"
     await handle.post("still unread")
-    assert "still unread" in await model.client.call("bus_wait", thread=thread).text()
+    assert "still unread" in await model.client.next_wait(thread)
+
+
+async def test_a_wait_that_it_cancels_at_once_reads_nothing(
+    model: Model, peer: BusClient, thread: str
+) -> None:
+    handle = await peer.join(thread)
+    await model.client.call("bus_join", thread=thread).text()
+    wait = model.client.call("bus_wait", thread=thread)
+    model.client.cancel(wait)
+    assert await wait.failure() == "cancelled"
+    await handle.post("still unread")
+    assert "still unread" in await model.client.next_wait(thread)
 
 
 async def test_a_wait_that_it_gives_up_reads_nothing(
@@ -190,7 +202,7 @@ async def test_a_wait_that_it_gives_up_reads_nothing(
     wait = model.client.call("bus_wait", thread=thread, within=0.5)
     assert "timed out" in await wait.failure()
     await handle.post("still unread")
-    assert "still unread" in await model.client.call("bus_wait", thread=thread).text()
+    assert "still unread" in await model.client.next_wait(thread)
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
