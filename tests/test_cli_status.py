@@ -1,6 +1,7 @@
 """`threadbus status`: what it shows of a real server, and of one that is strange."""
 
 import asyncio
+from contextlib import aclosing
 from pathlib import Path
 
 import grpc
@@ -34,18 +35,19 @@ async def test_a_status_tells_what_was_done(server: ServerProcess, tmp_path: Pat
         BusClient(server.address, agent="reviewer", credentials=own) as reviewer,
         BusClient(server.address) as anybody,
     ):
-
-        async def is_waiting(agent: str) -> bool:
-            return (await anybody.get_agent(agent)).presence == Presence.PRESENCE_WAITING
-
-        waiting = asyncio.create_task(anext((await reviewer.join("design")).follow()))
-        await until_known(lambda: is_waiting("reviewer"))
         thread = await coder.join("design")
-        for _ in range(3):
-            await thread.post("?", mentions=["reviewer"], ask=True)
-        await waiting
-        waiting = asyncio.create_task(anext((await coder.join("design")).follow()))
-        await until_known(lambda: is_waiting("coder"))
+        async with aclosing((await reviewer.join("design")).follow()) as messages:
+            for _ in range(3):
+                await thread.post("?", mentions=["reviewer"], ask=True)
+                await anext(messages)  # the first may be history; the others are wake-ups
+        waiting = asyncio.create_task(anext(thread.follow()))
+
+        async def only_the_coder_waits() -> bool:
+            found = await anybody.status(window=300)
+            presences = [each.presence for each in found.agents if each.count]
+            return found.open_waits == 1 and Presence.PRESENCE_WAITING in presences
+
+        await until_known(only_the_coder_waits)
         status = await anybody.status(window=300)
         shown = (await asyncio.to_thread(shell.ok, "status", "--window", "5m")).out
         document = (await asyncio.to_thread(shell.ok, "status", "--window", "5m", "--json")).json

@@ -160,10 +160,11 @@ async def test_history_that_a_wait_reads_is_no_wake_up(client: Connection) -> No
         await post(client, "t")
         await post(client, "t")
 
-        async def woken() -> bool:
-            return (await status(client)).delivered_per_second > 0
+        async def delivered() -> bool:
+            found = await status(client)
+            return per_window(found, found.delivered_per_second) == 2
 
-        await until_known(woken)
+        await until_known(delivered)
         before = (await status(client)).wake.count
         for after in (0, 1):
             async with open_waits(client.bus, [wait_request({"t": after})]) as (reading,):

@@ -15,26 +15,26 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from bus_client import BusClient, InvalidArgument, Post, continue_trace
-from threadbus.v1.agent_pb2 import PRESENCE_WAITING
 from threadbus.v1.message_pb2 import WAKE_ALL
 
 tracer = trace.get_tracer("tests")
 
 
-async def review(bus: BusClient, thread: str) -> None:
-    """Reply to the first message; once, at once, and once in a span of its own."""
+async def review(bus: BusClient, thread: str, following: asyncio.Event) -> None:
+    """Take the first message, and reply to the second: once, at once, and once in a span."""
     handle = await bus.join(thread)
     async with aclosing(handle.follow()) as messages:
-        async for message in messages:
-            await handle.post("at once", reply_to=message.seq)
-            with tracer.start_as_current_span("other work"):
-                await handle.post("other work")
-            with continue_trace(message.traceparent), tracer.start_as_current_span("review"):
-                await handle.post("reviewed", reply_to=message.seq)
-            await handle.post("after it")
-            with continue_trace(""):
-                await handle.post("of no trace of ours")
-            return
+        await anext(messages)
+        following.set()
+        message = await anext(messages)
+        await handle.post("at once", reply_to=message.seq)
+        with tracer.start_as_current_span("other work"):
+            await handle.post("other work")
+        with continue_trace(message.traceparent), tracer.start_as_current_span("review"):
+            await handle.post("reviewed", reply_to=message.seq)
+        await handle.post("after it")
+        with continue_trace(""):
+            await handle.post("of no trace of ours")
 
 
 async def main(server: str, folder: Path, thread: str) -> None:
@@ -43,10 +43,12 @@ async def main(server: str, folder: Path, thread: str) -> None:
         BusClient(server, agent="coder", credentials=credentials) as coder,
         BusClient(server, agent="reviewer", credentials=credentials) as reviewer,
     ):
-        reviewing = asyncio.create_task(review(reviewer, thread))
+        following = asyncio.Event()
+        reviewing = asyncio.create_task(review(reviewer, thread, following))
         handle = await coder.join(thread)
-        while (await coder.get_agent("reviewer")).presence != PRESENCE_WAITING:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        # What a wait gets of the history of its thread has no span: what follows on it has one.
+        await handle.post("hello")
+        await following.wait()
         with tracer.start_as_current_span("task"):
             await handle.post("please review")
         await reviewing
