@@ -136,7 +136,9 @@ async def test_every_metric_has_its_labels_and_a_help_text(
     server: ServerProcess, client: Connection
 ) -> None:
     await client.bus.GetServerInfo(GetServerInfoRequest())
-    found = await scrape(server)
+    found = await until_scraped(
+        server, lambda found: found.call("grpc_server_handling_seconds_count", "GetServerInfo") > 0
+    )
     labels: dict[str, set[frozenset[str]]] = {}
     for name, pairs in found.values:
         labels.setdefault(name, set()).add(frozenset(key for key, _ in pairs))
@@ -276,29 +278,25 @@ async def test_refusals_are_counted_by_reason_and_code(
     assert after.call(name, "Check", grpc_code="NotFound") >= 1
 
 
-async def test_agents_and_requests_are_counted(server: ServerProcess, client: Connection) -> None:
-    before = await quiet(server, client)
-    ann = await register(client.agents, "ann")
-    await register(client.agents, "ben")
-    await client.threads.CreateThread(CreateThreadRequest(thread="asked"))
-    for within in (Duration(nanos=1_000_000), Duration(seconds=3_600)):
-        asks = ExpectReply(agents=["ben"], within=within)
-        asking = PostMessageRequest(thread="asked", content="?", expect_reply=asks)
-        await client.bus.PostMessage(asking, metadata=ann.metadata)
-
-    def grown(found: Scrape, name: str, **labels: str) -> float:
-        return found.value(name, **labels) - before.value(name, **labels)
-
-    async with open_wait(client.bus, "asked", metadata=ann.metadata):
-        await until_scraped(
-            server,
-            lambda found: (
-                grown(found, "threadbus_requests_open") == 2
-                and grown(found, "threadbus_requests_overdue") == 1
-                and grown(found, "threadbus_agents", presence="IDLE") == 1
-                and grown(found, "threadbus_agents", presence="WORKING") == 1
-            ),
-        )
+async def test_agents_and_requests_are_counted(start_server: StartServer) -> None:
+    server = start_server(*FLAGS)  # whose agents are those of no other test
+    async with connected(server.address, "asked") as client:
+        ann = await register(client.agents, "ann")
+        await register(client.agents, "ben")
+        for within in (Duration(nanos=1_000_000), Duration(seconds=3_600)):
+            asks = ExpectReply(agents=["ben"], within=within)
+            asking = PostMessageRequest(thread="asked", content="?", expect_reply=asks)
+            await client.bus.PostMessage(asking, metadata=ann.metadata)
+        async with open_wait(client.bus, "asked", metadata=ann.metadata):
+            await until_scraped(
+                server,
+                lambda found: (
+                    found.value("threadbus_requests_open") == 2
+                    and found.value("threadbus_requests_overdue") == 1
+                    and found.value("threadbus_agents", presence="IDLE") == 1
+                    and found.value("threadbus_agents", presence="WORKING") == 1
+                ),
+            )
 
 
 @pytest.mark.slow
@@ -325,7 +323,8 @@ async def test_a_write_that_waits_for_the_store_shows(
 async def test_no_name_or_address_is_in_the_metrics(
     server: ServerProcess, client: Connection
 ) -> None:
-    hostile = "hostile.name-1"
+    hostile, refusals = "hostile.name-1", {"method": "GetThread", "grpc_code": "InvalidArgument"}
+    before = (await quiet(server, client)).call("grpc_server_handled_total", **refusals)
     agent = await register(client.agents, hostile)
     await client.threads.CreateThread(CreateThreadRequest(thread=hostile))
     async with open_wait(client.bus, hostile, metadata=agent.metadata) as live:
@@ -342,7 +341,9 @@ async def test_no_name_or_address_is_in_the_metrics(
                 refusal = await refused(unknown(b"hostile"))
                 assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
         await refused(client.threads.GetThread(GetThreadRequest(thread='hostile"} 1\n')))
-        found = await scrape(server)
+        found = await until_scraped(
+            server, lambda found: found.call("grpc_server_handled_total", **refusals) > before
+        )
     assert "hostile" not in found.text.lower()
     assert "127.0.0.1" not in found.text
 
