@@ -16,10 +16,12 @@ from tests.console.consoles import ConsoleProcess
 from tests.programs import program
 
 __all__ = [
-    "FRAMES",
+    "COUNT_ENTRIES",
     "LOOKS",
+    "MOST_ENTRIES",
     "PATIENCE",
     "PHONE",
+    "STEP_CLOCK",
     "Opened",
     "Shown",
     "expect",
@@ -32,20 +34,22 @@ __all__ = [
 PATIENCE = 30_000
 expect.set_options(timeout=PATIENCE)
 
-#: ms between two frames above which a page does not count as fluid. On a quiet machine, the tests
-#: see 50 to 420; how fast the page is, is not what they are about.
-FROZEN = 1_000
-#: Records the longest time between two frames in `longest`.
-FRAMES = """
-globalThis.longest = 0;
-let last = performance.now();
-const frame = (now) => {
-  globalThis.longest = Math.max(globalThis.longest, now - last);
-  last = now;
-  requestAnimationFrame(frame);
-};
-requestAnimationFrame((now) => { last = now; requestAnimationFrame(frame); });
+#: The number of a thread's entries that a page has at most.
+MOST_ENTRIES = 600
+
+#: Records the largest number of entries in the page at a time in `most`, and of entries that were
+#: added at a time in `added`.
+COUNT_ENTRIES = """
+globalThis.most = globalThis.added = 0;
+new MutationObserver((changes) => {
+  const nodes = changes.flatMap(({ addedNodes }) => [...addedNodes]);
+  const entries = nodes.filter((node) => node.nodeName === "ARTICLE");
+  globalThis.added = Math.max(globalThis.added, entries.length);
+  globalThis.most = Math.max(globalThis.most, document.querySelectorAll("#log > article").length);
+}).observe(document.querySelector("#log"), { childList: true });
 """
+#: Has a page's clock go on by 1 ms whenever the page reads it, and not otherwise.
+STEP_CLOCK = "{ let now = 0; performance.now = () => (now += 1); }"
 
 #: Options of a context: how a page looks.
 PHONE: dict[str, Any] = {
@@ -133,10 +137,10 @@ class Shown:
 
 
 async def is_whole(shown: Shown) -> list[int]:
-    """Returns the seqs in the page. There may be no gap, and no more than 600."""
+    """Returns the seqs in the page. There may be no gap, and no more than MOST_ENTRIES."""
     seqs = await shown.seqs()
     assert seqs == list(range(seqs[0], seqs[-1] + 1))
-    assert len(seqs) <= 600
+    assert len(seqs) <= MOST_ENTRIES
     return seqs
 
 
