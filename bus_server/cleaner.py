@@ -17,7 +17,8 @@ from bus_server.writer import Writer
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at all threads, at least; and so many times as long as a look took.
+#: Seconds between two looks at all threads, at least; and so many times as long as a look took,
+#: without what was removed meanwhile.
 PAUSE, SHARE = 1.0, 20
 #: Number of threads that are read at a time, and of entries whose sizes are added up at a time.
 PAGE, CHUNK = 500, 5_000
@@ -39,6 +40,8 @@ class Cleaner:
         self._store, self._writer, self._servers = store, writer, servers
         #: Of threads with a limit of bytes, by id.
         self._counts: dict[int, _Count] = {}
+        #: Seconds for which this look has removed entries.
+        self._cleaning = 0.0
         self.reload(settings)
 
     def reload(self, settings: Settings) -> None:
@@ -49,7 +52,7 @@ class Cleaner:
         """Remove old entries until cancelled. Failures are tried again."""
         loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
+            began, self._cleaning = loop.time(), 0.0
             if self._servers.is_first():
                 try:
                     await self._look()
@@ -58,18 +61,20 @@ class Cleaner:
                         logger.warning("cannot remove old entries (%s): trying again", error)
             else:
                 self._counts.clear()
-            await asyncio.sleep(max(PAUSE, SHARE * (loop.time() - began)))
+            await asyncio.sleep(max(PAUSE, SHARE * (loop.time() - began - self._cleaning)))
 
     async def _look(self) -> None:
         """Look at all threads once. Raises what the store and the writer raise."""
-        after, counts = 0, dict[int, _Count]()
+        after, counts, loop = 0, dict[int, _Count](), asyncio.get_running_loop()
         while found := await self._store.kept(after, PAGE, every=any(self._default)):
             for kept in found:
                 after = kept.thread_id
                 limits = self._default if kept.retention is None else Limits.of(kept.retention)
                 if limits.max_bytes:
                     counts[after] = await self._counted(kept)
+                began = loop.time()
                 await self._clean(kept, limits, counts.get(after))
+                self._cleaning += loop.time() - began
         self._counts = counts
 
     async def _counted(self, kept: Kept) -> _Count:
