@@ -8,8 +8,12 @@ from bus_server.store import (
     REVOKED,
     Append,
     Command,
+    Compact,
+    Compacted,
+    Counted,
     CreateThread,
     JoinThread,
+    Limits,
     Position,
     PresenceRow,
     RegisterAgent,
@@ -103,6 +107,11 @@ def set_mode(mode: SyncMode.ValueType, name: str = "t") -> UpdateThread:
     return UpdateThread(name, Message(sender="operator"), Thread(sync_mode=mode), ["sync_mode"])
 
 
+def compact(*limits: int, name: str = "t", counted: Counted | None = None) -> Compact:
+    """Returns the removal of what is over these limits: of the age, messages, and bytes."""
+    return Compact(name, Limits(*limits), counted)
+
+
 def register(
     name: str = "ann",
     token: bytes = b"",
@@ -139,6 +148,19 @@ async def commit(store: Store, *commands: Command[Any]) -> list[Any]:
     return outcomes
 
 
+async def remove_before(store: Store, seq: int, name: str = "t") -> list[Compacted]:
+    """Remove the entries of a thread before one of its entries. Returns what each step removed.
+
+    No request of theirs must be open: the notices would be counted, too.
+    """
+    steps: list[Compacted] = []
+    head = (await store.heads([name]))[name]
+    while not steps or steps[-1].more:
+        steps += await commit(store, compact(0, head.seq - seq + 1, name=name))
+    assert steps[-1].first_seq == seq
+    return steps
+
+
 async def outcomes(store: Store, commands: Sequence[Command[Any]], *, together: bool) -> list[Any]:
     """Commit commands in one commit, or each in its own. Returns their outcomes."""
     if together:
@@ -159,8 +181,8 @@ async def log(store: Store, name: str = "t") -> list[Message]:
     """Returns the entries of a thread. Fails if its two ways of reading differ."""
     excerpt = await store.excerpt(name, 0, 0, 10_000, 1 << 30, newest=False)
     head = excerpt.head
-    first = head.first_seq - 1
-    assert await store.read(head.thread_id, first, head.seq, 1 << 30) == excerpt.rows
+    before = head.first_seq - 1
+    assert await store.read(head.thread_id, before, head.seq, 1 << 30) == excerpt.rows
     entries = [Message.FromString(body) for _, body in excerpt.rows]
     assert [entry.sender for entry in entries] == [sender for sender, _ in excerpt.rows]
     assert [entry.seq for entry in entries] == list(range(head.first_seq, head.seq + 1))
