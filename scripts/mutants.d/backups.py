@@ -12,8 +12,20 @@ _GO_ON = f"{_RESTORES}::test_agents_go_on_at_an_empty_machine_where_the_backup_w
 SABOTAGES = [
     Sabotage(
         "restored threads keep their epochs",
-        [Edit(_RESTORE, "            db.execute(_RENEW)\n", "")],
+        [Edit(_RESTORE, '            db.execute(_RENEW.replace("{empty}", empty))\n', "")],
         [_GO_ON],
+        timeout=30,
+    ),
+    Sabotage(
+        "a restored thread whose entries were all removed shares none of them",
+        [Edit(_RESTORE, '"first_seq - 1" if', '"0" if')],
+        [f"{_RESTORES}::test_a_thread_goes_on_after_the_entries_that_it_lost_before_the_backup"],
+        timeout=30,
+    ),
+    Sabotage(
+        "a backup of an older version must have first_seq",
+        [Edit(_RESTORE, "_FIRST_SEQ_SINCE = 7, 12", "_FIRST_SEQ_SINCE = 7, 1")],
+        [f"{_RESTORES}::test_a_backup_of_an_older_version_is_upgraded_at_the_next_start"],
         timeout=30,
     ),
     Sabotage(

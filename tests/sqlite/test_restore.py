@@ -13,15 +13,24 @@ from pathlib import Path
 
 import pytest
 
-from tests import restored
+from bus_server.store.epochs import shared_seq
+from tests import own_bus, restored
 from tests.callers import operator
 from tests.conftest import StartServer
+from tests.connections import connected
 from tests.disks import fill, small_disk
+from tests.peers import Peer
 from tests.polling import has_open, until
 from tests.refused_start import refused_start
 from tests.shell import Shell
 from tests.sqlite.stores import filled, locked, logs, rows
 from tests.sqlite.test_store_upgrade import make_old
+from tests.store.commits import commit, compact, create, post
+from tests.wait_frames import waiting
+from threadbus.v1.bus_service_pb2 import WaitResync
+from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.thread_pb2 import Retention
+from threadbus.v1.thread_service_pb2 import ListThreadsRequest
 
 pytestmark = pytest.mark.slow
 
@@ -131,7 +140,7 @@ def test_what_cannot_be_a_target_is_refused(backup: Path, shell: Shell, tmp_path
     assert (tmp_path / "lost.db-wal.set-aside").read_text("utf-8") == "newest messages"
 
 
-@pytest.mark.parametrize("version", [1, 6, 10])
+@pytest.mark.parametrize("version", [1, 6, 11])
 def test_a_backup_of_an_older_version_is_upgraded_at_the_next_start(
     start_server: StartServer, shell: Shell, tmp_path: Path, version: int
 ) -> None:
@@ -142,6 +151,43 @@ def test_a_backup_of_an_older_version_is_upgraded_at_the_next_start(
     assert str(epoch).endswith(".2.e1")
     server = start_server()
     assert Shell(server.address, tmp_path).ok("read", "design").out.count("one") == 1
+
+
+async def test_a_thread_goes_on_after_the_entries_that_it_lost_before_the_backup(
+    start_server: StartServer, shell: Shell, tmp_path: Path
+) -> None:
+    db, kept = tmp_path / "old.db", Retention(max_messages=2)
+    async with own_bus.opened(db) as store:
+        for name, retention in (("empty", None), ("short", kept), ("whole", None)):
+            await commit(store, create(name, retention=retention))
+            await commit(store, *(post(name) for _ in range(20)))
+        await commit(store, compact(1, name="empty"), compact(name="short"))
+        before = await store.heads(["empty", "short", "whole"])
+    backup = ("backup", str(tmp_path / "backup"), "--db", str(db))
+    restore = ("restore", str(tmp_path / "backup"), "--db", str(tmp_path / "bus.db"))
+    for run in (backup, restore):
+        assert (await asyncio.to_thread(shell.run, *run)).code == 0
+    server = start_server()
+    async with connected(server.address) as client:
+        listed = await client.threads.ListThreads(ListThreadsRequest())
+        found = {thread.name: thread for thread in listed.threads}
+        assert {name: thread.first_seq for name, thread in found.items()} == {
+            "empty": 21,
+            "short": 19,
+            "whole": 1,
+        }
+        assert found["short"].retention == kept
+        for name, thread in found.items():
+            # Who has read all of it goes on there, and nothing is told twice.
+            assert shared_seq(thread.epoch, before[name].epoch) == thread.head_seq == 20
+            peer = Peer(client.bus)
+            assert (await peer.post(name, "new", epoch=before[name].epoch)).seq == 21
+            cursor = Cursor(thread=name, after_seq=20, epoch=before[name].epoch)
+            async with waiting(client.bus, cursor, max_wait=0) as wait:
+                resync = (await wait.until("resync")).resync
+                assert resync.reason == WaitResync.REASON_EPOCH_CHANGED
+                assert resync.position.cursor.after_seq == 20
+                assert [message.content for message in await wait.messages(1)] == ["new"]
 
 
 def test_a_store_with_a_log_is_no_backup_but_what_sqlite_copied_is(

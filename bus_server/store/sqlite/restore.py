@@ -17,14 +17,15 @@ from bus_server.store.sqlite.write_lock import WriteLock
 
 #: Seconds to wait for a server that holds the write lock of the file to be replaced.
 LOCK_TIMEOUT = 5.0
-#: The version from which on a store lists its servers and their waits.
-_SERVERS_SINCE = 7
+#: The version from which on a store lists its servers and their waits, and that from which on its
+#: threads lose their oldest entries.
+_SERVERS_SINCE, _FIRST_SEQ_SINCE = 7, 12
 
 # As epochs.py says: what is in the backup is the beginning of what was there.
 _RENEW = (
     "UPDATE thread SET epoch = new_id() || '.' || printf('%x', coalesce(("  # noqa: S608
     " SELECT max(m.id) & 0xffffffff FROM message AS m"
-    " WHERE m.id BETWEEN thread.id << 32 AND thread.id << 32 | 0xffffffff), 0))"
+    " WHERE m.id BETWEEN thread.id << 32 AND thread.id << 32 | 0xffffffff), {empty}))"
     f" || '.' || substr(epoch, 1, {ID_SIZE})"
 )
 
@@ -133,7 +134,8 @@ def _forget_the_past(path: Path, version: int, *, keep_history: bool) -> None:
             db.execute("DELETE FROM wait")
         if not keep_history:
             db.create_function("new_id", 0, lambda: secrets.token_hex(ID_SIZE // 2))
-            db.execute(_RENEW)
+            empty = "first_seq - 1" if version >= _FIRST_SEQ_SINCE else "0"
+            db.execute(_RENEW.replace("{empty}", empty))
             db.execute("UPDATE store SET epoch = ?", (secrets.token_hex(8),))
         db.execute("COMMIT")
 
