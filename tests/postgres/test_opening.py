@@ -19,7 +19,7 @@ from bus_server.store.postgres.schema import SCHEMA_VERSION
 from tests.postgres.cluster import Cluster, standby
 from tests.postgres.skipping import running
 from tests.postgres.stores import opened
-from tests.store.commits import commit, create, post, register
+from tests.store.commits import commit, compact, create, log, post, register
 from threadbus.extras import install_command
 from threadbus.v1.message_pb2 import ExpectReply, Message
 from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN
@@ -315,7 +315,7 @@ def shape(postgres: Cluster, table: str, schema: str) -> list[tuple[Any, ...]]:
     )
 
 
-@pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.parametrize("version", [3, 4, 5])
 async def test_questions_can_be_asked_after_an_upgrade(
     postgres: Cluster, postgres_url: str, version: int
 ) -> None:
@@ -331,6 +331,8 @@ async def test_questions_can_be_asked_after_an_upgrade(
         wanted = RequestsWanted([REQUEST_STATE_OPEN])
         (found,) = await store.requests(wanted, 9, FIRST_REQUEST)
         assert (found.thread, found.key.agent) == ("t", "ben")
+        await commit(store, post(sender="ben", reply_to=1), compact(0, 1))
+        assert [entry.seq for entry in await log(store)] == [2]
     with postgres.schema() as new_url:
         async with opened(new_url):
             pass

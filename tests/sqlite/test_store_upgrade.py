@@ -19,6 +19,7 @@ from tests.conftest import StartServer
 from tests.connections import connected
 from tests.locks import locked
 from tests.peers import Peer
+from tests.polling import until_known
 from tests.presence import beat, state
 from tests.refusals import refused
 from tests.refused_start import refused_start
@@ -41,6 +42,7 @@ from threadbus.v1.thread_pb2 import (
     SYNC_MODE_OFF,
     SYNC_MODE_STRICT,
     THREAD_STATE_CLOSED,
+    Retention,
     Thread,
 )
 from threadbus.v1.thread_service_pb2 import (
@@ -48,10 +50,11 @@ from threadbus.v1.thread_service_pb2 import (
     GetThreadRequest,
     JoinThreadRequest,
     ListThreadsRequest,
+    UpdateThreadRequest,
 )
 
 #: The versions in which threads and agents have a column for each setting, and all.
-OLDER, VERSIONS = (1, 2, 3, 4, 5), (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+OLDER, VERSIONS = (1, 2, 3, 4, 5), (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
 #: Values that the upgrade must keep exactly.
 TEXT, LABELS = "a \0 → 😀 '\"; x", {"a": "b, c=d", "naïve": "\0😀"}
 AGENT = Caller("coder", "a-token-that-is-long-enough-to-be-one")
@@ -174,6 +177,7 @@ async def test_an_upgraded_file_keeps_its_contents_and_takes_new_posts(
         found = (await client.threads.GetThread(GetThreadRequest(thread="design"))).thread
         assert (found.topic, found.head_seq, found.epoch) == ("topic", 2, "e1")
         assert (found.stage, found.sync_mode) == ("", SYNC_MODE_OFF)
+        assert (found.first_seq, found.HasField("retention")) == (1, False)
         messages = await Peer(client.bus).read("design")
         assert [message.content for message in messages] == ["one", "two"]
         request = JoinThreadRequest(thread="design")
@@ -334,6 +338,30 @@ async def test_the_threads_of_an_older_file_are_listed_last_active_first(
         await Peer(client.bus).post("early", "now")
         again = await client.threads.ListThreads(ListThreadsRequest(page_size=3))
         assert [thread.name for thread in again.threads] == ["early", "late", "new"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", [1, 9, 11])
+async def test_the_threads_of_an_older_file_lose_entries_as_a_retention_says(
+    start_server: StartServer, tmp_path: Path, version: int
+) -> None:
+    db = make_old(tmp_path / "bus.db", version)
+    server = start_server(db=db)
+    async with connected(server.address) as client:
+        request = UpdateThreadRequest(thread="design", retention=Retention(max_messages=2))
+        request.update_mask.paths.append("retention")
+        # Its own THREAD entry is the newest.
+        changed = await client.threads.UpdateThread(request, metadata=AGENT.metadata)
+        assert changed.thread.head_seq == 3
+
+        async def is_removed() -> bool:
+            found = await client.threads.GetThread(GetThreadRequest(thread="design"))
+            return found.thread.first_seq == 2
+
+        await until_known(is_removed)
+        assert [message.seq for message in await Peer(client.bus).read("design")] == [2, 3]
+        again = await Peer(client.bus, AGENT).post("design", "one", request_id="id-one")
+        assert (again.seq, again.deduplicated) == (4, False)
 
 
 @pytest.mark.slow
