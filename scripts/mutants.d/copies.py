@@ -16,6 +16,36 @@ _UNFINISHED = (
 
 SABOTAGES = [
     Sabotage(
+        "a copy does not know what threads have lost",
+        [
+            Edit(
+                _FILE,
+                "(?1, ?2, ?3, ?4, ?5, ?8, ?9, ?10, ?11)",
+                "(?1, ?2, ?3, ?4, ?5, ?8, 1, ?10, ?11)",
+            )
+        ],
+        [f"{_COPIES}::test_a_server_on_a_copy_shows_what_one_on_the_store_did"],
+        timeout=60,
+    ),
+    Sabotage(
+        "a thread without entries loses its head when it is copied",
+        [Edit(_FILE, "{_HEAD}), first_seq - 1)", "{_HEAD}), 0)")],
+        [f"{_COPIES}::test_a_server_on_a_copy_shows_what_one_on_the_store_did"],
+        timeout=60,
+    ),
+    Sabotage(
+        "a thread that lost all entries in PostgreSQL is older in a copy to a file",
+        [
+            Edit(
+                "bus_server/store/postgres/compact.py",
+                "WHEN n.upto = last_seq THEN last_time ELSE",
+                "WHEN n.upto = 0 THEN last_time ELSE",
+            )
+        ],
+        [f"{_COPIES}::test_a_server_on_a_copy_shows_what_one_on_the_store_did"],
+        timeout=60,
+    ),
+    Sabotage(
         "a copy is not compared with the store",
         [Edit(_COPIER, "    if found == expected:\n", "    if True:\n")],
         [f"{_REFUSALS}::test_a_copy_that_something_else_changes_is_not_finished"],

@@ -19,6 +19,7 @@ from bus_server.store.opening import open_store
 from tests.callers import Caller, create_token, operator, register, with_token
 from tests.connections import Connection, connected
 from tests.peers import Peer
+from tests.polling import until_known
 from tests.presence import beat
 from tests.requests import ask, asking, noticed, read_up_to, withdraw
 from tests.rotation import rotate
@@ -38,12 +39,18 @@ from threadbus.v1.bus_service_pb2 import ListMessagesRequest, ListRequestsReques
 from threadbus.v1.message_pb2 import (
     PRIORITY_HIGH,
     WAKE_ADDRESSED,
+    WAKE_ALL,
     WAKE_NOBODY,
     Attachment,
     Cursor,
     MessageFilter,
 )
-from threadbus.v1.thread_pb2 import SYNC_MODE_STRICT, THREAD_STATE_ARCHIVED, THREAD_STATE_CLOSED
+from threadbus.v1.thread_pb2 import (
+    SYNC_MODE_STRICT,
+    THREAD_STATE_ARCHIVED,
+    THREAD_STATE_CLOSED,
+    Retention,
+)
 from threadbus.v1.thread_service_pb2 import (
     CreateThreadRequest,
     DeleteThreadRequest,
@@ -251,6 +258,20 @@ async def _fill_threads(to: Connection, ann: Peer, ben: Peer, person: Peer, boss
     )
     await to.threads.LeaveThread(LeaveThreadRequest(thread="renewed"), metadata=person.metadata)
     await create("Deal")
+    await create("short", retention=Retention(max_messages=3))
+    await create("emptied", retention=Retention(max_age=Duration(nanos=1)))
+    for name in ("short", "emptied"):
+        for n, wakes in enumerate((WAKE_ALL, WAKE_NOBODY, WAKE_ALL, WAKE_NOBODY, WAKE_ALL)):
+            await ben.post(name, "text", mentions=["ann"], wakes=wakes, request_id=f"r-{n}")
+    await ben.post("short", LARGE)
+    await ben.post("short", "edited", edit_of=6)
+
+    async def are_short() -> bool:
+        listed = await to.threads.ListThreads(ListThreadsRequest())
+        first = {thread.name: thread.first_seq for thread in listed.threads}
+        return (first["short"], first["emptied"]) == (5, 6)
+
+    await until_known(are_short)
 
 
 async def _ask(to: Connection, ann: Peer, ben: Peer, gone: Peer) -> None:

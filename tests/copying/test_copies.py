@@ -58,6 +58,9 @@ async def test_a_server_on_a_copy_shows_what_one_on_the_store_did(
             assert await limited.read("deal")
             assert (await refused(limited.read("strict"))).reason == "THREAD_NOT_FOUND"
             assert (await Peer(to.bus, callers.former).post("deal", "me")).seq
+            # A thread without entries goes on where it was, and its request_ids went with them.
+            posted = await ben.post("emptied", "text", request_id="r-0")
+            assert (posted.seq, posted.deduplicated) == (6, False)
             # An open request is answered by a reply.
             asked = (await states(ann, "asks")).items()
             seq = max(seq for (seq, agent), state in asked if (agent, state) == ("ben", "OPEN"))

@@ -81,7 +81,8 @@ _REMOVE = (
     AND r.seq <= n.upto
     """,
     """
-    UPDATE thread AS t SET first_seq = n.upto + 1
+    UPDATE thread AS t SET first_seq = n.upto + 1,
+        active_time = CASE WHEN n.upto = last_seq THEN last_time ELSE active_time END
     FROM unnest(%(threads)s, %(uptos)s) AS n (id, upto) WHERE t.id = n.id
     """,
 )
