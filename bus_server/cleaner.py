@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 PAUSE, SHARE = 1.0, 20
 #: Number of threads that are read at a time, and of entries whose sizes are added up at a time.
 PAGE, CHUNK = 500, 5_000
+#: Most steps for one thread in a look: others must not wait until it has lost a million entries.
+STEPS = 40
 
 
 @dataclass(slots=True)
@@ -52,20 +54,25 @@ class Cleaner:
         """Remove old entries until cancelled. Failures are tried again."""
         loop = asyncio.get_running_loop()
         while True:
-            began, self._cleaning = loop.time(), 0.0
+            began, self._cleaning, more = loop.time(), 0.0, False
             if self._servers.is_first():
                 try:
-                    await self._look()
+                    more = await self._look()
                 except (BusError, StoreBug) as error:
                     if not isinstance(error, StoreFailed | StorageFull):  # the store logs these
                         logger.warning("cannot remove old entries (%s): trying again", error)
             else:
                 self._counts.clear()
-            await asyncio.sleep(max(PAUSE, SHARE * (loop.time() - began - self._cleaning)))
+            looked = loop.time() - began - self._cleaning
+            await asyncio.sleep(looked if more else max(PAUSE, SHARE * looked))
 
-    async def _look(self) -> None:
-        """Look at all threads once. Raises what the store and the writer raise."""
-        after, counts, loop = 0, dict[int, _Count](), asyncio.get_running_loop()
+    async def _look(self) -> bool:
+        """Look at all threads once. Returns whether there is more to remove.
+
+        Raises what the store and the writer raise.
+        """
+        after, more, loop = 0, False, asyncio.get_running_loop()
+        counts = dict[int, _Count]()
         while found := await self._store.kept(after, PAGE, every=any(self._default)):
             for kept in found:
                 after = kept.thread_id
@@ -73,9 +80,10 @@ class Cleaner:
                 if limits.max_bytes:
                     counts[after] = await self._counted(kept)
                 began = loop.time()
-                await self._clean(kept, limits, counts.get(after))
+                more |= await self._clean(kept, limits, counts.get(after))
                 self._cleaning += loop.time() - began
         self._counts = counts
+        return more
 
     async def _counted(self, kept: Kept) -> _Count:
         """Returns the size of a thread's entries, with those that are new."""
@@ -89,30 +97,37 @@ class Cleaner:
             count.upto, count.size = upto, count.size + size
         return count
 
-    async def _clean(self, kept: Kept, limits: Limits, count: _Count | None) -> None:
-        """Remove what a thread has over its limits. `count`: None: it has no limit of bytes."""
+    async def _clean(self, kept: Kept, limits: Limits, count: _Count | None) -> bool:
+        """Remove what a thread has over its limits, in STEPS at most. Returns whether it has more.
+
+        `count`: None: it has no limit of bytes.
+        """
         size = 0 if count is None else count.size
         now, loop = self._store.clock.time(), asyncio.get_running_loop()
         oldest = kept.first_seq, kept.oldest_time
         if kept.first_seq > kept.head_seq or not limits.exceeded(*oldest, kept.head_seq, size, now):
-            return
-        try:
-            more = True
-            while more:
-                began = loop.time()
-                counted = None if count is None else Counted(count.first_seq, count.size)
+            return False
+        more = False
+        for _ in range(STEPS):
+            began = loop.time()
+            counted = None if count is None else Counted(count.first_seq, count.size)
+            try:
                 compacted = await self._writer.submit(Compact(kept.name, self._default, counted))
-                if count is not None:
-                    count.first_seq = compacted.first_seq
-                    count.size -= compacted.size
-                more = compacted.more
-                await asyncio.sleep(loop.time() - began)  # half of the time is for posts
-        except ThreadNotFound:
-            return
+            except ThreadNotFound:
+                return False
+            if count is not None:
+                if compacted.first_seq != count.first_seq + compacted.entries:
+                    return True  # another server has removed some: count again
+                count.first_seq, count.size = compacted.first_seq, count.size - compacted.size
+            await asyncio.sleep(loop.time() - began)  # half of the time is for posts
+            more = compacted.more
+            if not more:
+                break
         agent = await self._writer.submit(ForgetAddressed(kept.name))
         while agent:
             await asyncio.sleep(0)
             agent = await self._writer.submit(ForgetAddressed(kept.name, agent))
+        return more
 
 
 def default_limits(settings: Settings) -> Limits:
