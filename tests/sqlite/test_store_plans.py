@@ -192,6 +192,12 @@ def test_the_few_threads_that_a_filter_matches_are_found_by_its_index(
     assert not [step for step in steps if "thread_active" in step]
 
 
+def test_threads_with_a_retention_are_found_by_their_index(db: sqlite3.Connection) -> None:
+    steps = plan(db, lambda: compact.kept(db, 0, 10, every=False))
+    assert any("USING INDEX thread_retained" in step for step in steps)
+    assert not [step for step in steps if "TEMP B-TREE" in step]
+
+
 @pytest.mark.parametrize(
     ("filters", "index"),
     [

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests import own_bus
 from tests.conftest import StartServer
 from tests.disks import small_disk
 from tests.polling import until
 from tests.shell import Shell
-from tests.sqlite.stores import filled, logs
+from tests.sqlite.stores import filled, logs, rows
+from tests.store.commits import commit, compact
 
 pytestmark = pytest.mark.slow
 
@@ -25,6 +27,27 @@ def shell(tmp_path: Path) -> Shell:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of 8 MB that is not served."""
     return filled(tmp_path_factory.mktemp("stores") / "bus.db", messages=7_000)
+
+
+@pytest.mark.parametrize("kept", [1, 0])
+def test_the_space_of_removed_entries_is_returned(
+    store: Path, shell: Shell, tmp_path: Path, kept: int
+) -> None:
+    db = Path(shutil.copy(store, tmp_path / "bus.db"))
+
+    async def remove() -> None:
+        async with own_bus.opened(db) as opened:
+            more = True
+            while more:
+                (done,) = await commit(opened, compact(0, 1) if kept else compact(1))
+                more = done.more
+
+    asyncio.run(remove())
+    assert len(logs(db)) == kept
+    document = shell.ok("vacuum", "--db", str(db), "--json").json
+    assert document["bytes_before"] > 7_000_000
+    assert document["bytes_after"] < 300_000
+    assert rows(db, "SELECT first_seq FROM thread") == [(7_001 - kept,)]
 
 
 def test_the_space_of_deleted_threads_is_returned_while_no_server_runs(
