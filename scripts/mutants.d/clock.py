@@ -201,8 +201,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/sqlite/reads.py",
-                "t.id << 32 | {HEAD}) & {WALL}",
-                "t.id << 32 | {HEAD}) & {-1}",
+                "t.active_time, NULL)) & {WALL}",
+                "t.active_time, NULL)) & {-1}",
             )
         ],
         ["tests/test_clock_listing.py::test_times_are_shown_as_the_wall_clock_had_them"],
