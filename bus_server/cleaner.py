@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bus_server.errors import BusError, StorageFull, StoreBug, StoreFailed, ThreadNotFound
 from bus_server.presence.servers import Servers
 from bus_server.settings import Settings
-from bus_server.store import Compact, Counted, ForgetAddressed, Kept, Limits
+from bus_server.store import Compact, Compacted, Counted, ForgetAddressed, Kept, Limits
 from bus_server.store.interface import Store
 from bus_server.writer import Writer
 
@@ -33,6 +33,13 @@ class _Count:
     first_seq: int
     upto: int
     size: int = 0
+
+    def remove(self, compacted: Compacted) -> None:
+        """Take off what was removed, some of which may not have been counted yet."""
+        self.first_seq = compacted.first_seq
+        self.size -= compacted.size
+        if self.upto < self.first_seq - 1:
+            self.upto, self.size = self.first_seq - 1, 0
 
 
 class Cleaner:
@@ -112,7 +119,7 @@ class Cleaner:
             if count is not None:
                 if compacted.first_seq != count.first_seq + compacted.entries:
                     return True  # another server has removed some: count again
-                count.first_seq, count.size = compacted.first_seq, count.size - compacted.size
+                count.remove(compacted)
             await asyncio.sleep(loop.time() - began)  # half of the time is for posts
             more = compacted.more
             if not more:
