@@ -22,7 +22,7 @@ _AT_ONCE = 64
 async def _main(job: dict[str, Any]) -> dict[str, Any]:
     tokens = [secrets.token_urlsafe(32) for _ in range(job["agents"])]
     failed: list[str] = []
-    async with open_channel(job["address"]) as channel:
+    async with open_channel(job["address"], None) as channel:
         agents, bus = AgentServiceStub(channel), BusServiceStub(channel)
         names = iter(enumerate(tokens))
 

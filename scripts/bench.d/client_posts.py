@@ -38,7 +38,7 @@ async def unary(job: dict[str, Any]) -> dict[str, Any]:
     ]
     began, taken = [0.0] * count, [0.0] * count
     failed: list[str] = []
-    async with open_channel(job["address"]) as channel:
+    async with open_channel(job["address"], None) as channel:
         path = "/floor.Floor/Empty" if job.get("empty") else f"{_SERVICE}/PostMessage"
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
         await channel.channel_ready()
@@ -88,7 +88,7 @@ async def batches(job: dict[str, Any]) -> dict[str, Any]:
     ]
     answers: list[bytes] = []
     room = asyncio.Semaphore(job["in_flight"])
-    async with open_channel(job["address"]) as channel:
+    async with open_channel(job["address"], None) as channel:
         await channel.channel_ready()
         stream: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
             f"{_SERVICE}/PostMessages"

@@ -97,7 +97,7 @@ def _sync_handle(job: Job) -> Iterator[bus_client.sync.ThreadHandle]:
 @contextlib.asynccontextmanager
 async def _stub(job: Job) -> AsyncIterator[tuple[Any, tuple[tuple[str, str], ...]]]:
     """Yields a stub, and the metadata with a new agent's token."""
-    async with open_channel(job["address"]) as channel:
+    async with open_channel(job["address"], None) as channel:
         register = AgentServiceStub(channel).RegisterAgent
         agent = await register(RegisterAgentRequest(agent=f"bench-{secrets.token_hex(4)}"))
         yield BusServiceStub(channel), (("authorization", f"Bearer {agent.token}"),)

@@ -60,7 +60,7 @@ async def wait(job: dict[str, Any]) -> dict[str, Any]:
         finally:
             call.cancel()
 
-    async with open_channel(job["address"]) as channel:
+    async with open_channel(job["address"], None) as channel:
         metadata = await _register(channel, waits) if job.get("follow") else [()] * waits
         reading = [
             asyncio.create_task(read(own, whose)) for own, whose in zip(got, metadata, strict=True)
@@ -84,7 +84,7 @@ async def replay(job: dict[str, Any]) -> dict[str, Any]:
     """Returns the time to receive `count` messages, with or without parsing each on arrival."""
     count, frames = job["count"], list[Any]()
     got = 0
-    async with open_channel(job["address"]) as channel:
+    async with open_channel(job["address"], None) as channel:
         await channel.channel_ready()
         follow = job.get("follow", False)
         request = _request(job["thread"], follow=follow, max_messages=count)
@@ -126,7 +126,7 @@ async def idle(job: dict[str, Any]) -> dict[str, Any]:
 
     async with contextlib.AsyncExitStack() as stack:
         for number in range(-(-job["waits"] // _ON_A_CONNECTION)):
-            channel = open_channel(job["address"], connection=number)
+            channel = open_channel(job["address"], None, connection=number)
             channels.append(await stack.enter_async_context(channel))
             await channel.channel_ready()
         await asyncio.gather(*(open_one(number) for number in range(job["waits"])))
