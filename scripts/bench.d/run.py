@@ -23,6 +23,7 @@ import goal_mcp
 import goal_postgres
 import goal_posts
 import goal_replay
+import goal_retention
 import goal_sdk
 import goal_servers
 import goal_wakes
@@ -49,6 +50,7 @@ GOALS: dict[str, Callable[[Bench], Outcome]] = {
     "M1": goal_mcp.measure,
     "S1": goal_servers.measure,
     "S2": goal_postgres.measure,
+    "G1": goal_retention.measure,
 }
 
 #: Minutes that each goal takes on two cores on which the floor makes 3,000 posts/s.
@@ -67,6 +69,7 @@ _MINUTES = {
     "M1": 0.8,
     "S1": 1.0,
     "S2": 3.0,
+    "G1": 6.0,
 }
 
 #: Errors of a failed measurement: a process did not start, failed, hung, or printed invalid output.
