@@ -10,14 +10,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bus_client import StoreBusy, Unavailable
+from bus_client import Unavailable
 from tests import blocking, polling, serving
 from tests.connections import connected
 from tests.members import member
 from tests.peers import Peer
 from tests.postgres.cluster import Cluster, standby
 from tests.postgres.skipping import running
-from tests.server_pairs import until_waiting
+from tests.refusals import refused
 from tests.serving import ServerProcess
 from tests.shell import Shell
 
@@ -111,11 +111,12 @@ async def test_a_wait_that_ends_while_the_database_is_away_does_not_say_nothing_
     server = serve(database.url(), *QUIET)
     address = server.address
     async with connected(address, "t") as client, member(address, "t", tmp_path) as thread:
-        waiting = asyncio.ensure_future(thread.wait(timeout=5))
-        await until_waiting(client, "t", "t-reader")
-        await asyncio.to_thread(database.stop)
-        with pytest.raises(StoreBusy, match="there may be new messages"):
-            await waiting
+        async with Peer(client.bus).wait("t", max_wait=5, timeout=10) as frames:
+            await frames.until("caught_up")
+            await asyncio.to_thread(database.stop)
+            refusal = await refused(frames.failure())
+        assert refusal.reason == "STORE_BUSY"
+        assert "there may be new messages" in refusal.message
         await asyncio.to_thread(database.start)
 
         async def nothing_new() -> bool:
