@@ -107,6 +107,8 @@ async def read_page(
         if full or high - low <= 1:
             break
         part = await store.excerpt(thread, low, high, rows, PAGE_BYTES - size, newest)
+        if not newest and part.head.first_seq > low + 1:
+            break  # those between were removed meanwhile: a page has no gap
     if newest:
         return Page(bodies, last_seq, head, last, high, more=high - low > 1)
     return Page(bodies, last_seq, head, low, after + 1, more=high - low > 1)

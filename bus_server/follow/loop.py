@@ -160,6 +160,7 @@ class WaitLoop:
     async def _send_resync(self, p: WaitPosition) -> None:
         """Send a `resync` if the wait cannot continue from the requested cursor."""
         if p.resync is not None:
+            p.skip_removed()  # since the wait began
             resync = WaitResync(reason=p.resync, position=p.to_proto(), requested=p.requested)
             await self._send(WaitMessagesResponse(resync=resync))
 

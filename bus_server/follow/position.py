@@ -61,7 +61,7 @@ class WaitPosition:
         elif requested_after < head.first_seq - 1:
             self.resync = WaitResync.REASON_COMPACTED
         if self.resync is not None:
-            self._go_back(_shared(self.requested, head))
+            self._go_to(_shared(self.requested, head))
 
     @property
     def requested(self) -> Cursor:
@@ -89,14 +89,14 @@ class WaitPosition:
         head, before = self.head, self.cursor
         if head.epoch != self.epoch:
             reason = WaitResync.REASON_EPOCH_CHANGED
-            self._go_back(_shared(before, head))
+            self._go_to(_shared(before, head))
             self.epoch = head.epoch
             self.start_seq = min(self.start_seq, head.seq)
             if self.limit is not None:
                 self.limit = min(self.limit, head.seq)
         elif self.is_compacted():
             reason = WaitResync.REASON_COMPACTED
-            self.after, self.hidden = head.first_seq - 1, 0
+            self.skip_removed()
         else:
             return None
         resync = WaitResync(reason=reason, position=self.to_proto(), requested=before)
@@ -111,6 +111,10 @@ class WaitPosition:
     def is_compacted(self) -> bool:
         """Returns whether the entry that follows `after` was removed. Raises ThreadNotFound."""
         return self.after < self.head.first_seq - 1
+
+    def skip_removed(self) -> None:
+        """Move past the entries that were removed. Raises ThreadNotFound."""
+        self._go_to(max(self.after, self.head.first_seq - 1))
 
     @property
     def head(self) -> Head:
@@ -159,10 +163,10 @@ class WaitPosition:
             state=self.head.state,
         )
 
-    def _go_back(self, after: int) -> None:
-        self.after = after
-        if self.hidden > after:
+    def _go_to(self, after: int) -> None:
+        if not self.hidden <= after <= self.after:  # it is ahead, or was removed
             self.hidden = 0
+        self.after = after
 
 
 def _shared(cursor: Cursor, head: Head) -> int:
