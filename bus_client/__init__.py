@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         Unreachable,
     )
     from bus_client.post import Post
+    from bus_client.retention import Retention
     from bus_client.thread import ThreadHandle
     from bus_client.traces import continue_trace
     from threadbus.v1.admin_service_pb2 import Token, Wait
@@ -111,6 +112,7 @@ __all__ = [
     "Request",
     "RequestIdReused",
     "RequestState",
+    "Retention",
     "SeqConflict",
     "StorageFull",
     "StoreBusy",
@@ -152,6 +154,7 @@ _MODULES = {
     "Priority": "threadbus.v1.message_pb2",
     "Request": "threadbus.v1.request_pb2",
     "RequestState": "threadbus.v1.request_pb2",
+    "Retention": "bus_client.retention",
     "SyncMode": "threadbus.v1.thread_pb2",
     "Thread": "threadbus.v1.thread_pb2",
     "ThreadHandle": "bus_client.thread",

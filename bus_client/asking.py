@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing, suppress
+from functools import partial
+from typing import TypeVar
 
 from bus_client.calls import Calls
 from bus_client.errors import (
@@ -18,15 +20,18 @@ from bus_client.errors import (
 from bus_client.heartbeats import Heartbeats
 from bus_client.read_position import ReadPosition
 from bus_client.requests import build, refuse, text
+from bus_client.responses import checked_message
 from bus_client.retry import backoff
 from bus_client.stream import KNOWN_NOTICES, known_kinds, wait_frames
 from bus_client.traces import received
 from threadbus.v1.bus_service_pb2 import (
+    GetMessageRequest,
     ListRequestsRequest,
     MessageBatch,
     PostMessageResponse,
     WaitEnding,
     WaitMessagesRequest,
+    WaitResync,
 )
 from threadbus.v1.message_pb2 import (
     MESSAGE_KIND_EDIT,
@@ -37,7 +42,15 @@ from threadbus.v1.message_pb2 import (
     Message,
     Notice,
 )
-from threadbus.v1.request_pb2 import REQUEST_STATE_CLOSED, Request, RequestState
+from threadbus.v1.request_pb2 import (
+    REQUEST_STATE_ANSWERED,
+    REQUEST_STATE_CLOSED,
+    REQUEST_STATE_WITHDRAWN,
+    Request,
+    RequestState,
+)
+
+T = TypeVar("T")
 
 _PAUSES = 0.1, 2.0  # seconds between two tries to list requests: at first, and at most
 
@@ -48,7 +61,7 @@ _TEXTS = {
     "AGENT_OFFLINE": "{agent} has ended its session",
     "AGENT_LEFT": "{agent} has left the thread",
     "OVERDUE": "{agent} has not answered in time",
-    "CLOSED": "the thread was closed before {agent} answered",
+    "CLOSED": "the thread was closed, or the message removed, before {agent} answered",
     "WITHDRAWN": "the request to {agent} was withdrawn",
     "SESSION_ENDED": "the session of the agent that asked was ended before {agent} answered",
 }
@@ -114,7 +127,8 @@ class Question:
 
         Raises:
             Unanswered: Each agent was given up.
-            MessageNotFound: The question is not in the thread any more.
+            MessageNotFound: The question is not in the thread any more; or the reply is not, or it
+                is not known whether there was one.
             BusError: As in wait_frames().
         """
         self._heartbeats.resume()
@@ -130,16 +144,19 @@ class Question:
                         caught_up = False
                     case "caught_up":
                         caught_up = True
+                    case "resync" if frame.resync.reason == WaitResync.REASON_COMPACTED:
+                        self._alone = False
+                        # The reply may be among what was removed.
+                        if (reply := await self._look_up()) is not None:
+                            return self._answered(reply, position)
                     case "resync":
                         self._check_kept(frame.resync.position.cursor)
                     case "messages":
                         # First: a reply to a request that was closed before is none.
-                        if any(m.kind == MESSAGE_KIND_THREAD for m in frame.messages.messages):
+                        if any(map(self._may_close, frame.messages.messages)):
                             await self._look_for_closed()
                         if (reply := self._look_at(frame.messages)) is not None:
-                            self._take(position)
-                            received(self._calls.agent, reply)
-                            return reply
+                            return self._answered(reply, position)
                 # Before that, a reply may still come after the notices.
                 if caught_up and self._given_up.keys() >= self._agents:
                     break
@@ -175,27 +192,63 @@ class Question:
                 self._alone = False
         return None
 
+    def _answered(self, reply: Message, position: ReadPosition | None) -> Message:
+        self._take(position)
+        received(self._calls.agent, reply)
+        return reply
+
+    def _may_close(self, message: Message) -> bool:
+        """Returns whether requests may have been closed with an entry of the thread.
+
+        Those of a message that is removed are closed with a notice that they are overdue.
+        """
+        notice = message.notice
+        overdue = notice.reason == Notice.REASON_OVERDUE and notice.request_seq == self._seq
+        return message.kind == MESSAGE_KIND_THREAD or overdue
+
     async def _look_for_closed(self) -> None:
         """Give up the agents whose requests were closed, also if the thread is open again."""
-        pauses = backoff(*_PAUSES)
-        while True:
-            try:
-                requests = listed(
-                    self._calls,
-                    asker=self._calls.agent,
-                    agent="",
-                    thread=self._thread,
-                    states=[REQUEST_STATE_CLOSED],
-                )
-                async with aclosing(requests):
-                    async for request in requests:
-                        if request.seq == self._seq:
-                            self._give_up(request.agent, "CLOSED")
-                return
-            except (Unreachable, Draining, StoreBusy) as error:
-                if isinstance(error, TlsFailed):
-                    raise
-            await asyncio.sleep(next(pauses))
+        for request in await _retried(partial(self._requests, [REQUEST_STATE_CLOSED])):
+            self._give_up(request.agent, "CLOSED")
+
+    async def _look_up(self) -> Message | None:
+        """Look up what became of the requests, after entries that were not seen were removed.
+
+        Returns the first reply if there is one. Raises MessageNotFound if it was removed, or if
+        nothing is known of the requests any more.
+        """
+        requests = await _retried(partial(self._requests, []))
+        for request in requests:
+            if request.state in (REQUEST_STATE_CLOSED, REQUEST_STATE_WITHDRAWN):
+                closed = request.state == REQUEST_STATE_CLOSED
+                self._give_up(request.agent, "CLOSED" if closed else "WITHDRAWN")
+        seqs = sorted(each.reply_seq for each in requests if each.state == REQUEST_STATE_ANSWERED)
+        for seq in seqs:
+            with suppress(MessageNotFound):
+                reply = await _retried(partial(self._message, seq))
+                self._told.append((self._epoch, seq))
+                return reply
+        if seqs or not requests:
+            gone = f"the reply to message {self._seq}" if seqs else f"message {self._seq}"
+            raise MessageNotFound(
+                f"{gone[0].upper()}{gone[1:]} of thread {self._thread!r} is not kept any more.",
+                code="NOT_FOUND",
+                reason="MESSAGE_NOT_FOUND",
+            )
+        return None
+
+    async def _requests(self, states: Iterable[RequestState.ValueType]) -> list[Request]:
+        """Returns the requests of the message that are in one of these states. Empty = any."""
+        requests = listed(
+            self._calls, asker=self._calls.agent, agent="", thread=self._thread, states=states
+        )
+        async with aclosing(requests):
+            return [request async for request in requests if request.seq == self._seq]
+
+    async def _message(self, seq: int) -> Message:
+        request = GetMessageRequest(thread=self._thread, seq=seq)
+        response = await self._calls.call(self._calls.bus.GetMessage, request)
+        return checked_message(response.message, self._thread, seq)
 
     def _give_up(self, agent: str, reason: str) -> None:
         if agent in self._open:
@@ -233,3 +286,15 @@ class Question:
         why = "; ".join(_TEXTS[why].format(agent=name) for name, why in self._given_up.items())
         message = f"Message {self._seq} of thread {self._thread!r} has no reply: {why}."
         return Unanswered(message, reason=reason, agent=agent, seq=self._seq)
+
+
+async def _retried(look: Callable[[], Awaitable[T]]) -> T:
+    """Returns what `look` returns, which is repeated while no server can answer."""
+    pauses = backoff(*_PAUSES)
+    while True:
+        try:
+            return await look()
+        except (Unreachable, Draining, StoreBusy) as error:
+            if isinstance(error, TlsFailed):
+                raise
+        await asyncio.sleep(next(pauses))

@@ -17,6 +17,7 @@ from bus_client.identity import ANONYMOUS, Identity
 from bus_client.reading_calls import ReadingCalls
 from bus_client.requests import build, choice, seconds, text
 from bus_client.responses import checked_join, checked_thread
+from bus_client.retention import NewRetention, retention_fields
 from bus_client.thread import ThreadHandle
 from bus_client.threads_reader import ThreadsReader
 from bus_client.tls import tls_files
@@ -204,7 +205,8 @@ class BusClient(AgentCalls, ReadingCalls):
     async def server_info(self) -> GetServerInfoResponse:
         """Returns the server's version, settings and limits, and the caller's identity.
 
-        If the server requires tokens, `limits` is not set for a client without a token.
+        `default_retention` says how long messages are kept in threads without a retention of their
+        own. If the server requires tokens, that and `limits` are not set for a client without one.
         """
         return await self._calls.call(self._calls.bus.GetServerInfo, GetServerInfoRequest())
 
@@ -342,6 +344,7 @@ class BusClient(AgentCalls, ReadingCalls):
         topic: str = "",
         labels: Mapping[str, str] | None = None,
         sync_mode: SyncMode.ValueType = SYNC_MODE_UNSPECIFIED,
+        retention: NewRetention = None,
     ) -> Thread:
         """Create a thread, and return it.
 
@@ -351,6 +354,8 @@ class BusClient(AgentCalls, ReadingCalls):
             labels: At most 32; keys up to 63 and values up to 256 bytes.
             sync_mode: With SYNC_MODE_STRICT, posts need expected_last_seq; see ThreadHandle.post().
                 SYNC_MODE_UNSPECIFIED = SYNC_MODE_OFF.
+            retention: How long its messages are kept: a Retention. None or "default" = as long as
+                the server keeps those of all threads; see server_info().
 
         Raises:
             ThreadExists: There is a thread of this name.
@@ -364,6 +369,7 @@ class BusClient(AgentCalls, ReadingCalls):
             topic=topic,
             labels=labels,
             sync_mode=sync_mode,
+            retention=retention_fields(retention),
         )
         response = await self._calls.call(self._calls.threads.CreateThread, request)
         return response.thread

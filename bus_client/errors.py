@@ -350,8 +350,9 @@ class OutcomeUnknown(BusError):
 class CursorLost(BusError):
     """The read position is not in the thread's history: messages may have been missed.
 
-    `reason` is "CURSOR_AHEAD" (the thread ends before the position) or "EPOCH_CHANGED" (the thread,
-    or the server's whole store, was deleted and created again).
+    `reason` is "COMPACTED" (the messages after `requested`, up to `position`, are not kept any
+    more, as the thread's retention says), "CURSOR_AHEAD" (the thread ends before the position) or
+    "EPOCH_CHANGED" (the thread, or the server's whole store, was deleted and created again).
 
     Attributes:
         position: The new read position of the thread handle.
@@ -377,7 +378,8 @@ class Unanswered(BusError):
     - "OVERDUE": `within` is over.
     - "SESSION_ENDED": the session of the agent that asked was ended, and with it the wait.
 
-    None can come after "CLOSED" (the thread was closed or archived) and "WITHDRAWN".
+    None can come after "CLOSED" (the thread was closed or archived, or the question is not kept any
+    more) and "WITHDRAWN".
 
     Attributes:
         agent: The agent that was given up, the last one if several were asked.
@@ -386,7 +388,7 @@ class Unanswered(BusError):
 
     hint = "Ask another agent, or follow the thread: a later reply still answers an open request."
     _hints: ClassVar[Mapping[str, str]] = {
-        "CLOSED": "No reply can come. Open the thread again with set_state(), then ask again.",
+        "CLOSED": "No reply can come. Open the thread again if it is closed, and ask again.",
         "WITHDRAWN": "No reply can answer it any more. If you still need one, ask again.",
         "SESSION_ENDED": "The request is still open. Follow the thread: a later reply answers it.",
     }

@@ -6,12 +6,14 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Literal
 
 from bus_client.byte_budget import ByteBudget
 from bus_client.calls import Calls
+from bus_client.errors import CursorLost
 from bus_client.heartbeats import Heartbeats
 from bus_client.read_position import ReadPosition
-from bus_client.requests import NO_LIMIT, build, integer, seconds
+from bus_client.requests import NO_LIMIT, build, choice, integer, seconds
 from bus_client.stream import cursor_lost, cursors_of, given, wait_frames
 from threadbus.limits import MAX_WAIT_THREADS
 from threadbus.v1.bus_service_pb2 import WaitEnding, WaitMessagesRequest, WaitMessagesResponse
@@ -32,7 +34,8 @@ class LongPoll:
     Attributes:
         found: The messages.
         ends: By thread: the cursor after its messages, if the server has sent any cursor of it.
-        resynced: The positions of resyncs that came before the first message and lost nothing.
+        resynced: The resyncs that came before the first message, and after which the wait went on:
+            the position of each, and what cursor_lost() returns for it.
         closed: Whether the wait ended because all of its threads are closed or archived.
     """
 
@@ -45,8 +48,11 @@ class LongPoll:
         max_bytes: int,
         count_all: bool,
         include_own: bool,
+        on_resync: Literal["raise", "continue"],
     ) -> None:
         """The arguments are those of wait(). Raises InvalidArgument if one is not valid."""
+        choice("on_resync", on_resync, ("raise", "continue"))
+        self._on_resync = on_resync
         self._timeout = seconds("timeout", timeout)
         self._least = integer("min_messages", min_messages, most=_MAX_MESSAGES)
         self._most = integer("max_messages", max_messages, most=_MAX_MESSAGES)
@@ -58,14 +64,15 @@ class LongPoll:
         self._counted = 0
         self.found: list[Message] = []
         self.ends: dict[str, Cursor] = {}
-        self.resynced: list[Cursor] = []
+        self.resynced: list[tuple[Cursor, CursorLost | None]] = []
         self.closed = False
 
     async def run(self, calls: Calls, heartbeats: Heartbeats, request: WaitMessagesRequest) -> None:
         """Wait, and set the attributes. `request` is changed, as by wait_frames().
 
         Raises:
-            CursorLost: A position is not in its thread's history, and no message had come.
+            CursorLost: A position is not in its thread's history, no message had come, and
+                `on_resync` is "raise".
             BusError: As wait_frames().
         """
         request.count_all = self._count_all
@@ -78,11 +85,11 @@ class LongPoll:
                     lost, here = cursor_lost(frame.resync), frame.resync.position.cursor
                     if lost is not None and self.found:
                         break  # the next wait will get the resync again
-                    if lost is not None:
+                    if lost is not None and self._on_resync == "raise":
                         raise lost
                     self.ends[here.thread] = here
-                    if not self.found:  # what was reported was of the epoch before
-                        self.resynced.append(here)
+                    if not self.found:
+                        self.resynced.append((here, lost))
                     continue
                 self.closed = frame.ending.reason == WaitEnding.REASON_THREADS_CLOSED
                 if not request.observe:

@@ -17,7 +17,7 @@ from bus_client.long_poll import LongPoll
 from bus_client.read_position import ReadPosition
 from bus_client.requests import build, choice, integer, refuse
 from bus_client.responses import checked_join, hides, joined_position
-from bus_client.stream import cursor_lost, cursors_of, given, wait_frames
+from bus_client.stream import COMPACTED, cursor_lost, cursors_of, given, wait_frames
 from bus_client.traces import received
 from threadbus.v1.bus_service_pb2 import (
     MessageBatch,
@@ -120,11 +120,9 @@ class Reader:
             async with aclosing(reading) as frames:
                 async for frame in frames:
                     if frame.HasField("resync"):
-                        self.position = here = frame.resync.position.cursor
                         lost = cursor_lost(frame.resync)
-                        if lost is None:  # what was reported was of the epoch before
-                            self._mark_read(ReadPosition.of(here), report=acknowledge)
-                        elif on_resync == "raise":
+                        self._resume_at(frame.resync.position.cursor, lost, report=acknowledge)
+                        if lost is not None and on_resync == "raise":
                             raise lost
                         continue
                     if not request.observe:
@@ -183,6 +181,7 @@ class Reader:
         acknowledge: bool,
         count_all: bool,
         max_bytes: int,
+        on_resync: Literal["raise", "continue"],
         **fields: Any,
     ) -> list[Message]:
         """See ThreadHandle.wait().
@@ -196,6 +195,7 @@ class Reader:
             max_bytes=max_bytes,
             count_all=count_all,
             include_own=include_own,
+            on_resync=on_resync,
         )
         await self._begin_reading()
         try:
@@ -204,7 +204,7 @@ class Reader:
             try:
                 await poll.run(self._calls, self._heartbeats, request)
             except CursorLost as lost:
-                self.position = lost.position
+                self._resume_at(lost.position, lost, report=acknowledge)
                 raise
             self.closed = poll.closed
             if poll.closed and not poll.found:
@@ -213,9 +213,8 @@ class Reader:
                     code="FAILED_PRECONDITION",
                     reason="THREAD_CLOSED",
                 )
-            for here in poll.resynced:  # what was reported was of the epoch before
-                self.position = here
-                self._mark_read(ReadPosition.of(here), report=acknowledge)
+            for here, why in poll.resynced:
+                self._resume_at(here, why, report=acknowledge)
             if end := poll.ends.get(self._thread):
                 self._returned_to, self._hidden = ReadPosition.of(end), end.hidden_seq
             if not acknowledge:
@@ -287,6 +286,16 @@ class Reader:
         request.threads.append(self._position.cursor(self._thread, filtered=filtered))
         self._hidden = request.threads[0].hidden_seq
         return request
+
+    def _resume_at(self, cursor: Cursor, lost: CursorLost | None, *, report: bool) -> None:
+        """Continue at the position of a resync. `lost`: what cursor_lost() returns for it."""
+        if lost is None or lost.reason != COMPACTED:
+            self.position = cursor
+        if lost is None or lost.reason == COMPACTED:
+            # Of the epoch before, or of what is not kept any more, nothing is left to read. If it
+            # was not reported, an agent that starts again would lose its position again.
+            self._hidden = cursor.hidden_seq
+            self._mark_read(ReadPosition.of(cursor), report=report)
 
     def _mark_returned_read(self, *, report: bool = True) -> None:
         """Mark what the last wait() returned as read."""

@@ -76,7 +76,8 @@ class ReadingCalls:
         Args:
             threads: The names of 1 to 1,000 threads.
             filter, include_own, acknowledge, observe: As in ThreadHandle.follow().
-            on_resync: As in ThreadHandle.follow(). After CursorLost, a new follow() continues.
+            on_resync: As in ThreadHandle.follow(). After CursorLost, a new follow() continues;
+                without `acknowledge`, it needs "continue" to.
             all_notices, omit_attachment_data, max_content_bytes: As in ThreadHandle.follow().
             until_closed: As in ThreadHandle.follow(), when all threads are closed.
             include_participants: As in ThreadHandle.follow(). An update's `thread` says which it is
@@ -127,7 +128,9 @@ class ReadingCalls:
             positions: Where to start, in at most 1,000 of the threads. The others start where the
                 agent stopped reading.
             include_own, acknowledge, observe: As in ThreadHandle.follow().
-            on_resync: As in ThreadHandle.follow(). After CursorLost, a new inbox() continues.
+            on_resync: As in ThreadHandle.follow(). After CursorLost, a new inbox() continues;
+                without `acknowledge`, it needs "continue" to, or the error's `position` in
+                `positions`.
             all_notices, omit_attachment_data, max_content_bytes: As in ThreadHandle.follow().
 
         Raises:
@@ -161,6 +164,7 @@ class ReadingCalls:
         max_bytes: int = 0,
         acknowledge: bool = True,
         observe: bool = False,
+        on_resync: Literal["raise", "continue"] = "raise",
         count_all: bool = False,
     ) -> list[Message]:
         """Returns the unread messages of several threads, or those posted within `timeout`.
@@ -181,10 +185,12 @@ class ReadingCalls:
             acknowledge: False = the messages stay unread, and the next wait() returns them again.
             observe: As in ThreadHandle.follow(). The messages stay unread, also those that the last
                 wait() returned.
+            on_resync: As in ThreadHandle.follow().
 
         Raises:
             ThreadClosed: All `threads` are closed or archived, and have no messages left to return.
-            CursorLost: A position is not in its thread's history. The next wait() goes on.
+            CursorLost: See on_resync. The next wait() goes on; without `acknowledge`, it needs
+                "continue" to.
             ThreadNotFound: One of `threads` does not exist, or was deleted.
             InvalidArgument: The client is anonymous, or an argument is not valid.
             Unreachable, BusError: As in ThreadHandle.wait().
@@ -199,6 +205,7 @@ class ReadingCalls:
             include_own=include_own,
             acknowledge=acknowledge,
             observe=observe,
+            on_resync=on_resync,
             count_all=count_all,
             max_bytes=max_bytes,
             omit_attachment_data=omit_attachment_data,

@@ -206,7 +206,7 @@ class WaitPosition:
     def advance(self, frame: WaitMessagesResponse) -> bool:
         """Move the cursor past `frame`, and remove repeated messages from the frame.
 
-        Returns whether the cursor moved forward; False for a resync.
+        Returns whether the cursor moved forward; False for a resync to another history.
 
         Raises:
             ProtocolError: The frame breaks the contract: do not use it. The cursor is unchanged.
@@ -227,7 +227,7 @@ class WaitPosition:
                 self._advance_to(*frame.ending.threads)
             case "resync":
                 self._resync(frame.resync)
-                return False
+                return frame.resync.reason == WaitResync.REASON_COMPACTED
             case "participants":
                 self._update_participants(frame.participants)
         return self.cursor.after_seq > before.after_seq
@@ -266,10 +266,29 @@ class WaitPosition:
     def _resync(self, resync: WaitResync) -> None:
         cursor = resync.position.cursor
         _check_cursor(cursor, self.cursor.thread)
+        if resync.reason == WaitResync.REASON_COMPACTED:
+            self._check_compacted(resync)
         self.cursor = Cursor()
         self.cursor.CopyFrom(cursor)
         self._first_seq = 0
         self._learn_first_seq(resync.position)
+
+    def _check_compacted(self, resync: WaitResync) -> None:
+        """Raises ProtocolError unless it goes from where the wait is to the oldest entry kept."""
+        requested, position, here = resync.requested, resync.position, self.cursor
+        self._check(requested)
+        self._check(position.cursor)
+        before, after = requested.after_seq, position.cursor.after_seq
+        # A filter may have moved the wait further than any frame has said.
+        begins = before >= here.after_seq if self._filtered else before == here.after_seq
+        ends = after == position.first_seq - 1 and after <= position.head_seq
+        same_epoch = requested.epoch in ("", position.cursor.epoch)
+        if not (begins and before < after and ends and same_epoch) or position.cursor.hidden_seq:
+            raise ProtocolError(
+                f"The server skipped messages {before + 1} to {after} of thread {here.thread!r}, "
+                f"but the wait was after {here.after_seq}, and it keeps those from "
+                f"{position.first_seq} to {position.head_seq}."
+            )
 
     def _update_participants(self, update: ParticipantUpdate) -> None:
         if update.thread != self.cursor.thread:
@@ -347,6 +366,8 @@ class WaitPositions:
                     self._of(place.cursor).advance(part)
             case "messages":
                 return self._of(frame.messages.cursor).advance(frame)
+            case "resync" if self._was_delivered(frame.resync):
+                frame.ClearField("resync")
             case "resync":
                 return self._of(frame.resync.position.cursor).advance(frame)
             case "participants" if not self._all:
@@ -372,6 +393,26 @@ class WaitPositions:
             case "thread_removed":
                 return self._positions.pop(frame.thread_removed.thread, None) is not None
         return False
+
+    def _was_delivered(self, resync: WaitResync) -> bool:
+        """Returns whether the wait has got all that a resync in all_my_threads says is removed.
+
+        In threads whose cursors were not sent, the server started before the wait's, or where only
+        the server knows. Then it corrects what the resync says, or takes note of it.
+        """
+        if not self._all or resync.reason != WaitResync.REASON_COMPACTED:
+            return False
+        known = self._positions.get(resync.requested.thread)
+        if known is None:
+            _check_cursor(resync.requested, resync.position.cursor.thread)
+            self._add(resync.requested, filtered=True)
+            return False
+        here = known.cursor
+        earlier = len(self._positions) > MAX_WAIT_THREADS and resync.requested.epoch == here.epoch
+        if not earlier or resync.requested.after_seq >= here.after_seq:
+            return False
+        resync.requested.CopyFrom(here)
+        return resync.position.cursor.after_seq <= here.after_seq
 
     def _of(self, cursor: Cursor) -> WaitPosition:
         position = self._positions.pop(cursor.thread, None)

@@ -56,6 +56,8 @@ _KEEPALIVE, _KEEPALIVE_DEFAULT = (1.0, 300.0), 45.0  # seconds: the contract's r
 _RESYNC_REASONS = {
     number: name.removeprefix("REASON_") for name, number in WaitResync.Reason.items()
 }
+#: The reason of CursorLost if the messages that follow are not kept any more.
+COMPACTED = _RESYNC_REASONS[WaitResync.REASON_COMPACTED]
 _KNOWN_KINDS = frozenset(MessageKind.values())
 #: The reasons of notices that this version of the SDK knows.
 KNOWN_NOTICES = frozenset(Notice.Reason.values()) - {Notice.REASON_UNSPECIFIED}
@@ -237,9 +239,18 @@ def cursor_lost(resync: WaitResync) -> CursorLost | None:
     position, requested = resync.position.cursor, resync.requested
     if position.after_seq == requested.after_seq > 0:
         return None
+    if resync.reason == WaitResync.REASON_COMPACTED:
+        first, last = requested.after_seq + 1, position.after_seq
+        gone = f"Message {first}" if first == last else f"Messages {first} to {last}"
+        are = "is" if first == last else "are"
+        what = f"{gone} of thread {requested.thread!r} {are} not kept any more."
+    else:
+        what = (
+            f"Seq {requested.after_seq} is not in the history of thread {requested.thread!r} "
+            f"({reason})."
+        )
     return CursorLost(
-        f"Seq {requested.after_seq} is not in the history of thread {requested.thread!r} "
-        f"({reason}). Reading continues after seq {position.after_seq}.",
+        f"{what} Reading continues after seq {position.after_seq}.",
         reason=reason,
         position=position,
         requested=requested,

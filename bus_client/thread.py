@@ -178,10 +178,11 @@ class ThreadHandle(ThreadCalls):
             observe: Watch beside the agent, in a client without `heartbeats`: because of this,
                 nobody sees the agent wait or work, nothing is reported as read or delivered, and
                 the end of its session ends nothing here.
-            on_resync: What to do if the position is not in the thread's history, for example
-                because the thread was deleted and created again: "raise" CursorLost, or "continue"
-                from the position that the server sends. If the thread has a new history that begins
-                with all that was read, reading goes on.
+            on_resync: What to do if the messages that follow the position are not kept any more, or
+                if it is not in the thread's history, for example because the thread was deleted and
+                created again: "raise" CursorLost, or "continue" from the position that the server
+                sends. If the thread has a new history that begins with all that was read, reading
+                goes on.
             until_closed: End when the thread is closed or archived. False = go on when it is opened
                 again, which is noticed within 10 s.
             all_notices: Deliver all notices, also those for other agents that asked for a reply.
@@ -230,6 +231,7 @@ class ThreadHandle(ThreadCalls):
         max_bytes: int = 0,
         acknowledge: bool = True,
         observe: bool = False,
+        on_resync: Literal["raise", "continue"] = "raise",
         count_all: bool = False,
     ) -> list[Message]:
         """Returns the unread messages, or those posted within `timeout`; empty if there are none.
@@ -253,6 +255,7 @@ class ThreadHandle(ThreadCalls):
             max_bytes: Return at most this many bytes of messages, or one message. 0 = no limit.
             acknowledge: As in follow(). With False, the handle's position moves at once.
             observe: As in follow(). The handle's position moves at once.
+            on_resync: As in follow().
             count_all: Count in min_messages also what does not wake the agent, such as changes of
                 the thread.
 
@@ -262,8 +265,7 @@ class ThreadHandle(ThreadCalls):
             BusError: Nothing came within `timeout`, and the last attempt to read failed: there may
                 be unread messages. With infinity: as in follow(), even if messages have come; the
                 next wait() returns them.
-            CursorLost: The position is not in the thread's history. `position` is where the next
-                wait() continues.
+            CursorLost: See on_resync. `position` is where the next wait() continues.
             ThreadNotFound, Unauthenticated, AgentExists, QuotaExceeded, ProtocolError,
             RuntimeError: As in follow().
         """
@@ -278,6 +280,7 @@ class ThreadHandle(ThreadCalls):
             max_bytes=max_bytes,
             acknowledge=acknowledge,
             observe=observe,
+            on_resync=on_resync,
             count_all=count_all,
         )
 
@@ -430,7 +433,8 @@ class ThreadHandle(ThreadCalls):
 
         Raises:
             Unanswered: The agent will not reply, or not soon; with several, none of them will.
-            MessageNotFound: Also: the thread was deleted and created again during the wait.
+            MessageNotFound: Also: the thread was deleted and created again during the wait, or the
+                reply is not kept any more.
             QuotaExceeded, ProtocolError, Unauthenticated, AgentExists: Also as in follow().
             BusError: Also as in follow(). And all that post() raises: the question was not posted.
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
+from typing import Any
 
 from bus_client.asking import listed
 from bus_client.calls import Calls
@@ -13,6 +14,7 @@ from bus_client.pages import read_messages
 from bus_client.participant_watch import participant_updates
 from bus_client.requests import build, integer
 from bus_client.responses import checked_message, checked_thread
+from bus_client.retention import NewRetention, retention_fields
 from bus_client.stream import known_kinds
 from threadbus.v1 import bus_service_pb2, thread_service_pb2
 from threadbus.v1.agent_pb2 import Participant
@@ -103,6 +105,7 @@ class ThreadCalls:
         stage: str | None = None,
         labels: Mapping[str, str] | None = None,
         sync_mode: SyncMode.ValueType | None = None,
+        retention: NewRetention = None,
         epoch: str = "",
     ) -> Thread:
         """Change the thread's settings. Returns the thread, and sets `info` to it.
@@ -115,6 +118,9 @@ class ThreadCalls:
             labels: New labels, which replace all of its labels. None = unchanged.
             sync_mode: With SYNC_MODE_STRICT, posts need expected_last_seq; with SYNC_MODE_OFF, they
                 do not. None = unchanged.
+            retention: How long its messages are kept: a Retention, which replaces the old one as a
+                whole, or "default" = as long as the server keeps those of all threads. None =
+                unchanged.
             epoch: If this is not the thread's epoch, nothing is changed, and CursorInvalid is
                 raised. Empty = not checked.
 
@@ -122,12 +128,20 @@ class ThreadCalls:
             InvalidArgument: A value is not valid, or none is given.
             QuotaExceeded: The thread has no seqs left.
         """
-        changes = {"topic": topic, "stage": stage, "labels": labels, "sync_mode": sync_mode}
-        given = {field: value for field, value in changes.items() if value is not None}
+        changes = {
+            **{"topic": topic, "stage": stage, "labels": labels},
+            **{"sync_mode": sync_mode, "retention": retention},
+        }
+        given: dict[str, Any] = {
+            field: value for field, value in changes.items() if value is not None
+        }
+        paths = list(given)
+        if retention is not None:
+            given["retention"] = retention_fields(retention)
         request = build(
             thread_service_pb2.UpdateThreadRequest,
             thread=self.name,
-            update_mask={"paths": list(given)},
+            update_mask={"paths": paths},
             epoch=epoch,
             **given,
         )

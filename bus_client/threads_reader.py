@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Literal
 
 from bus_client.calls import Calls
 from bus_client.channel import refuse_fork
-from bus_client.errors import ThreadClosed
+from bus_client.errors import BusError, CursorLost, ThreadClosed
 from bus_client.heartbeats import Heartbeats
 from bus_client.identity import ANONYMOUS
 from bus_client.long_poll import LongPoll
 from bus_client.read_position import ReadPosition
 from bus_client.requests import build, choice, refuse, text
 from bus_client.responses import checked_join, hides, joined_position
-from bus_client.stream import cursor_lost, cursors_of, given, wait_frames
+from bus_client.stream import COMPACTED, cursor_lost, cursors_of, given, wait_frames
 from bus_client.traces import received
 from threadbus.limits import MAX_WAIT_THREADS
 from threadbus.v1.bus_service_pb2 import (
@@ -123,6 +123,7 @@ class ThreadsReader:
         acknowledge: bool,
         count_all: bool,
         max_bytes: int,
+        on_resync: Literal["raise", "continue"],
         **fields: Any,
     ) -> list[Message]:
         """See BusClient.wait().
@@ -136,6 +137,7 @@ class ThreadsReader:
             max_bytes=max_bytes,
             count_all=count_all,
             include_own=include_own,
+            on_resync=on_resync,
         )
         request = build(WaitMessagesRequest, filter=filter, **fields)
         filtered = hides(request.filter)
@@ -153,7 +155,14 @@ class ThreadsReader:
                 request.all_my_threads = True
             else:
                 request.threads.extend(await self._positions(threads, filtered=filtered))
-            await poll.run(self._calls, self._heartbeats, request)
+            acknowledge = acknowledge and not request.observe
+            try:
+                await poll.run(self._calls, self._heartbeats, request)
+            except CursorLost as lost:
+                if acknowledge:
+                    self._report_resync(lost.position, lost)
+                    await self._send_reports()
+                raise
         finally:
             self._waiting = False
         if poll.closed and not poll.found:
@@ -162,7 +171,7 @@ class ThreadsReader:
                 code="FAILED_PRECONDITION",
                 reason="THREAD_CLOSED",
             )
-        if acknowledge and not request.observe:
+        if acknowledge:
             self._returned_to = {thread: ReadPosition.of(end) for thread, end in poll.ends.items()}
         if poll.found:
             received(self._calls.agent, *poll.found)
@@ -201,12 +210,12 @@ class ThreadsReader:
         async with aclosing(wait_frames(self._calls, request, until_closed=until_closed)) as frames:
             async for frame in frames:
                 if frame.HasField("resync"):
-                    here = frame.resync.position.cursor
                     lost = cursor_lost(frame.resync)
+                    if acknowledge:
+                        self._report_resync(frame.resync.position.cursor, lost)
                     if lost is not None and on_resync == "raise":
+                        await self._send_reports()
                         raise lost
-                    if lost is None and acknowledge:  # what was reported was of the epoch before
-                        self._heartbeats.report_read(here.thread, ReadPosition.of(here))
                     continue
                 if not request.observe:
                     self._heartbeats.update_from_frame(frame)
@@ -214,6 +223,20 @@ class ThreadsReader:
                 if acknowledge:
                     for cursor in cursors_of(frame):
                         self._heartbeats.report_read(cursor.thread, ReadPosition.of(cursor))
+
+    def _report_resync(self, here: Cursor, lost: CursorLost | None) -> None:
+        """Report the position of a resync, if nothing is left to read before it.
+
+        That is, of the epoch before, or of what is not kept any more. `lost`: what cursor_lost()
+        returns for it.
+        """
+        if lost is None or lost.reason == COMPACTED:
+            self._heartbeats.report_read(here.thread, ReadPosition.of(here))
+
+    async def _send_reports(self) -> None:
+        """Send what was reported: the next call starts where the server knows that it was read."""
+        with suppress(BusError):
+            await self._heartbeats.flush()
 
     def _batch(
         self,

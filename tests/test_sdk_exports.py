@@ -72,7 +72,7 @@ PROTO_TYPES = {
 
 def test_these_names_are_public_and_no_others() -> None:
     assert len(bus_client.__all__) == len(set(bus_client.__all__))
-    own = {"BusClient", "Post", "ThreadHandle", "continue_trace"}
+    own = {"BusClient", "Post", "Retention", "ThreadHandle", "continue_trace"}
     assert set(bus_client.__all__) == own | EXCEPTIONS | PROTO_TYPES
     assert set(dir(bus_client)) == set(bus_client.__all__)
 

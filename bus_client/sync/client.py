@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Literal, Self, overload
 
 from bus_client.client import BusClient as AsyncBusClient
+from bus_client.retention import NewRetention
 from bus_client.sync.background import finish, iterate, iterate_batches, run
 from bus_client.sync.thread import ThreadHandle
 from threadbus.v1.admin_service_pb2 import GetStatusResponse, Token, Wait
@@ -184,13 +185,19 @@ class BusClient:
         topic: str = "",
         labels: Mapping[str, str] | None = None,
         sync_mode: SyncMode.ValueType = SYNC_MODE_UNSPECIFIED,
+        retention: NewRetention = None,
     ) -> Thread:
         """Create a thread, and return it.
 
         See bus_client.BusClient.create_thread.
         """
         return run(
-            self._client.create_thread, name, topic=topic, labels=labels, sync_mode=sync_mode
+            self._client.create_thread,
+            name,
+            topic=topic,
+            labels=labels,
+            sync_mode=sync_mode,
+            retention=retention,
         )
 
     def get_thread(self, name: str) -> Thread:
@@ -467,6 +474,7 @@ class BusClient:
         max_bytes: int = 0,
         acknowledge: bool = True,
         observe: bool = False,
+        on_resync: Literal["raise", "continue"] = "raise",
         count_all: bool = False,
     ) -> list[Message]:
         """Returns the unread messages of several threads, or those posted within `timeout`.
@@ -486,6 +494,7 @@ class BusClient:
             max_bytes=max_bytes,
             acknowledge=acknowledge,
             observe=observe,
+            on_resync=on_resync,
             count_all=count_all,
         )
 

@@ -10,6 +10,7 @@ from typing import Literal, overload
 
 from bus_client.errors import BusError
 from bus_client.post import Post, checked_several
+from bus_client.retention import NewRetention
 from bus_client.sync.background import assign, in_worker_thread, iterate, iterate_batches, run
 from bus_client.thread import ThreadHandle as AsyncThreadHandle
 from threadbus.v1 import bus_service_pb2
@@ -179,6 +180,7 @@ class ThreadHandle:
         max_bytes: int = 0,
         acknowledge: bool = True,
         observe: bool = False,
+        on_resync: Literal["raise", "continue"] = "raise",
         count_all: bool = False,
     ) -> list[Message]:
         """Returns the unread messages, or those posted within `timeout`; empty if there are none.
@@ -197,6 +199,7 @@ class ThreadHandle:
             max_bytes=max_bytes,
             acknowledge=acknowledge,
             observe=observe,
+            on_resync=on_resync,
             count_all=count_all,
         )
 
@@ -361,6 +364,7 @@ class ThreadHandle:
         stage: str | None = None,
         labels: Mapping[str, str] | None = None,
         sync_mode: SyncMode.ValueType | None = None,
+        retention: NewRetention = None,
         epoch: str = "",
     ) -> Thread:
         """Change the thread's settings. Returns the thread, and sets `info` to it.
@@ -373,6 +377,7 @@ class ThreadHandle:
             stage=stage,
             labels=labels,
             sync_mode=sync_mode,
+            retention=retention,
             epoch=epoch,
         )
 
