@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from bus_server.settings import declared
 from tests.callers import Caller, register
@@ -19,6 +20,8 @@ from tests.polling import until, until_known
 from tests.post_stream import post_stream, reason
 from tests.raw_connection import RawConnection
 from tests.refusals import refused
+from tests.retention import read, shorten, until_first
+from tests.retention import post as post_many
 from tests.serving import ServerProcess
 from threadbus.v1.admin_service_pb2 import GetStatusRequest
 from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
@@ -29,6 +32,7 @@ from threadbus.v1.bus_service_pb2 import (
     WaitMessagesRequest,
 )
 from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.thread_pb2 import Retention
 from threadbus.v1.thread_service_pb2 import CreateThreadRequest, DeleteThreadRequest
 
 pytestmark = pytest.mark.slow
@@ -39,6 +43,7 @@ COVERED = {
     *("posts_per_minute", "threads_per_caller", "agents_per_caller", "thread_rights"),
     *("heartbeat_interval", "drain_timeout", "max_content_bytes", "max_open_waits"),
     *("max_anonymous_waits", "request_timeout", "refuse_secrets", "log_level", "log_format"),
+    *("retain_age", "retain_messages", "retain_bytes"),
 }
 
 
@@ -203,6 +208,28 @@ async def test_how_long_a_request_may_take(reloadable: Reloadable, client: Conne
         await until(lambda: stream in connection.answered, within=10)
     info = await client.bus.GetServerInfo(GetServerInfoRequest())
     assert info.limits.request_timeout.ToMilliseconds() == 200
+
+
+async def test_how_long_entries_are_kept(
+    reloadable: Reloadable, client: Connection, thread: str
+) -> None:
+    async def reload(text: str, **expected: Any) -> None:
+        await reloadable.reload(text)
+        info = await client.bus.GetServerInfo(GetServerInfoRequest())
+        assert info.default_retention == Retention(**expected)
+
+    await post_many(client.bus, thread, 10)
+    await reload("retain-messages = 4", max_messages=4)
+    await until_first(client.threads, thread, 7)
+    await post_many(client.bus, thread, 1, "x" * 100_000)
+    await reload("retain-bytes = 100_000", max_bytes=100_000)
+    await until_first(client.threads, thread, 11)
+    await reload("retain-age = 0.000001", max_age=Duration(nanos=1_000))
+    await until_first(client.threads, thread, 12)
+    await reload("")
+    await post_many(client.bus, thread, 2)
+    await shorten(client.bus, client.threads, f"{thread}-other", first=2, head=3)
+    assert (await read(client.threads, thread)).first_seq == 12  # all threads were looked at
 
 
 async def test_what_is_logged_and_in_which_format(
