@@ -41,6 +41,7 @@ from threadbus.v1.bus_service_pb2 import (
 )
 from threadbus.v1.message_pb2 import (
     MESSAGE_KIND_NOTICE,
+    WAKE_NOBODY,
     Cursor,
     Message,
     MessageKind,
@@ -144,7 +145,12 @@ async def wait_frames(
                     closed_pauses = backoff(*_CLOSED_PAUSES)
                 if frame.HasField("started"):
                     frame_timeout = _MISSED_KEEPALIVES * _keepalive_interval(frame)
-                delivered = any(m.kind in _KNOWN_KINDS for m in frame.messages.messages)
+                # A long poll does not return what wakes nobody without anything that does.
+                all_count = request.count_all or not request.min_messages
+                delivered = any(
+                    m.kind in _KNOWN_KINDS and (all_count or m.wakes != WAKE_NOBODY)
+                    for m in frame.messages.messages
+                )
                 idle = retry.frame_received(frame, moved=moved, delivered=delivered)
                 yield frame
                 if frame.HasField("ending"):

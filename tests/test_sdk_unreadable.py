@@ -35,6 +35,7 @@ from tests.script import (
 from tests.shell import Shell
 from tests.wait_frames import BOUND
 from threadbus.v1.bus_service_pb2 import WaitEnding, WaitMessagesResponse, WaitStarted
+from threadbus.v1.message_pb2 import WAKE_NOBODY
 from threadbus.v1.thread_pb2 import ThreadPosition
 
 INTERNAL = Failure(grpc.StatusCode.INTERNAL, "INTERNAL", {"incident": "c0ffee"})
@@ -95,6 +96,18 @@ async def test_a_wait_raises_that_the_server_no_longer_knows(
         script.answer("WaitMessages", started(), caught_up(0), last)
         always(script, last)
         with pytest.raises(expected):
+            await bus.thread(THREAD).wait(timeout=0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("last", [[BROKEN], [caught_up(1), BUSY]], ids=["broken", "busy"])
+async def test_messages_that_wake_nobody_do_not_hide_that_a_wait_could_not_read(
+    last: list[Step],
+) -> None:
+    async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
+        script.answer("WaitMessages", started(), batch(1, wakes=WAKE_NOBODY), *last)
+        always(script, last[-1])
+        with pytest.raises(Unavailable):
             await bus.thread(THREAD).wait(timeout=0.2)
 
 

@@ -112,6 +112,18 @@ SABOTAGES = [
         timeout=25,
     ),
     Sabotage(
+        "messages that wake nobody hide that a wait could not read",
+        [
+            Edit(
+                "bus_client/stream.py",
+                "all_count = request.count_all or not",
+                "all_count = True or",
+            )
+        ],
+        [f"{_UNREADABLE}::test_messages_that_wake_nobody_do_not_hide_that_a_wait_could_not_read"],
+        timeout=25,
+    ),
+    Sabotage(
         "a wait forgets that there were newer messages",
         [Edit(_RETRY, "            self._caught_up &= ", "            _ = ")],
         [f"{_UNREADABLE}::test_a_wait_that_learns_of_more_messages_raises_an_error"],
