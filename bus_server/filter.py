@@ -1,6 +1,6 @@
 """Filters messages by the MessageFilter of a request."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bus_server.store import Row
@@ -74,14 +74,13 @@ class Filter:
 
     async def _wanted(self, store: Store, thread_id: int, messages: Sequence[Message]) -> set[int]:
         """Returns the seqs of the messages that match: of any kind, and edits by themselves."""
-        answered = [message.reply_to for message in messages if message.reply_to]
-        senders: Mapping[int, str] = {}
-        if self._addressee and answered:
-            senders = await store.senders(thread_id, answered)
+        addressee, replies = self._addressee, set[int]()
+        if addressee:
+            replies = await replies_to(store, thread_id, addressee, messages)
         return {
             message.seq
             for message in messages
-            if self._matches(message, senders.get(message.reply_to, ""))
+            if self._matches(message, addressee if message.seq in replies else "")
         }
 
     def first_hidden(self, rows: Sequence[Row], wanted: Sequence[int]) -> int | None:
@@ -140,3 +139,24 @@ async def edited(store: Store, thread_id: int, seq: int) -> list[Message]:
     """
     rows = await store.read(thread_id, seq - 1, seq, MAX_MESSAGE_BYTES)
     return [Message.FromString(body) for _, body in rows]
+
+
+async def replies_to(
+    store: Store, thread_id: int, agent: str, messages: Iterable[Message]
+) -> set[int]:
+    """Returns the seqs of the messages that reply to a message of an agent.
+
+    Also to one that has been removed since. Raises what the store raises.
+    """
+    replies = [message for message in messages if message.reply_to]
+    if not replies:
+        return set()
+    senders = await store.senders(thread_id, [message.reply_to for message in replies])
+    found = set[int]()
+    for seq, replied_to in ((message.seq, message.reply_to) for message in replies):
+        sender = senders.get(replied_to)
+        if sender == agent or (
+            sender is None and await store.addressed(agent, thread_id, seq - 1, seq, 1)
+        ):
+            found.add(seq)
+    return found

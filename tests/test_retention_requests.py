@@ -1,17 +1,25 @@
 """What belongs to messages that are removed: requests, request_ids, edits and replies."""
 
+from typing import Any
+
 import pytest
 
 from tests.peers import Peer, registered
 from tests.polling import until_known
-from tests.presence import state
+from tests.presence import beat, state
 from tests.refusals import refused
 from tests.requests import alive, ask, listed, noticed, notices_in, states, withdraw
 from tests.retention import create, post, retain, shorten, until_first
+from tests.server_pairs import caller_of
 from tests.serving import AgentStub, BusStub, ThreadStub
-from tests.wait_frames import messages_in
-from threadbus.v1.bus_service_pb2 import GetMessageRequest
-from threadbus.v1.message_pb2 import MessageFilter
+from tests.wait_frames import BOUND, messages_in
+from threadbus.v1.bus_service_pb2 import (
+    GetMessageRequest,
+    ListMessagesRequest,
+    WaitEnding,
+    WaitMessagesRequest,
+)
+from threadbus.v1.message_pb2 import WAKE_ADDRESSED, Cursor, MessageFilter
 from threadbus.v1.request_pb2 import REQUEST_STATE_CLOSED
 from threadbus.v1.thread_pb2 import Retention
 
@@ -256,3 +264,28 @@ async def test_a_reply_to_a_removed_message_is_accepted(
 
 async def _reply(by: Peer, thread: str, seq: int) -> None:
     await by.post(thread, "to whom?", reply_to=seq)
+
+
+async def test_an_answer_to_a_message_that_is_gone_is_still_addressed_to_its_author(
+    bus: BusStub, threads: ThreadStub, asker: Peer, reviewer: Peer, name: str
+) -> None:
+    await create(threads, name)
+    await asker.post(name, "?")
+    await reviewer.post(name, "!", reply_to=1, wakes=WAKE_ADDRESSED)
+    await retain(threads, name, max_messages=2)
+    await until_first(threads, name, 2)
+    await reviewer.post(name, "!!", reply_to=1, wakes=WAKE_ADDRESSED)  # to nobody that is known
+    inbox = MessageFilter(addressed_to_me=True)
+    (each,) = (await beat(bus, caller_of(asker), lease=600)).unread
+    assert (each.head_seq, each.addressed_count) == (4, 1)
+    fields: dict[str, Any]
+    for fields in ({"threads": [Cursor(thread=name, after_seq=1)]}, {"all_my_threads": True}):
+        request = WaitMessagesRequest(filter=inbox, min_messages=1, observe=True, **fields)
+        call = bus.WaitMessages(request, timeout=BOUND, metadata=asker.metadata)
+        frames = [frame async for frame in call]
+        assert [message.seq for message in messages_in(frames)] == [2]
+        assert frames[-1].ending.reason == WaitEnding.REASON_MIN_MESSAGES
+    page = await bus.ListMessages(
+        ListMessagesRequest(thread=name, filter=inbox), metadata=asker.metadata
+    )
+    assert [message.seq for message in page.messages] == [2]

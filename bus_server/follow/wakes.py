@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from bus_server.filter import replies_to
 from bus_server.store import Row, may_be_quiet
 from bus_server.store.interface import Store
 from threadbus.v1.message_pb2 import WAKE_ADDRESSED, WAKE_ALL, WAKE_UNSPECIFIED, Message
@@ -41,7 +42,4 @@ async def _wakes(store: Store, thread_id: int, row: Row, agent: str) -> bool:
         return False
     if agent in message.mentions or agent == message.handoff_to:
         return True
-    if not message.reply_to:
-        return False
-    answered = await store.senders(thread_id, [message.reply_to])
-    return answered.get(message.reply_to) == agent
+    return bool(await replies_to(store, thread_id, agent, [message]))
