@@ -20,8 +20,8 @@ from tests.polling import until, until_known
 from tests.post_stream import post_stream, reason
 from tests.raw_connection import RawConnection
 from tests.refusals import refused
-from tests.retention import read, shorten, until_first
 from tests.retention import post as post_many
+from tests.retention import read, shorten, until_first
 from tests.serving import ServerProcess
 from threadbus.v1.admin_service_pb2 import GetStatusRequest
 from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub

@@ -78,7 +78,11 @@ async def test_of_large_messages_as_many_are_kept_as_there_is_room_for(
 async def test_of_several_limits_the_first_that_is_exceeded_counts(
     bus: BusStub, threads: ThreadStub, name: str
 ) -> None:
-    limits = {"max_messages": 5, "max_bytes": 100_000, "max_age": Duration(seconds=3_600)}
+    limits: dict[str, Any] = {
+        "max_messages": 5,
+        "max_bytes": 100_000,
+        "max_age": Duration(seconds=3_600),
+    }
     await create(threads, name, Retention(**limits))
     await post(bus, name, 10)
     await until_first(threads, name, 6)
@@ -192,7 +196,7 @@ async def test_a_position_that_is_not_valid_is_refused_with_both_ends(
 ) -> None:
     found = await shorten(bus, threads, name, first=8, head=10)
     for fields in ({"after_seq": 11}, {"epoch": "another"}):
-        request = ListMessagesRequest(thread=name, **fields)  # type: ignore[arg-type]
+        request = ListMessagesRequest(thread=name, **fields)
         refusal = await refused(bus.ListMessages(request))
         assert refusal.reason == "CURSOR_INVALID"
         assert refusal.metadata == {"first_seq": "8", "head_seq": "10", "epoch": found.epoch}
