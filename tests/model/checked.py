@@ -20,6 +20,7 @@ from threadbus.v1.bus_service_pb2 import (
     WaitMessagesResponse,
 )
 from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.thread_service_pb2 import GetThreadRequest, GetThreadResponse
 
 Answer = AnyMessage | Refusal
 
@@ -37,6 +38,8 @@ class Checked(RuleBasedStateMachine):
         self.followers: list[Follower] = []
         #: Agents whose waits were cut off: the server may count them as open for a moment longer.
         self.parted: set[str] = set()
+        #: How often a thread has lost its oldest entries.
+        self.shortened = 0
         #: Presence is predictable: since the server started, no calls were concurrent.
         self.certain = True
 
@@ -127,3 +130,9 @@ class Checked(RuleBasedStateMachine):
         request = ListMessagesRequest(thread=name, limit=1_000)
         answer = self.bus.ask(request, ANONYMOUS)
         return answer == model.answer(request, ANONYMOUS, answer)
+
+    def first_seq(self, name: str) -> int:
+        """Returns the seq of the oldest entry of a thread."""
+        answer = self.bus.ask(GetThreadRequest(thread=name), ANONYMOUS)
+        assert isinstance(answer, GetThreadResponse)
+        return answer.thread.first_seq

@@ -1,5 +1,6 @@
 """Clients that act on a server, drawn by Hypothesis; each response must be the model's."""
 
+from google.protobuf.field_mask_pb2 import FieldMask
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -10,8 +11,9 @@ from hypothesis.stateful import (
     rule,
 )
 
+from tests import blocking
 from tests.model.checked import Checked
-from tests.model.history import ANONYMOUS
+from tests.model.history import ANONYMOUS, OPERATOR
 from tests.model.moves import (
     AGENTS,
     THREADS,
@@ -26,6 +28,7 @@ from tests.model.moves import (
     states,
     threads,
 )
+from tests.model.retention import EVERYTHING, SHORT
 from threadbus.v1.agent_pb2 import (
     AGENT_KIND_AGENT,
     PRESENCE_AWAITING_HUMAN,
@@ -41,7 +44,7 @@ from threadbus.v1.bus_service_pb2 import (
     PostMessageRequest,
 )
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, WAKE_UNSPECIFIED, Cursor
-from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, Thread, ThreadState
+from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, Retention, Thread, ThreadState
 from threadbus.v1.thread_service_pb2 import (
     CreateThreadRequest,
     GetThreadRequest,
@@ -54,6 +57,7 @@ from threadbus.v1.thread_service_pb2 import (
     ListThreadsRequest,
     ListThreadsResponse,
     SetThreadStateRequest,
+    UpdateThreadRequest,
 )
 
 SETTABLE = (PRESENCE_WAITING, PRESENCE_WORKING, PRESENCE_IDLE, PRESENCE_AWAITING_HUMAN)
@@ -140,6 +144,25 @@ class Clients(Checked):
         elif again:
             request = SetThreadStateRequest(thread=name, state=THREAD_STATE_OPEN)
             self.ask(request, self.model.agent(caller))
+
+    @precondition(lambda self: self.shortened < 3)
+    @rule(thread=threads, short=st.sampled_from(SHORT))
+    def shorten(self, thread: str, short: tuple[Retention, int]) -> None:
+        """Let a thread lose its oldest entries, once."""
+        history = self.model.threads.get(self.model.name(thread))
+        if history is None or history.head < 2:
+            return
+        self.shortened += 1
+        name, (retention, keeps) = history.thread.name, short
+        mask = FieldMask(paths=["retention"])
+        update = UpdateThreadRequest(thread=name, retention=retention, update_mask=mask)
+        self.ask(update, OPERATOR)
+        first = max(history.first, history.head - keeps + 1)
+        blocking.until(lambda: self.first_seq(name) == first)
+        history.thread.first_seq = first
+        self.settle()
+        update.retention.CopyFrom(EVERYTHING)
+        self.ask(update, OPERATOR)
 
     @rule(
         target=cursors,

@@ -7,7 +7,12 @@ from tests.model.blocking_bus import BlockingBus
 from tests.model.frames import expected_frames
 from tests.model.history import ANONYMOUS, History, Refusal, no_thread
 from tests.model.model import Model
-from threadbus.v1.bus_service_pb2 import WaitEnding, WaitMessagesRequest
+from threadbus.v1.bus_service_pb2 import (
+    WaitEnding,
+    WaitMessagesRequest,
+    WaitMessagesResponse,
+    WaitResync,
+)
 from threadbus.v1.message_pb2 import Cursor, Message
 from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN
 
@@ -23,6 +28,10 @@ class Follower:
         self.caller = caller
         self._begins = {cursor.thread: cursor.after_seq for cursor in request.threads}
         self._lives = {cursor.thread: cursor.epoch for cursor in request.threads}
+        #: The oldest entry of each thread that was kept when the wait first opened, and the last
+        #: that may have been removed before it was delivered.
+        self._firsts = {name: model.threads[name].first for name in self._lives}
+        self._skipped = dict.fromkeys(self._lives, 0)
         self._received: dict[str, list[Message]] = {name: [] for name in self._lives}
         self._checked = dict.fromkeys(self._lives, 0)  # how many of the received messages
         self._may_have_ended = False
@@ -33,7 +42,12 @@ class Follower:
         """Open the wait from the request's cursors; the first frames must be the model's."""
         self._frames = self._bus.wait(self._request, self.caller)
         self._caught_up: set[str] = set()
-        assert [next(self._frames)] == expected_frames(model, self._request, self.caller)[:1]
+        started, *others = expected_frames(model, self._request, self.caller)
+        assert next(self._frames) == started
+        for frame in others:
+            if isinstance(frame, WaitMessagesResponse) and frame.HasField("resync"):
+                assert next(self._frames) == frame
+                self._skip(frame.resync)
         model.presence[self.caller].calls()
         model.presence[self.caller].waits(list(self._lives))
 
@@ -120,6 +134,13 @@ class Follower:
                 self._received[cursor.thread] += messages
                 model.delivered(self.caller, model.histories[cursor.epoch], messages)
                 self._move(cursor)
+            case "resync":  # what was posted last was removed before it was delivered
+                position = frame.resync.position
+                head = model.histories[position.cursor.epoch].head
+                assert frame.resync.reason == WaitResync.REASON_COMPACTED
+                assert frame.resync.requested.after_seq < position.cursor.after_seq
+                assert position.cursor.after_seq == position.first_seq - 1 <= head
+                self._skip(frame.resync)
             case "caught_up":
                 cursor = frame.caught_up.cursor
                 assert cursor.thread not in self._caught_up
@@ -137,6 +158,11 @@ class Follower:
                 raise AssertionError(f"a frame {unexpected} on an open wait: {frame}")
         return None
 
+    def _skip(self, resync: WaitResync) -> None:
+        """Go on behind what was removed."""
+        self._move(resync.position.cursor)
+        self._skipped[resync.requested.thread] = resync.position.cursor.after_seq
+
     def _move(self, cursor: Cursor) -> None:
         """Resume from here; a cursor never goes back."""
         place = next(place for place in self._request.threads if place.thread == cursor.thread)
@@ -145,14 +171,22 @@ class Follower:
         place.CopyFrom(cursor)
 
     def _wanted(self, history: History) -> list[Message]:
-        begin = self._begins[history.thread.name]
-        return history.wanted(self._request.filter, self.caller, begin, history.head)
+        name, filter = history.thread.name, self._request.filter
+        received = {message.seq for message in self._received[name]}
+        return [
+            message
+            for message in history.wanted(
+                filter, self.caller, self._begins[name], history.head, self._firsts[name]
+            )
+            if message.seq > self._skipped[name] or message.seq in received
+        ]
 
     def _end(self, history: History) -> Cursor:
         """Returns the cursor at the head, with the first of others that the filter hides."""
         shown = {message.seq for message in self._wanted(history)}
         end = history.at(history.head)
-        for message in reversed(history.log[self._begins[history.thread.name] :]):
+        name = history.thread.name
+        for message in reversed(history.log[max(self._begins[name], self._skipped[name]) :]):
             own = message.sender == self.caller != ANONYMOUS
             if message.seq not in shown and not own:
                 end.hidden_seq = message.seq

@@ -91,7 +91,9 @@ class _Place:
             self.resync = WaitResync.REASON_EPOCH_CHANGED
         elif requested.after_seq > history.head:
             self.resync = WaitResync.REASON_CURSOR_AHEAD
-        self.after = 0 if self.resync else requested.after_seq
+        elif requested.after_seq < history.first - 1:
+            self.resync = WaitResync.REASON_COMPACTED
+        self.after = history.first - 1 if self.resync else requested.after_seq
         self.hidden = 0 if self.resync else requested.hidden_seq
 
     def advance(self, upto: int, shown: Sequence[Message], caller: str) -> None:

@@ -61,18 +61,28 @@ class History:
     number: int  # in the order of creation
     log: list[Message] = field(default_factory=list)
     members: dict[str, Member] = field(default_factory=dict)
+    #: The senders of the messages that others reply to, by the reply's seq.
+    answered: dict[int, str] = field(default_factory=dict)
 
     def copy(self) -> "History":
         thread = Thread()
         thread.CopyFrom(self.thread)
-        return History(thread, self.number, list(self.log), dict(self.members))
+        parts = list(self.log), dict(self.members), dict(self.answered)
+        return History(thread, self.number, *parts)
 
     @property
     def head(self) -> int:
         return len(self.log)
 
+    @property
+    def first(self) -> int:
+        """The seq of the oldest entry that is kept. The log has the others, too."""
+        return self.thread.first_seq
+
     def append(self, message: Message) -> None:
         message.seq = self.head + 1
+        if message.reply_to >= self.first:
+            self.answered[message.seq] = self.log[message.reply_to - 1].sender
         self.log.append(message)
         self.thread.head_seq = message.seq
         self.thread.update_time.CopyFrom(message.create_time)
@@ -102,32 +112,43 @@ class History:
 
     def position(self, cursor: Cursor) -> ThreadPosition:
         return ThreadPosition(
-            cursor=cursor, head_seq=self.head, first_seq=1, state=self.thread.state
+            cursor=cursor, head_seq=self.head, first_seq=self.first, state=self.thread.state
         )
 
     def cursor_invalid(self) -> Refusal:
         return refusal(
             "OUT_OF_RANGE",
             "CURSOR_INVALID",
-            first_seq=1,
+            first_seq=self.first,
             head_seq=self.head,
             epoch=self.thread.epoch,
         )
 
-    def wanted(self, wish: MessageFilter, caller: str, after: int, upto: int) -> list[Message]:
-        """Returns the messages with after < seq <= upto that match the caller's filter."""
-        return [message for message in self.log[after:upto] if self.wants(wish, caller, message)]
+    def wanted(
+        self, wish: MessageFilter, caller: str, after: int, upto: int, first: int = 0
+    ) -> list[Message]:
+        """Returns the messages with after < seq <= upto that match the caller's filter.
 
-    def wants(self, wish: MessageFilter, caller: str, message: Message) -> bool:
+        `first`: the oldest entry that is kept when they are read; 0: as it is now.
+        """
+        first = first or self.first
+        read = self.log[max(after, first - 1) : upto]
+        return [message for message in read if self.wants(wish, caller, message, first)]
+
+    def wants(self, wish: MessageFilter, caller: str, message: Message, first: int = 0) -> bool:
         """Returns whether the filter matches the message, or all but its kind the one it edits."""
+        first = first or self.first
         if wish.kinds and message.kind not in wish.kinds:
             return False
-        return self._wants(wish, caller, message) or (
-            message.edit_of > 0 and self._wants(wish, caller, self.log[message.edit_of - 1])
+        return self._wants(wish, caller, message, first) or (
+            message.edit_of >= first
+            and self._wants(wish, caller, self.log[message.edit_of - 1], first)
         )
 
-    def _wants(self, wish: MessageFilter, caller: str, message: Message) -> bool:
-        answered = self.log[message.reply_to - 1].sender if message.reply_to else ""
+    def _wants(self, wish: MessageFilter, caller: str, message: Message, first: int) -> bool:
+        answered = self.answered.get(message.seq, "")
+        if answered == message.sender and message.reply_to < first:
+            answered = ""  # of what is gone, only other agents are known
         return (
             (not wish.senders or message.sender in wish.senders)
             and message.priority >= wish.min_priority
@@ -140,7 +161,7 @@ class History:
 
     def addresses(self, message: Message) -> set[str]:
         """Returns the agents that a message addresses."""
-        answered = self.log[message.reply_to - 1].sender if message.reply_to else ""
+        answered = self.answered.get(message.seq, "")
         return {*message.mentions, message.handoff_to, answered} - {"", ANONYMOUS, message.sender}
 
     def wakes_of(self, edit: Message) -> Wake.ValueType:
@@ -160,14 +181,14 @@ class History:
         return refusal("NOT_FOUND", "MESSAGE_NOT_FOUND", f"{self.thread.name}/{seq}")
 
     def page(self, request: ListMessagesRequest, caller: str) -> ListMessagesResponse | Refusal:
-        low = request.after_seq
-        if request.epoch not in ("", self.thread.epoch) or low > self.head:
+        if request.epoch not in ("", self.thread.epoch) or request.after_seq > self.head:
             return self.cursor_invalid()
+        low = max(request.after_seq, self.first - 1)
         last = min(request.before_seq - 1, self.head) if request.before_seq else self.head
         found = self.wanted(request.filter, caller, low, last)
         page = found[-request.limit :] if request.newest else found[: request.limit]
         response = ListMessagesResponse(
-            messages=page, head_seq=self.head, first_seq=1, epoch=self.thread.epoch
+            messages=page, head_seq=self.head, first_seq=self.first, epoch=self.thread.epoch
         )
         # What lies behind the last message of a full page was not examined.
         full = len(page) == request.limit
@@ -176,7 +197,7 @@ class History:
             response.next_before_seq = page[0].seq if full else min(low, last) + 1
             response.has_more = response.next_before_seq > low + 1
         else:
-            response.next_before_seq = low + 1
+            response.next_before_seq = request.after_seq + 1
             response.next_after_seq = page[-1].seq if full else max(low, last)
             response.has_more = response.next_after_seq < last
         return response
@@ -194,7 +215,8 @@ class History:
     def repeated(self, message: Message) -> Message | None:
         """Returns the sender's earlier post with this request_id."""
         mine = (message.sender, message.request_id)
-        same = (m for m in self.log if m.request_id and (m.sender, m.request_id) == mine)
+        kept = self.log[self.first - 1 :]
+        same = (m for m in kept if m.request_id and (m.sender, m.request_id) == mine)
         return next(same, None)
 
 

@@ -139,7 +139,7 @@ class Model(ThreadAnswers):
         history = self.threads.get(request.thread)
         if history is None:
             return no_thread(request.thread)
-        if request.seq > history.head:
+        if not history.first <= request.seq <= history.head:
             return history.no_message(request.seq)
         return GetMessageResponse(message=history.log[request.seq - 1])
 
@@ -184,7 +184,8 @@ class Model(ThreadAnswers):
         for history in self.threads.values():
             if agent in history.members and history.head:
                 read = self.participant(agent, history, Participant()).read_seq
-                waking = [m for m in history.log[read:] if history.wakes(m, agent)]
+                gone = max(read, history.first - 1)
+                waking = [m for m in history.log[gone:] if history.wakes(m, agent)]
                 if waking:
                     unread = ThreadUnread(
                         thread=history.thread.name,
@@ -204,7 +205,7 @@ class Model(ThreadAnswers):
 
 
 def _edit_refused(message: Message, history: History) -> Refusal | None:
-    if message.edit_of > history.head:
+    if not history.first <= message.edit_of <= history.head:
         return history.no_message(message.edit_of)
     edited = history.log[message.edit_of - 1]
     if edited.sender != message.sender or message.sender == ANONYMOUS:

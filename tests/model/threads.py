@@ -2,6 +2,7 @@
 
 from tests.model.history import ANONYMOUS, History, Refusal, no_thread, refusal
 from tests.model.memory import Memory, response_or_empty
+from tests.model.retention import kept
 from threadbus.v1.agent_pb2 import AGENT_KIND_HUMAN
 from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, PRIORITY_NORMAL, WAKE_NOBODY, Message
 from threadbus.v1.thread_pb2 import (
@@ -58,7 +59,7 @@ class ThreadAnswers(Memory):
             if not request.create:
                 return no_thread(request.thread)
             history = self.create(request.thread, request.topic, caller, joined.thread)
-        after = 0 if request.start == JOIN_START_FIRST else history.head
+        after = history.first - 1 if request.start == JOIN_START_FIRST else history.head
         if caller in history.members and history.members[caller].read >= 0:
             after = history.members[caller].read
         elif caller != ANONYMOUS:
@@ -69,7 +70,7 @@ class ThreadAnswers(Memory):
             thread=history.thread,
             created=created,
             cursor=history.at(after),
-            context=history.log[max(0, after - request.context_limit) : after],
+            context=history.log[max(history.first - 1, after - request.context_limit) : after],
             participants=self.participants(history, joined.participants),
         )
 
@@ -155,6 +156,9 @@ class ThreadAnswers(Memory):
             thread.sync_mode = mode
             name = SyncMode.Name(mode).removeprefix("SYNC_MODE_").lower()
             changes.append(f"sync_mode to {name}")
+        if "retention" in mask and request.retention != thread.retention:
+            thread.retention.CopyFrom(request.retention)
+            changes.append(f"retention to {kept(request.retention)}")
         if changes:
             changed = response_or_empty(actual, UpdateThreadResponse).thread
             self._record(history, " and ".join(changes), caller, changed)
