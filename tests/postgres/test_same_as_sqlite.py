@@ -19,10 +19,26 @@ from bus_server.store.sqlite import writes
 from tests import own_bus
 from tests.postgres.cluster import Cluster
 from tests.postgres.stores import opened
-from tests.sqlite.test_store_batches import NOW, THEN, commands, plain
+from tests.sqlite.test_store_batches import NOW, THEN, commands, plain, threads
 from tests.store.commits import everything, participants
 
 Batches = Sequence[Sequence[store.Command[Any]]]
+
+#: They are not in `commands`: one sees only entries of earlier commits, and the rest all before it.
+removals: st.SearchStrategy[store.Command[Any]] = st.one_of(
+    st.builds(
+        store.Compact,
+        threads,
+        st.builds(
+            store.Limits,
+            max_age=st.sampled_from([0, 1, THEN]),
+            max_messages=st.integers(0, 3),
+            max_bytes=st.sampled_from([0, 200]),
+        ),
+        st.none() | st.builds(store.Counted, st.integers(1, 4), st.integers(0, 1_000)),
+    ),
+    st.builds(store.ForgetAddressed, threads),
+)
 
 
 class Clock:
@@ -59,10 +75,11 @@ async def shown(batches: Batches, through: Store, clock: Clock) -> list[Any]:
             ]
             state = await everything(through)
             state["presence"].sort(key=lambda row: row.agent)  # their order is not promised
-            heads = (done.heads, state.pop("heads"))
+            heads = (done.heads, done.compacted, state.pop("heads"))
             found += [
                 outcomes,
                 [{name: head[1:] for name, head in each.items()} for each in heads],
+                [kept[1:] for kept in await through.kept(0, 10, every=True)],
                 (done.entries, done.edited, done.deleted, done.agents_changed),
                 state,
                 [await participants(through, thread.name) for thread in state["threads"]],
@@ -80,7 +97,7 @@ async def shown(batches: Batches, through: Store, clock: Clock) -> list[Any]:
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(st.lists(st.lists(commands, min_size=1, max_size=12), min_size=1, max_size=4))
+@given(st.lists(st.lists(commands | removals, min_size=1, max_size=12), min_size=1, max_size=4))
 def test_both_engines_do_the_same(
     postgres: Cluster, tmp_path_factory: pytest.TempPathFactory, batches: Batches
 ) -> None:
