@@ -121,7 +121,7 @@ def copy(source: Source, target: Target, report: Callable[[Progress], None]) -> 
 def _fingerprint(source: Source) -> str:
     """Returns what differs if a store was written to since.
 
-    The heads of threads tell of the logs, which are only appended to.
+    The heads of threads tell of the logs: what was appended, and what was removed.
     """
     hashed = hashlib.sha256()
     for table in STATE:

@@ -89,7 +89,8 @@ MESSAGE = Table(
     ("thread_id", "seq"),
     {"thread_id": _INT, "seq": _INT, "time": _ORDER, "sender": _NAME, "body": _BYTES},
 )
-#: Tables that posts only append to; a change of any shows in the heads of threads.
+#: Tables to which posts append, and whose oldest rows are removed: either shows in the heads of
+#: threads.
 _LOGS = (
     MESSAGE,
     Table(

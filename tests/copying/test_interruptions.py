@@ -6,9 +6,11 @@ import re
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bus_server.store import Command
 from tests import own_bus
 from tests.copying.conftest import ENGINES, NewPlace
 from tests.copying.interrupting import Interrupted
@@ -17,7 +19,7 @@ from tests.copying.stores import Place, copied, refused, run
 from tests.disks import small_disk
 from tests.polling import has_open, until
 from tests.shell import Shell
-from tests.store.commits import commit, create, post, register
+from tests.store.commits import commit, compact, create, post, register
 
 pytestmark = pytest.mark.slow
 
@@ -62,19 +64,22 @@ def test_a_copy_goes_on_after_the_last_step(large: Place, new_place: NewPlace, t
 
 
 @pytest.mark.parametrize("target", ENGINES)
+@pytest.mark.parametrize(
+    "change", [post("t1", content="new"), compact(0, 5, name="t1")], ids=["post", "removal"]
+)
 def test_a_copy_starts_over_if_the_store_was_written_to_since(
-    large: Place, new_place: NewPlace, target: str
+    large: Place, new_place: NewPlace, target: str, change: Command[Any]
 ) -> None:
     place, copy, back = new_place("sqlite"), new_place(target), new_place("sqlite")
     copied(large, place)
     with pytest.raises(Interrupted):
         copy_in_steps(place, copy, steps=6)
 
-    async def change() -> None:
+    async def write() -> None:
         async with own_bus.opened(place.db) as store:
-            await commit(store, post("t1", content="new"))
+            await commit(store, change)
 
-    asyncio.run(change())
+    asyncio.run(write())
     assert copy_in_steps(place, copy).resumed == 0
     copied(copy, back)
     assert back.tables()["message"] == place.tables()["message"]
