@@ -44,7 +44,10 @@ _MEANINGS: dict[str, tuple[int, str]] = {
         FAILED,
         "threadbus thread list shows the threads; threadbus thread create adds one.",
     ),
-    "MessageNotFound": (FAILED, "threadbus thread show shows the newest seq."),
+    "MessageNotFound": (
+        FAILED,
+        "threadbus thread show shows the newest seq, and the oldest one that is kept.",
+    ),
     "AgentNotFound": (FAILED, "threadbus agents shows the agents; threadbus register adds one."),
     "AlreadyExists": (CONFLICT, ""),
     "ThreadExists": (CONFLICT, "Use the existing thread, or choose another name."),

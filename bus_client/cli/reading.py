@@ -20,6 +20,7 @@ from bus_client.cli.options import (
     timeout_option,
     with_files_option,
 )
+from bus_client.cli.removed import report_removed
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.transcript import Transcript, describe_new_thread, thread_lines
 
@@ -83,16 +84,18 @@ async def join(
         "context": message_documents(handle.context),
     }
     session.out.show(entered, _joined(session, handle))
+    report_removed(session.out, thread, handle.position.after_seq, handle.info.first_seq)
 
 
 def _joined(session: Session, handle: ThreadHandle) -> Iterator[str]:
     yield from thread_lines([handle.info])
     yield from Transcript(colour=session.out.colour).lines(handle.context)
     place, head = handle.position.after_seq, handle.info.head_seq
+    kept_after = max(place, handle.info.first_seq - 1)
     if handle.created:
         yield describe_new_thread(handle)
     elif place < head:
-        yield f"you have read up to #{place}; {head - place} more to #{head}"
+        yield f"you have read up to #{place}; {head - kept_after} more to #{head}"
     else:
         yield f"you have read everything, up to #{place}" if head else "nothing has been posted yet"
 
@@ -126,6 +129,8 @@ async def read(
 ) -> int | None:
     """Read messages of a thread, oldest first. Does not wait, and marks nothing as read.
 
+    Those that are not kept any more, as the thread's retention says, are told on stderr.
+
     Exit code 3: there are no such messages. With --seq that is an error.
 
     \b
@@ -136,6 +141,7 @@ async def read(
     """
     if seq is not None and (after or before or newest or last):
         raise click.UsageError("Use --seq or a range, not both.")
+    removed = 0
     async with session.connect() as bus:
         handle = bus.thread(thread)
         if seq is not None:
@@ -152,9 +158,14 @@ async def read(
                 omit_attachment_data=folder is None,
                 max_content_bytes=max_chars,
             )
+            whole = not (newest or last) or len(messages) < (last or limit)
+            if whole and (not messages or messages[0].seq > after + 1):
+                first = (await handle.refresh()).first_seq
+                removed = min(first, messages[0].seq) if messages else first
     paths = take_files(messages, folder)
     documents = message_documents(messages, paths)
     lines = Transcript(colour=session.out.colour).lines(messages, paths)
+    report_removed(session.out, thread, after, removed)
     session.out.show({"thread": thread, "messages": documents}, lines)
     if not messages:
         return NOTHING_NEW

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from bus_client.cli.options import (
     timeout_option,
 )
 from bus_client.cli.output import Output, stop_when_stdout_closes
+from bus_client.cli.removed import is_removed, report_lost, report_removed
 from bus_client.cli.session import Session, on_server, run_concurrently
 from bus_client.cli.transcript import Transcript
 from threadbus.limits import MAX_WAIT_THREADS
@@ -57,6 +58,8 @@ async def tail(
     Reconnects after a restart of the server, and marks nothing as read. If a thread cannot be read,
     the others are still watched. With --json each message is a line of JSON, with the bytes of its
     files.
+
+    Messages that are not kept any more, as the thread's retention says, are told on stderr.
 
     You can watch with --as under the name of an agent that works. Others see neither a wait nor
     work of the agent because of it, only that it was there when you began.
@@ -103,9 +106,12 @@ async def _follow_all(
     """
     any_state = bus_client.ThreadState.THREAD_STATE_UNSPECIFIED
     threads = [found async for found in bus.list_threads(participant=bus.agent, states=[any_state])]
+    starts = [_start(thread, last) for thread in threads[:MAX_WAIT_THREADS]]
+    # By thread: the seq of the last entry that came. All come, so a gap tells of removed ones.
+    places = {start.thread: start.after_seq for start in starts}
     following = bus.inbox(
         addressed=False,
-        positions=[_start(thread, last) for thread in threads[:MAX_WAIT_THREADS]],
+        positions=starts,
         include_own=True,
         observe=True,
         on_resync="continue",
@@ -115,14 +121,19 @@ async def _follow_all(
     )
     async with aclosing(following) as messages:
         async for message in messages:
+            place = places.get(message.thread, message.seq - 1)
+            if message.seq > place + 1:
+                with suppress(bus_client.BusError):
+                    first = (await bus.get_thread(message.thread)).first_seq
+                    report_removed(out, message.thread, place, min(first, message.seq))
+            places[message.thread] = message.seq
             out.show(message_document(message), lines.lines([message]))
 
 
 def _start(thread: Thread, last: int | None) -> Cursor:
-    """Returns the position before the last messages of a thread. None = before the first."""
-    after = 0
-    if last is not None:
-        after = max(thread.head_seq - last, thread.first_seq - 1, 0)
+    """Returns the position before the last messages of a thread that are kept. None = all."""
+    wanted = 0 if last is None else thread.head_seq - last
+    after = max(wanted, thread.first_seq - 1, 0)
     return bus_client.Cursor(thread=thread.name, after_seq=after, epoch=thread.epoch)
 
 
@@ -181,7 +192,10 @@ class _View:
         return 0
 
     async def _go_to_start(self) -> None:
-        self.thread.position = _start(await self.thread.refresh(), self.last)
+        thread = await self.thread.refresh()
+        self.thread.position = _start(thread, self.last)
+        wanted = 0 if self.last is None else max(thread.head_seq - self.last, 0)
+        report_removed(self.out, thread.name, wanted, thread.first_seq)
 
     async def _print_to_end(self) -> bool:
         """Print messages as they come. Returns True once the thread is closed.
@@ -200,6 +214,9 @@ class _View:
                 async for message in messages:
                     self.out.show(message_document(message), self.lines.lines([message]))
         except bus_client.CursorLost as lost:
+            if is_removed(lost):
+                report_lost(self.out, lost)
+                return False
             hint = "There is nothing to do: tail continues there by itself."
             failures.report(lost, json=self.out.json, hint=hint)
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -20,13 +21,15 @@ from bus_client.cli.options import (
     yes_option,
 )
 from bus_client.cli.people import participant_lines
-from bus_client.cli.requests import request_documents, request_lines, server_time
+from bus_client.cli.requests import request_documents, request_lines
+from bus_client.cli.retention import retention_lines, retention_options
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.text import safe
-from bus_client.cli.transcript import thread_lines
+from bus_client.cli.transcript import thread_lines, to_utc
 
 if TYPE_CHECKING:
     from bus_client import SyncMode, Thread, ThreadState
+    from bus_client.retention import NewRetention
 
 _STATES = ["open", "closed", "archived"]
 
@@ -48,21 +51,35 @@ def thread() -> None:
 )
 @label_option
 @click.option("--strict", is_flag=True, help="Agents must post with --expect; people need not.")
+@retention_options
 @as_option
 @timeout_option
 @on_server
 async def create(
-    session: Session, name: str, topic: str, labels: dict[str, str], strict: bool
+    session: Session,
+    name: str,
+    topic: str,
+    labels: dict[str, str],
+    strict: bool,
+    retention: NewRetention,
 ) -> None:
     """Create a thread. Fails if there is one of this name (exit code 5).
 
+    With --retain-…, its oldest messages are removed once they are over one of the limits. Without,
+    they are kept as the server's own --retain-… say: by default for ever.
+
     \b
-    Example:
+    Examples:
       threadbus thread create design --topic "What to build next" --as coder
+      threadbus thread create builds --retain-age 30d --retain-bytes 10MB --as coder
     """
     async with session.connect() as bus:
         created = await bus.create_thread(
-            name, topic=topic, labels=labels, sync_mode=_sync_mode(strict)
+            name,
+            topic=topic,
+            labels=labels,
+            sync_mode=_sync_mode(strict),
+            retention=retention,
         )
     _show(session, created)
 
@@ -123,7 +140,8 @@ async def show(session: Session, thread: str) -> None:
     Shows the thread's name, state, newest seq, the time of that entry, stage, [strict] if its mode
     is strict, and topic; and for each participant its name, its presence, whether it waits on this
     thread, and how far it has read; and for each request that is not answered, the seq of the
-    message that asks, who asks whom, how long ago, and when it is due.
+    message that asks, who asks whom, how long ago, and when it is due. Also how long it keeps its
+    messages, unless it keeps everything by default, and the oldest one if others were removed.
 
     \b
     Example:
@@ -133,12 +151,14 @@ async def show(session: Session, thread: str) -> None:
         found = await bus.get_thread(thread)
         participants = [one async for one in bus.thread(thread).list_participants()]
         requests = [one async for one in bus.thread(thread).list_requests()]
-        now = await server_time(bus)
+        info = await bus.server_info()
+    now = to_utc(info.server_time)
     shown = document(found, whole=True)
     shown["participants"] = [document(participant, whole=True) for participant in participants]
     shown["requests"] = request_documents(requests, now)
     lines = itertools.chain(
         thread_lines([found]),
+        retention_lines(found, info.default_retention),
         participant_lines(participants, found),
         request_lines(requests, now),
     )
@@ -152,6 +172,7 @@ async def show(session: Session, thread: str) -> None:
 @label_option
 @click.option("--no-labels", is_flag=True, help="Remove all labels.")
 @click.option("--strict/--no-strict", default=None, help="Whether agents must post with --expect.")
+@retention_options
 @epoch_option
 @as_option
 @timeout_option
@@ -164,21 +185,26 @@ async def update(
     labels: dict[str, str],
     no_labels: bool,
     strict: bool | None,
+    retention: NewRetention,
     epoch: str,
 ) -> None:
-    """Change a thread's topic, stage, labels or strict mode.
+    """Change a thread's topic, stage, labels, strict mode, or how long it keeps its messages.
 
-    Labels given with --label replace all labels of the thread. A change is also posted to the
+    Labels given with --label replace all labels of the thread. So do the --retain-… given: a limit
+    that is not given is none, and `--retain-messages 0` keeps everything. What is over the new
+    limits is removed within seconds, and cannot be brought back. A change is also posted to the
     thread as an entry, which waiting agents receive. The thread's creator, people and operators may
     change all of it, its participants only its stage.
 
     \b
-    Example:
+    Examples:
       threadbus thread update design --stage review --as coder
+      threadbus thread update builds --retain-messages 1000 --as coder
     """
-    if not (labels or no_labels) and (topic, stage, strict) == (None, None, None):
+    given = (topic, stage, strict, retention)
+    if not (labels or no_labels) and given == (None, None, None, None):
         raise click.UsageError(
-            "Nothing to change: add --topic, --stage, --label, --no-labels or --strict."
+            "Nothing to change: add --topic, --stage, --label, --no-labels, --strict or --retain-…."
         )
     if labels and no_labels:
         raise click.UsageError("Use --label or --no-labels, not both.")
@@ -188,9 +214,15 @@ async def update(
             stage=stage,
             labels=labels if labels or no_labels else None,
             sync_mode=None if strict is None else _sync_mode(strict),
+            retention=retention,
             epoch=epoch,
         )
     _show(session, changed)
+
+
+_set = copy.copy(update)
+_set.hidden = True
+thread.add_command(_set, "set")
 
 
 @thread.command()
@@ -309,4 +341,5 @@ def _sync_mode(strict: bool) -> SyncMode.ValueType:
 
 
 def _show(session: Session, found: Thread) -> None:
-    session.out.show(document(found, whole=True), thread_lines([found]))
+    lines = itertools.chain(thread_lines([found]), retention_lines(found))
+    session.out.show(document(found, whole=True), lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from bus_client.cli.options import (
     with_files_option,
 )
 from bus_client.cli.output import stop_when_stdout_closes
+from bus_client.cli.removed import past_removed
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.transcript import Transcript
 from threadbus.limits import MAX_LEASE
@@ -115,6 +117,9 @@ async def wait(
     it, only that it is there. A cursor starts at the read position, and is kept beside the
     credentials.
 
+    If messages that you have not read are not kept any more, that is said on stderr, and the wait
+    goes on at the oldest one that is.
+
     Exit code 3: no message came in time. 5: the thread is closed, and no more will come; or your
     session was ended; or --after is past its newest message. 1 or 4: the thread could not be read,
     or the server could not be reached, for at least 2 s; there may be new messages.
@@ -133,7 +138,7 @@ async def wait(
         raise click.UsageError("--cursor takes a NAME, and no --after beside it.")
     wanted = bus_client.MessageFilter(addressed_to_me=True) if mine else None
     how: dict[str, Any] = {
-        **{"timeout": patience, "min_messages": least, "max_messages": most, "filter": wanted},
+        **{"min_messages": least, "max_messages": most, "filter": wanted},
         **{"omit_attachment_data": folder is None, "max_content_bytes": max_chars},
     }
     if thread is None:
@@ -142,7 +147,7 @@ async def wait(
                 "Missing THREAD: name one, or use --mine for what is addressed to you in any."
             )
         _check_inbox_options(session, after=after, include_own=include_own, cursor=cursor_name)
-        return await _wait_for_mine(session, lease, folder, peek=peek, **how)
+        return await _wait_for_mine(session, patience, lease, folder, peek=peek, **how)
     observe = peek or cursor_name is not None
     acknowledge = after is None and not observe
     async with session.connect() as bus:
@@ -159,9 +164,14 @@ async def wait(
             handle = bus.thread(thread)
             handle.position = start
         with stop_when_stdout_closes(), _moved_if_lost(own):
-            messages = await handle.wait(
-                include_own=include_own, acknowledge=acknowledge, observe=observe, **how
+            reading = partial(
+                handle.wait,
+                include_own=include_own,
+                acknowledge=acknowledge,
+                observe=observe,
+                **how,
             )
+            messages = await past_removed(session.out, reading, timeout=patience, acknowledges=True)
         if bus.session_ended and not messages:
             return _session_ended(session, bus.agent)
         if acknowledge and not messages:
@@ -199,20 +209,29 @@ def _check_inbox_options(
 
 
 async def _wait_for_mine(
-    session: Session, lease: float, folder: Path | None, *, peek: bool, **how: Any
+    session: Session,
+    patience: float,
+    lease: float,
+    folder: Path | None,
+    *,
+    peek: bool,
+    **how: Any,
 ) -> int | None:
     """Wait on all threads of the agent. Returns the exit code.
 
     Args:
         session: The agent's session.
-        lease: See `wait`.
+        patience, lease: See `wait`.
         folder: Where to save attached files. None = leave them out.
         peek: Mark nothing as read.
         **how: Arguments of BusClient.wait().
     """
     async with session.connect() as bus:
         with stop_when_stdout_closes():
-            messages = await bus.wait(observe=peek, **how)
+            reading = partial(bus.wait, observe=peek, **how)
+            messages = await past_removed(
+                session.out, reading, timeout=patience, acknowledges=not peek
+            )
         if bus.session_ended and not messages:
             return _session_ended(session, bus.agent)
         late = len(messages) < how["min_messages"] and not bus.session_ended

@@ -127,7 +127,7 @@ class Api:
         return response
 
     async def _exported(self, info: Thread, form: str) -> AsyncIterator[str]:
-        async for lines in Format(form).lines(self._bus, info, lambda _: None):
+        async for lines in Format(form).lines(self._bus, info, _ignore, _ignore):
             yield "".join(f"{line}\n" for line in lines)
 
     async def waits(self, _: Request) -> Response:
@@ -232,3 +232,7 @@ def _saved_as(name: str) -> str:
     """Returns the header that has a browser save a file, under a name of any characters."""
     name = name.encode(errors="replace")[:200].decode(errors="ignore")
     return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _ignore(*_: object) -> None:
+    """Takes note of nothing: a page shows no progress of an export."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import shutil
@@ -16,7 +17,9 @@ import click
 import bus_client
 from bus_client.cli.failures import NOTHING_NEW
 from bus_client.cli.options import as_option, names_or_all, timeout_option
+from bus_client.cli.output import Output
 from bus_client.cli.progress import progress
+from bus_client.cli.removed import report_removed
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.text import count, safe
 from bus_client.cli.transfer.format import Format
@@ -24,6 +27,7 @@ from bus_client.cli.transfer.format import Format
 if TYPE_CHECKING:
     from bus_client import BusClient, Thread
 
+_NAMED = 3  # threads in a note
 _MAX_LISTINGS = 10  # attempts to list all threads while entries change their order
 
 
@@ -78,6 +82,9 @@ async def export(
     too; Markdown shows them, and where the messages that ask for replies were answered. `threadbus
     import` reads the JSON lines, but not those of messages whose files were left out.
 
+    Messages that are not kept any more are told on stderr. How long a thread keeps its messages is
+    not exported.
+
     JSON lines are UTF-8. Only what JSON requires is escaped; on a terminal, unsafe characters are
     escaped, too. In Markdown, control and invisible characters are always shown as codes such as
     \\x1b.
@@ -102,6 +109,8 @@ async def export(
     counts = {"messages": 0, "threads": 0}
     async with session.connect() as bus:
         found = await _find(bus, names)
+        _report_shortened(session.out, found)
+        removed = functools.partial(report_removed, session.out)
         length = sum(thread.head_seq - thread.first_seq + 1 for thread in found)
         with (
             progress(session.out, "Exporting", length=length, shown=not on_terminal) as step,
@@ -110,7 +119,7 @@ async def export(
             for thread in found:
                 first = True
                 try:
-                    async for lines in written.lines(bus, thread, step):
+                    async for lines in written.lines(bus, thread, step, removed):
                         for line in lines:
                             write(f"{line}\n")
                         counts["messages"] += 1
@@ -153,6 +162,17 @@ async def _find(bus: BusClient, names: Sequence[str]) -> list[Thread]:
         if not moved:
             break
     return sorted(found.values(), key=_creation)
+
+
+def _report_shortened(out: Output, threads: Sequence[Thread]) -> None:
+    """Say on stderr which threads do not have their first messages any more."""
+    shortened = [thread for thread in threads if thread.first_seq > 1]
+    if len(shortened) == 1:
+        report_removed(out, shortened[0].name, 0, shortened[0].first_seq)
+    elif shortened:
+        named = ", ".join(f"{each.name} (from #{each.first_seq})" for each in shortened[:_NAMED])
+        more = f" and {len(shortened) - _NAMED:,} more" if len(shortened) > _NAMED else ""
+        out.note(f"The first messages of these are not kept any more: {named}{more}.")
 
 
 def _end(thread: Thread) -> tuple[str, int]:

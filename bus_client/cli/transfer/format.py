@@ -59,12 +59,17 @@ class Format:
             self._kinds.add(bus_client.MessageKind.MESSAGE_KIND_NOTICE)
 
     async def lines(
-        self, bus: BusClient, thread: Thread, step: Callable[[int], object]
+        self,
+        bus: BusClient,
+        thread: Thread,
+        step: Callable[[int], object],
+        removed: Callable[[str, int, int], object],
     ) -> AsyncIterator[list[str]]:
         """Yields the lines of each message up to `thread.head_seq`, with its current content.
 
         Those of the first begin with the thread's heading. Calls `step` with the number of seqs
-        read since its last call.
+        read since its last call; and `removed`, as report_removed(), if messages are removed
+        meanwhile.
 
         Raises:
             click.ClickException: The thread was replaced by a new one, or the server has fewer
@@ -73,7 +78,8 @@ class Format:
         """
         asked = await _requests(bus, thread) if self.markdown else {}
         heading = [*self._head(thread)]
-        async for message in _messages(bus, thread, self._kinds, step, self._omit):
+        reading = _messages(bus, thread, self._kinds, step, removed, self._omit)
+        async for message in reading:
             yield [*heading, *self._body(message, asked.get(message.seq, ()))]
             heading = []
 
@@ -97,11 +103,12 @@ async def _messages(
     thread: Thread,
     kinds: Container[MessageKind.ValueType],
     step: Callable[[int], object],
+    removed: Callable[[str, int, int], object],
     omit_attachment_data: bool,
 ) -> AsyncIterator[Message]:
     """Yields the messages of some kinds up to `thread.head_seq`, with their current content.
 
-    Calls `step` with the number of seqs read since its last call.
+    Calls `step` and `removed` as Format.lines() does.
 
     Raises:
         click.ClickException: The thread was replaced by a new one, or the server has fewer
@@ -117,15 +124,20 @@ async def _messages(
             limit=_PAGE,
             omit_attachment_data=omit_attachment_data,
         )
+        following = page[0].seq if page else thread.head_seq + 1
+        if following > after + 1:
+            first = min((await handle.refresh()).first_seq, following)
+            if first > after + 1:
+                removed(thread.name, after, first)
+                step(first - 1 - after)
+                after = first - 1
+                if not page:
+                    continue
+            elif not page and not await _is_there(handle, after + 1):
+                break
         for message in page:
-            if message.kind not in kinds:
-                continue
-            if message.edit_seq:
-                edit = await handle.message(message.edit_seq, omit_attachment_data=True)
-                message.content, message.content_size = edit.content, edit.content_size
-            yield message
-        if not page and not await _is_there(handle, after + 1):
-            break
+            if message.kind in kinds and await _is_current(handle, message):
+                yield message
         # Perhaps past the page's last message: the client drops messages of unknown kinds.
         upto = min(max(after + _PAGE, page[-1].seq if page else 0), thread.head_seq)
         step(upto - after)
@@ -148,6 +160,22 @@ async def _is_there(handle: ThreadHandle, seq: int) -> bool:
         await handle.message(seq, omit_attachment_data=True)
     except bus_client.MessageNotFound:
         return False
+    return True
+
+
+async def _is_current(handle: ThreadHandle, message: Message) -> bool:
+    """Give a message the content of its latest edit, if it has one.
+
+    Returns False if both were removed meanwhile. Raises BusError.
+    """
+    if message.edit_seq:
+        try:
+            edit = await handle.message(message.edit_seq, omit_attachment_data=True)
+        except bus_client.MessageNotFound:
+            if (await handle.refresh()).first_seq > message.edit_seq:
+                return False
+            raise
+        message.content, message.content_size = edit.content, edit.content_size
     return True
 
 
