@@ -32,7 +32,7 @@ from threadbus.v1.agent_pb2 import (
     Presence,
 )
 from threadbus.v1.agent_service_pb2 import EndSessionRequest
-from threadbus.v1.bus_service_pb2 import HeartbeatRequest, WaitMessagesRequest
+from threadbus.v1.bus_service_pb2 import HeartbeatRequest, WaitMessagesRequest, WaitResync
 from threadbus.v1.message_pb2 import Cursor
 
 _BEAT = 5.0  # seconds between two heartbeats of a hook that waits
@@ -257,7 +257,8 @@ async def _change(calls: Calls, before: Positions, timeout: float) -> None:
     )
     async with aclosing(wait_frames(calls, request, timeout=timeout)) as frames:
         async for frame in frames:
-            if frame.HasField("thread_added") or frame.HasField("resync"):
+            removed = frame.resync.reason == WaitResync.REASON_COMPACTED
+            if frame.HasField("thread_added") or (frame.HasField("resync") and not removed):
                 return
             # What is unread in other threads is not new.
             if frame.messages.cursor.thread in before:

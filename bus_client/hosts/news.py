@@ -19,7 +19,7 @@ from threadbus.names import AGENT, THREAD
 from threadbus.v1.bus_service_pb2 import GetMessageRequest, ListRequestsRequest, ThreadUnread
 from threadbus.v1.message_pb2 import WAKE_ADDRESSED, WAKE_ALL, WAKE_UNSPECIFIED, Message
 from threadbus.v1.request_pb2 import REQUEST_STATE_OPEN
-from threadbus.v1.thread_pb2 import THREAD_STATE_UNSPECIFIED
+from threadbus.v1.thread_pb2 import THREAD_STATE_UNSPECIFIED, Thread
 from threadbus.v1.thread_service_pb2 import ListThreadsRequest
 
 MAX_THREADS = 1_000  # on the first page of an agent's threads
@@ -55,6 +55,7 @@ class News:
         head: The seq up to which the agent has been notified then.
         entries: The messages, newest first.
         complete: Whether there are no more.
+        removed: Whether there were older ones, which are not kept any more.
     """
 
     thread: str
@@ -62,6 +63,7 @@ class News:
     head: int
     entries: Sequence[Entry]
     complete: bool
+    removed: bool = False
 
     def after(self, notified: Positions) -> News | None:
         """Returns what is left of it after what the agent was notified of; None if nothing is."""
@@ -83,15 +85,21 @@ async def heads(calls: Calls, agent: str) -> dict[str, tuple[str, int]]:
 
     Raises BusError.
     """
+    found = await _threads(calls, agent)
+    return {name: (each.epoch, each.head_seq) for name, each in found.items()}
+
+
+async def _threads(calls: Calls, agent: str) -> dict[str, Thread]:
+    """Returns the threads of an agent by name, at most 1,000 that were active last."""
     request = ListThreadsRequest(
         participant=agent, page_size=MAX_THREADS, states=[THREAD_STATE_UNSPECIFIED]
     )
     response = await calls.call(calls.threads.ListThreads, request)
     return {
-        each.name: (each.epoch, each.head_seq)
+        each.name: each
         for each in response.threads[:MAX_THREADS]
         if THREAD.fullmatch(each.name)
-        and 0 <= each.head_seq < SEQ_LIMIT
+        and 0 <= each.first_seq <= each.head_seq + 1 <= SEQ_LIMIT
         and 0 < len(each.epoch) <= _LONGEST_EPOCH
     }
 
@@ -115,18 +123,20 @@ async def unread_news(
     unread = [each for each in unread if _valid(each) and (not wanted or each.thread in wanted)]
     if not unread:
         return []
-    current = await heads(calls, calls.agent)
-    starts: list[tuple[ThreadUnread, str, int]] = []
+    current = await _threads(calls, calls.agent)
+    starts: list[tuple[ThreadUnread, Thread, int]] = []
     for each in unread[:_MOST_UNREAD]:
-        epoch, _ = current.get(each.thread, ("", 0))
+        thread = current.get(each.thread)
+        if thread is None:
+            continue
         notified_epoch, seq = notified.get(each.thread, ("", 0))
-        start = max(each.read_seq, seq) if notified_epoch == epoch else each.read_seq
-        if epoch and start < each.head_seq:
-            starts.append((each, epoch, start))
+        start = max(each.read_seq, seq) if notified_epoch == thread.epoch else each.read_seq
+        if start < each.head_seq:
+            starts.append((each, thread, start))
     most = _MOST_MESSAGES // max(len(starts), 1)
     most = max(_LEAST_OF_THREAD, min(most, _MOST_OF_THREAD))
     found = await asyncio.gather(
-        *(_news(calls, each, epoch, start, most) for each, epoch, start in starts)
+        *(_news(calls, each, thread, start, most) for each, thread, start in starts)
     )
     return await _without_closed_requests(calls, found)
 
@@ -136,8 +146,9 @@ def _valid(unread: ThreadUnread) -> bool:
     return seqs and THREAD.fullmatch(unread.thread) is not None
 
 
-async def _news(calls: Calls, unread: ThreadUnread, epoch: str, start: int, most: int) -> News:
+async def _news(calls: Calls, unread: ThreadUnread, at: Thread, start: int, most: int) -> News:
     """Returns the news after `start`, of the newest `most` messages of a thread."""
+    removed, start = start < at.first_seq - 1, max(start, at.first_seq - 1)
     first = max(start, unread.head_seq - most)
     seqs = range(unread.head_seq, first, -1)
     found = await asyncio.gather(*(_message(calls, unread.thread, seq) for seq in seqs))
@@ -158,7 +169,8 @@ async def _news(calls: Calls, unread: ThreadUnread, epoch: str, start: int, most
         if wakes and message.sender != calls.agent and AGENT.fullmatch(message.sender):
             asks = calls.agent in message.expect_reply.agents
             entries.append(Entry(message.seq, message.sender, addressed, asks))
-    return News(unread.thread, epoch, unread.head_seq, entries, complete=first == start)
+    complete = first <= start
+    return News(unread.thread, at.epoch, unread.head_seq, entries, complete, removed)
 
 
 async def _message(calls: Calls, thread: str, seq: int) -> Message | None:

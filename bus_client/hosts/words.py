@@ -47,6 +47,8 @@ def _of_thread(news: News) -> str:
         text += f" from {', '.join(named)}"
     if addressed := sum(entry.addressed for entry in news.entries):
         text += f", {addressed} of them for you"
+    if news.removed:
+        text += " (older ones are not kept any more)"
     return text
 
 

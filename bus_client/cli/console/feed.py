@@ -20,6 +20,7 @@ from bus_client import Cursor, Message, ParticipantUpdate, ThreadHandle
 from bus_client.cli.console.change import Change
 from bus_client.cli.console.connection import Connection
 from bus_client.cli.documents import document, message_document
+from bus_client.cli.removed import is_removed
 
 logger = logging.getLogger(__name__)
 
@@ -145,8 +146,9 @@ class ThreadFeed:
         while True:
             try:
                 await self._read()
-            except bus_client.CursorLost:
-                self._thread = None
+            except bus_client.CursorLost as lost:
+                if not is_removed(lost):
+                    self._thread = None
             except bus_client.Unavailable:
                 pass
             except bus_client.BusError as error:
@@ -169,7 +171,7 @@ class ThreadFeed:
         """Read the thread, from its newest entry on, until that fails or the session was ended.
 
         Raises:
-            CursorLost: The thread has a new history.
+            CursorLost: The thread has a new history, or new messages were removed before they came.
             BusError: It cannot be read.
         """
         thread = self._connection.bus.thread(self._name)

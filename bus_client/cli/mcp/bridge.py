@@ -25,9 +25,11 @@ from bus_client.cli.mcp.words import (
     message_text,
     newest_fitting,
     people,
+    some_of,
     thread_text,
 )
 from bus_client.cli.mentions import mentioned_agents
+from bus_client.cli.removed import is_removed, lost_text
 from bus_client.cli.text import safe
 from bus_client.cli.traces import environment_trace
 from bus_client.cli.transcript import describe_new_thread
@@ -172,14 +174,18 @@ class Bridge:
             max_content_bytes=MAX_TEXT,
         )
         self._thread = thread
-        unread = handle.info.head_seq - place
+        kept_after = max(place, handle.info.first_seq - 1)
+        unread = handle.info.head_seq - kept_after
         lines = [thread_text(handle.info)]
         if handle.created:
             lines = [describe_new_thread(handle, seen=False)]
         elif before is not None and before.similar:  # it was created as the default thread
             lines.append(f"It is new; there is also {', '.join(map(safe, before.similar))}.")
         elif unread > 0:
-            lines.append(f"You have read it to #{place}; bus_wait returns the {unread:,} after it.")
+            kept = " that are kept" if kept_after > place else ""
+            lines.append(
+                f"You have read it to #{place}; bus_wait returns the {unread:,} after it{kept}."
+            )
             if unread > _MOST_MESSAGES:
                 lines.append("To skip them, call bus_join again with catch_up.")
         lines.append(f"Here: {people(handle.participants)}")
@@ -335,6 +341,10 @@ class Bridge:
                     "There may be more: call bus_wait again, or bus_join with catch_up to skip it."
                 )
             return "\n".join(lines)
+        return "\n".join([*lines, await self._nothing(bus, thread, seconds)])
+
+    async def _nothing(self, bus: BusClient, thread: str | None, seconds: float) -> str:
+        """Returns a text for a wait that returned no messages."""
         where = f"{thread} after #{self._seen.upto(thread)}" if thread else "your threads"
         if bus.session_ended:
             return (
@@ -368,24 +378,34 @@ class Bridge:
     ) -> tuple[list[Message], list[str]]:
         """Returns what a wait returns, and its lines, which fit into a result.
 
-        Messages that do not fit stay unread. So do all if this is cancelled or fails.
+        They begin with what is not kept any more. Messages that do not fit stay unread. So do all
+        if this is cancelled or fails.
         """
         thread = given.get("thread")
         mine = bus_client.MessageFilter(addressed_to_me=True)
-        most = _MOST_MESSAGES
+        most, removed, end = _MOST_MESSAGES, list[str](), time.monotonic() + seconds
         self._last_wait = None  # it counts as read now
         try:
             while True:
-                messages = await bus.wait(
-                    [thread] if thread else None,
-                    timeout=seconds,
-                    max_messages=most,
-                    max_bytes=_WAIT_BYTES,
-                    filter=mine if given.get("mentions_only") else None,
-                    omit_attachment_data=True,
-                    max_content_bytes=MAX_TEXT,
-                )
-                lines = self._shown(messages, with_thread=not thread)
+                try:
+                    messages = await bus.wait(
+                        [thread] if thread else None,
+                        timeout=seconds,
+                        max_messages=most,
+                        max_bytes=_WAIT_BYTES,
+                        filter=mine if given.get("mentions_only") else None,
+                        omit_attachment_data=True,
+                        max_content_bytes=MAX_TEXT,
+                    )
+                except bus_client.CursorLost as lost:
+                    if not is_removed(lost):
+                        raise
+                    self._seen.show(lost.position.thread, lost.position.after_seq)
+                    removed.append(lost_text(lost))
+                    seconds = max(end - time.monotonic(), 0.0)
+                    continue
+                lines = some_of(removed)
+                lines += self._shown(messages, with_thread=not thread)
                 size = sum(len(line.encode()) + 1 for line in lines)
                 if size < MAX_RESULT - 100 or len(messages) == 1:
                     return messages, lines

@@ -16,6 +16,7 @@ from bus_client.cli.mcp.words import (
     people,
     thread_text,
 )
+from bus_client.cli.removed import removed_text
 from bus_client.cli.requests import request_lines, server_time
 from bus_client.cli.text import safe
 
@@ -57,14 +58,20 @@ async def read(thread: ThreadHandle, given: Mapping[str, Any], *, reader: str) -
         omit_attachment_data=True,
         max_content_bytes=MAX_TEXT,
     )
+    notes: list[str] = []
+    if after is not None and (not messages or messages[0].seq > after + 1):
+        first_kept = (await thread.refresh()).first_seq
+        first_kept = min(first_kept, messages[0].seq) if messages else first_kept
+        if first_kept > after + 1:
+            notes.append(safe(removed_text(thread.name, after, first_kept)))
     if not messages:
-        return f"No messages in {thread.name} after #{after or 0}."
+        return "\n".join([*notes, f"No messages in {thread.name} after #{after or 0}."])
     texts = [message_text(each, reader=reader) for each in messages]
     if after is None:
         return "\n".join(newest_fitting(texts, MAX_RESULT - 100))
-    lines = oldest_fitting(texts, MAX_RESULT - 100)
+    lines = oldest_fitting(texts, MAX_RESULT - 400)
     newest = messages[len(lines) - 1].seq
-    return "\n".join([*lines, f"Continue with after_seq={newest}."])
+    return "\n".join([*notes, *lines, f"Continue with after_seq={newest}."])
 
 
 async def about_thread(thread: ThreadHandle) -> tuple[list[str], list[Participant]]:

@@ -25,6 +25,7 @@ MAX_RESULT = 8_000
 #: Of one message, unless it is read alone.
 MAX_TEXT = 3_000
 _MOST_PEOPLE, _MOST_NAMES = 20, 8  # in a line
+_MOST_NOTES = 3
 _MOST_FILES, _LONGEST_NAME = 8, 100  # of a message; bytes of a file's name
 _LONGEST_HEAD = 2_000  # bytes; of a server that keeps its limits, none is as long
 _LONGEST_TOPIC, _LONGEST_ERROR = 1_000, 2_000  # bytes, as shown
@@ -196,6 +197,12 @@ def bounded(lines: Iterable[str], most: int = MAX_RESULT) -> str:
             break
         kept.append(line)
     return "\n".join(kept)
+
+
+def some_of(lines: Sequence[str]) -> list[str]:
+    """Returns the first three lines, and how many more there are."""
+    more = len(lines) - _MOST_NOTES
+    return [*lines[:_MOST_NOTES], *([f"… and so in {count(more, 'more thread')}"] * (more > 0))]
 
 
 #: What to do next, by the SDK's exception, or the nearest of its base classes.
