@@ -182,8 +182,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/cli/transfer/format.py",
-                "            if message.edit_seq:\n",
-                "            if False:\n",
+                "    if message.edit_seq:\n",
+                "    if False:\n",
             )
         ],
         ["tests/test_cli_export.py::test_an_edited_message_is_exported_with_its_current_content"],

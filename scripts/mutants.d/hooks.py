@@ -34,7 +34,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "what was notified of a thread counts for the next one of its name",
-        [Edit(_NEWS, "if notified_epoch == epoch else each.read_seq", "")],
+        [Edit(_NEWS, "if notified_epoch == thread.epoch else each.read_seq", "")],
         ["tests/test_hooks.py::test_a_deleted_and_recreated_thread_is_told_again"],
     ),
     Sabotage(

@@ -124,7 +124,7 @@ SABOTAGES = [
     Sabotage(
         "wait --peek and wait --cursor are seen as waits of the agent",
         [
-            Edit("bus_client/cli/waiting.py", "observe=observe, **how", "**how"),
+            Edit("bus_client/cli/waiting.py", "                observe=observe,\n", ""),
             Edit("bus_client/cli/waiting.py", "observe=peek, **how", "acknowledge=not peek, **how"),
         ],
         [
