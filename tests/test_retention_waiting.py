@@ -93,8 +93,9 @@ async def test_a_thread_of_which_nothing_is_kept_is_continued_at_its_head(
 @pytest.mark.parametrize(
     ("cursor", "reason"),
     [
-        ({"after_seq": 8}, "REASON_CURSOR_AHEAD"),
+        ({"after_seq": 8, "hidden_seq": 2}, "REASON_CURSOR_AHEAD"),
         ({"after_seq": 1, "epoch": "another"}, "REASON_EPOCH_CHANGED"),
+        ({"after_seq": 6, "epoch": "another", "hidden_seq": 2}, "REASON_EPOCH_CHANGED"),
     ],
 )
 async def test_a_cursor_that_is_not_valid_is_told_as_before_and_continued_at_the_oldest(
@@ -105,6 +106,7 @@ async def test_a_cursor_that_is_not_valid_is_told_as_before_and_continued_at_the
         resync = (await wait.until("resync")).resync
         assert WaitResync.Reason.Name(resync.reason) == reason
         assert begins(resync.position) == (4, 5, 7)
+        assert resync.position.cursor.hidden_seq == 0
         assert await rest(wait) == (["messages", "caught_up", "ending"], [5, 6, 7])
 
 

@@ -61,7 +61,7 @@ class WaitPosition:
         elif requested_after < head.first_seq - 1:
             self.resync = WaitResync.REASON_COMPACTED
         if self.resync is not None:
-            self._go_to(_shared(self.requested, head))
+            self._go_to(_shared(self.requested, head), head)
 
     @property
     def requested(self) -> Cursor:
@@ -89,7 +89,7 @@ class WaitPosition:
         head, before = self.head, self.cursor
         if head.epoch != self.epoch:
             reason = WaitResync.REASON_EPOCH_CHANGED
-            self._go_to(_shared(before, head))
+            self._go_to(_shared(before, head), head)
             self.epoch = head.epoch
             self.start_seq = min(self.start_seq, head.seq)
             if self.limit is not None:
@@ -114,7 +114,7 @@ class WaitPosition:
 
     def skip_removed(self) -> None:
         """Move past the entries that were removed. Raises ThreadNotFound."""
-        self._go_to(max(self.after, self.head.first_seq - 1))
+        self._go_to(max(self.after, self.head.first_seq - 1), self.head)
 
     @property
     def head(self) -> Head:
@@ -163,10 +163,10 @@ class WaitPosition:
             state=self.head.state,
         )
 
-    def _go_to(self, after: int) -> None:
-        if not self.hidden <= after <= self.after:  # it is ahead, or was removed
-            self.hidden = 0
+    def _go_to(self, after: int, head: Head) -> None:
         self.after = after
+        if not head.first_seq <= self.hidden <= after:  # it was removed, or is ahead
+            self.hidden = 0
 
 
 def _shared(cursor: Cursor, head: Head) -> int:
