@@ -44,6 +44,10 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._acked)
 
+    def seqs(self, thread: str) -> dict[str, int]:
+        """Returns the seqs of a thread's posts, by content."""
+        return {content: seq for (name, content), seq in self._acked.items() if name == thread}
+
     def ack(self, thread: str, content: str, answer: PostMessageResponse) -> None:
         """Record an acknowledgement; a second one for the same content must have the same seq."""
         assert self._acked.setdefault((thread, content), answer.seq) == answer.seq

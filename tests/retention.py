@@ -19,6 +19,8 @@ from threadbus.v1.thread_service_pb2 import (
     UpdateThreadRequest,
 )
 
+#: Number of messages that are posted at once.
+BATCH = 500
 #: Keeps nothing.
 NOTHING = Retention(max_age=Duration(nanos=1))
 #: Keeps everything, whatever the server's defaults are.
@@ -50,9 +52,12 @@ async def set_retention(
 
 
 async def post(bus: BusStub, thread: str, count: int, content: str = "x") -> None:
-    """Post messages, in one batch."""
-    posts = [PostMessageRequest(thread=thread, content=content)] * count
-    async for answer in bus.PostMessages(iter([PostMessagesRequest(posts=posts)])):
+    """Post messages, in batches."""
+    one = PostMessageRequest(thread=thread, content=content)
+    batches = [
+        PostMessagesRequest(posts=[one] * min(BATCH, count - at)) for at in range(0, count, BATCH)
+    ]
+    async for answer in bus.PostMessages(iter(batches)):
         assert all(result.HasField("response") for result in answer.results)
 
 
