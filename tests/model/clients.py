@@ -40,12 +40,15 @@ from threadbus.v1.agent_pb2 import (
 )
 from threadbus.v1.agent_service_pb2 import EndSessionRequest
 from threadbus.v1.bus_service_pb2 import (
+    GetMessageRequest,
     HeartbeatRequest,
+    ListMessagesRequest,
     PostMessageRequest,
 )
-from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, WAKE_UNSPECIFIED, Cursor
+from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, WAKE_UNSPECIFIED, Cursor, MessageFilter
 from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, Retention, Thread, ThreadState
 from threadbus.v1.thread_service_pb2 import (
+    JOIN_START_FIRST,
     CreateThreadRequest,
     GetThreadRequest,
     JoinStart,
@@ -163,6 +166,20 @@ class Clients(Checked):
         self.settle()
         update.retention.CopyFrom(EVERYTHING)
         self.ask(update, OPERATOR)
+        self.read_kept(name)
+
+    def read_kept(self, name: str) -> None:
+        """Read what a thread has kept, and what it has not, and retry posts of both."""
+        gone = max(1, self.model.threads[name].first - 1)
+        self.ask(GetMessageRequest(thread=name, seq=gone), ANONYMOUS)
+        self.ask(JoinThreadRequest(thread=name, start=JOIN_START_FIRST), ANONYMOUS)
+        mine = MessageFilter(addressed_to_me=True)
+        for agent in map(self.model.agent, AGENTS):
+            self.ask(ListMessagesRequest(thread=name, limit=100, filter=mine), agent)
+            self.ask(HeartbeatRequest(), agent)
+        for request, caller in self.sent[-20:]:
+            if request.thread == name and request.request_id:
+                self.post_one(request, caller)
 
     @rule(
         target=cursors,
