@@ -38,6 +38,7 @@ async def test_entries_that_go_before_they_were_counted_are_not_counted_later(
     limit = 10_000
     both = Retention(max_age=Duration(nanos=1), max_bytes=limit)
     store = await Racing.open(tmp_path / "bus.db", full_durability=False, busy_timeout=5)
+    assert isinstance(store, Racing)
     store.posts = [post(content=LARGE) for _ in range(40)]
     try:
         await commit(store, create(retention=both), post())

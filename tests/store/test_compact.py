@@ -1,5 +1,7 @@
 """Removing the oldest entries of threads: which go, in which steps, and what stays of them."""
 
+from typing import Any
+
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -43,6 +45,11 @@ async def thread(store: Store) -> int:
     """A thread without entries. Returns its id."""
     await commit(store, create())
     return (await store.heads(["t"]))["t"].thread_id
+
+
+def result(outcome: Any) -> Any:
+    """Returns the outcome of a command, of any type."""
+    return outcome
 
 
 async def seqs(store: Store, name: str = "t") -> list[int]:
@@ -331,11 +338,11 @@ async def test_posts_and_edits_of_the_same_commit_are_kept(store: Store, thread:
     await fill(store, 3)
     posts: list[Append] = [post(content="4"), post(content="5", edit_of=2), post(content="6")]
     done = await store.commit([*posts, compact(0, 1), post(content="7"), post(edit_of=2)])
-    assert [outcome.seq for outcome in done.outcomes[:3]] == [4, 5, 6]
-    assert (done.outcomes[3].first_seq, done.outcomes[3].entries) == (4, 3)
-    assert done.outcomes[3].more
-    assert done.outcomes[4].seq == 7
-    assert isinstance(done.outcomes[5], MessageNotFound)
+    *appended, removed, last, refused = map(result, done.outcomes)
+    assert [outcome.seq for outcome in appended] == [4, 5, 6]
+    assert (removed.first_seq, removed.entries, removed.more) == (4, 3, True)
+    assert last.seq == 7
+    assert isinstance(refused, MessageNotFound)
     head = (await store.heads(["t"]))["t"]
     assert done.new_heads() == {"t": head}
     assert (head.first_seq, head.seq) == (4, 7)
@@ -364,7 +371,7 @@ async def test_a_thread_deleted_in_the_same_commit_is_gone(store: Store, thread:
         ]
     )
     assert isinstance(done.outcomes[2], ThreadNotFound)
-    assert done.outcomes[5].entries == 0
+    assert result(done.outcomes[5]).entries == 0
     assert [entry.content for entry in await log(store)] == ["new"]
     assert done.compacted == {}
     assert (await store.threads(["t"]))[0].first_seq == 1
@@ -392,15 +399,13 @@ async def test_a_store_sees_what_another_one_removed(store: Store, other: Store)
     await remove_before(other, 3)
     assert await store.foreign_version() != version
     assert await everything(store) == await everything(other)
-    again, refused = (
-        await store.commit([post(content="0", request_id="r-0"), post(edit_of=2)])
-    ).outcomes
+    done = await store.commit([post(content="0", request_id="r-0"), post(edit_of=2)])
+    again, refused = map(result, done.outcomes)
     assert (again.seq, again.deduplicated) == (6, False)
     assert isinstance(refused, MessageNotFound)
     # By then, the one that looked first knows an older end of the thread.
     await commit(store, compact(SHORTEST))
-    (done,) = await commit(other, compact(SHORTEST))
-    assert done == (7, 0, False, 0)
-    assert [done.seq for done in await commit(other, post())] == [7]
+    assert await commit(other, compact(SHORTEST)) == [(7, 0, False, 0)]
+    assert [posted.seq for posted in await commit(other, post())] == [7]
     assert await seqs(store) == await seqs(other) == [7]
     assert await everything(store) == await everything(other)

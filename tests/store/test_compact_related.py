@@ -81,7 +81,7 @@ async def test_the_open_requests_of_a_removed_message_are_closed_with_a_notice_e
     }
     assert await notices(store) == [("OVERDUE", 1, "ben"), ("OVERDUE", 2, "ben")]
     *_, first, second = await log(store)
-    assert (first.mentions, first.wakes, first.sender) == (["ann"], WAKE_ADDRESSED, "system")
+    assert (first.sender, list(first.mentions), first.wakes) == ("system", ["ann"], WAKE_ADDRESSED)
     assert (first.traceparent, second.traceparent) == (trace, "")
     assert await store.addressed("ann", thread, 3, 100, 10) == [5, 6]
     # A late reply is accepted, and answers nothing.
