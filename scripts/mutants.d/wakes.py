@@ -36,7 +36,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "a reply that wakes those it addresses does not wake the author",
-        [Edit(_WAKES, "return answered.get(message.reply_to) == agent", "return False")],
+        [
+            Edit(
+                _WAKES,
+                "return bool(await replies_to(store, thread_id, agent, [message]))",
+                "return False",
+            )
+        ],
         [f"{_WAITING}::test_an_addressed_entry_wakes_those_it_addresses_and_nobody_else"],
     ),
     Sabotage(
