@@ -128,7 +128,8 @@ class MyThreadsLoop(WaitLoop):
                 await self._send_removed(name)
             elif name not in self._known and name in mine.places:
                 added = self._add(self._start_of(name), head)
-                await self._send(WaitMessagesResponse(thread_added=added.to_proto()))
+                place = added.to_proto(added.requested if added.resync else None)  # as in `started`
+                await self._send(WaitMessagesResponse(thread_added=place))
                 await self._send_resync(added)
         changed, mine.changed = mine.changed, {}
         for name, head in changed.items():
