@@ -194,7 +194,6 @@ class WaitPosition:
         self.cursor = Cursor()
         self.cursor.CopyFrom(cursor)
         self._filtered = filtered
-        self._first_seq = 0  # the oldest seq that the server keeps; 0 if it has not reported it
         self._participants: set[str] = set()
         #: Those that the current stream has not sent again, until it has sent all.
         self._unconfirmed: set[str] = set()
@@ -213,9 +212,7 @@ class WaitPosition:
         """
         before = self.cursor
         match frame.WhichOneof("frame"):
-            case "started":
-                for position in frame.started.threads:  # its cursor may be invalid: see `resync`
-                    self._learn_first_seq(position)
+            case "started":  # its cursors may be invalid: see `resync`
                 self._unconfirmed = self._participants.copy()
             case "messages":
                 self._advance_past(frame.messages)
@@ -258,7 +255,6 @@ class WaitPosition:
     def _advance_to(self, *positions: ThreadPosition) -> None:
         for position in positions:
             self._check(position.cursor)
-            self._learn_first_seq(position)
             self._check_gap(self.cursor.after_seq, position.cursor.after_seq + 1)
         for position in positions:
             self._move(position.cursor)
@@ -270,8 +266,6 @@ class WaitPosition:
             self._check_compacted(resync)
         self.cursor = Cursor()
         self.cursor.CopyFrom(cursor)
-        self._first_seq = 0
-        self._learn_first_seq(resync.position)
 
     def _check_compacted(self, resync: WaitResync) -> None:
         """Raises ProtocolError unless it goes from where the wait is to the oldest entry kept."""
@@ -313,8 +307,11 @@ class WaitPosition:
             )
 
     def _check_gap(self, last: int, following: int) -> None:
-        """Raises ProtocolError if messages between the two seqs are missing."""
-        if not self._filtered and following > max(last + 1, self._first_seq):
+        """Raises ProtocolError if messages between the two seqs are missing.
+
+        Those that are not kept any more are skipped with a resync.
+        """
+        if not self._filtered and following > last + 1:
             raise ProtocolError(
                 f"The server left out messages of thread {self.cursor.thread!r} after #{last}."
             )
@@ -326,9 +323,6 @@ class WaitPosition:
         else:
             self.cursor = Cursor()
             self.cursor.CopyFrom(cursor)
-
-    def _learn_first_seq(self, position: ThreadPosition) -> None:
-        self._first_seq = max(self._first_seq, position.first_seq)
 
 
 class WaitPositions:

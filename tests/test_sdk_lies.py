@@ -179,15 +179,16 @@ async def test_a_gap_without_a_filter_is_an_error(frame: WaitMessagesResponse) -
         )
 
 
-async def test_seqs_no_longer_kept_are_no_gap() -> None:
+async def test_seqs_that_are_not_kept_any_more_are_a_gap_without_a_resync() -> None:
     begun = WaitMessagesResponse(
         started=WaitStarted(threads=[ThreadPosition(cursor=cursor(0), first_seq=7)])
     )
     async with scripted() as script, handle_of(script) as handle:
-        script.answer("WaitMessages", begun, batch(7, 8), with_first_seq(caught_up(19), 20), CLOSED)
-        found = [message.seq async for message in handle.follow(include_own=True)]
-        assert found == [7, 8]
-        assert handle.position.after_seq == 19
+        for frame in (batch(7, 8), with_first_seq(caught_up(6), 7)):
+            script.answer("WaitMessages", begun, frame, asyncio.Event())
+            with pytest.raises(ProtocolError, match="left out"):
+                await take(handle.follow(include_own=True), 1)
+            assert handle.position.after_seq == 0
 
 
 async def test_a_cursor_that_goes_back_is_ignored() -> None:
