@@ -2,6 +2,7 @@ package threadbus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,7 +17,8 @@ import (
 // request is still open, and a later reply answers it.
 type Unanswered struct {
 	// AGENT_IDLE, AGENT_LAPSED, AGENT_OFFLINE, AGENT_LEFT or OVERDUE: see Notice.Reason. CLOSED: the
-	// thread was closed. WITHDRAWN: the request was. SESSION_ENDED: that of the agent that asked.
+	// thread was closed, or does not keep the question any more. WITHDRAWN: the request was.
+	// SESSION_ENDED: that of the agent that asked.
 	Reason string
 	Agent  string // the agent asked; of several, the last one that was given up
 	Thread string
@@ -62,6 +64,11 @@ func (c *Client) Ask(ctx context.Context, question *pb.PostMessageRequest) (*Mes
 	wait := &pb.WaitMessagesRequest{Threads: []*pb.Cursor{start}}
 	closed := false
 	for message, err := range c.follow(ctx, wait, FollowOptions{}, &closed) {
+		var lost *CursorLost
+		if errors.As(err, &lost) && lost.compacted() { // the question is gone, so its requests ended
+			closed = true
+			break
+		}
 		if err != nil {
 			return nil, err
 		}

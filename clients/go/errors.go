@@ -140,14 +140,24 @@ func (e *Error) Error() string {
 // GRPCStatus returns the status that the call ended with. status.Code and status.FromError use it.
 func (e *Error) GRPCStatus() *status.Status { return e.status }
 
-// CursorLost reports that the cursor is of a former epoch of the thread, or past its end: messages
-// may be missing. To continue, follow from Resync.Position.Cursor.
+// CursorLost reports that messages are not kept any more, or may be missing as the cursor is of a
+// former epoch of the thread, or past its end. To continue, follow from Resync.Position.Cursor. Before
+// another Inbox, mark that as read.
 type CursorLost struct{ Resync *pb.WaitResync }
 
 func (e *CursorLost) Error() string {
 	asked := e.Resync.GetRequested()
+	if e.compacted() {
+		return fmt.Sprintf("%v: messages %d to %d of %s are not kept any more", e.Resync.Reason,
+			asked.GetAfterSeq()+1, e.Resync.GetPosition().GetCursor().GetAfterSeq(), asked.GetThread())
+	}
 	return fmt.Sprintf("%v: %s is not what it was at %d", e.Resync.Reason, asked.GetThread(),
 		asked.GetAfterSeq())
+}
+
+// compacted reports whether messages are not kept any more.
+func (e *CursorLost) compacted() bool {
+	return e.Resync.GetReason() == pb.WaitResync_REASON_COMPACTED
 }
 
 // GRPCStatus returns the status that a unary call with such a cursor would have.

@@ -47,7 +47,8 @@ type FollowOptions struct {
 	// Which messages to deliver. Nil = all but the agent's own; of these, Inbox delivers only those
 	// that are addressed to the agent.
 	Filter *pb.MessageFilter
-	// When a cursor is lost, continue at the server's position instead of ending with *CursorLost.
+	// When messages are not kept any more, or a cursor is lost in another way, continue at the server's
+	// position instead of ending with *CursorLost.
 	ContinueOnResync bool
 	// Leave out the bytes of attachments.
 	OmitAttachmentData bool
@@ -121,22 +122,22 @@ func (c *Client) follow(
 					delay = failure.RetryDelay
 					break
 				}
-				messages, moved, err := at.take(frame)
-				if resync := frame.GetResync(); resync != nil && err == nil && !options.ContinueOnResync {
-					err = &CursorLost{resync}
+				taken, err := at.take(frame)
+				if taken.lost && err == nil && !options.ContinueOnResync {
+					err = &CursorLost{frame.GetResync()}
 				}
 				if err != nil {
 					tell(nil, err)
 					return
 				}
-				for _, message := range messages {
+				for _, message := range taken.fresh {
 					if c.concerns(message) && !tell(message, nil) {
 						return
 					}
 				}
-				progress := moved || !caughtUp && frame.GetCaughtUp() != nil
+				progress := taken.moved || !caughtUp && frame.GetCaughtUp() != nil
 				caughtUp = caughtUp || frame.GetCaughtUp() != nil
-				if moved {
+				if taken.moved {
 					failures = 0
 				}
 				if progress {

@@ -29,8 +29,15 @@ type positions struct {
 type position struct {
 	cursor   *pb.Cursor // from the server; moves back only by a resync
 	filtered bool
-	firstSeq int64 // oldest seq kept, as last reported
+	unsent   bool  // it was left out of cursors, so the server has started elsewhere
 	moved    int64 // of positions.moves, when it moved last
+}
+
+// taken is what a frame brings.
+type taken struct {
+	fresh []*Message // new ones
+	moved bool       // whether a cursor moved forward, or a thread was added or removed
+	lost  bool       // whether messages may be missing, by a resync
 }
 
 func newPositions(start []*pb.Cursor, request *pb.WaitMessagesRequest) *positions {
@@ -48,43 +55,44 @@ func newPositions(start []*pb.Cursor, request *pb.WaitMessagesRequest) *position
 // starts in other threads at the agent's read position.
 func (p *positions) cursors() (cursors []*pb.Cursor) {
 	last := func(a, b *position) int { return cmp.Compare(b.moved, a.moved) }
-	for _, at := range slices.SortedFunc(maps.Values(p.threads), last) {
-		cursors = append(cursors, at.cursor)
+	for index, at := range slices.SortedFunc(maps.Values(p.threads), last) {
+		at.unsent = index >= maxCursors
+		if !at.unsent {
+			cursors = append(cursors, at.cursor)
+		}
 	}
-	return cursors[:min(len(cursors), maxCursors)]
+	return cursors
 }
 
-// take moves past a frame. It returns the frame's new messages, and whether a cursor moved forward, or
-// a thread was added or removed. If the frame violates the contract, it returns an error.
-func (p *positions) take(frame *pb.WaitMessagesResponse) (fresh []*Message, moved bool, err error) {
+// take moves past a frame. If the frame violates the contract, it returns an error.
+func (p *positions) take(frame *pb.WaitMessagesResponse) (taken taken, err error) {
 	switch frame := frame.Frame.(type) {
-	case *pb.WaitMessagesResponse_Started: // has the cursors as requested
-		for _, there := range frame.Started.GetThreads() {
-			if at := p.threads[there.GetCursor().GetThread()]; at != nil {
-				at.firstSeq = max(at.firstSeq, there.GetFirstSeq())
-			}
-		}
 	case *pb.WaitMessagesResponse_Messages:
-		return p.batch(frame.Messages)
+		taken.fresh, taken.moved, err = p.batch(frame.Messages)
 	case *pb.WaitMessagesResponse_CaughtUp:
 		if p.all && frame.CaughtUp.GetCursor() == nil { // with all threads
-			return nil, false, nil
+			return taken, nil
 		}
-		moved, err = p.move(frame.CaughtUp)
+		taken.moved, err = p.move(frame.CaughtUp)
 	case *pb.WaitMessagesResponse_Keepalive:
-		moved, err = p.move(frame.Keepalive.GetThreads()...)
+		taken.moved, err = p.move(frame.Keepalive.GetThreads()...)
 	case *pb.WaitMessagesResponse_Ending:
-		moved, err = p.move(frame.Ending.GetThreads()...)
-	case *pb.WaitMessagesResponse_Resync: // to any position, in any epoch
-		return nil, false, p.put(frame.Resync.GetPosition(), p.all)
+		taken.moved, err = p.move(frame.Ending.GetThreads()...)
+	case *pb.WaitMessagesResponse_Resync:
+		if frame.Resync.GetReason() == pb.WaitResync_REASON_COMPACTED {
+			taken.moved, err = p.skip(frame.Resync)
+			taken.lost = taken.moved
+		} else { // to any position, in any epoch
+			taken.lost, err = true, p.put(frame.Resync.GetPosition(), p.all)
+		}
 	case *pb.WaitMessagesResponse_ThreadAdded:
-		moved = p.threads[frame.ThreadAdded.GetCursor().GetThread()] == nil
+		taken.moved = p.threads[frame.ThreadAdded.GetCursor().GetThread()] == nil
 		err = p.put(frame.ThreadAdded, true)
 	case *pb.WaitMessagesResponse_ThreadRemoved:
-		moved = p.threads[frame.ThreadRemoved.GetThread()] != nil
+		taken.moved = p.threads[frame.ThreadRemoved.GetThread()] != nil
 		delete(p.threads, frame.ThreadRemoved.GetThread())
 	}
-	return nil, moved, err
+	return taken, err
 }
 
 // batch moves past messages.
@@ -123,7 +131,6 @@ func (p *positions) move(positions ...*pb.ThreadPosition) (moved bool, err error
 		if err != nil {
 			return false, err
 		}
-		at.firstSeq = max(at.firstSeq, there.GetFirstSeq())
 		if at.gap(at.cursor.GetAfterSeq(), end.AfterSeq+1) {
 			return false, broken("the cursor %d after %d", end.AfterSeq, at.cursor.GetAfterSeq())
 		}
@@ -142,8 +149,32 @@ func (p *positions) put(there *pb.ThreadPosition, mayBeNew bool) error {
 		return err
 	}
 	p.moves++
-	p.threads[thread] = &position{there.GetCursor(), p.filtered, there.GetFirstSeq(), p.moves}
+	p.threads[thread] = &position{cursor: there.GetCursor(), filtered: p.filtered, moved: p.moves}
 	return nil
+}
+
+// skip moves past entries that are not kept any more. It reports whether the position was before them.
+func (p *positions) skip(resync *pb.WaitResync) (moved bool, err error) {
+	there, from := resync.GetPosition(), resync.GetRequested()
+	end := there.GetCursor()
+	at, err := p.of(end)
+	if err != nil {
+		return false, err
+	}
+	here := at.cursor.GetAfterSeq()
+	last := from.GetAfterSeq() // that the server has passed: beyond here, if the filter hides some
+	ours := at.unsent || last == here || last > here && at.filtered
+	same := from.GetThread() == end.GetThread() &&
+		(from.GetEpoch() == "" || from.GetEpoch() == end.GetEpoch())
+	if check(from, "") != nil || !ours || !same ||
+		last >= end.GetAfterSeq() || end.GetAfterSeq() != there.GetFirstSeq()-1 {
+		return false, broken("a resync from %d to %d, not from %d to before %d", last,
+			end.GetAfterSeq(), here, there.GetFirstSeq())
+	}
+	if end.GetAfterSeq() <= here {
+		return false, nil
+	}
+	return true, p.put(there, p.all)
 }
 
 // of returns the position in the thread of cursor, which it checks. In a thread that is new to the
@@ -183,7 +214,7 @@ func (p *position) epoch() string {
 
 // gap reports whether messages between the two seqs are missing.
 func (p *position) gap(last, next int64) bool {
-	return !p.filtered && next > max(last+1, p.firstSeq)
+	return !p.filtered && next > last+1
 }
 
 // check returns an error if cursor is invalid, or of another epoch. An empty epoch is not compared.

@@ -6,6 +6,7 @@ import { BadRequest, ErrorInfo, QuotaFailure, ResourceInfo, RetryInfo }
   from '../gen/google/rpc/error_details.js';
 import { Status } from '../gen/google/rpc/status.js';
 import { type WaitResync, WaitResync_Reason } from '../gen/threadbus/v1/bus_service.js';
+import { Cursor } from '../gen/threadbus/v1/message.js';
 
 const DETAILS = { BadRequest, ErrorInfo, QuotaFailure, ResourceInfo, RetryInfo };
 
@@ -120,14 +121,26 @@ export class BusError extends Error {
   }
 }
 
-/** The cursor is of a former epoch or past the end. To continue, follow `resync.position.cursor`.
-*/ export class CursorLost extends Error {
+/**
+ * Messages are not kept any more, or may be missing as the cursor is of a former epoch or past the end.
+ * To continue, follow `resync.position.cursor`. Before another inbox(), mark that as read.
+ */
+export class CursorLost extends Error {
   override readonly name = 'CursorLost';
 
   constructor(readonly resync: WaitResync) {
-    const { reason, requested } = resync;
-    const why = WaitResync_Reason[reason] ?? reason;
-    super(`${why}: ${requested?.thread} is not what it was at ${requested?.afterSeq}`);
+    const { thread, afterSeq } = Cursor.create(resync.requested);
+    const reason = WaitResync_Reason[resync.reason] ?? resync.reason;
+    const upto = resync.position?.cursor?.afterSeq;
+    const why = resync.reason === WaitResync_Reason.REASON_COMPACTED
+      ? `messages ${afterSeq + 1} to ${upto} of ${thread} are not kept any more`
+      : `${thread} is not what it was at ${afterSeq}`;
+    super(`${reason}: ${why}`);
+  }
+
+  /** Whether messages are not kept any more. */
+  get isCompacted(): boolean {
+    return this.resync.reason === WaitResync_Reason.REASON_COMPACTED;
   }
 }
 
@@ -140,9 +153,9 @@ export class Unanswered extends Error {
 
   /**
    * `reason`: AGENT_IDLE, AGENT_LAPSED, AGENT_OFFLINE, AGENT_LEFT or OVERDUE, see Notice_Reason.
-   * CLOSED: the thread was closed. WITHDRAWN: the request was. SESSION_ENDED: that of the agent that
-   * asked. `agent`: the agent asked; of several, the last one that was given up. `seq`: of the
-   * question.
+   * CLOSED: the thread was closed, or does not keep the question any more. WITHDRAWN: the request
+   * was. SESSION_ENDED: that of the agent that asked. `agent`: the agent asked; of several, the last
+   * one that was given up. `seq`: of the question.
    */
   constructor(
     readonly reason: string, readonly agent: string, readonly thread: string, readonly seq: number,

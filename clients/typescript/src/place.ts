@@ -1,7 +1,9 @@
 /** The positions of a follow in its threads. */
 import { status } from '@grpc/grpc-js';
-import type { MessageBatch, WaitMessagesRequest, WaitMessagesResponse }
-  from '../gen/threadbus/v1/bus_service.js';
+import {
+  type MessageBatch, type WaitMessagesRequest, type WaitMessagesResponse, type WaitResync,
+  WaitResync_Reason,
+} from '../gen/threadbus/v1/bus_service.js';
 import { Cursor, type Message, MessageFilter } from '../gen/threadbus/v1/message.js';
 import type { ThreadPosition } from '../gen/threadbus/v1/thread.js';
 import { BusError } from './errors.js';
@@ -14,8 +16,18 @@ interface Place {
   cursor: Cursor;
   /** Whether seqs may be missing. */
   filtered: boolean;
-  /** The oldest seq kept, as last reported. */
-  firstSeq: number;
+  /** Left out of the last request's cursors, so the server has started elsewhere. */
+  unsent?: boolean;
+}
+
+/** What a frame brings. */
+interface Taken {
+  /** New messages. */
+  fresh?: Followed[];
+  /** Whether a cursor moved forward, or a thread was added or removed. */
+  moved?: boolean;
+  /** Whether messages may be missing, by a resync. */
+  lost?: boolean;
 }
 
 const MOST = 1_000; // cursors in a request
@@ -30,45 +42,48 @@ export class Places {
     this.#all = allMyThreads;
     this.#filtered = filter !== undefined && MessageFilter.encode(filter).finish().length > 0;
     for (const cursor of threads) {
-      this.#threads.set(cursor.thread, { cursor, filtered: this.#filtered, firstSeq: 0 });
+      this.#threads.set(cursor.thread, { cursor, filtered: this.#filtered });
     }
   }
 
   /**
-   * The cursors to resume from, those that moved last if there are too many. The server starts in
-   * other threads at the agent's read position.
+   * Returns the cursors to resume from, those that moved last if there are too many. The server
+   * starts in other threads at the agent's read position.
    */
-  get cursors(): Cursor[] {
-    return [...this.#threads.values()].slice(-MOST).map(({ cursor }) => cursor);
+  cursors(): Cursor[] {
+    const unsent = Math.max(0, this.#threads.size - MOST);
+    const places = [...this.#threads.values()];
+    for (const [index, place] of places.entries()) place.unsent = index < unsent;
+    return places.slice(unsent).map(({ cursor }) => cursor);
   }
 
-  /**
-   * Moves past a frame; returns its new messages, and whether a cursor moved forward, or a thread
-   * was added or removed. Throws BusError if the frame violates the contract.
-   */
-  take(frame: WaitMessagesResponse): { fresh: Followed[]; moved: boolean } {
-    const { started, messages, caughtUp, keepalive, ending, resync } = frame;
-    for (const { cursor, firstSeq } of started?.threads ?? []) { // as requested
-      const place = this.#threads.get(cursor?.thread ?? '');
-      if (place) place.firstSeq = Math.max(place.firstSeq, firstSeq);
-    }
+  /** Moves past a frame. Throws BusError if it violates the contract. */
+  take(frame: WaitMessagesResponse): Taken {
+    const { messages, caughtUp, keepalive, ending, resync } = frame;
     if (messages) return this.#batch(messages);
-    if (this.#all && caughtUp && !caughtUp.cursor) return { fresh: [], moved: false };
-    if (resync) this.#put(resync.position, this.#all); // to any position, in any epoch
+    if (this.#all && caughtUp && !caughtUp.cursor) return {};
+    if (resync?.reason === WaitResync_Reason.REASON_COMPACTED) {
+      const moved = this.#skip(resync);
+      return { moved, lost: moved };
+    }
+    if (resync) {
+      this.#put(resync.position, this.#all); // to any position, in any epoch
+      return { lost: true };
+    }
     if (frame.threadAdded) {
       const moved = !this.#threads.has(frame.threadAdded.cursor?.thread ?? '');
       this.#put(frame.threadAdded, true);
-      return { fresh: [], moved };
+      return { moved };
     }
     if (frame.threadRemoved) {
-      return { fresh: [], moved: this.#threads.delete(frame.threadRemoved.thread) };
+      return { moved: this.#threads.delete(frame.threadRemoved.thread) };
     }
     const positions = caughtUp ? [caughtUp] : (keepalive ?? ending)?.threads ?? [];
-    const moves = positions.map((there) => this.#move(there));
-    return { fresh: [], moved: moves.includes(true) };
+    const moves = positions.map(({ cursor }) => this.#move(cursor));
+    return { moved: moves.includes(true) };
   }
 
-  #batch({ cursor, messages }: MessageBatch): { fresh: Followed[]; moved: boolean } {
+  #batch({ cursor, messages }: MessageBatch): Taken {
     const [place, end] = this.#at(cursor);
     const here = place.cursor.afterSeq;
     const { epoch, hiddenSeq: hidden } = end;
@@ -91,23 +106,37 @@ export class Places {
   }
 
   /** Moves to a position further on; returns whether it is. */
-  #move({ cursor, firstSeq }: ThreadPosition): boolean {
+  #move(cursor: Cursor | undefined): boolean {
     const [place, end] = this.#at(cursor);
-    place.firstSeq = Math.max(place.firstSeq, firstSeq);
     if (gap(place, place.cursor.afterSeq, end.afterSeq + 1)) {
       throw broken(`the cursor ${end.afterSeq} after ${place.cursor.afterSeq}`);
     }
     return this.#advance(place, end);
   }
 
+  /** Moves past entries that are not kept any more; returns whether the place was before them. */
+  #skip({ position, requested }: WaitResync): boolean {
+    const [{ cursor: { afterSeq: here }, filtered, unsent }, end] = this.#at(position?.cursor);
+    const from = checked(requested, end.thread, requested?.epoch);
+    const last = from.afterSeq; // that the server has passed: beyond here, if the filter hides some
+    const ours = unsent || last === here || last > here && filtered;
+    const same = !from.epoch || from.epoch === end.epoch;
+    const { firstSeq } = position!;
+    if (!ours || !same || last >= end.afterSeq || end.afterSeq !== firstSeq - 1) {
+      throw broken(`a resync from ${last} to ${end.afterSeq}, not from ${here} to before ${firstSeq}`);
+    }
+    const moved = end.afterSeq > here;
+    if (moved) this.#put(position, this.#all);
+    return moved;
+  }
+
   /** Starts at a position, in a thread that is new to the follow if it may be. */
   #put(position: ThreadPosition | undefined, mayBeNew: boolean): void {
     const thread = position?.cursor?.thread ?? '';
     if (!mayBeNew && !this.#threads.has(thread)) throw broken(`a cursor of ${thread}`);
-    const { firstSeq } = position!;
     const cursor = checked(position?.cursor, thread);
     this.#threads.delete(thread);
-    this.#threads.set(thread, { cursor, filtered: this.#filtered, firstSeq });
+    this.#threads.set(thread, { cursor, filtered: this.#filtered });
   }
 
   /**
@@ -120,7 +149,7 @@ export class Places {
     if (!known && !this.#all) throw broken(`a cursor of ${thread}`);
     const end = checked(cursor, thread, known?.cursor.epoch);
     const start = Cursor.create({ thread, epoch: end.epoch });
-    return [known ?? { cursor: start, filtered: true, firstSeq: 0 }, end];
+    return [known ?? { cursor: start, filtered: true }, end];
   }
 
   #advance(place: Place, end: Cursor): boolean {
@@ -133,8 +162,8 @@ export class Places {
 }
 
 /** Whether messages between the two seqs are missing. */
-function gap({ filtered, firstSeq }: Place, last: number, next: number): boolean {
-  return !filtered && next > Math.max(last + 1, firstSeq);
+function gap({ filtered }: Place, last: number, next: number): boolean {
+  return !filtered && next > last + 1;
 }
 
 /** Returns the cursor if it is valid for the thread and epoch. An empty epoch matches any. */

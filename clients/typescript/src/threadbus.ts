@@ -47,7 +47,10 @@ export interface FollowOptions {
    * inbox() those that are not addressed to the agent unless it sets `addressedToMe: false`.
    */
   filter?: DeepPartial<MessageFilter>;
-  /** If the cursor is lost: throw CursorLost (the default) or continue where the server does. */
+  /**
+   * If messages are not kept any more, or the cursor is lost in another way: throw CursorLost (the
+   * default) or continue where the server does.
+   */
   onResync?: 'throw' | 'continue';
   /** Leave out the bytes of attachments. */
   omitAttachmentData?: boolean;
@@ -246,21 +249,26 @@ export class ThreadBus {
     const messages = this.#follow(
       WaitMessagesRequest.create({ threads }), signal ? { signal } : {}, () => { closed = true; },
     );
-    for await (const message of messages) {
-      const { notice, replyTo, sender, wakes } = message;
-      if (message.editOf === seq) seqs.add(message.seq);
-      else if (seqs.has(replyTo) && asked.includes(sender) && wakes !== Wake.WAKE_NOBODY) return message;
-      else if (notice?.requestSeq === seq) {
-        hopes.delete(notice.agent);
-        if (hopes.size > 0) continue;
-        const reply = await settled(this, thread, seq, epoch); // it may have come since
-        if (reply) return reply;
-        const reason = Notice_Reason[notice.reason]!.replace('REASON_', '');
-        throw new Unanswered(reason, notice.agent, thread, seq);
-      } else if (message.kind === MessageKind.MESSAGE_KIND_THREAD) { // it may have been closed
-        const reply = await settled(this, thread, seq, epoch);
-        if (reply) return reply;
+    try {
+      for await (const message of messages) {
+        const { notice, replyTo, sender, wakes } = message;
+        if (message.editOf === seq) seqs.add(message.seq);
+        else if (seqs.has(replyTo) && asked.includes(sender) && wakes !== Wake.WAKE_NOBODY) return message;
+        else if (notice?.requestSeq === seq) {
+          hopes.delete(notice.agent);
+          if (hopes.size > 0) continue;
+          const reply = await settled(this, thread, seq, epoch); // it may have come since
+          if (reply) return reply;
+          const reason = Notice_Reason[notice.reason]!.replace('REASON_', '');
+          throw new Unanswered(reason, notice.agent, thread, seq);
+        } else if (message.kind === MessageKind.MESSAGE_KIND_THREAD) { // it may have been closed
+          const reply = await settled(this, thread, seq, epoch);
+          if (reply) return reply;
+        }
       }
+    } catch (error) { // the question is gone, so its requests ended
+      if (!(error instanceof CursorLost && error.isCompacted)) throw error;
+      closed = true;
     }
     const reply = closed && await settled(this, thread, seq, epoch);
     if (reply) return reply;
@@ -280,15 +288,15 @@ export class ThreadBus {
     const places = new Places(request);
     let failing: number | undefined; // since when; undefined = not failing
     for (let failures = 0; !stop.aborted; failures++) { // without progress
-      request.threads = places.cursors;
+      request.threads = places.cursors();
       const opened = performance.now();
       let delay = 0; // requested by the server
       let caughtUp = false;
       try {
         for await (const frame of this.#connection.wait(request, this.#token, stop)) {
           if (frame.messages?.messages.some(isNotice)) await this.#learnAgent();
-          const { fresh, moved } = places.take(frame);
-          if (frame.resync && onResync === 'throw') throw new CursorLost(frame.resync);
+          const { fresh = [], moved, lost } = places.take(frame);
+          if (lost && onResync === 'throw') throw new CursorLost(frame.resync!);
           for (const message of fresh) {
             if (stop.aborted) break;
             if (this.#concerns(message)) yield message;

@@ -19,8 +19,8 @@ use crate::{Error, OnResync, Received, Stubs, ThreadBus};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unanswered {
     /// AGENT_IDLE, AGENT_LAPSED, AGENT_OFFLINE, AGENT_LEFT or OVERDUE: see `v1::notice::Reason`.
-    /// CLOSED: the thread was closed. WITHDRAWN: the request was. SESSION_ENDED: that of the agent
-    /// that asked.
+    /// CLOSED: the thread was closed, or does not keep the question any more. WITHDRAWN: the request
+    /// was. SESSION_ENDED: that of the agent that asked.
     pub reason: String,
     /// The agent asked; of several, the last one that was given up.
     pub agent: String,
@@ -71,6 +71,10 @@ impl Question<'_> {
         let closed = Arc::new(AtomicBool::new(false));
         let mut messages = self.bus.received(request, OnResync::Fail, closed.clone());
         while let Some(received) = messages.next().await {
+            if received.as_ref().is_err_and(Error::is_compacted) {
+                closed.store(true, Ordering::Relaxed); // the question is gone, so its requests ended
+                break;
+            }
             let received = received?;
             let message = &received.message;
             let answers = seqs.contains(&message.reply_to) && message.wakes() != Wake::Nobody;

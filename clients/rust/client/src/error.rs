@@ -1,6 +1,6 @@
 use std::{collections::HashMap, error::Error as _, fmt, time::Duration};
 
-use threadbus_proto::v1::WaitResync;
+use threadbus_proto::v1::{Cursor, WaitResync, wait_resync::Reason};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -22,8 +22,9 @@ pub struct Error {
     /// Whether the call may have been carried out: repeat a post with its `request_id`, or not at
     /// all.
     pub outcome_unknown: bool,
-    /// Set only by `follow`, with the code OUT_OF_RANGE, if the cursor is of a former epoch of the
-    /// thread or past its end. To continue, follow from its position.
+    /// Set only by `follow` and `inbox`, with the code OUT_OF_RANGE, if messages are not kept any more,
+    /// or the cursor is of a former epoch of the thread or past its end. To continue, follow from its
+    /// position; before another `inbox`, mark that as read.
     pub resync: Option<Box<WaitResync>>,
     /// Set only by `ask`, with the code FAILED_PRECONDITION, if a reply may not come.
     pub unanswered: Option<Box<Unanswered>>,
@@ -84,9 +85,20 @@ impl Error {
     }
 
     pub(crate) fn cursor_lost(resync: WaitResync) -> Self {
-        let thread = resync.requested.as_ref().map_or("", |cursor| &cursor.thread);
-        let message = format!("{}: the cursor of {thread} is lost", resync.reason().as_str_name());
+        let Cursor { thread, after_seq, .. } = resync.requested.clone().unwrap_or_default();
+        let why = match resync.reason() {
+            Reason::Compacted => {
+                format!("messages after {after_seq} of {thread} are not kept any more")
+            }
+            _ => format!("the cursor of {thread} is lost"),
+        };
+        let message = format!("{}: {why}", resync.reason().as_str_name());
         Self { resync: Some(Box::new(resync)), ..Status::out_of_range(message).into() }
+    }
+
+    /// Whether messages are not kept any more.
+    pub(crate) fn is_compacted(&self) -> bool {
+        self.resync.as_ref().is_some_and(|resync| resync.reason() == Reason::Compacted)
     }
 
     pub(crate) fn unanswered(unanswered: Unanswered) -> Self {

@@ -43,7 +43,8 @@ pub struct FollowOptions {
     pub max_content_bytes: i64,
 }
 
-/// What to do when a cursor is lost: it is of a former epoch of the thread, or past its end.
+/// What to do when a cursor is lost: the messages after it are not kept any more, or it is of a former
+/// epoch of the thread, or past its end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnResync {
     /// End with an [`Error`] whose `resync` has the position to continue from.
@@ -194,7 +195,7 @@ fn messages(
                     }
                 }
                 match frame {
-                    Frame::Resync(resync) if on_resync == OnResync::Fail => {
+                    Frame::Resync(resync) if taken.lost && on_resync == OnResync::Fail => {
                         Err(Error::cursor_lost(resync))?;
                     }
                     Frame::Ending(ending) => {

@@ -1,8 +1,8 @@
 use std::{cmp::Reverse, collections::HashMap, mem, slice};
 
 use threadbus_proto::v1::{
-    Cursor, MessageBatch, MessageFilter, ThreadPosition, WaitMessagesRequest,
-    wait_messages_response::Frame,
+    Cursor, MessageBatch, MessageFilter, ThreadPosition, WaitMessagesRequest, WaitResync,
+    wait_messages_response::Frame, wait_resync::Reason,
 };
 
 use crate::{Error, follow::Received};
@@ -25,15 +25,19 @@ struct Position {
     /// From the server; moves back only by a resync.
     cursor: Cursor,
     filtered: bool,
-    first_seq: i64, // oldest seq kept, as last reported
-    moved: u64,     // value of `moves` when the server last sent a cursor
+    unsent: bool, // left out of `cursors`, so the server has started elsewhere
+    moved: u64,   // value of `moves` when the server last sent a cursor
 }
 
-/// The new messages of a frame, and whether a cursor moved forward, or a thread was added or removed.
+/// What a frame brings.
 #[derive(Default)]
 pub(crate) struct Taken {
+    /// The new messages.
     pub fresh: Vec<Received>,
+    /// Whether a cursor moved forward, or a thread was added or removed.
     pub moved: bool,
+    /// Whether messages may be missing, by a resync.
+    pub lost: bool,
 }
 
 impl Positions {
@@ -50,41 +54,42 @@ impl Positions {
 
     /// Returns the cursors to resume from, those that moved last if there are too many. The server
     /// starts in other threads at the agent's read position.
-    pub fn cursors(&self) -> Vec<Cursor> {
-        let mut positions: Vec<_> = self.threads.values().collect();
+    pub fn cursors(&mut self) -> Vec<Cursor> {
+        let mut positions: Vec<_> = self.threads.values_mut().collect();
         positions.sort_by_key(|at| Reverse(at.moved));
+        for (index, at) in positions.iter_mut().enumerate() {
+            at.unsent = index >= MAX_CURSORS;
+        }
         positions.iter().take(MAX_CURSORS).map(|at| at.cursor.clone()).collect()
     }
 
     /// Moves past a frame. Returns an error if it violates the contract.
     pub fn take(&mut self, frame: &mut Frame) -> Result<Taken, Error> {
         match frame {
-            // `started` has the cursors as requested, so only first_seq is used.
-            Frame::Started(started) => {
-                for there in &started.threads {
-                    let thread = there.cursor.as_ref().map_or("", |cursor| &cursor.thread);
-                    if let Some(at) = self.threads.get_mut(thread) {
-                        at.first_seq = at.first_seq.max(there.first_seq);
-                    }
-                }
-            }
             Frame::Messages(batch) => return self.batch(mem::take(batch)),
             Frame::CaughtUp(there) if self.all && there.cursor.is_none() => {} // with all threads
             Frame::CaughtUp(there) => return self.advance(slice::from_ref(there)),
             Frame::Keepalive(keepalive) => return self.advance(&keepalive.threads),
             Frame::Ending(ending) => return self.advance(&ending.threads),
-            // A resync may move to any position in any epoch.
-            Frame::Resync(resync) => self.put(resync.position.as_ref())?,
+            Frame::Resync(resync) if resync.reason() == Reason::Compacted => {
+                let moved = self.skip(resync)?;
+                return Ok(Taken { moved, lost: moved, ..Taken::default() });
+            }
+            Frame::Resync(resync) => {
+                self.put(resync.position.as_ref())?; // any position, in any epoch
+                return Ok(Taken { lost: true, ..Taken::default() });
+            }
             Frame::ThreadAdded(there) => {
                 let before = self.threads.len();
                 self.put(Some(there))?;
-                return Ok(Taken { fresh: Vec::new(), moved: self.threads.len() > before });
+                let moved = self.threads.len() > before;
+                return Ok(Taken { moved, ..Taken::default() });
             }
             Frame::ThreadRemoved(removed) => {
                 let moved = self.threads.remove(&removed.thread).is_some();
-                return Ok(Taken { fresh: Vec::new(), moved });
+                return Ok(Taken { moved, ..Taken::default() });
             }
-            Frame::Participants(_) => {}
+            Frame::Started(_) | Frame::Participants(_) => {} // `started` has the requested cursors
         }
         Ok(Taken::default())
     }
@@ -113,17 +118,38 @@ impl Positions {
             fresh.push(Received { message, cursor });
         }
         let moved = at.advance(last, end)?;
-        Ok(Taken { fresh, moved })
+        Ok(Taken { fresh, moved, lost: false })
     }
 
     fn advance(&mut self, positions: &[ThreadPosition]) -> Result<Taken, Error> {
         let mut moved = false;
         for there in positions {
             let (at, end) = self.of(there.cursor.clone())?;
-            at.first_seq = at.first_seq.max(there.first_seq);
             moved |= at.advance(at.cursor.after_seq, end)?;
         }
-        Ok(Taken { fresh: Vec::new(), moved })
+        Ok(Taken { moved, ..Taken::default() })
+    }
+
+    /// Moves past entries that are not kept any more. Returns whether the position was before them.
+    fn skip(&mut self, resync: &WaitResync) -> Result<bool, Error> {
+        let (there, from) = (resync.position.clone(), resync.requested.clone());
+        let (there, from) = (there.unwrap_or_default(), from.unwrap_or_default());
+        let (at, end) = self.of(there.cursor.clone())?;
+        let (here, unsent, filtered) = (at.cursor.after_seq, at.unsent, at.filtered);
+        let from = checked(Some(from.clone()), &end.thread, &from.epoch)?;
+        let last = from.after_seq; // that the server has passed: beyond here, if the filter hides some
+        let ours = unsent || last == here || last > here && filtered;
+        let same = from.epoch.is_empty() || from.epoch == end.epoch;
+        if !ours || !same || last >= end.after_seq || end.after_seq != there.first_seq - 1 {
+            let (to, first) = (end.after_seq, there.first_seq);
+            let sent = format!("a resync from {last} to {to}, not from {here} to before {first}");
+            return Err(Error::broken(sent));
+        }
+        if end.after_seq <= here {
+            return Ok(false);
+        }
+        self.put(Some(&there))?;
+        Ok(true)
     }
 
     /// Restarts at a position.
@@ -133,8 +159,8 @@ impl Positions {
         let thread = cursor.thread.clone();
         let cursor = checked(Some(cursor), &thread, "")?;
         self.moves += 1;
-        let (filtered, first_seq, moved) = (self.filtered, there.first_seq, self.moves);
-        self.threads.insert(thread, Position { cursor, filtered, first_seq, moved });
+        let (filtered, moved) = (self.filtered, self.moves);
+        self.threads.insert(thread, Position { cursor, filtered, unsent: false, moved });
         Ok(())
     }
 
@@ -184,7 +210,7 @@ impl Position {
 
     /// Whether messages between the two seqs are missing.
     fn gap(&self, last: i64, next: i64) -> bool {
-        !self.filtered && next > self.first_seq.max(last + 1)
+        !self.filtered && next > last + 1
     }
 }
 

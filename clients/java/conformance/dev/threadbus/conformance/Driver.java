@@ -70,7 +70,7 @@ public final class Driver {
       Map.entry("follow",
           Set.of("cursor", "on_resync", "own", "omit_attachment_data", "max_content_bytes")),
       Map.entry("inbox",
-          Set.of("addressed", "read", "omit_attachment_data", "max_content_bytes")),
+          Set.of("addressed", "on_resync", "read", "omit_attachment_data", "max_content_bytes")),
       Map.entry("read", Set.of("cursor")),
       Map.entry("cancel", Set.of("target")));
   private static final Metadata.Key<String> TRACEPARENT =
@@ -254,16 +254,8 @@ public final class Driver {
   private void follow(long id, JsonObject command) throws InvalidProtocolBufferException {
     FollowOptions options = options(command,
         MessageFilter.newBuilder().setExcludeOwn(!flag(command, "own", false)).build());
-    for (Cursor cursor = cursor(command); cursor != null;) {
-      try (Follow follow = bus.follow(cursor, options)) {
-        cursor = null;
-        follow.forEachRemaining(message -> writeMessage(id, message));
-      } catch (CursorLostException lost) {
-        if (!text(command, "on_resync").equals("continue")) {
-          throw lost;
-        }
-        cursor = lost.resync().getPosition().getCursor();
-      }
+    try (Follow follow = bus.follow(cursor(command), options)) {
+      follow.forEachRemaining(message -> writeMessage(id, message));
     }
   }
 
@@ -288,7 +280,8 @@ public final class Driver {
   private static FollowOptions options(JsonObject command, MessageFilter filter) {
     long most = command.has("max_content_bytes")
         ? command.get("max_content_bytes").getAsLong() : 0;
-    return new FollowOptions(filter, flag(command, "omit_attachment_data", false), most);
+    return new FollowOptions(filter, flag(command, "omit_attachment_data", false), most,
+        text(command, "on_resync").equals("continue"));
   }
 
   private static PostOptions postOptions(JsonObject command) {

@@ -44,6 +44,7 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
   private final Set<Follow> follows; // open follows of the client
   private final Connection connection;
   private final WaitMessagesRequest request; // without cursors
+  private final boolean continueOnResync;
   private volatile boolean closed;
   private Cursor cursor; // after the last message returned; null = none yet, in several threads
   private final Places places; // after the whole batch
@@ -60,8 +61,10 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
   private boolean failing;
   private long failingSince; // on System.nanoTime()
 
-  Follow(Set<Follow> follows, Connection connection, WaitMessagesRequest request) {
+  Follow(Set<Follow> follows, Connection connection, WaitMessagesRequest request,
+      boolean continueOnResync) {
     this.follows = follows;
+    this.continueOnResync = continueOnResync;
     this.connection = connection;
     this.request = request.toBuilder().clearThreads().build();
     cursor = request.getThreadsCount() == 1 ? request.getThreads(0) : null;
@@ -202,7 +205,7 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
   private void take(WaitMessagesResponse frame) throws InterruptedException {
     Places.Taken taken = places.take(frame);
     batch = taken.fresh().stream().filter(this::concerns).iterator();
-    if (frame.hasResync()) {
+    if (taken.lost() && !continueOnResync) {
       throw new CursorLostException(frame.getResync());
     }
     boolean moved = taken.moved();

@@ -6,6 +6,7 @@ import dev.threadbus.v1.MessageBatch;
 import dev.threadbus.v1.ThreadPosition;
 import dev.threadbus.v1.WaitMessagesRequest;
 import dev.threadbus.v1.WaitMessagesResponse;
+import dev.threadbus.v1.WaitResync;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -18,37 +19,36 @@ import java.util.Map;
 final class Places {
   private static final long MAX_SEQ = (1L << 53) - 1;
   private static final int MAX_CURSORS = 1_000; // in a request
-  private static final Taken NOTHING = new Taken(List.of(), false);
+  private static final Taken NOTHING = new Taken(List.of(), false, false);
 
   private final boolean all; // of all threads of the agent, which the server may add
   private final boolean filtered; // with a filter seqs may be missing
   private final Map<String, Place> threads = new LinkedHashMap<>(); // the last to move comes last
 
   /**
-   * The new messages of a frame, and whether a cursor moved forward, or a thread was added or
-   * removed.
+   * The new messages of a frame; whether a cursor moved forward, or a thread was added or removed;
+   * and whether messages may be missing, by a resync.
    */
-  record Taken(List<Message> fresh, boolean moved) {}
+  record Taken(List<Message> fresh, boolean moved, boolean lost) {
+    private static Taken moved(boolean moved) {
+      return new Taken(List.of(), moved, false);
+    }
+  }
 
   /** The position in one thread. */
   private static final class Place {
     private final boolean filtered;
     private Cursor cursor; // from the server; moves back only by a resync
-    private long firstSeq; // oldest seq kept, as last reported
+    private boolean unsent; // left out of cursors(), so the server has started elsewhere
 
-    Place(Cursor cursor, long firstSeq, boolean filtered) {
+    Place(Cursor cursor, boolean filtered) {
       this.cursor = cursor;
-      this.firstSeq = firstSeq;
       this.filtered = filtered;
     }
 
     /** Whether messages between the two seqs are missing. */
     boolean isGap(long last, long next) {
-      return !filtered && next > Math.max(last + 1, firstSeq);
-    }
-
-    void keep(long firstSeq) {
-      this.firstSeq = Math.max(this.firstSeq, firstSeq);
+      return !filtered && next > last + 1;
     }
   }
 
@@ -56,7 +56,7 @@ final class Places {
     all = request.getAllMyThreads();
     filtered = request.getFilter().getSerializedSize() > 0;
     for (Cursor cursor : request.getThreadsList()) {
-      threads.put(cursor.getThread(), new Place(cursor, 0, filtered));
+      threads.put(cursor.getThread(), new Place(cursor, filtered));
     }
   }
 
@@ -65,8 +65,12 @@ final class Places {
    * starts in other threads at the agent's read position.
    */
   List<Cursor> cursors() {
-    return threads.values().stream().skip(Math.max(0, threads.size() - MAX_CURSORS))
-        .map(place -> place.cursor).toList();
+    int unsent = Math.max(0, threads.size() - MAX_CURSORS);
+    int index = 0;
+    for (Place place : threads.values()) {
+      place.unsent = index++ < unsent;
+    }
+    return threads.values().stream().skip(unsent).map(place -> place.cursor).toList();
   }
 
   /** Returns the position in the same thread after everything that was taken, or the cursor. */
@@ -88,14 +92,6 @@ final class Places {
   Taken take(WaitMessagesResponse frame) {
     Taken taken = NOTHING;
     switch (frame.getFrameCase()) {
-      case STARTED -> { // has the cursors as requested
-        for (ThreadPosition there : frame.getStarted().getThreadsList()) {
-          Place place = threads.get(there.getCursor().getThread());
-          if (place != null) {
-            place.keep(there.getFirstSeq());
-          }
-        }
-      }
       case MESSAGES -> taken = take(frame.getMessages());
       case CAUGHT_UP -> {
         ThreadPosition there = frame.getCaughtUp();
@@ -104,17 +100,17 @@ final class Places {
       }
       case KEEPALIVE -> taken = move(frame.getKeepalive().getThreadsList());
       case ENDING -> taken = move(frame.getEnding().getThreadsList());
-      case RESYNC -> put(frame.getResync().getPosition()); // to any position, in any epoch
+      case RESYNC -> taken = take(frame.getResync());
       case THREAD_ADDED -> {
         boolean known = threads.containsKey(frame.getThreadAdded().getCursor().getThread());
         put(frame.getThreadAdded());
-        taken = new Taken(List.of(), !known);
+        taken = Taken.moved(!known);
       }
       case THREAD_REMOVED -> {
         boolean known = threads.remove(frame.getThreadRemoved().getThread()) != null;
-        taken = new Taken(List.of(), known);
+        taken = Taken.moved(known);
       }
-      default -> { } // a newer frame
+      default -> { } // `started`, which has the cursors as requested, or a newer frame
     }
     return taken;
   }
@@ -140,17 +136,48 @@ final class Places {
       last = seq;
       fresh.add(message);
     }
-    return new Taken(fresh, advance(place, last, end));
+    return new Taken(fresh, advance(place, last, end), false);
   }
 
   private Taken move(List<ThreadPosition> positions) {
     boolean moved = false;
     for (ThreadPosition there : positions) {
       Place place = placeOf(there.getCursor());
-      place.keep(there.getFirstSeq());
       moved |= advance(place, place.cursor.getAfterSeq(), there.getCursor());
     }
-    return new Taken(List.of(), moved);
+    return Taken.moved(moved);
+  }
+
+  private Taken take(WaitResync resync) {
+    if (resync.getReason() != WaitResync.Reason.REASON_COMPACTED) {
+      put(resync.getPosition()); // any position, in any epoch
+      return new Taken(List.of(), false, true);
+    }
+    boolean moved = skip(resync);
+    return new Taken(List.of(), moved, moved);
+  }
+
+  /** Moves past entries that are not kept any more. Returns whether the place was before them. */
+  private boolean skip(WaitResync resync) {
+    Cursor end = resync.getPosition().getCursor();
+    Place place = placeOf(end);
+    Cursor from = resync.getRequested();
+    checked(from, end.getThread(), from.getEpoch());
+    long here = place.cursor.getAfterSeq();
+    // What the server has passed: it is beyond here if the filter hides some.
+    long last = from.getAfterSeq();
+    boolean ours = place.unsent || last == here || last > here && place.filtered;
+    boolean same = from.getEpoch().isEmpty() || from.getEpoch().equals(end.getEpoch());
+    long first = resync.getPosition().getFirstSeq();
+    if (!ours || !same || last >= end.getAfterSeq() || end.getAfterSeq() != first - 1) {
+      throw BusException.broken("a resync from " + last + " to " + end.getAfterSeq() + ", not from "
+          + here + " to before " + first);
+    }
+    boolean moved = end.getAfterSeq() > here;
+    if (moved) {
+      put(resync.getPosition());
+    }
+    return moved;
   }
 
   /** Moves to a cursor, unless it is behind. Returns whether it moved forward. */
@@ -173,7 +200,7 @@ final class Places {
     checkFollowed(cursor);
     checked(cursor, cursor.getThread(), "");
     threads.remove(cursor.getThread());
-    threads.put(cursor.getThread(), new Place(cursor, there.getFirstSeq(), filtered));
+    threads.put(cursor.getThread(), new Place(cursor, filtered));
   }
 
   /**
@@ -185,7 +212,7 @@ final class Places {
     Place place = threads.get(cursor.getThread());
     checked(cursor, cursor.getThread(), place == null ? "" : place.cursor.getEpoch());
     return place != null ? place
-        : new Place(cursor.toBuilder().clearAfterSeq().clearHiddenSeq().build(), 0, true);
+        : new Place(cursor.toBuilder().clearAfterSeq().clearHiddenSeq().build(), true);
   }
 
   private void checkFollowed(Cursor cursor) {

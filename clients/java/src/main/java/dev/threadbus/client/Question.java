@@ -51,16 +51,24 @@ final class Question {
 
   /** Returns the first reply in a follow from {@link #cursor}. Throws UnansweredException. */
   Message reply(Follow follow) {
-    for (Message message : follow) {
-      Message reply = weigh(message);
-      if (reply != null) {
-        return reply;
+    boolean gone = false; // the question, and so its requests ended
+    try {
+      for (Message message : follow) {
+        Message reply = weigh(message);
+        if (reply != null) {
+          return reply;
+        }
       }
+    } catch (CursorLostException lost) {
+      if (!lost.isCompacted()) {
+        throw lost;
+      }
+      gone = true;
     }
     if (Thread.currentThread().isInterrupted()) {
       throw BusException.interrupted();
     }
-    boolean closed = follow.isThreadClosed(); // otherwise a call would start another session
+    boolean closed = gone || follow.isThreadClosed(); // else a call would start another session
     Message reply = closed ? settled() : null;
     if (reply != null) {
       return reply;

@@ -187,7 +187,7 @@ public final class ThreadBus implements AutoCloseable {
     return new Follow(follows, connection, request
         .setFilter(Objects.requireNonNullElse(options.filter(), unset))
         .setOmitAttachmentData(options.omitAttachmentData())
-        .setMaxContentBytes(options.maxContentBytes()).build());
+        .setMaxContentBytes(options.maxContentBytes()).build(), options.continueOnResync());
   }
 
   /** Whether the text was cut off. The method GetMessage returns the whole. */
@@ -214,7 +214,7 @@ public final class ThreadBus implements AutoCloseable {
         : question.toBuilder().setExpectReply(ExpectReply.getDefaultInstance()).build();
     Question asked = new Question(this, request, post(request, options));
     WaitMessagesRequest wait = WaitMessagesRequest.newBuilder().addThreads(asked.cursor()).build();
-    try (Follow follow = new Follow(follows, connection, wait)) {
+    try (Follow follow = new Follow(follows, connection, wait, false)) {
       return asked.reply(follow);
     }
   }

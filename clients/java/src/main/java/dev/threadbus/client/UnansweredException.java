@@ -20,7 +20,8 @@ public final class UnansweredException extends RuntimeException {
 
   /**
    * AGENT_IDLE, AGENT_LAPSED, AGENT_OFFLINE, AGENT_LEFT or OVERDUE: see Notice.Reason. CLOSED: the
-   * thread was closed. WITHDRAWN: the request was. SESSION_ENDED: that of the agent that asked.
+   * thread was closed, or does not keep the question any more. WITHDRAWN: the request was.
+   * SESSION_ENDED: that of the agent that asked.
    */
   public String reason() {
     return reason;
