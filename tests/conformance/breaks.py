@@ -97,6 +97,26 @@ BREAKS = [
         red=frozenset({"resync-ahead", "resync-epoch", "int64"}),
     ),
     Break(
+        "removed messages",
+        [
+            (
+                "bus_server/follow/position.py",
+                "        elif requested_after < head.first_seq - 1:\n"
+                "            self.resync = WaitResync.REASON_COMPACTED\n",
+                "",
+            ),
+            (
+                "bus_server/follow/position.py",
+                "            reason = WaitResync.REASON_COMPACTED\n"
+                "            self.skip_removed()\n",
+                "            self.skip_removed()\n            return None\n",
+            ),
+        ],
+        red=frozenset({"removed", "removed-away", "inbox-behind"}),
+        # Without a filter, the seqs that are missing are noticed.
+        perhaps=frozenset({"ask-removed"}),
+    ),
+    Break(
         "error details",
         [
             (
@@ -153,8 +173,8 @@ BREAKS = [
         [
             (
                 "bus_server/store/asked.py",
-                "asked._replace(state=REQUEST_STATE_CLOSED)",
-                "asked",
+                "_save(batch, name, key, asked._replace(state=REQUEST_STATE_CLOSED))",
+                "_save(batch, name, key, asked)",
             ),
         ],
         red=frozenset({"ask-closed"}),

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import grpc
 
+from tests.conformance.removing import compacted
 from tests.script import EPOCH, Failure, Script, batch, scripted, started
 from threadbus.v1.bus_service_pb2 import (
     MessageBatch,
@@ -108,7 +109,8 @@ async def many_threads() -> AsyncIterator[str]:
         script.answer(
             "WaitMessages",
             started(),
-            _batch(cursors[0], 3),  # where the server starts on its own
+            compacted(_at("thread-0", 0), _at("thread-0", 2)),  # where the server starts on its own
+            _batch(cursors[0], 3),
             _batch(_at("thread-1", 4), 4),
             _ENDED,
         )
@@ -118,6 +120,29 @@ async def many_threads() -> AsyncIterator[str]:
     assert (first, second) == ({}, expected), f"it asked with {len(second)} cursors"
 
 
+@contextlib.asynccontextmanager
+async def removing_in_threads() -> AsyncIterator[str]:
+    """Removes entries in threads of an open wait, and before a thread that is not known yet."""
+    async with scripted() as script:
+        script.answer(
+            "WaitMessages",
+            started(),
+            _added(_at("first", 1)),
+            _batch(_at("first", 2), 2),
+            compacted(_at("first", 2), _at("first", 7)),
+            _batch(_at("first", 8), 7, 8),
+            compacted(_at("second", 3), _at("second", 5)),
+            _batch(_at("second", 7), 6),
+            # A filter hid 9 and 10.
+            compacted(_at("first", 10), _at("first", 11)),
+            _BREAK,
+        )
+        script.answer("WaitMessages", started(), _batch(_at("first", 12), 11, 12), _ENDED)
+        yield script.address
+    moved = {"first": (11, 0, EPOCH), "second": (7, 0, EPOCH)}
+    assert _sent(script) == [{}, moved], f"it asked with {_sent(script)}"
+
+
 _FALSE_FRAMES = [
     _batch(_at("first", 3), 3, thread="second"),
     _batch(_at("first", 3, epoch="epoch-2"), 3),
@@ -125,6 +150,11 @@ _FALSE_FRAMES = [
     _batch(_at("second", 3), 4),
     _keepalive(_at("second", 1), _at("first", -1)),
     _added(_at("second", 2**53)),
+    compacted(_at("first", 1), _at("first", 7)),
+    compacted(_at("first", 2), _at("first", 1)),
+    compacted(_at("first", 2), _at("first", 6), 8),
+    compacted(_at("second", 5), _at("second", 5)),
+    compacted(_at("second", 2), _at("first", 7)),
 ]
 
 

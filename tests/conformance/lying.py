@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from tests.conformance.removing import compacted
 from tests.script import (
     THREAD,
     Failure,
@@ -124,16 +125,17 @@ async def false_frames() -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def leaving_out() -> AsyncIterator[str]:
-    """Leaves seqs out: first deleted ones, which is valid, then others."""
-    kept = ThreadPosition(cursor=cursor(0), first_seq=5)
+    """Leaves seqs out: removed ones, first with a resync and then without one, then others."""
+    kept = ThreadPosition(cursor=cursor(0), head_seq=6, first_seq=5)
     async with scripted() as script:
         some = WaitMessagesResponse(started=WaitStarted(threads=[kept]))
-        script.answer("WaitMessages", some, *last_batch(5, 6)[1:])
+        script.answer("WaitMessages", some, compacted(cursor(0), cursor(4)), *last_batch(5, 6)[1:])
+        script.answer("WaitMessages", some, batch(5, 6), asyncio.Event())
         script.answer("WaitMessages", started(), batch(1), batch(3), asyncio.Event())
         script.answer("WaitMessages", started(), batch(1), batch(2, upto=3), asyncio.Event())
         script.answer("WaitMessages", started(), batch(1), caught_up(2), asyncio.Event())
         yield script.address
-    assert asked_from(script) == [0, 0, 0, 0], f"it asked from {asked_from(script)}"
+    assert asked_from(script) == [0] * 5, f"it asked from {asked_from(script)}"
 
 
 @contextlib.asynccontextmanager

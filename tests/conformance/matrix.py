@@ -47,9 +47,9 @@ The cases are data: [`tests/conformance/cases`](../tests/conformance/cases). \
 [clients.md](clients.md) what its client has to get right.
 
 `scripts/conformance breaks` checks that the cases can fail: it breaks rules in a copy of the \
-server, one after the other (order, deduplication, endings, resync, error details, hidden \
-messages, sizes, notices, closed requests), and checks that the right cases fail, in every \
-language, and no others.
+server, one after the other (order, deduplication, endings, resync, removed messages, error \
+details, hidden messages, sizes, notices, closed requests), and checks that the right cases \
+fail, in every language, and no others.
 """
 
 

@@ -145,6 +145,7 @@ def inbox_keywords(fields: Fields) -> Fields:
     return {
         "acknowledge": fields.get("read", False),
         "addressed": fields.get("addressed", True),
+        "on_resync": fields.get("on_resync", "raise"),
         **_limits(fields),
     }
 

@@ -13,7 +13,13 @@ from google.protobuf.message import Message as AnyMessage
 
 from tests.conformance.asking import newer_notices, newer_state
 from tests.conformance.contract import METHODS, UNARY, repeatable
-from tests.conformance.inboxes import all_threads, false_inbox, many_threads, sizeless
+from tests.conformance.inboxes import (
+    all_threads,
+    false_inbox,
+    many_threads,
+    removing_in_threads,
+    sizeless,
+)
 from tests.conformance.lying import (
     failing,
     false_answers,
@@ -25,6 +31,7 @@ from tests.conformance.lying import (
     repeating,
 )
 from tests.conformance.proxy import proxy
+from tests.conformance.removing import removing, removing_falsely
 from tests.newer_server import LAST_SEQ, newer_server
 from tests.script import (
     THREAD,
@@ -243,9 +250,12 @@ SCRIPTS: dict[str, Server] = {
     "never moving": never_moving,
     "odd intervals": odd_intervals,
     "failing": failing,
+    "removing": removing,
+    "removing falsely": removing_falsely,
     "proxy": proxy,
     "all threads": all_threads,
     "many threads": many_threads,
+    "removing in threads": removing_in_threads,
     "false inbox": false_inbox,
     "sizeless": sizeless,
     "newer notices": newer_notices,
