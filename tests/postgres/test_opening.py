@@ -362,6 +362,7 @@ async def test_whom_older_messages_address_is_found_after_an_upgrade(
     )
     postgres.execute(
         f"SET search_path = {schema}; {script}; INSERT INTO meta VALUES (2, 2, 'e1', '', 0);"  # noqa: S608
+        "INSERT INTO thread VALUES (1, 't', 'e', 1, 1, 5, 0, 0, '');"
         f"INSERT INTO message VALUES {rows}"
     )
     async with opened(postgres_url) as store:
