@@ -8,7 +8,7 @@ import pytest
 
 from bus_client import BusClient, Cursor, CursorLost
 from tests.conftest import StartServer
-from tests.members import member, take
+from tests.members import contents, member, take
 from tests.peers import Peer, recreate
 from tests.serving import BusStub, ServerProcess, ThreadStub
 from tests.wait_frames import BOUND
@@ -48,6 +48,21 @@ async def test_with_continue_a_follow_goes_on_with_the_new_thread(
         assert reader.position == Cursor(thread=thread, after_seq=2, epoch=epoch)
         await Peer(bus).post(thread, "live")
         assert await take(messages, 1) == ["live"]
+
+
+async def test_with_continue_a_wait_returns_what_the_new_thread_has(
+    server: ServerProcess, bus: BusStub, threads: ThreadStub, thread: str, tmp_path: Path
+) -> None:
+    await Peer(bus).post_all(thread, "old", "older")
+    async with member(server.address, thread, tmp_path) as reader:
+        await reader.acknowledge(2)
+        epoch = await recreate(threads, thread)
+        await Peer(bus).post_all(thread, "new", "newer")
+        found = await reader.wait(timeout=0, on_resync="continue")
+        assert contents(found) == ["new", "newer"]
+        assert reader.position == Cursor(thread=thread, after_seq=0, epoch=epoch)
+        assert await reader.wait(timeout=0) == []
+        assert reader.position == Cursor(thread=thread, after_seq=2, epoch=epoch)
 
 
 async def test_a_position_past_the_head_is_lost_too(

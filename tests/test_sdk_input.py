@@ -146,6 +146,10 @@ CALLS: dict[str, tuple[Callable[[BusClient, ThreadHandle], Awaitable[object]], s
     ),
     "filter": (lambda _, thread: anext(thread.follow(filter=untyped(Cursor()))), "filter"),
     "resync": (lambda _, thread: anext(thread.follow(on_resync=untyped("go on"))), "on_resync"),
+    "wait resync": (
+        lambda _, thread: thread.wait(timeout=0, on_resync=untyped("go on")),
+        "on_resync",
+    ),
     "acknowledge": (lambda _, thread: thread.acknowledge(2**63), "seq"),
     "messages": (lambda _, thread: thread.messages(after_seq=2**63), "after_seq"),
     "limit": (lambda _, thread: thread.messages(limit=untyped(1.5)), "limit"),
