@@ -49,7 +49,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a wait in a new epoch keeps what was hidden in the old one",
-        [Edit(_POSITION, "if not self.hidden <= after <= self.after:", "if False:")],
+        [Edit(_POSITION, "if not head.first_seq <= self.hidden <= after:", "if False:")],
         [f"{_PASSED_OVER}::test_a_resync_forgets_what_was_hidden_in_the_epoch_before"],
     ),
     Sabotage(

@@ -45,8 +45,8 @@ SABOTAGES = [
             ),
             Edit(
                 "bus_server/follow/position.py",
-                "            self._go_to(_shared(self.requested, head))\n",
-                "            self._go_to(_shared(self.requested, head))\n"
+                "            self._go_to(_shared(self.requested, head), head)\n",
+                "            self._go_to(_shared(self.requested, head), head)\n"
                 "        self.given = self.after\n",
             ),
             Edit(
