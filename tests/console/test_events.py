@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bus_client import BusClient, Presence
+from bus_client import BusClient, Presence, Retention
 from tests.callers import operator_token_file
 from tests.console.consoles import PERSON, ConsoleProcess, browser, cookie_until, events
 from tests.polling import until_known
@@ -51,6 +51,24 @@ async def test_a_page_resumes_at_its_last_event(
         assert [each["seq"] for each in await stream.messages(5)] == [2, 3, 4, 5]
     async with events(client, name, after=f"{posted.epoch}:0") as stream:
         assert [each["seq"] for each in await stream.messages(5)] == [1, 2, 3, 4, 5]
+
+
+async def test_a_page_that_resumes_behind_gets_what_is_kept(
+    client: httpx.AsyncClient, bus: BusClient, name: str
+) -> None:
+    await bus.create_thread(name, retention=Retention(max_messages=2))
+    thread = bus.thread(name)
+    for seq in range(1, 6):
+        posted = await thread.post(str(seq))
+
+    async def removed() -> bool:
+        return (await thread.refresh()).first_seq == 4
+
+    await until_known(removed)
+    async with events(client, name, after=f"{posted.epoch}:1") as stream:
+        assert [each["seq"] for each in await stream.messages(5)] == [4, 5]
+        await thread.post("live")
+        assert [each["seq"] for each in await stream.messages(6)] == [6]
 
 
 async def test_a_burst_comes_in_batches_whole_and_in_order(
