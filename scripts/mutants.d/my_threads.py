@@ -91,4 +91,16 @@ SABOTAGES = [
         ],
         ["tests/test_sdk_inbox.py::test_what_was_read_is_not_delivered_again"],
     ),
+    Sabotage(
+        "a thread is added after what the agent has missed in it",
+        [
+            Edit(
+                _LOOP,
+                "added.to_proto(added.requested if added.resync else None)",
+                "added.to_proto()",
+            )
+        ],
+        ["tests/test_waiting_compacted.py"],
+        timeout=30,
+    ),
 ]
