@@ -41,14 +41,17 @@ BREAKS = [
             ),
         ],
         red=frozenset(
-            {"order", "replay", "finite", "resync-ahead", "sizes", "notices", "inbox-read"}
+            {
+                *("order", "replay", "finite", "resync-ahead", "sizes", "notices", "inbox-read"),
+                *("removed", "removed-away", "inbox-behind"),
+            }
         ),
         # Depends on whether several messages came in one frame.
         perhaps=frozenset(
             {
                 *("resume-cut", "resume-kill", "resume-read", "own", "closed"),
                 *("drain", "resync-epoch", "inbox-all", "inbox-cut", "inbox-removed"),
-                *("ask", "ask-edit", "ask-two", "ask-given-up", "ask-closed"),
+                *("ask", "ask-edit", "ask-two", "ask-given-up", "ask-closed", "ask-removed"),
             }
         ),
     ),
@@ -66,7 +69,7 @@ BREAKS = [
                 "        pass\n",
             ),
         ],
-        red=frozenset({"dedup", "lost-answer", "many"}),
+        red=frozenset({"dedup", "lost-answer", "many", "removed"}),
         perhaps=frozenset({"unknown-outcome"}),  # if the server received the first one
     ),
     Break(
@@ -81,7 +84,7 @@ BREAKS = [
         red=frozenset(
             {
                 *("finite", "deadline-wait", "drain", "closed", "session-elsewhere"),
-                *("resync-ahead", "int64", "close-away", "sizes"),  # whose waits are finite
+                *("resync-ahead", "int64", "close-away", "sizes", "removed"),  # finite waits
             }
         ),
     ),
@@ -94,7 +97,12 @@ BREAKS = [
                 "            pass\n",
             ),
         ],
-        red=frozenset({"resync-ahead", "resync-epoch", "int64"}),
+        red=frozenset(
+            {
+                *("resync-ahead", "resync-epoch", "int64"),
+                *("removed", "removed-away", "inbox-behind", "ask-removed"),
+            }
+        ),
     ),
     Break(
         "removed messages",
@@ -112,9 +120,7 @@ BREAKS = [
                 "            self.skip_removed()\n            return None\n",
             ),
         ],
-        red=frozenset({"removed", "removed-away", "inbox-behind"}),
-        # Without a filter, the seqs that are missing are noticed.
-        perhaps=frozenset({"ask-removed"}),
+        red=frozenset({"removed", "removed-away", "inbox-behind", "ask-removed"}),
     ),
     Break(
         "error details",
@@ -130,7 +136,7 @@ BREAKS = [
             {
                 *("errors", "dedup", "refused-after-doubt", "race", "explicit-zero"),
                 *("many", "large", "int64", "token", "token-after-doubt", "resync-epoch", "poison"),
-                *("tls-token", "ask-refused"),
+                *("tls-token", "ask-refused", "removed", "ask-removed"),
             }
         ),
     ),
@@ -166,7 +172,12 @@ BREAKS = [
                 "Notice(reason=reason, request_seq=key.seq + 1, agent=key.agent)",
             ),
         ],
-        red=frozenset({"ask-left", "ask-overdue", "ask-given-up", "ask-withdrawn", "notices"}),
+        red=frozenset(
+            {
+                *("ask-left", "ask-overdue", "ask-given-up", "ask-withdrawn", "ask-removed"),
+                "notices",
+            }
+        ),
     ),
     Break(
         "closed requests",
