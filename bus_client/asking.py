@@ -202,9 +202,10 @@ class Question:
 
         Those of a message that is removed are closed with a notice that they are overdue.
         """
-        notice = message.notice
-        overdue = notice.reason == Notice.REASON_OVERDUE and notice.request_seq == self._seq
-        return message.kind == MESSAGE_KIND_THREAD or overdue
+        if message.kind == MESSAGE_KIND_THREAD:
+            return True
+        notice, ours = message.notice, self._calls.agent in message.mentions
+        return ours and (notice.reason, notice.request_seq) == (Notice.REASON_OVERDUE, self._seq)
 
     async def _look_for_closed(self) -> None:
         """Give up the agents whose requests were closed, also if the thread is open again."""
