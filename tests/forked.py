@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -17,12 +17,20 @@ _CONTEXT.set_forkserver_preload(["tests.preloaded"])
 class Forked:
     """A running server: the part of `subprocess.Popen` that the tests use, with text streams."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
+        """`prepare`: a function of a module, which is called in the process before it serves."""
         out, child_out = _CONTEXT.Pipe(duplex=False)
         err, child_err = _CONTEXT.Pipe(duplex=False)
         with out, child_out, err, child_err:
             self._process = _CONTEXT.Process(
-                target=_serve, args=(child_out, child_err, arguments, environment), daemon=True
+                target=_serve,
+                args=(child_out, child_err, arguments, environment, prepare),
+                daemon=True,
             )
             self._process.start()
             self.stdout = os.fdopen(os.dup(out.fileno()), encoding="utf-8")
@@ -48,7 +56,11 @@ class Forked:
 
 
 def _serve(
-    out: Connection, err: Connection, arguments: Sequence[str], environment: Mapping[str, str]
+    out: Connection,
+    err: Connection,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    prepare: Callable[[], None] | None,
 ) -> None:
     """Run as `python -m bus_server`, in the forked process."""
     for pipe, number in ((out, sys.stdout.fileno()), (err, sys.stderr.fileno())):
@@ -58,4 +70,6 @@ def _serve(
     os.environ.update(environment)
     from bus_server.__main__ import main
 
+    if prepare is not None:
+        prepare()
     main(arguments, prog_name="python -m bus_server")

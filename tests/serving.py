@@ -66,12 +66,15 @@ class ServerProcess:
         environment: Mapping[str, str] | None = None,
         fresh: bool = False,
         url: str | None = None,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         self.db = db
         #: As for `store_flags`.
         self.url = url
         #: Environment variables of this server only.
         self.environment = environment or {}
+        #: As for `Forked`. Without effect if the server is not forked.
+        self.prepare = prepare
         #: The folder of its code, if it is not this tree's.
         self.tree = tree
         #: Run by an interpreter of its own, which inherits this process's umask, limits and ignored
@@ -110,7 +113,7 @@ class ServerProcess:
         return process
 
     def _fork(self) -> Forked:
-        process = Forked(self._arguments(), self._environ())
+        process = Forked(self._arguments(), self._environ(), self.prepare)
         self._start_to_read(process.stderr)
         return process
 

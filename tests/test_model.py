@@ -38,13 +38,16 @@ from tests.model.moves import (
     seq,
     threads,
 )
+from tests.model.retention import SHORT, clean_all_the_time
 from tests.serving import ServerProcess
 from threadbus.v1.bus_service_pb2 import (
     GetMessageRequest,
     ListMessagesRequest,
+    PostMessageRequest,
     WaitMessagesRequest,
 )
 from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.thread_pb2 import Retention
 from threadbus.v1.thread_service_pb2 import (
     GetThreadRequest,
 )
@@ -214,13 +217,29 @@ class UseAtOnce(Use):
         thread=threads,
         moves=st.lists(st.tuples(callers, moves), min_size=2, max_size=5),
         repeat_first=st.booleans(),
+        short=st.sampled_from([None] * 5 + [*SHORT]),
     )
-    def at_once(self, thread: str, moves: list[tuple[str, Move]], repeat_first: bool) -> None:
-        """Make calls concurrently: some order of them must explain all responses."""
+    def at_once(
+        self,
+        thread: str,
+        moves: list[tuple[str, Move]],
+        repeat_first: bool,
+        short: tuple[Retention, int] | None,
+    ) -> None:
+        """Make calls concurrently: some order of them must explain all responses.
+
+        `short`: what the thread keeps meanwhile.
+        """
         name = self.model.name(thread)
+        if short is not None and name in self.model.threads:
+            self.retain(name, *short)
         asked: list[Asked] = [
             (move.request(self.model, name), self.model.agent(caller)) for caller, move in moves
         ]
+        if short is not None:
+            for request, _ in asked:
+                if isinstance(request, PostMessageRequest):
+                    request.reply_to = 0  # it may be gone, or not yet
         asked += asked[:1] if repeat_first else []
         answers = self.bus.ask_at_once(asked)
         explained = _explanations(self.model, list(zip(asked, answers, strict=True)))
@@ -230,6 +249,10 @@ class UseAtOnce(Use):
         self.certain = False
         closed_meanwhile = any(isinstance(move, SetState) for _, move in moves)
         self.settle(closed_meanwhile=closed_meanwhile, at_once=True)
+        history = self.model.threads.get(name)
+        if history is not None and history.keeps is not None:
+            self.retain_everything(name)
+            self.read_kept(name)
 
 
 def _explanations(model: Model, done: Sequence[tuple[Asked, Answer]]) -> Iterator[Model]:
@@ -254,9 +277,13 @@ SETTINGS = settings(
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, chosen_store: None) -> Iterator[ServerProcess]:
-    """A server that saves read positions only when it must: a kill loses the others."""
+    """A server that saves read positions only when it must: a kill loses the others.
+
+    What threads do not keep, it removes at once.
+    """
     db = tmp_path_factory.mktemp("server") / "bus.db"
-    with ServerProcess(db, "--checkpoint-interval", "3600") as running:
+    flags = ("--checkpoint-interval", "3600")
+    with ServerProcess(db, *flags, prepare=clean_all_the_time) as running:
         yield running
 
 

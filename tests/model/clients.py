@@ -148,25 +148,40 @@ class Clients(Checked):
             request = SetThreadStateRequest(thread=name, state=THREAD_STATE_OPEN)
             self.ask(request, self.model.agent(caller))
 
-    @precondition(lambda self: self.shortened < 3)
+    @precondition(lambda self: self.shortened < 5)
     @rule(thread=threads, short=st.sampled_from(SHORT))
     def shorten(self, thread: str, short: tuple[Retention, int]) -> None:
-        """Let a thread lose its oldest entries, once."""
-        history = self.model.threads.get(self.model.name(thread))
-        if history is None or history.head < 2:
-            return
-        self.shortened += 1
-        name, (retention, keeps) = history.thread.name, short
+        """Let a thread lose its oldest entries for a while, in which others post to it."""
+        name = self.model.name(thread)
+        if name in self.model.threads:
+            self.shortened += 1
+            self.retain(name, *short)
+            sent = [each for each in self.sent if each[0].thread == name and not each[0].reply_to]
+            for request, caller in sent[-5:]:  # a reply may be to what is gone, or not yet
+                self.post_one(request, caller)
+                self.ask(ListMessagesRequest(thread=name, limit=100), caller)
+            self.retain_everything(name)
+            self.read_kept(name)
+
+    def retain(self, name: str, retention: Retention, keeps: int) -> None:
+        """Let a thread lose its oldest entries from now on. `keeps`: how many it keeps."""
         mask = FieldMask(paths=["retention"])
         update = UpdateThreadRequest(thread=name, retention=retention, update_mask=mask)
-        self.ask(update, OPERATOR)
-        first = max(history.first, history.head - keeps + 1)
-        blocking.until(lambda: self.first_seq(name) == first)
-        history.thread.first_seq = first
+        answer = self.bus.ask(update, OPERATOR)
+        assert answer == self.model.answer(update, OPERATOR, answer)
+        self.model.threads[name].keeps = keeps
         self.settle()
-        update.retention.CopyFrom(EVERYTHING)
-        self.ask(update, OPERATOR)
-        self.read_kept(name)
+
+    def retain_everything(self, name: str) -> None:
+        """Wait until a thread has lost its oldest entries, and let it lose no more."""
+        history = self.model.threads[name]
+        assert history.keeps is not None
+        first = max(history.first, history.head - history.keeps + 1)
+        blocking.until(lambda: self.first_seq(name) == first)
+        history.thread.first_seq, history.keeps = first, None
+        self.ask(GetThreadRequest(thread=name), ANONYMOUS)
+        mask = FieldMask(paths=["retention"])
+        self.ask(UpdateThreadRequest(thread=name, retention=EVERYTHING, update_mask=mask), OPERATOR)
 
     def read_kept(self, name: str) -> None:
         """Read what a thread has kept, and what it has not, and retry posts of both."""

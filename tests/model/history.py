@@ -1,6 +1,6 @@
 """One history of a thread, as lists and dicts; and the content of a refusal."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -61,14 +61,21 @@ class History:
     number: int  # in the order of creation
     log: list[Message] = field(default_factory=list)
     members: dict[str, Member] = field(default_factory=dict)
+    #: How many of the newest entries are kept for now; None: all.
+    keeps: int | None = None
     #: The senders of the messages that others reply to, by the reply's seq.
     answered: dict[int, str] = field(default_factory=dict)
 
     def copy(self) -> "History":
         thread = Thread()
         thread.CopyFrom(self.thread)
-        parts = list(self.log), dict(self.members), dict(self.answered)
-        return History(thread, self.number, *parts)
+        return replace(
+            self,
+            thread=thread,
+            log=list(self.log),
+            members=dict(self.members),
+            answered=dict(self.answered),
+        )
 
     @property
     def head(self) -> int:
@@ -78,6 +85,11 @@ class History:
     def first(self) -> int:
         """The seq of the oldest entry that is kept. The log has the others, too."""
         return self.thread.first_seq
+
+    def learn(self, first: int) -> None:
+        """Take note that the entries before `first` were removed, if they can have been."""
+        if self.keeps is not None and self.first < first <= self.head - self.keeps + 1:
+            self.thread.first_seq = first
 
     def append(self, message: Message) -> None:
         message.seq = self.head + 1

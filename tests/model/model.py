@@ -36,6 +36,11 @@ from threadbus.v1.message_pb2 import (
     Message,
 )
 from threadbus.v1.thread_pb2 import SYNC_MODE_STRICT, THREAD_STATE_OPEN
+from threadbus.v1.thread_service_pb2 import (
+    GetThreadResponse,
+    SetThreadStateResponse,
+    UpdateThreadResponse,
+)
 
 
 class Model(ThreadAnswers):
@@ -48,9 +53,25 @@ class Model(ThreadAnswers):
     def answer(self, request: AnyMessage, caller: str, actual: object) -> AnyMessage | Refusal:
         """Returns the response to a unary call."""
         self.presence[caller].calls()
+        self._learn(request, actual)
         call = getattr(self, type(request).__name__.removesuffix("Request"))
         answer: AnyMessage | Refusal = call(request, caller, actual)
         return answer
+
+    def _learn(self, request: AnyMessage, actual: object) -> None:
+        """Learn from a response what was removed of the thread that a request names."""
+        history = self.threads.get(getattr(request, "thread", ""))
+        if history is None or history.keeps is None:
+            return
+        if isinstance(actual, ListMessagesResponse):
+            history.learn(actual.first_seq)
+        elif isinstance(actual, UpdateThreadResponse | SetThreadStateResponse | GetThreadResponse):
+            history.learn(actual.thread.first_seq)
+        elif isinstance(actual, Refusal):
+            history.learn(int(actual.metadata.get("first_seq", "0")))
+            edited = request.edit_of if isinstance(request, PostMessageRequest) else 0
+            if edited and actual == history.no_message(edited):
+                history.learn(edited + 1)
 
     def PostMessage(
         self, request: PostMessageRequest, caller: str, actual: object
@@ -62,6 +83,9 @@ class Model(ThreadAnswers):
             return no_thread(request.thread)
         message = self.message(request, caller)
         earlier = history.repeated(message)
+        if earlier is not None and not _repeats(actual):
+            history.learn(earlier.seq + 1)  # else it would have been the same post
+            earlier = history.repeated(message)
         if earlier is not None and body(earlier) != body(message):
             return refusal("ALREADY_EXISTS", "REQUEST_ID_REUSED", seq=earlier.seq)
         if earlier is None:
@@ -202,6 +226,13 @@ class Model(ThreadAnswers):
     ) -> EndSessionResponse:
         self.presence[caller].ends()
         return EndSessionResponse()
+
+
+def _repeats(actual: object) -> bool:
+    """Returns whether a response says that the request_id of a post was used before."""
+    if isinstance(actual, Refusal):
+        return actual.reason == "REQUEST_ID_REUSED"
+    return isinstance(actual, PostMessageResponse) and actual.deduplicated
 
 
 def _edit_refused(message: Message, history: History) -> Refusal | None:

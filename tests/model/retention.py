@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from google.protobuf.duration_pb2 import Duration
 
+from bus_server import cleaner
 from threadbus.v1.thread_pb2 import Retention
 
 EVERYTHING = Retention()
@@ -16,6 +17,11 @@ SHORT: Sequence[tuple[Retention, int]] = (
     (Retention(max_messages=3), 3),
     (Retention(max_messages=8, max_bytes=1_000_000), 8),
 )
+
+
+def clean_all_the_time() -> None:
+    """Let this server look for old entries all the time, so that it removes them between calls."""
+    cleaner.PAUSE = cleaner.PAUSE_PER_THREAD = 0.005
 
 
 def kept(retention: Retention) -> str:
