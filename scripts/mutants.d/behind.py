@@ -70,8 +70,8 @@ SABOTAGES = [
         [
             Edit(
                 _ASKING,
-                "return message.kind == MESSAGE_KIND_THREAD or overdue",
-                "return message.kind == MESSAGE_KIND_THREAD",
+                "return ours and (notice.reason, notice.request_seq)",
+                "return False and (notice.reason, notice.request_seq)",
             )
         ],
         [f"{_ASK}::test_a_question_that_is_not_kept_is_closed"],
