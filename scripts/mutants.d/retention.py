@@ -53,4 +53,18 @@ SABOTAGES = [
         ],
         ["tests/test_retention.py::test_a_newcomer_starts_at_the_oldest_message_that_is_kept"],
     ),
+    Sabotage(
+        "a resync names what was hidden among what is gone",
+        [
+            Edit(
+                "bus_server/follow/position.py",
+                "if not head.first_seq <= self.hidden <= after:",
+                "if self.hidden > after:",
+            )
+        ],
+        [
+            f"{_WAITING}"
+            "::test_a_cursor_that_is_not_valid_is_told_as_before_and_continued_at_the_oldest"
+        ],
+    ),
 ]
