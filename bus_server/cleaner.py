@@ -30,6 +30,7 @@ STEPS = 40
 class _Count:
     """How many bytes the entries of a thread have, from first_seq up to `upto`."""
 
+    epoch: str
     first_seq: int
     upto: int
     size: int = 0
@@ -89,8 +90,8 @@ class Cleaner:
     async def _counted(self, kept: Kept) -> _Count:
         """Returns the size of a thread's entries, with those that are new."""
         count = self._counts.get(kept.thread_id)
-        if count is None or count.first_seq != kept.first_seq:
-            count = _Count(kept.first_seq, kept.first_seq - 1)
+        if count is None or (count.epoch, count.first_seq) != (kept.epoch, kept.first_seq):
+            count = _Count(kept.epoch, kept.first_seq, kept.first_seq - 1)
         while count.upto < kept.head_seq:
             upto, size = await self._store.sizes(kept.thread_id, count.upto, CHUNK)
             if upto == count.upto:
@@ -111,7 +112,7 @@ class Cleaner:
         more = False
         for _ in range(STEPS):
             began = loop.time()
-            counted = None if count is None else Counted(count.first_seq, count.size)
+            counted = None if count is None else Counted(count.epoch, count.first_seq, count.size)
             try:
                 compacted = await self._writer.submit(Compact(kept.name, self._default, counted))
             except ThreadNotFound:

@@ -1,5 +1,7 @@
 """The cleaner removes what is over a limit, whatever is posted meanwhile."""
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,48 @@ async def test_entries_that_go_before_they_were_counted_are_not_counted_later(
             await until_known(is_small)
     finally:
         await store.close()
+
+
+@pytest.mark.slow
+async def test_entries_of_another_history_are_counted_again(tmp_path: Path) -> None:
+    db, limit = tmp_path / "bus.db", 10_000
+    async with own_bus.opened(db) as store:
+        large = Retention(max_bytes=limit)
+        await commit(
+            store, create(retention=large), create("u", retention=Retention(max_messages=1))
+        )
+        await commit(store, *(post(content=LARGE) for _ in range(9)))
+        async with own_bus.started(store, Settings(db=db)):
+
+            async def look() -> None:
+                """Wait until the cleaner has looked at thread t, then at u, which is later."""
+                for _ in range(2):  # the first look may have been at u already
+                    await commit(store, post("u"), post("u"))
+                    await until_known(is_short)
+
+            async def is_short() -> bool:
+                head = (await store.heads(["u"]))["u"]
+                return head.first_seq == head.seq
+
+            await look()
+            _lose(db, upto=1)
+            await commit(store, *(post(content="small") for _ in range(8)))
+            await commit(store, post(content=LARGE), post(content=LARGE))
+            await look()
+            head = (await store.heads(["t"]))["t"]
+            assert (head.first_seq, head.seq) == (1, 11)
+            await commit(store, *(post(content=LARGE) for _ in range(8)))
+
+            async def is_small() -> bool:
+                return (await store.sizes(head.thread_id, 0, 100))[1] <= limit
+
+            await until_known(is_small)
+
+
+def _lose(db: Path, *, upto: int) -> None:
+    """Lose the entries after a seq, as a database may that fails over. The epoch is another."""
+    with contextlib.closing(sqlite3.connect(db)) as other, other:
+        ((thread_id,),) = other.execute("SELECT id FROM thread WHERE name = 't'")
+        bounds = thread_id << 32 | upto, thread_id << 32 | 0xFFFFFFFF
+        other.execute("DELETE FROM message WHERE id > ? AND id <= ?", bounds)
+        other.execute("UPDATE thread SET epoch = 'another' WHERE id = ?", (thread_id,))

@@ -23,7 +23,7 @@ def compact(batch: Batch, command: Compact) -> Compacted:
     limits = command.default.of_thread(batch.settings(name))
     front = [row for row in batch.facts.fronts.get(head.thread_id, ()) if row.seq >= head.first_seq]
     counted = command.counted
-    size = counted.size if counted is not None and counted.first_seq == head.first_seq else 0
+    size = counted.size if counted and counted[:2] == (head.epoch, head.first_seq) else 0
     removed: list[FrontRow] = []
     asking = {key.seq for key in batch.facts.asked if key.thread_id == head.thread_id}
     notices, removed_size = 0, 0

@@ -60,6 +60,7 @@ class Limits(NamedTuple):
 class Counted(NamedTuple):
     """How many bytes the entries of a thread have, of those that were counted."""
 
+    epoch: str  # of the thread when they were counted
     first_seq: int  # of the first one that was counted
     size: int
 
@@ -91,7 +92,7 @@ class Compact(Command["Compacted"]):
 
     name: str
     default: Limits  # of threads that have none of their own
-    #: By which max_bytes is checked. None, or if the thread has another first_seq: it is not.
+    #: By which max_bytes is checked. None, or of another epoch or first_seq: it is not.
     counted: Counted | None = None
 
 
@@ -109,6 +110,7 @@ class Kept(NamedTuple):
 
     thread_id: int
     name: str
+    epoch: str
     first_seq: int
     head_seq: int
     oldest_time: int  # of the first entry, in microseconds since the Unix epoch; 0: there is none

@@ -126,6 +126,18 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
+        "entries are counted of a history that is lost",
+        [
+            Edit(
+                _CLEANER,
+                "(count.epoch, count.first_seq) != (kept.epoch, kept.first_seq)",
+                "count.first_seq != kept.first_seq",
+            )
+        ],
+        ["tests/test_cleaner.py::test_entries_of_another_history_are_counted_again"],
+        timeout=30,
+    ),
+    Sabotage(
         "a wait that falls behind goes on without a word",
         [
             Edit(

@@ -128,28 +128,29 @@ async def test_bytes_go_by_what_was_counted_and_the_newest_entry_stays(
 ) -> None:
     await fill(store, 10, "x" * 1_000)
     whole = await size(store, thread)
-    each = whole // 10
-    for counted in (None, Counted(2, whole), Counted(0, whole)):
+    each, epoch = whole // 10, (await store.heads(["t"]))["t"].epoch
+    unfit = Counted(epoch, 2, whole), Counted(epoch, 0, whole), Counted("another", 1, whole)
+    for counted in (None, *unfit):
         (done,) = await commit(store, compact(0, 0, 5 * each + 9, counted=counted))
         assert done.entries == 0, counted
-    (done,) = await commit(store, compact(0, 0, whole, counted=Counted(1, whole)))
+    (done,) = await commit(store, compact(0, 0, whole, counted=Counted(epoch, 1, whole)))
     assert done.entries == 0
-    (done,) = await commit(store, compact(0, 0, whole - 1, counted=Counted(1, whole)))
+    (done,) = await commit(store, compact(0, 0, whole - 1, counted=Counted(epoch, 1, whole)))
     assert (done.first_seq, done.size) == (2, whole - await size(store, thread))
     left = whole - done.size
-    (done,) = await commit(store, compact(0, 0, 5 * each + 9, counted=Counted(2, left)))
+    (done,) = await commit(store, compact(0, 0, 5 * each + 9, counted=Counted(epoch, 2, left)))
     assert done.first_seq == 6
     left -= done.size
     assert left == await size(store, thread) <= 5 * each + 9
-    (done,) = await commit(store, compact(0, 0, 1, counted=Counted(6, left)))
+    (done,) = await commit(store, compact(0, 0, 1, counted=Counted(epoch, 6, left)))
     assert (done.first_seq, done.more) == (10, False)
     assert await seqs(store) == [10]
 
 
 async def test_several_limits_hold_together(store: Store, thread: int) -> None:
     await fill(store, 10, "x" * 1_000)
-    whole = await size(store, thread)
-    await commit(store, compact(LONG, 8, whole // 2, counted=Counted(1, whole)))
+    whole, epoch = await size(store, thread), (await store.heads(["t"]))["t"].epoch
+    await commit(store, compact(LONG, 8, whole // 2, counted=Counted(epoch, 1, whole)))
     assert await seqs(store) == [6, 7, 8, 9, 10]
     await commit(store, compact(LONG, 2, whole))
     assert await seqs(store) == [9, 10]
@@ -299,12 +300,13 @@ async def test_what_threads_keep_is_listed_by_id(store: Store) -> None:
     own, *none = await store.kept(0, 10, every=False)
     assert none == []
     times = {name: (await log(store, name))[0].create_time.ToMicroseconds() for name in "ab"}
-    assert own[1:] == ("b", 2, 2, times["b"], Retention(max_messages=1))
+    epochs = {name: head.epoch for name, head in (await store.heads("abc")).items()}
+    assert own[1:] == ("b", epochs["b"], 2, 2, times["b"], Retention(max_messages=1))
     every = await store.kept(0, 10, every=True)
     assert [each[1:] for each in every] == [
-        ("a", 1, 1, times["a"], None),
+        ("a", epochs["a"], 1, 1, times["a"], None),
         own[1:],
-        ("c", 1, 0, 0, None),
+        ("c", epochs["c"], 1, 0, 0, None),
     ]
     assert [each.thread_id for each in every] == sorted(each.thread_id for each in every)
     assert await store.kept(0, 2, every=True) == every[:2]

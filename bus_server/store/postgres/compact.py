@@ -100,7 +100,7 @@ AND a.seq < least(n.first_seq, (
 
 def _kept(which: str) -> str:
     return f"""
-SELECT t.id, t.name, t.first_seq, t.last_seq, coalesce((
+SELECT t.id, t.name, t.epoch, t.first_seq, t.last_seq, coalesce((
     SELECT time FROM message WHERE thread_id = t.id AND seq = t.first_seq
 ), 0), CASE WHEN t.retained THEN t.body END
 FROM thread AS t WHERE t.id > %(after)s{which} ORDER BY t.id LIMIT %(limit)s

@@ -50,9 +50,9 @@ _SET_FIRST = (
     " ELSE :time END WHERE id = :thread"
 )
 _KEPT = (
-    f"SELECT t.id, t.name, t.first_seq, {reads.HEAD}, coalesce((SELECT time FROM message"  # noqa: S608
-    f" WHERE id = t.id << 32 | t.first_seq) & {WALL}, 0), iif(t.retained, t.body, NULL)"
-    " FROM thread AS t WHERE t.id > ?"
+    f"SELECT t.id, t.name, t.epoch, t.first_seq, {reads.HEAD}, coalesce(("  # noqa: S608
+    f"SELECT time FROM message WHERE id = t.id << 32 | t.first_seq) & {WALL}, 0),"
+    " iif(t.retained, t.body, NULL) FROM thread AS t WHERE t.id > ?"
 )
 
 
