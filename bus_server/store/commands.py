@@ -423,7 +423,8 @@ class Commit:
                 # Another server deleted and recreated the thread between the two commits.
                 self._forget(name)
         self.outcomes += later.outcomes
-        self.heads |= later.heads
+        shortened = {name: head for name, head in later.compacted.items() if name in self.heads}
+        self.heads |= shortened | later.heads
         self.compacted |= later.compacted
         self.deleted += later.deleted
         self.agents_changed |= later.agents_changed

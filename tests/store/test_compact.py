@@ -360,6 +360,15 @@ async def test_two_removals_in_a_commit_are_one_after_the_other(store: Store, th
     assert await seqs(store) == [8, 9, 10]
 
 
+async def test_of_commits_added_up_the_last_head_counts(store: Store, thread: int) -> None:
+    whole = await store.commit([post(), post()])
+    whole.add(await store.commit([compact(0, 1)]))
+    assert whole.new_heads() == whole.heads == await store.heads(["t"])
+    whole.add(await store.commit([compact(0, 1), post()]))
+    whole.add(await store.commit([compact(0, 1)]))
+    assert whole.new_heads() == await store.heads(["t"])
+
+
 async def test_a_thread_deleted_in_the_same_commit_is_gone(store: Store, thread: int) -> None:
     await fill(store, 3)
     done = await store.commit(
