@@ -7,13 +7,16 @@ So a server that is killed leaves nothing undone that the next one does not find
 import asyncio
 import logging
 from dataclasses import dataclass
+from typing import TypeVar
 
 from bus_server.errors import BusError, StorageFull, StoreBug, StoreFailed, ThreadNotFound
 from bus_server.presence.servers import Servers
 from bus_server.settings import Settings
-from bus_server.store import Compact, Compacted, Counted, ForgetAddressed, Kept, Limits
+from bus_server.store import Command, Compact, Compacted, Counted, ForgetAddressed, Kept, Limits
 from bus_server.store.interface import Store
 from bus_server.writer import Writer
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +53,8 @@ class Cleaner:
         self._store, self._writer, self._servers = store, writer, servers
         #: Of threads with a limit of bytes, by id.
         self._counts: dict[int, _Count] = {}
+        #: The first_seq of threads, by id, when ForgetAddressed was last done with them.
+        self._forgotten: dict[int, int] = {}
         self.reload(settings)
 
     def reload(self, settings: Settings) -> None:
@@ -68,6 +73,7 @@ class Cleaner:
                         logger.warning("cannot remove old entries (%s): trying again", error)
             else:
                 self._counts.clear()
+                self._forgotten.clear()
             await asyncio.sleep(pause)
 
     async def _look(self) -> float:
@@ -75,7 +81,8 @@ class Cleaner:
 
         Raises what the store and the writer raise.
         """
-        after, threads, more, counts = 0, 0, False, dict[int, _Count]()
+        after, threads, more = 0, 0, False
+        counts, forgotten = dict[int, _Count](), dict[int, int]()
         while found := await self._store.kept(after, PAGE, every=any(self._default)):
             threads += len(found)
             for kept in found:
@@ -83,8 +90,13 @@ class Cleaner:
                 limits = self._default if kept.retention is None else Limits.of(kept.retention)
                 if limits.max_bytes:
                     counts[after] = await self._counted(kept)
-                more |= await self._clean(kept, limits, counts.get(after))
-        self._counts = counts
+                first_seq, left = await self._clean(kept, limits, counts.get(after))
+                more |= left
+                if first_seq > 1:
+                    if self._forgotten.get(after) != first_seq:
+                        await self._forget(kept.name)
+                    forgotten[after] = first_seq
+        self._counts, self._forgotten = counts, forgotten
         return PAUSE_PER_THREAD * threads + (0 if more else PAUSE)
 
     async def _counted(self, kept: Kept) -> _Count:
@@ -99,37 +111,44 @@ class Cleaner:
             count.upto, count.size = upto, count.size + size
         return count
 
-    async def _clean(self, kept: Kept, limits: Limits, count: _Count | None) -> bool:
-        """Remove what a thread has over its limits, in STEPS at most. Returns whether it has more.
+    async def _clean(self, kept: Kept, limits: Limits, count: _Count | None) -> tuple[int, bool]:
+        """Remove what a thread has over its limits, in STEPS at most.
 
-        `count`: None: it has no limit of bytes.
+        Returns its first_seq, and whether it has more. `count`: None: it has no limit of bytes.
         """
         size = 0 if count is None else count.size
-        now, loop = self._store.clock.time(), asyncio.get_running_loop()
-        oldest = kept.first_seq, kept.oldest_time
-        if kept.first_seq > kept.head_seq or not limits.exceeded(*oldest, kept.head_seq, size, now):
-            return False
-        more = False
+        now, first_seq, more = self._store.clock.time(), kept.first_seq, False
+        oldest = first_seq, kept.oldest_time
+        if first_seq > kept.head_seq or not limits.exceeded(*oldest, kept.head_seq, size, now):
+            return first_seq, False
         for _ in range(STEPS):
-            began = loop.time()
             counted = None if count is None else Counted(count.epoch, count.first_seq, count.size)
             try:
-                compacted = await self._writer.submit(Compact(kept.name, self._default, counted))
+                compacted = await self._submit(Compact(kept.name, self._default, counted))
             except ThreadNotFound:
-                return False
+                return first_seq, False
+            first_seq, more = compacted.first_seq, compacted.more
             if count is not None:
-                if compacted.first_seq != count.first_seq + compacted.entries:
-                    return True  # another server has removed some: count again
+                if first_seq != count.first_seq + compacted.entries:
+                    return first_seq, True  # another server has removed some: count again
                 count.remove(compacted)
-            await asyncio.sleep(loop.time() - began)  # half of the time is for posts
-            more = compacted.more
             if not more:
                 break
-        agent = await self._writer.submit(ForgetAddressed(kept.name))
+        return first_seq, more
+
+    async def _forget(self, name: str) -> None:
+        """Delete what is stored about whom the removed entries of a thread address."""
+        agent = await self._submit(ForgetAddressed(name))
         while agent:
-            await asyncio.sleep(0)
-            agent = await self._writer.submit(ForgetAddressed(kept.name, agent))
-        return more
+            agent = await self._submit(ForgetAddressed(name, agent))
+
+    async def _submit(self, command: Command[T]) -> T:
+        """Returns the result of a command, after a pause: half of the time is for posts."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        result = await self._writer.submit(command)
+        await asyncio.sleep(loop.time() - began)
+        return result
 
 
 def default_limits(settings: Settings) -> Limits:

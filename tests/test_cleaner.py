@@ -12,7 +12,8 @@ from bus_server.store import Append, UpdateThread
 from bus_server.store.sqlite.store import SqliteStore
 from tests import own_bus
 from tests.polling import until_known
-from tests.store.commits import commit, create, post
+from tests.sqlite.stores import rows
+from tests.store.commits import commit, compact, create, post, register
 from threadbus.v1.message_pb2 import Message
 from threadbus.v1.thread_pb2 import Retention, Thread
 
@@ -98,6 +99,26 @@ async def test_entries_of_another_history_are_counted_again(tmp_path: Path) -> N
                 return (await store.sizes(head.thread_id, 0, 100))[1] <= limit
 
             await until_known(is_small)
+
+
+async def test_whom_removed_entries_address_is_forgotten_after_a_restart(tmp_path: Path) -> None:
+    db = tmp_path / "bus.db"
+    async with own_bus.opened(db) as store:
+        await commit(store, *map(register, ("ann", "ben")))
+        await commit(store, create(retention=Retention(max_messages=1)))
+        await commit(store, *(post(mentions=["ben"]) for _ in range(3)))
+        await commit(store, compact(0, 1))  # and no more: the server was killed
+        assert _addressed(db) == [1, 2, 3]
+        async with own_bus.started(store, Settings(db=db)):
+
+            async def is_forgotten() -> bool:
+                return _addressed(db) == [3]
+
+            await until_known(is_forgotten)
+
+
+def _addressed(db: Path) -> list[object]:
+    return [seq for (seq,) in rows(db, "SELECT seq FROM addressed ORDER BY seq")]
 
 
 def _lose(db: Path, *, upto: int) -> None:

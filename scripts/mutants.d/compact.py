@@ -126,6 +126,12 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
+        "whom removed entries address is stored for ever if the server is killed then",
+        [Edit(_CLEANER, "if first_seq > 1:", "if first_seq != kept.first_seq:")],
+        ["tests/test_cleaner.py::test_whom_removed_entries_address_is_forgotten_after_a_restart"],
+        timeout=30,
+    ),
+    Sabotage(
         "entries are counted of a history that is lost",
         [
             Edit(
