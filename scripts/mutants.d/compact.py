@@ -37,7 +37,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "bytes that were counted before others were removed count",
-        [Edit(_DECISION, " and counted.first_seq == head.first_seq else 0", " else 0")],
+        [Edit(_DECISION, " and counted[:2] == (head.epoch, head.first_seq) else 0", " else 0")],
         [f"{_REMOVED}::test_bytes_go_by_what_was_counted_and_the_newest_entry_stays"],
     ),
     Sabotage(
