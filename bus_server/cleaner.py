@@ -6,6 +6,7 @@ So a server that is killed leaves nothing undone that the next one does not find
 
 import asyncio
 import logging
+import math
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -153,5 +154,5 @@ class Cleaner:
 
 def default_limits(settings: Settings) -> Limits:
     """Returns how long entries are kept of threads without a retention of their own."""
-    age = round(settings.retain_age * 1e6)
+    age = math.ceil(settings.retain_age * 1e6)
     return Limits(age, settings.retain_messages, settings.retain_bytes)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from bus_server.cleaner import default_limits
 from bus_server.settings import Settings
 from bus_server.store import Append, UpdateThread
 from bus_server.store.sqlite.store import SqliteStore
@@ -32,6 +33,11 @@ class Racing(SqliteStore):
         if posts:
             await self.commit(posts)
         return found
+
+
+def test_a_default_age_of_less_than_a_microsecond_is_a_limit() -> None:
+    for seconds, age in ((0.0, 0), (1e-7, 1), (0.5, 500_000), (2_592_000.0, 2_592_000_000_000)):
+        assert default_limits(Settings(retain_age=seconds)) == (age, 0, 0)
 
 
 @pytest.mark.slow
