@@ -1,6 +1,7 @@
 """Decides the commands about the servers on the store, and their open waits.
 
-Each function decides one command. The command's docstring in commands.py is its contract.
+Each function decides one command. The command's docstring in server_commands.py is its
+contract.
 """
 
 from bus_server.store.batch import Batch
