@@ -5,6 +5,7 @@ So a server that is killed leaves nothing undone that the next one does not find
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 from dataclasses import dataclass
@@ -13,7 +14,16 @@ from typing import TypeVar
 from bus_server.errors import BusError, StorageFull, StoreBug, StoreFailed, ThreadNotFound
 from bus_server.presence.servers import Servers
 from bus_server.settings import Settings
-from bus_server.store import Command, Compact, Compacted, Counted, ForgetAddressed, Kept, Limits
+from bus_server.store import (
+    Command,
+    Commit,
+    Compact,
+    Compacted,
+    Counted,
+    ForgetAddressed,
+    Kept,
+    Limits,
+)
 from bus_server.store.interface import Store
 from bus_server.writer import Writer
 
@@ -24,6 +34,8 @@ logger = logging.getLogger(__name__)
 #: Seconds between two looks at all threads, and for each of them. It takes about 15 µs to look at
 #: one: a look is a twentieth of the time, and no less often because the machine is busy.
 PAUSE, PAUSE_PER_THREAD = 1.0, 300e-6
+#: Seconds after which an entry that gets old is looked at, at least.
+MAX_SLEEP = 60.0
 #: Number of threads that are read at a time, and of entries whose sizes are added up at a time.
 PAGE, CHUNK = 500, 5_000
 #: Most steps for one thread in a look: others must not wait until it has lost a million entries.
@@ -48,7 +60,11 @@ class _Count:
 
 
 class Cleaner:
-    """The remover of old entries. Of the servers on a store, the first one by name does it."""
+    """The remover of old entries. Of the servers on a store, the first one by name does it.
+
+    It looks at the threads after something was committed, and when an entry gets too old. While
+    nothing happens, or no thread has a limit, it does nothing.
+    """
 
     def __init__(self, store: Store, writer: Writer, servers: Servers, settings: Settings) -> None:
         self._store, self._writer, self._servers = store, writer, servers
@@ -56,16 +72,36 @@ class Cleaner:
         self._counts: dict[int, _Count] = {}
         #: The first_seq of threads, by id, when ForgetAddressed was last done with them.
         self._forgotten: dict[int, int] = {}
+        self._news = asyncio.Event()
+        #: When to look without news, on the event loop's clock; None: not at all.
+        self._due: float | None = 0.0
         self.reload(settings)
+        #: Whether the last look found any thread that may have to lose entries.
+        self._found = True
+        writer.on_entries = self._committed
 
     def reload(self, settings: Settings) -> None:
         """Use other settings from now on."""
         self._default = default_limits(settings)
+        self._news.set()
+
+    def look_soon(self) -> None:
+        """Look soon at what another server has committed."""
+        self._news.set()
+
+    def _committed(self, commit: Commit) -> None:
+        """Look soon at what was committed here, unless there is nothing to remove."""
+        if self._found or commit.retained:
+            self._news.set()
 
     async def run(self) -> None:
         """Remove old entries until cancelled. Failures are tried again."""
         while True:
-            pause = PAUSE
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._due):
+                    await self._news.wait()
+            self._news.clear()
+            pause, self._due = PAUSE, 0.0
             if self._servers.is_first():
                 try:
                     pause = await self._look()
@@ -78,11 +114,11 @@ class Cleaner:
             await asyncio.sleep(pause)
 
     async def _look(self) -> float:
-        """Look at all threads once. Returns when to look again, in seconds.
+        """Look at all threads once, and set `_due`. Returns for how long to pause, in seconds.
 
         Raises what the store and the writer raise.
         """
-        after, threads, more = 0, 0, False
+        after, threads, more, removed, due = 0, 0, False, False, math.inf
         counts, forgotten = dict[int, _Count](), dict[int, int]()
         while found := await self._store.kept(after, PAGE, every=any(self._default)):
             threads += len(found)
@@ -91,14 +127,28 @@ class Cleaner:
                 limits = self._default if kept.retention is None else Limits.of(kept.retention)
                 if limits.max_bytes:
                     counts[after] = await self._counted(kept)
+                if limits.max_age and kept.oldest_time:
+                    due = min(due, kept.oldest_time + limits.max_age)
                 first_seq, left = await self._clean(kept, limits, counts.get(after))
-                more |= left
+                more, removed = more or left, removed or first_seq > kept.first_seq
                 if first_seq > 1:
                     if self._forgotten.get(after) != first_seq:
                         await self._forget(kept.name)
                     forgotten[after] = first_seq
-        self._counts, self._forgotten = counts, forgotten
+        self._counts, self._forgotten, self._found = counts, forgotten, threads > 0
+        if not removed and not more:
+            self._due = self._loop_time(due)
         return PAUSE_PER_THREAD * threads + (0 if more else PAUSE)
+
+    def _loop_time(self, time: float) -> float | None:
+        """Returns a time of the store's clock, in microseconds, on the event loop's; None: never.
+
+        At most MAX_SLEEP from now, as the former may be adjusted meanwhile.
+        """
+        if time == math.inf:
+            return None
+        left = max(0, time - self._store.clock.time()) / 1e6
+        return asyncio.get_running_loop().time() + min(left, MAX_SLEEP)
 
     async def _counted(self, kept: Kept) -> _Count:
         """Returns the size of a thread's entries, with those that are new."""

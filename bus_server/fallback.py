@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import Mapping
 
+from bus_server.cleaner import Cleaner
 from bus_server.errors import BusError, StoreBug, StoreFailed
 from bus_server.follow.resources import WaitResources
 from bus_server.notices import Notices
@@ -40,6 +41,7 @@ class Fallback:
         tokens: Tokens,
         relay: Relay,
         notices: Notices,
+        cleaner: Cleaner,
     ) -> None:
         self._resources = resources
         self._presence = presence
@@ -48,6 +50,7 @@ class Fallback:
         self._tokens = tokens
         self._relay = relay
         self._notices = notices
+        self._cleaner = cleaner
         self._hinted = asyncio.Event()
         #: When the last complete look at other servers' commits began, on the store's clock.
         self._looked_time = resources.store.clock.now()
@@ -98,4 +101,5 @@ class Fallback:
         self._resources.cache.changed()
         await self._resources.memberships.look_at_active()
         self._notices.look_at_all()
+        self._cleaner.look_soon()
         return await self._relay.look(self._resources.tails.heads())

@@ -135,6 +135,7 @@ def build(
         server_delay=settings.checkpoint_interval + settings.fallback_interval + HINT_DELAY,
     )
     streams = PostStreams(store.clock)
+    cleaner = Cleaner(store, writer, servers, settings)
     tokens = Tokens(store, writer, waits, streams, clear_tokens)
     return Parts(
         bus=Bus(resources, writer, presence, positions, checkpointer, streams),
@@ -148,9 +149,9 @@ def build(
         servers=servers,
         remote=remote,
         relay=relay,
-        fallback=Fallback(resources, presence, servers, waits, tokens, relay, notices),
+        fallback=Fallback(resources, presence, servers, waits, tokens, relay, notices, cleaner),
         tokens=tokens,
         uses=uses,
         statistics=statistics,
-        cleaner=Cleaner(store, writer, servers, settings),
+        cleaner=cleaner,
     )

@@ -130,6 +130,8 @@ class Writer:
         self._expected = 0
         #: Called with each commit that opened or changed requests, after its waits were notified.
         self.on_asked: Callable[[Commit], None] = lambda _: None
+        #: Called with each commit that appended entries, or gave a thread a retention.
+        self.on_entries: Callable[[Commit], None] = lambda _: None
 
     async def submit(self, command: Command[R]) -> R:
         """Commit a command. Returns its result once it is durable and waits have been notified.
@@ -302,6 +304,8 @@ class Writer:
         await self._memberships.committed(commit)
         if commit.asked:
             self.on_asked(commit)
+        if commit.heads or commit.retained:
+            self.on_entries(commit)
         changed = {name: head.seq for name, head in commit.heads.items()}
         changed |= {name: 0 for name, _ in commit.deleted}
         if commit.agents_changed:

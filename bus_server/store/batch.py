@@ -170,6 +170,7 @@ class Batch:
             if missing != thread.name and missing.lower() == thread.name.lower():
                 similar.append(thread.name)
         self.facts.settings[thread_id] = self.changes.created_threads[thread_id] = thread
+        self.commit.retained |= thread.HasField("retention")
         return head
 
     def change_thread(self, thread: Thread) -> None:
@@ -180,6 +181,7 @@ class Batch:
         created = head.thread_id in self.changes.created_threads
         threads = self.changes.created_threads if created else self.changes.changed_threads
         threads[head.thread_id] = thread
+        self.commit.retained |= thread.HasField("retention")
 
     def delete_thread(self, name: str) -> None:
         """Delete a thread. Raises ThreadNotFound."""

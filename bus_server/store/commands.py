@@ -407,6 +407,8 @@ class Commit:
     addressed: dict[str, set[str]] = field(default_factory=dict)
     #: The requests that were opened or changed, by thread and AskedKey.
     asked: dict[str, dict[AskedKey, Asked]] = field(default_factory=dict)
+    #: Whether it created or changed a thread that has a retention of its own.
+    retained: bool = False
     #: Whether it ended tokens, or changed the presence, positions or open waits of agents.
     agents_changed: bool = False
     #: When it was committed, in seconds on the system's monotonic clock; 0: not yet.
@@ -427,6 +429,7 @@ class Commit:
         self.heads |= shortened | later.heads
         self.compacted |= later.compacted
         self.deleted += later.deleted
+        self.retained |= later.retained
         self.agents_changed |= later.agents_changed
         self.time = later.time
         for name, entries in later.entries.items():
