@@ -76,7 +76,7 @@ class Cleaner:
         #: When to look without news, on the event loop's clock; None: not at all.
         self._due: float | None = 0.0
         self.reload(settings)
-        #: Whether the last look found any thread that may have to lose entries.
+        #: Whether the last look found any thread with limits.
         self._found = True
         writer.on_entries = self._committed
 
@@ -91,7 +91,7 @@ class Cleaner:
 
     def _committed(self, commit: Commit) -> None:
         """Look soon at what was committed here, unless there is nothing to remove."""
-        if self._found or commit.retained:
+        if self._found or commit.retained or any(self._default):
             self._news.set()
 
     async def run(self) -> None:

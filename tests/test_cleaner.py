@@ -1,5 +1,6 @@
 """The cleaner removes what is over a limit, whatever is posted meanwhile."""
 
+import asyncio
 import contextlib
 import sqlite3
 from pathlib import Path
@@ -9,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from bus_server.cleaner import default_limits
 from bus_server.settings import Settings
-from bus_server.store import Append, UpdateThread
+from bus_server.store import Append, Kept, UpdateThread
 from bus_server.store.sqlite.store import SqliteStore
 from tests import own_bus
 from tests.polling import until_known
@@ -51,7 +52,7 @@ async def test_entries_that_go_before_they_were_counted_are_not_counted_later(
     store.posts = [post(content=LARGE) for _ in range(40)]
     try:
         await commit(store, create(retention=both), post())
-        async with own_bus.started(store, Settings(db=tmp_path / "bus.db")):
+        async with own_bus.started(store, Settings(db=tmp_path / "bus.db")) as parts:
 
             async def is_empty() -> bool:
                 head = (await store.heads(["t"]))["t"]
@@ -61,6 +62,7 @@ async def test_entries_that_go_before_they_were_counted_are_not_counted_later(
             settings = Thread(retention=Retention(max_bytes=limit))
             update = UpdateThread("t", Message(sender="operator"), settings, ["retention"])
             await commit(store, update, *(post(content=LARGE) for _ in range(30)))
+            parts.cleaner.look_soon()
             thread_id = (await store.heads(["t"]))["t"].thread_id
 
             async def is_small() -> bool:
@@ -80,12 +82,13 @@ async def test_entries_of_another_history_are_counted_again(tmp_path: Path) -> N
             store, create(retention=large), create("u", retention=Retention(max_messages=1))
         )
         await commit(store, *(post(content=LARGE) for _ in range(9)))
-        async with own_bus.started(store, Settings(db=db)):
+        async with own_bus.started(store, Settings(db=db)) as parts:
 
             async def look() -> None:
                 """Wait until the cleaner has looked at thread t, then at u, which is later."""
                 for _ in range(2):  # the first look may have been at u already
                     await commit(store, post("u"), post("u"))
+                    parts.cleaner.look_soon()
                     await until_known(is_short)
 
             async def is_short() -> bool:
@@ -100,11 +103,46 @@ async def test_entries_of_another_history_are_counted_again(tmp_path: Path) -> N
             head = (await store.heads(["t"]))["t"]
             assert (head.first_seq, head.seq) == (1, 11)
             await commit(store, *(post(content=LARGE) for _ in range(8)))
+            parts.cleaner.look_soon()
 
             async def is_small() -> bool:
                 return (await store.sizes(head.thread_id, 0, 100))[1] <= limit
 
             await until_known(is_small)
+
+
+class Watched(SqliteStore):
+    """A store that says when it was first asked what threads keep."""
+
+    looked: asyncio.Event
+
+    async def kept(self, after: int, limit: int, *, every: bool) -> list[Kept]:
+        found = await super().kept(after, limit, every=every)
+        self.looked.set()
+        return found
+
+
+@pytest.mark.parametrize("own", [False, True])
+async def test_the_first_thread_with_limits_is_found(tmp_path: Path, own: bool) -> None:
+    db = tmp_path / "bus.db"
+    settings = Settings(db=db, retain_messages=0 if own else 1, fallback_interval=0)
+    store = await Watched.open(db, full_durability=False, busy_timeout=5)
+    assert isinstance(store, Watched)
+    store.looked = asyncio.Event()
+    try:
+        async with own_bus.started(store, settings) as on:
+            await store.looked.wait()  # and has found none
+            await asyncio.sleep(0)
+            await on.writer.submit(create(retention=Retention(max_messages=1) if own else None))
+            await asyncio.gather(*(on.writer.submit(post()) for _ in range(3)))
+
+            async def is_short() -> bool:
+                head = (await store.heads(["t"]))["t"]
+                return (head.first_seq, head.seq) == (3, 3)
+
+            await until_known(is_short)
+    finally:
+        await store.close()
 
 
 async def test_whom_removed_entries_address_is_forgotten_after_a_restart(tmp_path: Path) -> None:
