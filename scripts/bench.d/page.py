@@ -108,18 +108,17 @@ $ threadbus bench          # measures your own server
 """
 
 
-#: A section that is not of the bench, and is kept.
+#: The first of the sections that are written by hand, which are kept.
 _KEPT = "## Soak"
 
 
 def write(run: Mapping[str, Any], folder: Path) -> None:
-    """Write performance.md and its plots to `folder`. Keeps the section "Soak" of a former page."""
+    """Write performance.md and its plots to `folder`. Keeps its sections from _KEPT on."""
     folder.mkdir(exist_ok=True)
     drawn = plots.draw(run, folder / "performance")
     page = folder / "performance.md"
     _, kept, rest = (page.read_text("utf-8") if page.exists() else "").partition(f"\n{_KEPT}\n")
     text = "\n".join(_lines(run, drawn)) + "\n"
-    # It is the last one.
     page.write_text(text + kept + rest, "utf-8")
 
 
