@@ -129,7 +129,7 @@ async def read(
 ) -> int | None:
     """Read messages of a thread, oldest first. Does not wait, and marks nothing as read.
 
-    Those that are not kept any more, as the thread's retention says, are told on stderr.
+    Those that are not kept any more, as the thread's retention says, are reported on stderr.
 
     Exit code 3: there are no such messages. With --seq that is an error.
 

@@ -59,7 +59,7 @@ async def tail(
     the others are still watched. With --json each message is a line of JSON, with the bytes of its
     files.
 
-    Messages that are not kept any more, as the thread's retention says, are told on stderr.
+    Messages that are not kept any more, as the thread's retention says, are reported on stderr.
 
     You can watch with --as under the name of an agent that works. Others see neither a wait nor
     work of the agent because of it, only that it was there when you began.

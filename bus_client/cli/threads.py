@@ -66,7 +66,7 @@ async def create(
     """Create a thread. Fails if there is one of this name (exit code 5).
 
     With --retain-…, its oldest messages are removed once they are over one of the limits. Without,
-    they are kept as the server's own --retain-… say: by default for ever.
+    they are kept as the server's own --retain-… say: by default without a limit.
 
     \b
     Examples:

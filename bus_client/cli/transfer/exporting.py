@@ -82,8 +82,8 @@ async def export(
     too; Markdown shows them, and where the messages that ask for replies were answered. `threadbus
     import` reads the JSON lines, but not those of messages whose files were left out.
 
-    Messages that are not kept any more are told on stderr. How long a thread keeps its messages is
-    not exported.
+    Messages that are not kept any more are reported on stderr. How long a thread keeps its messages
+    is not exported.
 
     JSON lines are UTF-8. Only what JSON requires is escaped; on a terminal, unsafe characters are
     escaped, too. In Markdown, control and invisible characters are always shown as codes such as
