@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 #: Seconds between two looks at all threads, and for each of them. It takes about 15 µs to look at
 #: one: a look is a twentieth of the time, and no less often because the machine is busy.
 PAUSE, PAUSE_PER_THREAD = 1.0, 300e-6
-#: Seconds after which an entry that gets old is looked at, at least.
+#: Most seconds until the next look while there are entries that get old.
 MAX_SLEEP = 60.0
 #: Number of threads that are read at a time, and of entries whose sizes are added up at a time.
 PAGE, CHUNK = 500, 5_000

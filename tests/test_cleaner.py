@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from bus_server import cleaner
 from bus_server.cleaner import default_limits
 from bus_server.settings import Settings
 from bus_server.store import Append, Kept, UpdateThread
@@ -143,6 +144,26 @@ async def test_the_first_thread_with_limits_is_found(tmp_path: Path, own: bool) 
             await until_known(is_short)
     finally:
         await store.close()
+
+
+async def test_an_entry_goes_when_it_gets_too_old_though_nothing_else_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleaner, "PAUSE", 0.01)
+    db = tmp_path / "bus.db"
+    half_a_second = Retention(max_age=Duration(nanos=500_000_000))
+    async with (
+        own_bus.opened(db) as store,
+        own_bus.started(store, Settings(db=db, fallback_interval=0)) as parts,
+    ):
+        await parts.writer.submit(create(retention=half_a_second))
+        await parts.writer.submit(post())
+
+        async def is_empty() -> bool:
+            head = (await store.heads(["t"]))["t"]
+            return (head.first_seq, head.seq) == (2, 1)
+
+        await until_known(is_empty)
 
 
 async def test_whom_removed_entries_address_is_forgotten_after_a_restart(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ NOT_VALID: list[tuple[str, dict[str, Any]]] = [
     ("max_age", {"max_age": Duration(seconds=315_576_000_001)}),
     ("max_age", {"max_age": Duration(seconds=-(2**63))}),
 ]
-#: Retentions that keep what a test posts, and how they are told.
+#: Retentions that keep what a test posts, and how they are described.
 VALID = [
     (EVERYTHING, "everything"),
     (Retention(max_age=Duration(), max_messages=0, max_bytes=0), "everything"),

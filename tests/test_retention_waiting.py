@@ -1,4 +1,4 @@
-"""Waits whose next entries are not kept any more: each is told, and continues at the oldest."""
+"""Waits whose next entries are not kept any more: each gets a resync, and goes on at the oldest."""
 
 from typing import Any
 

@@ -28,12 +28,12 @@ SABOTAGES = [
         [f"{_LIES}::test_a_false_resync_is_an_error"],
     ),
     Sabotage(
-        "an inbox that starts again is told of what it has read",
+        "an inbox that starts again reports what it has read",
         [Edit(_RESPONSES, 'case "resync" if self._was_delivered(frame.resync):', 'case "x":')],
         [f"{_LIES}::test_a_server_that_starts_at_the_read_position_again_skips_only_what_is_new"],
     ),
     Sabotage(
-        "an agent is told again and again what is gone",
+        "what is gone is reported again and again",
         [
             Edit(
                 _READER,

@@ -126,7 +126,21 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
-        "whom removed entries address is stored for ever if the server is killed then",
+        "an entry that gets too old stays until something is posted",
+        [Edit(_CLEANER, "self._due = self._loop_time(due)", "self._due = None")],
+        [
+            "tests/test_cleaner.py::test_an_entry_goes_when_it_gets_too_old_though_nothing_else_happens"
+        ],
+        timeout=30,
+    ),
+    Sabotage(
+        "entries over the defaults stay if there was no thread at the start",
+        [Edit(_CLEANER, " or commit.retained or any(self._default):", " or commit.retained:")],
+        ["tests/test_cleaner.py::test_the_first_thread_with_limits_is_found"],
+        timeout=30,
+    ),
+    Sabotage(
+        "whom removed entries address stays stored if the server is killed then",
         [Edit(_CLEANER, "if first_seq > 1:", "if first_seq != kept.first_seq:")],
         ["tests/test_cleaner.py::test_whom_removed_entries_address_is_forgotten_after_a_restart"],
         timeout=30,

@@ -1,4 +1,4 @@
-"""What a model is told of messages that are not kept any more."""
+"""What a model learns of messages that are not kept any more."""
 
 import pytest
 

@@ -178,7 +178,7 @@ async def test_a_thread_goes_on_after_the_entries_that_it_lost_before_the_backup
         }
         assert found["short"].retention == kept
         for name, thread in found.items():
-            # Who has read all of it goes on there, and nothing is told twice.
+            # Who has read all of it goes on there, and nothing is reported twice.
             assert shared_seq(thread.epoch, before[name].epoch) == thread.head_seq == 20
             peer = Peer(client.bus)
             assert (await peer.post(name, "new", epoch=before[name].epoch)).seq == 21
